@@ -1,0 +1,47 @@
+# Two commands do all the set-up: `make demo` and `make test`.
+PYTHON ?= python3
+VENV   ?= .venv
+RUN     = $(VENV)/bin/python
+DEMO   ?= runs/demo
+
+.PHONY: help demo test test-slow test-parity lint format goldens clean
+.DEFAULT_GOAL := help
+
+help:  ## List the targets.
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
+
+$(VENV)/installed: requirements.txt pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+$(VENV)/installed-parity: $(VENV)/installed
+	$(RUN) -m pip install --quiet --disable-pip-version-check -e .[test,parity]
+	@touch $@
+
+demo: $(VENV)/installed  ## Build the video world, train, evaluate, and write runs/demo/report.html.
+	$(RUN) launch/train.py --config=configs/demo.py --workdir=$(DEMO)
+	$(RUN) launch/eval.py --config=configs/eval/world.py --checkpoint=$(DEMO)
+
+test: $(VENV)/installed  ## Run the suite (no torch needed).
+	$(RUN) -m pytest -m "not slow and not parity"
+
+test-slow: $(VENV)/installed  ## Run the tests that take longer than a minute.
+	$(RUN) -m pytest -m "slow and not parity"
+
+test-parity: $(VENV)/installed-parity  ## Compare live with torch and transformers.
+	$(RUN) -m pytest -m "parity and not slow"
+
+lint: $(VENV)/installed  ## Check style.
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+format: $(VENV)/installed  ## Apply the style.
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+goldens: $(VENV)/installed-parity  ## Make the committed reference outputs anew (needs torch).
+	$(RUN) tests/goldens/make_goldens.py
+
+clean:  ## Remove the environment and everything generated.
+	rm -rf $(VENV) .cache .pytest_cache .ruff_cache build *.egg-info

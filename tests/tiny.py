@@ -1,0 +1,200 @@
+"""A training config small enough for any test: a step takes milliseconds on one core."""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from typing import Any
+
+import numpy as np
+
+from vljepa_jax.config import (
+    CheckpointConfig,
+    DataConfig,
+    GemmaConfig,
+    LlamaConfig,
+    LossConfig,
+    ModelConfig,
+    OptimizerConfig,
+    OptimizerRule,
+    ShardingConfig,
+    ShardingRule,
+    SourceConfig,
+    TextConfig,
+    TrainConfig,
+    VideoConfig,
+    VJEPA2Config,
+    WorldConfig,
+)
+
+
+def tiny_model_config() -> ModelConfig:
+    return ModelConfig(
+        x_encoder=VJEPA2Config(
+            family="vjepa2",
+            image_size=32,
+            num_frames=4,
+            patch_size=16,
+            tubelet_size=2,
+            hidden_size=32,
+            num_layers=2,
+            num_heads=2,
+            mlp_size=64,
+            norm_eps=1e-6,
+            rope="interleaved",
+        ),
+        predictor=LlamaConfig(
+            family="llama",
+            vocab_size=1024,
+            hidden_size=32,
+            num_layers=2,
+            first_layer=0,
+            num_heads=4,
+            num_kv_heads=2,
+            head_size=8,
+            mlp_size=64,
+            norm_eps=1e-5,
+            rope_theta=10_000.0,
+            rope_scaling=None,
+            causal=False,
+        ),
+        y_encoder=GemmaConfig(
+            family="gemma",
+            vocab_size=1024,
+            hidden_size=32,
+            num_layers=2,
+            num_heads=2,
+            num_kv_heads=2,
+            head_size=16,
+            mlp_size=64,
+            norm_eps=1e-6,
+            query_scale=16.0,
+            sliding_window=8,
+            global_every=2,
+            rope_theta_local=10_000.0,
+            rope_theta_global=1_000_000.0,
+            dense_sizes=(),
+        ),
+        embedding_size=16,
+        pooling="all",
+        initial_temperature=0.07,
+        max_logit_scale=100.0,
+        dtype="float32",
+        remat="none",
+    )
+
+
+def tiny_world_config(cache_dir: str | None = None) -> WorldConfig:
+    return WorldConfig(
+        seed=0,
+        cache_dir=cache_dir or f"{tempfile.gettempdir()}/vljepa_jax_tests",
+        train_clips=24,
+        test_clips=12,
+        compositional_clips=6,
+        streams=1,
+        stream_density=0.4,
+        image_size=32,
+        frames=8,
+        fps=8,
+    )
+
+
+def tiny_train_config(**overrides: Any) -> TrainConfig:
+    """A complete ``TrainConfig``; keywords replace its top-level fields.
+
+    One level down, use ``dataclasses.replace(config, model=dataclasses.replace(...))``.
+    """
+    config = TrainConfig(
+        seed=0,
+        objective="vljepa",
+        init_from="",
+        steps=4,
+        batch_size=8,
+        log_every=1,
+        world=tiny_world_config(),
+        model=tiny_model_config(),
+        data=DataConfig(
+            sources=(
+                SourceConfig(
+                    path="@world", split="train", weight=1.0, tasks={"caption": 1.0, "vqa": 1.0}
+                ),
+            ),
+            video=VideoConfig(
+                frames=4,
+                image_size=32,
+                sampling="jittered",
+                crop="random",
+                crop_scale=(0.8, 1.0),
+            ),
+            text=TextConfig(
+                query_tokenizer="@world",
+                target_tokenizer="@world",
+                query_length=12,
+                target_length=16,
+                target_prompt="",
+            ),
+            num_workers=0,
+            visual_tokens="compute",
+        ),
+        loss=LossConfig(name="info_nce", mask_equal_targets=True),
+        optimizer=OptimizerConfig(
+            learning_rate=1e-3,
+            schedule="constant",
+            warmup_steps=2,
+            beta1=0.9,
+            beta2=0.95,
+            epsilon=1e-8,
+            weight_decay=0.05,
+            max_grad_norm=1.0,
+            rules=(
+                OptimizerRule(pattern=r"^token_embedding/", frozen=True, rate=0.0, decay=0.0),
+                OptimizerRule(
+                    pattern=r"norm|bias$|^log_logit_scale$", frozen=False, rate=1.0, decay=0.0
+                ),
+                OptimizerRule(pattern=r".*", frozen=False, rate=1.0, decay=1.0),
+            ),
+        ),
+        sharding=ShardingConfig(
+            data=-1,
+            fsdp=1,
+            tensor=1,
+            rules=(
+                ShardingRule(
+                    pattern=r"layers/(attention/(query|key|value)|mlp/(gate|up))/kernel",
+                    spec=(None, "fsdp", "tensor"),
+                ),
+                ShardingRule(
+                    pattern=r"layers/(attention/output|mlp/down)/kernel",
+                    spec=(None, "tensor", "fsdp"),
+                ),
+                ShardingRule(pattern=r"embedding$", spec=("tensor", "fsdp")),
+                ShardingRule(pattern=r"kernel$", spec=("fsdp", "tensor")),
+                ShardingRule(pattern=r"norm|bias$|^log_logit_scale$", spec=()),
+            ),
+        ),
+        checkpoint=CheckpointConfig(every=2, keep=2),
+    )
+    return dataclasses.replace(config, **overrides)
+
+
+def fake_arrays(config: TrainConfig, seed: int = 0) -> dict[str, np.ndarray]:
+    """A global batch of random pixels and tokens; the last two rows have equal target ids."""
+    rng = np.random.default_rng(seed)
+    rows, video, text = config.batch_size, config.data.video, config.data.text
+    lengths = {"query": text.query_length, "target": text.target_length}
+    vocab = {
+        "query": config.model.predictor.vocab_size,
+        "target": config.model.y_encoder.vocab_size,
+    }
+    arrays = {
+        "video": rng.integers(
+            0, 256, (rows, video.frames, video.image_size, video.image_size, 3), np.uint8
+        )
+    }
+    for side, length in lengths.items():
+        arrays[f"{side}_tokens"] = rng.integers(1, vocab[side], (rows, length), np.int32)
+        kept = rng.integers(1, length + 1, (rows, 1))
+        arrays[f"{side}_mask"] = np.arange(length) < kept
+    arrays["target_id"] = np.arange(rows, dtype=np.int32)
+    arrays["target_id"][-1] = arrays["target_id"][-2]
+    return arrays

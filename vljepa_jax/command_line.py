@@ -1,0 +1,150 @@
+"""What the commands in ``launch/`` share: the --config flag, and errors a person can act on.
+
+``--config=FILE[:variant]`` names a recipe, a Python file whose ``get_config`` takes the variant
+(nothing without a colon) and returns a ``ConfigDict``. ``--config.a.b=value`` overrides a field;
+an entry of a table is ``--config.optimizer.rules[0].rate=0.1``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from vljepa_jax.config import ConfigError, plain_dict
+
+_OVERRIDE = re.compile(r"--?(?:no)?config\.([^=]+)")
+_CONFIG = re.compile(r"--?config(?:=(.*))?$")
+
+
+def define_config(help_text: str) -> flags.FlagHolder:
+    """Defines the required flag --config; its ``value`` is the ConfigDict with its overrides."""
+    holder = config_flags.DEFINE_config_file("config", None, help_text, lock_config=True)
+    flags.mark_flag_as_required("config")
+    # Shown by --help of the script, although it is defined here.
+    flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS["config"])
+    return holder
+
+
+def run(main: Callable[[], int | None]) -> None:
+    """Runs ``main`` with parsed flags and exits with the status it returns.
+
+    ``--help`` shows the docstring of the script.
+    """
+
+    def checked(argv: Sequence[str]) -> int | None:
+        if len(argv) > 1:
+            sys.exit(f"error: unexpected argument '{argv[1]}'")
+        if not flags.FLAGS["verbosity"].present:  # absl's app shows what libraries say in passing
+            logging.set_verbosity(logging.WARNING)
+        return main()
+
+    app.run(checked, flags_parser=_parse)
+
+
+@contextlib.contextmanager
+def explained(*errors: type[Exception]) -> Iterator[None]:
+    """Turns ConfigError, FileNotFoundError and ``errors`` into a message on stderr and status 1.
+
+    These say what to mend. Any other exception is a fault of the program and keeps its traceback.
+    """
+    try:
+        yield
+    except (ConfigError, FileNotFoundError, *errors) as error:
+        sys.exit(f"error: {error}")
+
+
+def _parse(argv: Sequence[str]) -> list[str]:
+    try:
+        _check_overrides(argv)
+        return flags.FLAGS(argv)
+    except (ConfigError, flags.Error) as error:
+        sys.exit(f"error: {error}\nTry {argv[0]} --help.")
+
+
+def _check_overrides(argv: Sequence[str]) -> None:
+    """Refuses overrides of unknown fields before the flag library fails on them with a traceback.
+
+    Raises:
+        ConfigError: the recipe is not there, or a field is unknown; the message names the nearest.
+    """
+    path = None
+    for argument, following in zip(argv, [*argv[1:], ""], strict=True):
+        if match := _CONFIG.match(argument):
+            path = match[1] if match[1] is not None else following
+    if path is None:
+        return
+    file = path.split(":", 1)[0]
+    if not os.path.isfile(file):
+        raise ConfigError(f"--config: there is no file '{file}'")
+    recipe = _load(path)
+    for argument in argv[1:]:
+        if match := _OVERRIDE.match(argument):
+            check_field(recipe, match[1])
+
+
+def _load(path: str) -> dict[str, Any]:
+    """The recipe without overrides."""
+    values = flags.FlagValues()
+    holder = config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=[""])
+    try:
+        values(["", f"--config={path}"])
+    except flags.IllegalFlagValueError as error:  # holds a traceback; the recipe's words are enough
+        cause: BaseException = error
+        while cause.__context__ is not None:
+            cause = cause.__context__
+        raise ConfigError(f"--config={path}: {type(cause).__name__}: {cause}") from error
+    return plain_dict(holder.value)
+
+
+def check_field(recipe: Mapping[str, Any], field: str) -> None:
+    """Raises a ConfigError for a field ("optimizer.rules[0].rate") that cannot be overridden."""
+    node: Any = recipe
+    parts = re.findall(r"[^.\[\]]+", field)
+    seen = ""
+    for index, part in enumerate(parts):
+        if isinstance(node, Mapping) and part in node:
+            node, seen = node[part], f"{seen}.{part}" if seen else part
+        elif isinstance(node, (list, tuple)) and part.isdigit() and int(part) < len(node):
+            node, seen = node[int(part)], f"{seen}[{part}]"
+        elif isinstance(node, Mapping):
+            hint = _nearest_field(recipe, node, seen, part, last=index == len(parts) - 1)
+            raise ConfigError(f"unknown field '{field}'{hint}")
+        else:
+            size = f"has {len(node)} entries" if isinstance(node, (list, tuple)) else "is a value"
+            raise ConfigError(f"unknown field '{field}': '{seen}' {size}")
+    if node is None:
+        raise ConfigError(f"'{field}' is None, which no override can replace; set it in a recipe")
+
+
+def _nearest_field(
+    recipe: Mapping[str, Any], node: Mapping[str, Any], seen: str, part: str, *, last: bool
+) -> str:
+    """The same name elsewhere in the recipe, else a like one beside it."""
+    prefix = f"{seen}." if seen else ""
+    names = _fields(recipe, "")
+    homonyms = [name for name in names if name.rsplit(".", 1)[-1] == part]
+    beside = difflib.get_close_matches(part, map(str, node), n=1, cutoff=0.5)
+    if homonyms:
+        found = difflib.get_close_matches(prefix + part, homonyms, n=1, cutoff=0.0)[0]
+    elif beside:
+        found = prefix + beside[0] + ("" if last else ".")
+    else:
+        return f"; '{seen or 'config'}' has {', '.join(map(str, node))}"
+    return f" (did you mean '{found}'?)"
+
+
+def _fields(node: Any, prefix: str) -> list[str]:
+    if not isinstance(node, Mapping):
+        return []
+    names = []
+    for key, value in node.items():
+        names += [prefix + str(key), *_fields(value, f"{prefix}{key}.")]
+    return names

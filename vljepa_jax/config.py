@@ -1,0 +1,350 @@
+"""Every setting of a run, typed and validated once.
+
+A recipe in ``configs/`` returns an ``ml_collections.ConfigDict``; ``parse`` turns it into the
+frozen dataclasses below. A wrong field fails here, with its full name and the nearest right one.
+Nothing after this module reads a ConfigDict, and nothing sets a default of its own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, Literal, TypeVar
+
+import dacite
+import ml_collections
+
+T = TypeVar("T")
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be used; the message names the field and the mend."""
+
+
+# ---------------------------------------------------------------------------------------------
+# Models
+# ---------------------------------------------------------------------------------------------
+@dataclasses.dataclass(frozen=True)
+class VJEPA2Config:
+    """V-JEPA 2 video encoder (X-Encoder)."""
+
+    family: Literal["vjepa2"]
+    image_size: int  # pixels, the short side at which positions were trained (square input)
+    num_frames: int  # frames of the recipe's input; any even number works at run time
+    patch_size: int  # pixels
+    tubelet_size: int  # frames per token
+    hidden_size: int
+    num_layers: int
+    num_heads: int
+    mlp_size: int
+    norm_eps: float
+    rope: Literal["tiled", "interleaved"]  # "tiled": upstream V-JEPA 2; "interleaved": 2.1
+
+
+@dataclasses.dataclass(frozen=True)
+class RopeScaling:
+    """Llama-3 frequency scaling."""
+
+    factor: float
+    low_freq_factor: float
+    high_freq_factor: float
+    original_max_positions: int
+
+
+@dataclasses.dataclass(frozen=True)
+class LlamaConfig:
+    """A slice of Llama-3 decoder layers (predictor, Y-Decoder)."""
+
+    family: Literal["llama"]
+    vocab_size: int
+    hidden_size: int
+    num_layers: int  # layers held, i.e. the length of the slice
+    first_layer: int  # index of the slice's first layer in the published model
+    num_heads: int
+    num_kv_heads: int
+    head_size: int
+    mlp_size: int
+    norm_eps: float
+    rope_theta: float
+    rope_scaling: RopeScaling | None
+    causal: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class GemmaConfig:
+    """EmbeddingGemma text encoder (Y-Encoder)."""
+
+    family: Literal["gemma"]
+    vocab_size: int
+    hidden_size: int
+    num_layers: int
+    num_heads: int
+    num_kv_heads: int
+    head_size: int
+    mlp_size: int
+    norm_eps: float
+    query_scale: float  # attention scores are scaled by query_scale ** -0.5
+    sliding_window: int  # full width; a local layer sees |i - j| < sliding_window // 2 + 1
+    global_every: int  # every n-th layer is global
+    rope_theta_local: float
+    rope_theta_global: float
+    dense_sizes: tuple[int, ...]  # the published model: (3072, 768); () drops the dense layers
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """VL-JEPA: X-Encoder, predictor and Y-Encoder around one shared space."""
+
+    x_encoder: VJEPA2Config
+    predictor: LlamaConfig
+    y_encoder: GemmaConfig
+    embedding_size: int  # dimension of the shared space
+    pooling: Literal["all", "query"]  # tokens averaged by the predictor
+    initial_temperature: float
+    max_logit_scale: float
+    dtype: Literal["float32", "bfloat16"]  # of the computation; parameters are float32
+    remat: Literal["none", "dots", "full"]  # what the backward pass recomputes
+
+
+# ---------------------------------------------------------------------------------------------
+# Data
+# ---------------------------------------------------------------------------------------------
+@dataclasses.dataclass(frozen=True)
+class WorldConfig:
+    """The bundled video world (data/world)."""
+
+    seed: int  # draws the clips; held-out pairs and phrasings do not depend on it
+    cache_dir: str  # generated worlds are kept here, one folder per content
+    train_clips: int
+    test_clips: int  # of seen (object, motion) pairs
+    compositional_clips: int  # of pairs that training never shows
+    streams: int  # long scripted streams
+    stream_density: float  # events per second
+    image_size: int  # pixels
+    frames: int  # frames of a clip
+    fps: int
+
+
+@dataclasses.dataclass(frozen=True)
+class SourceConfig:
+    """One training source of the mixture."""
+
+    path: str  # a prepared dataset, or "@world" for the bundled world
+    split: str
+    weight: float  # share of examples, relative to the other sources
+    tasks: dict[str, float]  # annotation task -> relative weight; tasks not named are not used
+
+
+@dataclasses.dataclass(frozen=True)
+class VideoConfig:
+    """How X_V becomes an array [frames, height, width, 3]."""
+
+    frames: int
+    image_size: int
+    sampling: Literal["uniform", "jittered"]  # centres of equal spans, or a random point of each
+    crop: Literal["centre", "random"]
+    crop_scale: tuple[float, float]  # area share of random crops
+
+
+@dataclasses.dataclass(frozen=True)
+class TextConfig:
+    """Tokenizers (local tokenizer.json) and static lengths."""
+
+    query_tokenizer: str
+    target_tokenizer: str
+    query_length: int  # tokens; longer queries are cut
+    target_length: int
+    target_prompt: str  # prefix of every target, e.g. EmbeddingGemma's own; "" for none
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    sources: tuple[SourceConfig, ...]
+    video: VideoConfig
+    text: TextConfig
+    num_workers: int  # decoding processes; 0 decodes in the training process
+    visual_tokens: Literal["compute", "cache"]  # "cache" stores a frozen X-Encoder's S_V on disk
+
+
+# ---------------------------------------------------------------------------------------------
+# Training
+# ---------------------------------------------------------------------------------------------
+@dataclasses.dataclass(frozen=True)
+class OptimizerRule:
+    """Settings of the parameters whose path matches; the first match counts."""
+
+    pattern: str  # regex, searched in "x_encoder/layers/mlp/up/kernel"
+    frozen: bool
+    rate: float  # multiplies the learning rate
+    decay: float  # multiplies the weight decay
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig:
+    learning_rate: float
+    schedule: Literal["constant", "cosine"]
+    warmup_steps: int
+    beta1: float
+    beta2: float
+    epsilon: float
+    weight_decay: float
+    max_grad_norm: float
+    rules: tuple[OptimizerRule, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class LossConfig:
+    name: Literal["info_nce"]
+    mask_equal_targets: bool  # rows with the same target text are not each other's negatives
+
+
+@dataclasses.dataclass(frozen=True)
+class ShardingRule:
+    pattern: str
+    spec: tuple[str | None, ...]  # a mesh axis, or None, per dimension
+
+
+@dataclasses.dataclass(frozen=True)
+class ShardingConfig:
+    data: int  # devices on each mesh axis; one of them may be -1, "all the rest"
+    fsdp: int
+    tensor: int
+    rules: tuple[ShardingRule, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class CheckpointConfig:
+    every: int  # steps
+    keep: int  # newest checkpoints kept
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """What ``launch/train.py`` takes."""
+
+    seed: int
+    objective: Literal["vljepa"]
+    init_from: str  # "DIR[:params|:full]"; "" starts from random parameters
+    steps: int
+    batch_size: int  # global
+    log_every: int
+    world: WorldConfig
+    model: ModelConfig
+    data: DataConfig
+    loss: LossConfig
+    optimizer: OptimizerConfig
+    sharding: ShardingConfig
+    checkpoint: CheckpointConfig
+
+
+# ---------------------------------------------------------------------------------------------
+# Evaluation
+# ---------------------------------------------------------------------------------------------
+@dataclasses.dataclass(frozen=True)
+class BenchmarkConfig:
+    """One benchmark: which annotations, asked how, scored how."""
+
+    name: str  # metric prefix, e.g. "world/motion"
+    suffix: str  # metric suffix, e.g. "_compositional": world/motion_top1_compositional
+    protocol: Literal["choose", "retrieve", "match", "triplets"]
+    path: str  # a prepared dataset or "@world"
+    split: str
+    filter: dict[str, str]  # "task" or a tag -> value; all must hold
+    query: str | None  # replaces the annotations' own query; None keeps it
+    candidate_query: str  # "match": asked of the candidate clips
+    limit: int  # first n examples, 0 for all
+
+
+@dataclasses.dataclass(frozen=True)
+class EvalConfig:
+    """What ``launch/eval.py`` takes."""
+
+    frames: int  # 0: as trained
+    batch_size: int
+    world: WorldConfig
+    num_workers: int
+    benchmarks: tuple[BenchmarkConfig, ...]
+
+
+# ---------------------------------------------------------------------------------------------
+# Parsing
+# ---------------------------------------------------------------------------------------------
+def parse(config_class: type[T], config: ml_collections.ConfigDict | Mapping[str, Any]) -> T:
+    """Turns a ConfigDict (or a plain mapping) into ``config_class``.
+
+    Raises:
+        ConfigError: a field is unknown, missing or of the wrong type; all names are given in full.
+    """
+    plain = plain_dict(config)
+    faults = list(_unknown_or_missing(config_class, plain, ""))
+    if faults:
+        raise ConfigError("\n".join(faults))
+    try:
+        return dacite.from_dict(config_class, plain, dacite.Config(cast=[tuple], strict=True))
+    except dacite.DaciteError as error:
+        raise ConfigError(f"config: {error}") from error
+
+
+def plain_dict(value: Any) -> Any:
+    """Plain dicts all the way down; ``ConfigDict.to_dict`` stops at tuples."""
+    if isinstance(value, (ml_collections.ConfigDict, Mapping)):
+        return {key: plain_dict(child) for key, child in value.items()}
+    if isinstance(value, (tuple, list)):
+        return type(value)(plain_dict(child) for child in value)
+    return value
+
+
+def nearest(name: str, known: typing.Iterable[str]) -> str:
+    """Says " (did you mean 'x'?)", or nothing where no known name is close."""
+    match = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f" (did you mean '{match[0]}'?)" if match else ""
+
+
+def as_dict(config: Any) -> dict[str, Any]:
+    """The plain nested dict of a parsed config, fit for JSON."""
+    return dataclasses.asdict(config)
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Names the leaves in which two plain configs differ: "optimizer.beta1: 0.9 -> 0.8"."""
+    old_leaves, new_leaves = dict(_leaves(old, "")), dict(_leaves(new, ""))
+    absent = "(absent)"
+    return [
+        f"{name}: {old_leaves.get(name, absent)!r} -> {new_leaves.get(name, absent)!r}"
+        for name in sorted(old_leaves.keys() | new_leaves.keys())
+        if old_leaves.get(name, absent) != new_leaves.get(name, absent)
+    ]
+
+
+def _leaves(value: Any, name: str) -> typing.Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping):
+        for key, child in value.items():
+            yield from _leaves(child, f"{name}.{key}" if name else str(key))
+    elif isinstance(value, (list, tuple)) and value and isinstance(value[0], Mapping):
+        for index, child in enumerate(value):
+            yield from _leaves(child, f"{name}[{index}]")
+    else:
+        yield name, list(value) if isinstance(value, tuple) else value
+
+
+def _unknown_or_missing(config_class: type, plain: Mapping, where: str) -> typing.Iterator[str]:
+    hints = typing.get_type_hints(config_class)
+    for key in plain.keys() - hints.keys():
+        yield f"config: unknown field '{where}{key}'{nearest(str(key), hints)}"
+    for key in hints.keys() - plain.keys():
+        yield f"config: missing field '{where}{key}'"
+    for key in hints.keys() & plain.keys():
+        hint, value = hints[key], plain[key]
+        if isinstance(hint, types.UnionType):
+            hint = next((h for h in typing.get_args(hint) if dataclasses.is_dataclass(h)), hint)
+        if dataclasses.is_dataclass(hint) and isinstance(value, Mapping):
+            yield from _unknown_or_missing(hint, value, f"{where}{key}.")
+        elif typing.get_origin(hint) is tuple and isinstance(value, (list, tuple)):
+            item = typing.get_args(hint)[0]
+            if dataclasses.is_dataclass(item):
+                for index, child in enumerate(value):
+                    if isinstance(child, Mapping):
+                        yield from _unknown_or_missing(item, child, f"{where}{key}[{index}].")
