@@ -1,0 +1,82 @@
+r"""Turns a manifest over your own videos and images into a dataset to train and evaluate on.
+
+    python launch/prepare.py --manifest=clips.jsonl --root=videos --output=datasets/clips
+
+A manifest has one JSON object a line. Two captions of one video, and a question about a part of
+another (seconds), in clips.jsonl:
+
+    {"id": "1", "media": [{"path": "dog.mp4"}], "texts": ["a dog runs", "a running dog"]}
+    {"id": "2", "media": [{"path": "street.webm", "start": 12.5, "end": 17}],
+     "query": "What passes by?", "cand": ["a bus", "a tram"], "gold": 1}      (on one line)
+
+Files: mp4 m4v webm mkv mov avi gif webp png jpg jpeg bmp. All fields are described in
+vljepa_jax/data/manifest.py. Several splits:
+
+    python launch/prepare.py --manifest=train=train.jsonl --manifest=test=test.jsonl \
+        --root=videos --output=datasets/clips
+
+Every file is opened and decoded in part. Faulty rows are told with their number and the reason,
+and skipped (see skipped.jsonl in the output), or with --on_error=refuse nothing is written.
+
+Train on it:
+
+    python launch/train.py --config=configs/demo.py --workdir=runs/clips \
+        '--config.data.sources[0].path=datasets/clips'
+"""
+
+import os
+import re
+
+import rich.console
+from absl import flags
+
+from vljepa_jax import command_line
+
+_MANIFESTS = flags.DEFINE_multi_string(
+    "manifest", None, "FILE, or SPLIT=FILE; may be repeated, or a comma-separated list."
+)
+_ROOT = flags.DEFINE_string("root", None, "Where relative paths start; the manifest's folder.")
+_OUTPUT = flags.DEFINE_string("output", None, "The dataset's directory; must not exist.")
+_NAME = flags.DEFINE_string(
+    "name", None, "Of the dataset; else the meta file's, else the output's."
+)
+_SPLIT = flags.DEFINE_string(
+    "split", None, "Of manifests without one; else the meta file's, train."
+)
+_ON_ERROR = flags.DEFINE_enum("on_error", "skip", ["skip", "refuse"], "What faulty rows lead to.")
+_EMBED = flags.DEFINE_bool(
+    "embed", True, "Copy the media into the dataset; --noembed refers to the files by their paths."
+)
+_NUM_WORKERS = flags.DEFINE_integer(
+    "num_workers", os.cpu_count(), "Processes that open files.", lower_bound=0
+)
+flags.mark_flags_as_required(["manifest", "output"])
+
+
+def main() -> None:
+    # After the flags, so that --help and a misspelt flag answer at once.
+    from vljepa_jax.data.ffmpeg import ClipError
+    from vljepa_jax.data.manifest import ManifestError, open_manifest
+    from vljepa_jax.data.prepare import prepare
+    from vljepa_jax.data.storage import DatasetError
+
+    with command_line.explained(ManifestError, DatasetError, ClipError, FileExistsError):
+        manifests = []
+        for entry in ",".join(_MANIFESTS.value).split(","):
+            named = re.fullmatch(r"(\w+)=(.+)", entry)
+            split, path = named.groups() if named else (_SPLIT.value, entry)
+            manifests.append(open_manifest(path, split=split, root=_ROOT.value))
+        output = os.path.abspath(_OUTPUT.value)
+        prepare(
+            manifests,
+            output,
+            name=_NAME.value or manifests[0].name or os.path.basename(output),
+            on_error=_ON_ERROR.value,
+            embed=_EMBED.value,
+            num_workers=_NUM_WORKERS.value,
+            console=rich.console.Console(),
+        )
+
+
+if __name__ == "__main__":
+    command_line.run(main)

@@ -1,0 +1,154 @@
+import av
+import numpy as np
+import pytest
+from sample_media import encode, numbered_frames, numbers
+
+from vljepa_jax.data.ffmpeg import ClipError, VideoFile
+from vljepa_jax.data.records import Medium
+
+# Frames that are stored after those they precede: what makes seeking and cutting hard.
+REORDERED = {"g": "12", "bf": "3", "x264-params": "b-adapt=0:scenecut=0"}
+OPTIONS = {"mp4": REORDERED, "mkv": REORDERED, "avi": {"g": "6"}}
+
+
+def decoded(medium, targets):
+    with VideoFile(medium) as video:
+        return [np.asarray(image) for image in video.decode(video.timeline(), targets)]
+
+
+def read_timeline(medium):
+    with VideoFile(medium) as video:
+        return video.timeline()
+
+
+def cut(medium):
+    with VideoFile(medium) as video:
+        return video.cut()
+
+
+@pytest.fixture(scope="module", params=["mp4", "mkv", "webm", "vp8.webm", "avi"])
+def video(request, tmp_path_factory):
+    """120 distinct frames, 12 seconds."""
+    frames = np.concatenate([numbered_frames(24) + shift for shift in range(5)])
+    path = tmp_path_factory.mktemp("video") / f"a.{request.param}"
+    return encode(path, frames, options=OPTIONS.get(request.param))
+
+
+def test_seeking_gives_the_frames_of_linear_decoding(video):
+    medium = Medium(path=str(video))
+    timeline = read_timeline(medium)
+    every = decoded(medium, [timeline.stamp(i / 10) for i in range(120)])
+    for seed in range(6):
+        random = np.random.default_rng(seed)
+        chosen = np.sort(random.choice(120, size=random.integers(1, 6), replace=False))
+        found = decoded(medium, [timeline.stamp(i / 10) for i in chosen])
+        np.testing.assert_array_equal(found, [every[i] for i in chosen])
+
+
+def test_only_what_is_needed_is_decoded(tmp_path, monkeypatch):
+    path = encode(tmp_path / "a.mp4", numbered_frames(120), options={"g": "12"})
+    given = []
+    original = VideoFile._frames
+    monkeypatch.setattr(
+        VideoFile, "_frames", lambda self: (given.append(f) or f for f in original(self))
+    )
+    medium = Medium(path=str(path), start=9.05, end=9.25)
+    timeline = read_timeline(medium)
+    assert len(timeline.stamps) < 24
+    decoded(medium, [timeline.stamp(9.15)])
+    assert len(given) <= 12
+    given.clear()
+    whole = Medium(path=str(path))
+    timeline = read_timeline(whole)
+    decoded(whole, [timeline.stamp(t) for t in (0.05, 6.05, 11.05)])
+    assert len(given) <= 18  # the decoder is some frames ahead
+
+
+def test_a_wrong_index_falls_back_to_reading_from_the_start(tmp_path, monkeypatch):
+    path = encode(tmp_path / "a.mp4", numbered_frames(24), options={"g": "6"})
+    medium, original = Medium(path=str(path)), VideoFile._seek
+    timeline = read_timeline(medium)
+    late = timeline.stamp(1.85)
+    monkeypatch.setattr(VideoFile, "_seek", lambda self, stamp: original(self, late))
+    found = decoded(medium, [timeline.stamp(1.35), timeline.stamp(2.25)])
+    assert numbers(np.stack(found)) == [13, 22]
+
+
+def test_truncated_files_are_refused(tmp_path):
+    frames = np.random.default_rng(0).integers(0, 255, (40, 48, 64, 3), np.uint8)
+    for name in ("a.mkv", "a.webm", "a.avi"):
+        path = encode(tmp_path / name, frames)
+        data = path.read_bytes()
+        with pytest.raises(ClipError, match="truncated"):
+            read_timeline(Medium(data=data[: len(data) // 2]))
+        assert len(read_timeline(Medium(data=data)).stamps) == 40
+
+
+def test_truncated_mp4_with_its_index_in_front_is_refused(tmp_path):
+    path = tmp_path / "a.mp4"
+    with av.open(str(path), "w", options={"movflags": "faststart"}) as container:
+        stream = container.add_stream("libx264", rate=10)
+        stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
+        for frame in np.random.default_rng(0).integers(0, 255, (40, 48, 64, 3), np.uint8):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+    data = path.read_bytes()
+    with pytest.raises(ClipError, match="truncated"):
+        read_timeline(Medium(data=data[: len(data) // 2]))
+
+
+def test_garbled_frames_are_refused(tmp_path):
+    path = encode(
+        tmp_path / "a.mp4", np.random.default_rng(0).integers(0, 255, (20, 48, 64, 3), np.uint8)
+    )
+    data = bytearray(path.read_bytes())
+    middle = data.index(b"mdat") + 1500
+    data[middle : middle + 1500] = np.random.default_rng(0).bytes(1500)
+    medium = Medium(data=bytes(data))
+    with pytest.raises(ClipError, match="cannot be decoded|damaged"):
+        decoded(medium, [read_timeline(medium).stamp(1.9)])
+
+
+def test_a_file_without_video_is_named(tmp_path):
+    path = tmp_path / "a.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("aac", rate=8000, layout="mono")
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), "fltp", "mono")
+        frame.sample_rate = 8000
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    with pytest.raises(ClipError, match="holds no video stream"):
+        read_timeline(Medium(path=str(path)))
+
+
+def test_a_recording_without_index_or_duration(tmp_path):
+    """What a browser records: Matroska written live, without cues."""
+    path = tmp_path / "a.webm"
+    with av.open(str(path), "w", format="webm", options={"live": "1"}) as container:
+        stream = container.add_stream("libvpx", rate=10)
+        stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
+        stream.options = {"g": "5", "b": "2M", "auto-alt-ref": "0"}
+        for frame in np.concatenate([numbered_frames(24), numbered_frames(24)]):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+    medium = Medium(path=str(path), start=3.0, end=4.6)
+    timeline = read_timeline(medium)
+    found = decoded(medium, [timeline.stamp(t) for t in (3.05, 4.45)])
+    assert numbers(np.stack(found)) == [6, 20]
+
+
+def test_cut_keeps_exactly_the_frames_of_the_span(video):
+    whole = Medium(path=str(video))
+    timeline = read_timeline(whole)
+    for start, end in [(0.0, 1.0), (2.5, 4.2), (7.34, 7.9), (10.0, 13.0), (-1.0, 0.5)]:
+        moments = np.arange(max(start, 0) + 0.02, end, 0.1)
+        expected = decoded(whole, [timeline.stamp(t) for t in moments])
+        part = cut(Medium(path=str(video), start=start, end=end))
+        shift = start - part.start
+        inside = read_timeline(part)
+        found = decoded(part, [inside.stamp(t - shift) for t in moments])
+        np.testing.assert_array_equal(found, expected)
+        assert part.end - part.start == pytest.approx(end - start)
+        assert not part.path
+    if video.suffix != ".avi":
+        assert len(part.data) < video.stat().st_size / 2

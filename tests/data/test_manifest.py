@@ -1,0 +1,195 @@
+import json
+
+import pytest
+from sample_media import numbered_frames, png
+
+from vljepa_jax.data.manifest import Fault, ManifestError, open_manifest
+from vljepa_jax.data.records import Annotation, Label, Medium
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "media").mkdir()
+    for name in ("a.mp4", "b.webm", "c.png"):
+        (tmp_path / "media" / name).write_bytes(png(numbered_frames(1)[0]))
+    return tmp_path
+
+
+def read(folder, *rows, meta=None, labels=None):
+    """Writes rows (objects, or lines as they are) and reads them."""
+    lines = [row if isinstance(row, str) else json.dumps(row) for row in rows]
+    (folder / "m.jsonl").write_text("\n".join(lines))
+    if meta is not None:
+        (folder / "m.meta.json").write_text(json.dumps(meta))
+    for name, entries in (labels or {}).items():
+        (folder / "labels").mkdir(exist_ok=True)
+        (folder / "labels" / f"{name}.json").write_text(json.dumps(entries))
+    return list(
+        open_manifest(str(folder / "m.jsonl"), split=None, root=str(folder / "media")).rows()
+    )
+
+
+def row(**changes):
+    """A right row with changes; None takes a field out."""
+    fields = {"id": "x", "media": [{"path": "a.mp4"}], "texts": ["a dog"]} | changes
+    return {key: value for key, value in fields.items() if value is not None}
+
+
+def test_a_full_row(folder):
+    (found,) = read(
+        folder,
+        row(
+            media=[{"path": "a.mp4", "start": -1, "end": 2.5}, {"path": "c.png"}],
+            query="Which?",
+            cand=["one", "two"],
+            gold=1,
+            tags={"kind": "count", "level": 3},
+        ),
+    )
+    path = str(folder / "media" / "a.mp4")
+    assert found.media == (Medium(path=path, start=-1.0, end=2.5),) + (
+        Medium(path=str(folder / "media" / "c.png")),
+    )
+    assert found.annotation == Annotation(
+        "x",
+        "vqa",
+        "Which?",
+        ("a dog",),
+        (0, 1),
+        ("one", "two"),
+        gold=1,
+        tags={"kind": "count", "level": "3"},
+    )
+    assert found.number == 1
+
+
+def test_candidate_media_follow_the_inputs(folder):
+    (found,) = read(
+        folder, row(cand=[{"path": "b.webm"}, {"path": "c.png"}], gold=0, query="?", texts=None)
+    )
+    assert found.annotation.inputs == (0,)
+    assert found.annotation.candidate_media == (1, 2)
+    assert found.annotation.task == "state"
+    assert [medium.path.rsplit("/")[-1] for medium in found.media] == ["a.mp4", "b.webm", "c.png"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "task"),
+    [
+        ({}, "caption"),
+        ({"cand": ["a", "b"]}, "classification"),
+        ({"cand": ["a", "b"], "query": "?"}, "vqa"),
+        ({"times": [1.5]}, "stream"),
+        ({"media": [], "texts": ["a", "b", "c"]}, "triplet"),
+        ({"task": "vqa"}, "vqa"),
+    ],
+)
+def test_the_task_follows_from_the_fields(folder, changes, task):
+    assert read(folder, row(**changes))[0].annotation.task == task
+
+
+def test_the_meta_file_gives_defaults(folder):
+    meta = {"name": "n", "task": "vqa", "split": "test", "query": "What?", "n_expected": 2}
+    rows = read(folder, row(id="a"), "", row(id="b", query="Who?", task="caption"), meta=meta)
+    assert [r.annotation.query for r in rows] == ["What?", "Who?"]
+    assert [r.annotation.task for r in rows] == ["vqa", "caption"]
+    assert [r.number for r in rows] == [1, 3]
+    manifest = open_manifest(str(folder / "m.jsonl"), split=None, root=None)
+    assert (manifest.split, manifest.name, manifest.root) == ("test", "n", folder)
+    assert open_manifest(str(folder / "m.jsonl"), split="train", root=None).split == "train"
+    with pytest.raises(ManifestError, match="has 1 rows, but its meta file expects 2"):
+        read(folder, row())
+
+
+def test_label_sets(folder):
+    labels = {"colours": [{"id": "r", "texts": ["red", "crimson"]}, {"id": "b", "texts": ["blue"]}]}
+    (found,) = read(folder, row(cand="@labels/colours", gold=1, texts=None), labels=labels)
+    assert found.annotation.candidates == "@labels/colours"
+    manifest = open_manifest(str(folder / "m.jsonl"), split=None, root=None)
+    assert manifest.labels["colours"][0] == Label("r", ("red", "crimson"))
+
+
+FAULTS = {
+    "no JSON": ["{", "no JSON", "the line is no JSON"],
+    "no object": ["[1]", "wrong type", "the row is no JSON object"],
+    "no id": [row(id=None), "missing field", "'id' is missing"],
+    "id of wrong type": [row(id=3), "wrong type", "'id' must be text, got 3"],
+    "unknown field": [row(text=["a"]), "unknown field", "'text' (did you mean 'texts'?)"],
+    "unknown medium field": [
+        row(media=[{"path": "a.mp4", "begin": 1}]),
+        "unknown field",
+        "field of media[0]: 'begin'",
+    ],
+    "missing file": [row(media=[{"path": "z.mp4"}]), "missing file", "media/z.mp4"],
+    "no path": [row(media=[{}]), "missing field", "media[0] has no 'path'"],
+    "media no list": [row(media="a.mp4"), "wrong type", "'media' must be a list"],
+    "media of text": [row(media=["a.mp4"]), "wrong type", "media[0] is no JSON object"],
+    "unknown kind": [row(media=[{"path": "a.doc"}]), "unknown kind of file", "'a.doc' is none of"],
+    "end before start": [
+        row(media=[{"path": "a.mp4", "start": 3, "end": 2}]),
+        "end before start",
+        "media[0] ends at 2.0 s, but starts at 3.0 s",
+    ],
+    "start of wrong type": [
+        row(media=[{"path": "a.mp4", "start": "3"}]),
+        "wrong type",
+        'media[0].start must be a number of seconds, got "3"',
+    ],
+    "span of an image": [row(media=[{"path": "c.png", "end": 3}]), "wrong span", "is an image"],
+    "empty text": [row(texts=["a", " "]), "empty text", "texts[1] is empty"],
+    "texts of wrong type": [row(texts=["a", 1]), "wrong type", "'texts' must be a list of texts"],
+    "texts no list": [row(texts="a"), "wrong type", "'texts' must be a list of texts"],
+    "nothing to say": [row(texts=None), "empty text", "neither 'texts' nor 'cand'"],
+    "no media": [row(media=None), "no media", "'media' is missing or empty"],
+    "empty candidate": [row(cand=["a", ""]), "empty text", "a candidate is empty"],
+    "unknown labels": [row(cand="@labels/x"), "unknown labels", "no label set 'x'"],
+    "candidates of wrong type": [
+        row(cand="x"),
+        "wrong type",
+        "'cand' is a list, or '@labels/NAME'",
+    ],
+    "gold out of range": [
+        row(cand=["a"], gold=1),
+        "gold out of range",
+        "gold is 1, but there are 1",
+    ],
+    "gold without candidates": [row(gold=0), "gold out of range", "there are 0 candidates"],
+    "gold of wrong type": [row(cand=["a"], gold=True), "wrong type", "'gold' must be an integer"],
+    "missing times": [row(task="stream"), "wrong times", "a stream has 'times'"],
+    "times of other length": [row(times=[1, 2]), "wrong times", "2 times for 1 texts"],
+    "times not ascending": [
+        row(texts=["a", "b"], times=[2, 1]),
+        "wrong times",
+        "'times' are not ascending",
+    ],
+    "unknown task": [row(task="captoin"), "unknown task", "(did you mean 'caption'?)"],
+    "triplet of two": [row(task="triplet", texts=["a", "b"]), "wrong texts", "has 3 texts, not 2"],
+    "tags of wrong type": [row(tags=["a"]), "wrong type", "'tags' must be an object"],
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_faults_are_told_with_row_and_reason(folder, name):
+    fields, kind, reason = FAULTS[name]
+    good, fault = read(folder, row(id="good"), fields)
+    assert good.annotation.id == "good"
+    assert isinstance(fault, Fault)
+    assert (fault.row, fault.kind) == (2, kind)
+    assert reason in fault.reason
+
+
+def test_unusable_manifests_are_named(folder):
+    with pytest.raises(ManifestError, match="none.jsonl: no such manifest"):
+        open_manifest(str(folder / "none.jsonl"), split=None, root=None)
+    for meta, reason in [
+        ({"nmae": "x"}, r"unknown field 'nmae' \(did you mean 'name'\?\)"),
+        ({"task": "capton"}, r"task 'capton' is unknown \(did you mean 'caption'\?\)"),
+        ({"split": 3}, "'split' is no text"),
+        ([], "holds a JSON list, not a dict"),
+        ({"labels": "none.json"}, "none.json: cannot be read"),
+    ]:
+        with pytest.raises(ManifestError, match=reason):
+            read(folder, row(), meta=meta)
+    (folder / "m.meta.json").unlink()
+    with pytest.raises(ManifestError, match="x.json: entry 0 is not"):
+        read(folder, row(), labels={"x": ["red"]})

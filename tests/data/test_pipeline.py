@@ -1,0 +1,230 @@
+import collections
+import dataclasses
+
+import numpy as np
+import pytest
+from sample_media import numbered_frames, numbers, png
+from sample_tokenizer import write_tokenizer
+from tiny import tiny_train_config
+
+from vljepa_jax.config import ConfigError, SourceConfig, TextConfig, VideoConfig
+from vljepa_jax.data.pipeline import DataError, TrainPipeline, array_spec, decode_media
+from vljepa_jax.data.records import Annotation, Label, Medium, Record
+from vljepa_jax.data.storage import open_dataset, write_dataset
+from vljepa_jax.data.video import ClipError, write_mp4
+
+COLOURS = (Label("red", ("red", "crimson")), Label("blue", ("blue",)))
+
+
+def image(value):
+    return Medium(data=png(np.full((16, 16, 3), value, np.uint8)))
+
+
+def record(index, prefix="r", medium=None):
+    """An image of brightness ``index`` with a caption in two wordings and a question."""
+    name = f"{prefix}{index}"
+    return Record(
+        name,
+        (medium or image(index),),
+        (
+            Annotation(f"{name}-caption", "caption", texts=(f"{name} one", f"{name} two")),
+            Annotation(f"{name}-vqa", "vqa", "what", candidates="@labels/colours", gold=index % 2),
+            Annotation(f"{name}-answer", "vqa", "which", candidates=("no", f"{name} yes"), gold=1),
+            Annotation(f"{name}-stream", "stream", texts=("now",), times=(0.0,)),
+        ),
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    write_tokenizer(folder / "t.json", "one two what red blue")
+    captionless = Record("x", (image(0),), (Annotation("x", "triplet", texts=("a", "b", "c")),))
+    for name, records in {
+        "many": [record(i) for i in range(20)] + [captionless],
+        "few": [record(i, "f") for i in range(5)],
+        "broken": [
+            record(i, "b", Medium(data=b"?" * 30) if i % 3 == 0 else None) for i in range(9)
+        ],
+        "rotten": [record(0, "z", Medium(data=b"?" * 30))],
+    }.items():
+        write_dataset(
+            folder / name,
+            {"train": records},
+            name=name,
+            description="",
+            labels={"colours": COLOURS},
+        )
+    return folder
+
+
+def make_config(folder, *sources, steps=4, batch_size=8, seed=0, workers=0, tasks=None):
+    """Config of sources given as ("name", weight)."""
+    base = tiny_train_config(steps=steps, batch_size=batch_size, seed=seed)
+    data = dataclasses.replace(
+        base.data,
+        sources=tuple(
+            SourceConfig(str(folder / name), "train", weight, tasks or {"caption": 1.0})
+            for name, weight in sources
+        ),
+        text=TextConfig(str(folder / "t.json"), str(folder / "t.json"), 6, 5, "<p> "),
+        video=VideoConfig(2, 8, "jittered", "random", (0.5, 1.0)),
+        num_workers=workers,
+    )
+    return dataclasses.replace(base, data=data)
+
+
+def read(config, *args):
+    return list(TrainPipeline(config).batches(*args or (0,)))
+
+
+def assert_equal(batches, others):
+    assert [batch.ids for batch in batches] == [other.ids for other in others]
+    assert [batch.replaced for batch in batches] == [other.replaced for other in others]
+    for batch, other in zip(batches, others, strict=True):
+        assert batch.arrays.keys() == other.arrays.keys()
+        for name, array in batch.arrays.items():
+            np.testing.assert_array_equal(array, other.arrays[name])
+
+
+def test_batches_are_as_specified(folder):
+    config = make_config(folder, ("many", 1.0))
+    batches = read(config)
+    assert len(batches) == 4
+    for batch in batches:
+        found = {name: (array.shape, array.dtype) for name, array in batch.arrays.items()}
+        assert found == array_spec(config)
+        assert len(batch.ids) == 8
+
+
+def test_rows_belong_together(folder):
+    both = {"caption": 1.0, "vqa": 1.0}
+    for batch in read(make_config(folder, ("many", 1.0), steps=10, tasks=both)):
+        for row, name in enumerate(batch.ids):
+            index, kind = name[1:].split("-")
+            assert (batch.arrays["video"][row] == int(index)).all()
+            query = batch.arrays["query_tokens"][row][batch.arrays["query_mask"][row]]
+            assert len(query) == (2 if kind == "caption" else 3)  # [BOS], the question, [EOS]
+    # "<p> " and the name are unknown words, then "one" or "two"
+    captions = read(make_config(folder, ("many", 1.0)))[0].arrays["target_tokens"]
+    assert {tuple(row) for row in captions} == {(2, 1, 1, 4, 3), (2, 1, 1, 5, 3)}
+
+
+def test_every_record_is_seen_once_an_epoch_in_a_new_order(folder):
+    batches = read(make_config(folder, ("many", 1.0), steps=10, batch_size=4))
+    names = [name for batch in batches for name in batch.ids]
+    assert sorted(names[:20]) == sorted(names[20:]) == sorted(f"r{i}-caption" for i in range(20))
+    assert names[:20] != names[20:]
+
+
+def test_the_seed_draws_the_order_and_the_pictures(folder):
+    first, again, other = (read(make_config(folder, ("many", 1.0), seed=s)) for s in (0, 0, 1))
+    assert_equal(first, again)
+    assert [batch.ids for batch in first] != [batch.ids for batch in other]
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_processes_hold_the_rows_of_one_global_batch(folder, count):
+    config = make_config(folder, ("many", 2.0), ("broken", 1.0), tasks={"caption": 1.0, "vqa": 1.0})
+    shares = [read(config, 0, index, count) for index in range(count)]
+    for step, batch in enumerate(read(config)):
+        parts = [share[step] for share in shares]
+        assert batch.ids == sum((part.ids for part in parts), ())
+        assert batch.replaced == sum((part.replaced for part in parts), ())
+        for name, array in batch.arrays.items():
+            np.testing.assert_array_equal(
+                array, np.concatenate([part.arrays[name] for part in parts])
+            )
+
+
+def test_a_restart_goes_on(folder):
+    config = make_config(folder, ("many", 2.0), ("few", 1.0), steps=6)
+    assert_equal(read(config)[4:], read(config, 4))
+    assert_equal(read(config, 2, 1, 2), read(config, 0, 1, 2)[2:])
+
+
+def test_workers_change_nothing(folder):
+    sources = ("many", 2.0), ("broken", 1.0)
+    assert_equal(
+        read(make_config(folder, *sources)), read(make_config(folder, *sources, workers=2))
+    )
+
+
+def test_mixture_and_task_weights_hold(folder):
+    config = make_config(
+        folder, ("many", 3.0), ("few", 1.0), steps=50, tasks={"caption": 1.0, "vqa": 3.0}
+    )
+    names = [name for batch in read(config) for name in batch.ids]
+    assert sum(name.startswith("r") for name in names) == 300
+    kinds = collections.Counter(name.split("-")[1] for name in names)
+    assert abs(kinds["caption"] - 100) < 35
+    assert abs(kinds["vqa"] - 150) < 40
+    assert abs(kinds["answer"] - 150) < 40
+
+
+def test_answers_come_from_the_right_candidate_in_all_its_wordings(folder):
+    batches = read(make_config(folder, ("many", 1.0), steps=60, tasks={"vqa": 1.0}))
+    found = collections.defaultdict(set)
+    for batch in batches:
+        for row, name in enumerate(batch.ids):
+            index, kind = name[1:].split("-")
+            if kind == "vqa":
+                found[int(index) % 2].add(int(batch.arrays["target_tokens"][row][2]))
+    assert found == {0: {7, 1}, 1: {8}}  # red or (unknown) crimson; blue
+
+
+def test_equal_targets_have_equal_ids(folder):
+    batches = read(make_config(folder, ("many", 1.0), steps=20, tasks={"vqa": 1.0}))
+    ids = collections.defaultdict(set)
+    for batch in batches:
+        for row, name in enumerate(batch.ids):
+            key = tuple(batch.arrays["target_tokens"][row])
+            ids[name if name.endswith("answer") else key].add(int(batch.arrays["target_id"][row]))
+    assert all(len(values) == 1 for values in ids.values())
+    assert len(set.union(*ids.values())) == len(ids)
+
+
+def test_unreadable_clips_are_replaced_and_counted(folder):
+    batches = read(make_config(folder, ("broken", 1.0), steps=9))
+    names = [name for batch in batches for name in batch.ids]
+    assert not any(int(name[1:].split("-")[0]) % 3 == 0 for name in names)
+    reasons = [reason for batch in batches for reason in batch.replaced]
+    assert 24 <= len(reasons) < 60  # a third of 72 rows, and some of their replacements
+    assert all("record 'b" in reason and "cannot be decoded" in reason for reason in reasons)
+
+
+def test_a_source_that_cannot_be_read_at_all_stops(folder):
+    with pytest.raises(DataError, match="16 records of .*rotten drawn in a row cannot be read"):
+        read(make_config(folder, ("rotten", 1.0)))
+
+
+def test_wrong_settings_are_named(folder):
+    with pytest.raises(ConfigError, match=r"sources\[0\].tasks: .*'captoin' .did you mean 'capt"):
+        read(make_config(folder, ("many", 1.0), tasks={"captoin": 1.0}))
+    with pytest.raises(ConfigError, match="no training examples of task 'stream'"):
+        read(make_config(folder, ("many", 1.0), tasks={"stream": 1.0}))
+    with pytest.raises(ConfigError, match="at least one task with a weight above 0"):
+        read(make_config(folder, ("many", 1.0), tasks={"caption": 0.0}))
+    with pytest.raises(ConfigError, match="8 rows cannot be shared by 3 processes"):
+        read(make_config(folder, ("many", 1.0)), 0, 0, 3)
+    with pytest.raises(ConfigError, match="data.sources: name at least one source"):
+        read(make_config(folder))
+    with pytest.raises(ConfigError, match=r"sources\[1\].weight: must be above 0"):
+        read(make_config(folder, ("many", 1.0), ("few", 0.0)))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_decode_media_gives_clips_and_errors_in_order(tmp_path, workers):
+    video = Medium(data=write_mp4(numbered_frames(20), 10))
+    records = [Record("a", (image(3), image(9), video), ()), Record("b", (Medium(data=b"?"),), ())]
+    write_dataset(tmp_path / "d", {"test": records}, name="d", description="", labels={})
+    source = open_dataset(tmp_path / "d").source("test")
+    config = VideoConfig(4, 32, "jittered", "random", (0.2, 0.5))
+    requests = [(0, (1, 0)), (1, (0,)), (0, (2,))] * 6
+    decoded = list(decode_media(source, requests, config, workers))
+    assert len(decoded) == 18
+    for pair, error, clip in zip(*[iter(decoded)] * 3, strict=True):
+        assert pair.mean((1, 2, 3)).tolist() == [9, 9, 3, 3]
+        assert isinstance(error, ClipError)
+        assert "record 'b'" in str(error)
+        assert numbers(clip) == [2, 7, 12, 17]

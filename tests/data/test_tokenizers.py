@@ -1,0 +1,51 @@
+import pickle
+
+import numpy as np
+import pytest
+from sample_tokenizer import write_tokenizer
+
+from vljepa_jax.data.tokenizers import Tokenizer, TokenizerError
+
+
+def test_right_padding_and_special_tokens(tmp_path):
+    tokenizer = Tokenizer(write_tokenizer(tmp_path / "t.json"))
+    ids, mask = tokenizer.encode(["the dog", "", "moves"], 5)
+    np.testing.assert_array_equal(ids, [[2, 5, 6, 3, 0], [2, 3, 0, 0, 0], [2, 8, 3, 0, 0]])
+    np.testing.assert_array_equal(mask, ids != 0)
+    assert (ids.dtype, mask.dtype) == (np.int32, bool)
+    assert (tokenizer.pad_id, tokenizer.vocab_size) == (0, 12)
+
+
+def test_long_texts_are_cut_and_keep_their_end_token(tmp_path):
+    tokenizer = Tokenizer(write_tokenizer(tmp_path / "t.json"))
+    ids, mask = tokenizer.encode(["the dog moves left", "a"], 4)
+    np.testing.assert_array_equal(ids, [[2, 5, 6, 3], [2, 4, 3, 0]])
+    np.testing.assert_array_equal(mask.sum(1), [4, 3])
+    assert tokenizer.encode(["the dog moves left"], 8)[1].sum() == 6
+
+
+def test_without_special_tokens_the_empty_text_has_none(tmp_path):
+    tokenizer = Tokenizer(write_tokenizer(tmp_path / "t.json", bos=False))
+    assert not tokenizer.encode([""], 3)[1].any()
+
+
+def test_copies_in_workers_agree(tmp_path):
+    tokenizer = Tokenizer(write_tokenizer(tmp_path / "t.json"))
+    copy = pickle.loads(pickle.dumps(tokenizer))
+    np.testing.assert_array_equal(copy.encode(["a cat"], 6)[0], tokenizer.encode(["a cat"], 6)[0])
+
+
+@pytest.mark.parametrize("pad", ["<pad>", "<|finetune_right_pad_id|>"])
+def test_padding_tokens_of_other_families(tmp_path, pad):
+    assert Tokenizer(write_tokenizer(tmp_path / "t.json", pad=pad)).pad_id == 0
+
+
+def test_unusable_files_are_named(tmp_path):
+    with pytest.raises(TokenizerError, match="none.json: no such tokenizer file"):
+        Tokenizer(str(tmp_path / "none.json"))
+    (tmp_path / "bad.json").write_text("{}")
+    with pytest.raises(TokenizerError, match="bad.json: is no tokenizer.json"):
+        Tokenizer(str(tmp_path / "bad.json"))
+    path = write_tokenizer(tmp_path / "t.json", pad="[NOPE]")
+    with pytest.raises(TokenizerError, match=r"t.json: has no padding token \(\[PAD\] or"):
+        Tokenizer(path)

@@ -1,0 +1,1 @@
+"""Records, decoding, tokenizers and the Grain pipeline. JAX is not imported here."""

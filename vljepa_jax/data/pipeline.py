@@ -1,0 +1,337 @@
+"""Training batches: mixture, shuffle, decode, tokenize, batch, shard by process.
+
+Row r of step s is the example of global index s * batch_size + r, and an example is a pure
+function of (seed, global index): of its source, its record, the annotation, the wording, the
+jitter and the crop. So the position of a run is one number, on any number of processes and
+workers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import gc
+import hashlib
+import signal
+from collections.abc import Iterator, Sequence
+
+import grain
+import numpy as np
+from absl import flags
+
+from vljepa_jax.config import ConfigError, SourceConfig, TrainConfig, VideoConfig, nearest
+from vljepa_jax.data.records import Annotation, Record
+from vljepa_jax.data.storage import Dataset, Source, open_dataset
+from vljepa_jax.data.tokenizers import Tokenizer
+from vljepa_jax.data.video import ClipError, load_clip
+from vljepa_jax.data.world.build import dataset_path
+
+# Examples that a worker hands over at a time: few enough to be ready soon, enough to pay.
+_CHUNK = 8
+# Batches that are decoded ahead, so that workers do not rest while a step is computed.
+_AHEAD = 2
+# Unreadable records in a row after which something else must be wrong.
+_ATTEMPTS = 16
+
+
+class DataError(RuntimeError):
+    """Training data that cannot be read at all; the message names the reasons."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Batch:
+    """One process's rows of one step.
+
+    Attributes:
+        arrays: as ``array_spec`` names them, b = batch_size / process_count rows each.
+        ids: annotation ids, one a row.
+        replaced: the reasons of unreadable examples that others took the place of.
+    """
+
+    arrays: dict[str, np.ndarray]
+    ids: tuple[str, ...]
+    replaced: tuple[str, ...]
+
+
+def array_spec(config: TrainConfig) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
+    """Shape and dtype of each array of a global batch.
+
+    video uint8 [B, T, H, W, 3]; query_tokens, target_tokens int32 [B, L] and their masks
+    bool [B, L], True where there is a token; target_id int32 [B], equal where the target texts
+    are (and, by one chance in 2**32 a pair, where they are not).
+    """
+    rows, video, text = config.batch_size, config.data.video, config.data.text
+    spec = {
+        "video": ((rows, video.frames, video.image_size, video.image_size, 3), np.uint8),
+        "query_tokens": ((rows, text.query_length), np.int32),
+        "query_mask": ((rows, text.query_length), np.bool_),
+        "target_tokens": ((rows, text.target_length), np.int32),
+        "target_mask": ((rows, text.target_length), np.bool_),
+        "target_id": ((rows,), np.int32),
+    }
+    return {name: (shape, np.dtype(dtype)) for name, (shape, dtype) in spec.items()}
+
+
+class TrainPipeline:
+    """The batches of a training run."""
+
+    def __init__(self, config: TrainConfig):
+        """Opens the datasets and tokenizers.
+
+        Raises:
+            ConfigError: a source names a task that its split has no training examples of.
+            DatasetError: a source is no dataset, or has no such split.
+            TokenizerError: a tokenizer cannot be used.
+        """
+        self._config = config
+        self._reader = _Reader(config)
+
+    def batches(
+        self, start_step: int, process_index: int = 0, process_count: int = 1
+    ) -> Iterator[Batch]:
+        """Yields the batches of steps ``start_step`` to ``config.steps`` - 1.
+
+        Process p holds rows p * b to (p + 1) * b of each global batch. Decoding is ahead by
+        two batches, in ``config.data.num_workers`` processes; 0 decodes in a thread of this one.
+
+        Raises:
+            ConfigError: the processes cannot share the batch equally.
+            DataError: many records in a row cannot be read.
+        """
+        rows, rest = divmod(self._config.batch_size, process_count)
+        if rest:
+            raise ConfigError(
+                f"batch_size: {self._config.batch_size} rows cannot be shared by "
+                f"{process_count} processes"
+            )
+        return self._batches(start_step, process_index * rows, rows)
+
+    def _batches(self, start_step: int, first_row: int, rows: int) -> Iterator[Batch]:
+        size = next(size for size in range(min(_CHUNK, rows), 0, -1) if rows % size == 0)
+        a_batch = rows // size
+        global_batch = self._config.batch_size
+
+        def indices(chunk: int) -> range:
+            step, part = divmod(chunk, a_batch)
+            first = step * global_batch + first_row + part * size
+            return range(first, first + size)
+
+        chunks = grain.MapDataset.range(start_step * a_batch, self._config.steps * a_batch)
+        chunks = chunks.map(indices).map(self._reader)
+        with _read_ahead(chunks, self._config.data.num_workers, _AHEAD * a_batch) as iterator:
+            for _ in range(start_step, self._config.steps):
+                parts = [next(iterator) for _ in range(a_batch)]
+                yield Batch(
+                    arrays={
+                        name: np.concatenate([np.asarray(part["arrays"][name]) for part in parts])
+                        for name in parts[0]["arrays"]
+                    },
+                    ids=tuple(name for part in parts for name in part["ids"]),
+                    replaced=tuple(reason for part in parts for reason in part["replaced"]),
+                )
+                del parts
+
+
+def decode_media(
+    source: Source,
+    requests: Sequence[tuple[int, tuple[int, ...]]],
+    video: VideoConfig,
+    num_workers: int,
+) -> Iterator[np.ndarray | ClipError]:
+    """Decodes clips for evaluation: uniform sampling, centre crop.
+
+    Args:
+        requests: (index of a record, indices of its media that form X_V); requests for the same
+            record are best side by side.
+        num_workers: decoding processes; 0 decodes in a thread of this one.
+
+    Yields:
+        In the order of ``requests``: uint8 [frames, size, size, 3], or the error of a clip that
+        cannot be read.
+    """
+    chunks = grain.MapDataset.range(0, len(requests), _CHUNK)
+    chunks = chunks.map(lambda first: list(requests[first : first + _CHUNK]))
+    chunks = chunks.map(functools.partial(_decode_requests, source, video))
+    with _read_ahead(chunks, num_workers, _AHEAD * max(1, num_workers)) as iterator:
+        for chunk in iterator:
+            for clip in chunk:
+                # Workers hand over shared memory, an open file each until it is let go.
+                yield clip if isinstance(clip, ClipError) else np.array(clip)
+
+
+@contextlib.contextmanager
+def _read_ahead(chunks: grain.MapDataset, num_workers: int, ahead: int) -> Iterator[Iterator]:
+    """Reads ``ahead`` chunks ahead, in order: in worker processes, or in a thread of this one."""
+    if not flags.FLAGS.is_parsed():  # Grain's workers read flags; programs without absl have none
+        flags.FLAGS.mark_as_parsed()
+    each = -(-ahead // max(1, num_workers))
+    dataset = chunks.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=each))
+    workers = grain.MultiprocessingOptions(num_workers=num_workers)
+    iterator = iter(dataset.mp_prefetch(workers, worker_init_fn=_ignore_interrupts))
+    try:
+        yield iterator
+    finally:
+        iterator.close()
+        # Grain leaves the last element in a cycle of references: without this, its shared memory
+        # is freed when Python ends, with a warning of a leak.
+        gc.collect()
+
+
+def _ignore_interrupts(worker_index: int, worker_count: int) -> None:
+    """Ctrl-C reaches the workers too, but the training process still needs them to stop well."""
+    del worker_index, worker_count
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _decode_requests(
+    source: Source, video: VideoConfig, requests: Sequence[tuple[int, tuple[int, ...]]]
+) -> list[np.ndarray | ClipError]:
+    decoded, record, last = [], None, None
+    for index, media in requests:
+        if index != last:
+            record, last = source[index], index
+        try:
+            decoded.append(load_clip([record.media[i] for i in media], video, None))
+        except ClipError as error:
+            decoded.append(ClipError(f"record '{record.id}': {error}"))
+    return decoded
+
+
+# ---------------------------------------------------------------------------------------------
+# Training examples
+# ---------------------------------------------------------------------------------------------
+class _TrainSource:
+    """One source of the mixture: the records that hold an annotation of its tasks."""
+
+    def __init__(self, config: SourceConfig, dataset: Dataset, field: str):
+        self.dataset = dataset
+        self.source = dataset.source(config.split)
+        self.tasks = {task: weight for task, weight in config.tasks.items() if weight > 0}
+        table = self.source.annotations()
+        present = {table.tasks[index] for index in np.unique(table.task[table.trainable])}
+        for task in self.tasks:
+            if task not in present:
+                raise ConfigError(
+                    f"{field}.tasks: split '{config.split}' of {dataset.directory} has no "
+                    f"training examples of task '{task}'{nearest(task, present)}; it has "
+                    f"{', '.join(sorted(present)) or 'none of any'}"
+                )
+        wanted = [index for index, task in enumerate(table.tasks) if task in self.tasks]
+        self.records = np.unique(table.record[table.trainable & np.isin(table.task, wanted)])
+        if not len(self.records):
+            raise ConfigError(f"{field}.tasks: name at least one task with a weight above 0")
+
+    def choose(self, record: Record, rng: np.random.Generator) -> Annotation:
+        """Draws a task among those the record has, then one of its annotations."""
+        groups: dict[str, list[Annotation]] = {}
+        for annotation in record.annotations:
+            if annotation.trainable and annotation.task in self.tasks:
+                groups.setdefault(annotation.task, []).append(annotation)
+        names = sorted(groups)
+        weights = np.array([self.tasks[name] for name in names])
+        group = groups[names[rng.choice(len(names), p=weights / weights.sum())]]
+        return group[rng.integers(len(group))]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Example:
+    id: str
+    video: np.ndarray
+    query: str
+    target: str
+
+
+class _Reader:
+    """Global indices -> a chunk of rows; sent to the worker processes."""
+
+    def __init__(self, config: TrainConfig):
+        self._seed = config.seed
+        self._video = config.data.video
+        self._text = config.data.text
+        self._query_tokenizer = Tokenizer(config.data.text.query_tokenizer)
+        self._target_tokenizer = Tokenizer(config.data.text.target_tokenizer)
+        if config.data.visual_tokens == "cache":
+            raise ConfigError("data.visual_tokens: 'cache' is not supported yet; set 'compute'")
+        if not config.data.sources:
+            raise ConfigError("data.sources: name at least one source")
+        self._sources = []
+        for index, source in enumerate(config.data.sources):
+            dataset = open_dataset(dataset_path(source.path, config.world))
+            self._sources.append(_TrainSource(source, dataset, f"data.sources[{index}]"))
+            if source.weight <= 0:
+                raise ConfigError(f"data.sources[{index}].weight: must be above 0")
+        self._weights = [source.weight for source in config.data.sources]
+
+    @functools.cached_property
+    def _order(self) -> grain.MapDataset:
+        """Global index -> (source, place in its records): shuffled anew in every epoch."""
+        seeds = np.random.SeedSequence(self._seed).generate_state(len(self._sources))
+        return grain.MapDataset.mix(
+            [
+                grain.MapDataset.range(len(source.records))
+                .shuffle(seed=int(seed))
+                .map(functools.partial(_pair, index))
+                .repeat()
+                for index, (source, seed) in enumerate(zip(self._sources, seeds, strict=True))
+            ],
+            self._weights,
+        )
+
+    def __call__(self, indices: range) -> dict:
+        replaced: list[str] = []
+        examples = [self._example(index, replaced) for index in indices]
+        text = self._text
+        queries, query_mask = self._query_tokenizer.encode(
+            [example.query for example in examples], text.query_length
+        )
+        targets, target_mask = self._target_tokenizer.encode(
+            [text.target_prompt + example.target for example in examples], text.target_length
+        )
+        arrays = {
+            "video": np.stack([example.video for example in examples]),
+            "query_tokens": queries,
+            "query_mask": query_mask,
+            "target_tokens": targets,
+            "target_mask": target_mask,
+            "target_id": np.array([_text_id(example.target) for example in examples], np.int32),
+        }
+        ids = [example.id for example in examples]
+        return {"arrays": arrays, "ids": ids, "replaced": replaced}
+
+    def _example(self, index: int, replaced: list[str]) -> _Example:
+        """The example of a global index; unreadable records met on the way join ``replaced``."""
+        chosen, place = self._order[index]
+        source, reasons = self._sources[chosen], []
+        for attempt in range(_ATTEMPTS):
+            # A generator of its own for each (seed, index, attempt), without any stream to follow.
+            rng = np.random.Generator(
+                np.random.Philox(key=[self._seed, index], counter=[0, 0, 0, attempt])
+            )
+            if attempt:
+                place = rng.integers(len(source.records))
+            record = source.source[int(source.records[place])]
+            annotation = source.choose(record, rng)
+            texts = annotation.texts or source.dataset.answer(annotation)
+            target = texts[rng.integers(len(texts))]
+            try:
+                media = [record.media[i] for i in annotation.inputs]
+                video = load_clip(media, self._video, rng)
+            except ClipError as error:
+                reasons.append(f"record '{record.id}': {error}")
+                continue
+            replaced += reasons
+            return _Example(annotation.id, video, annotation.query, target)
+        raise DataError(
+            f"{_ATTEMPTS} records of {source.dataset.directory} drawn in a row cannot be read:\n"
+            + "\n".join(reasons)
+        )
+
+
+def _pair(source: int, place: int) -> tuple[int, int]:
+    return source, place
+
+
+def _text_id(text: str) -> int:
+    digest = hashlib.blake2b(text.encode(), digest_size=4).digest()
+    return int.from_bytes(digest, "little", signed=True)

@@ -1,0 +1,296 @@
+"""Manifests over ordinary files -> a dataset of records, with every fault told.
+
+Rows of the same media become one record, so that a video with ten questions is stored once.
+With embedding, a record holds the bytes of its media and the dataset can be moved and the files
+deleted; a span of a longer video is cut out by copying its packets (``ffmpeg.VideoFile.cut``), so
+that ten spans of an hour are not ten hours, and no frame is encoded anew. Without, a record holds
+absolute paths, and nothing is copied.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import dataclasses
+import json
+import multiprocessing
+import os
+import pathlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from typing import Literal, TypeVar
+
+import numpy as np
+import rich.console
+import rich.progress
+import rich.table
+
+from vljepa_jax.data.ffmpeg import ClipError, VideoFile
+from vljepa_jax.data.manifest import Fault, Manifest, ManifestError, Row
+from vljepa_jax.data.records import Annotation, Label, Medium, Record
+from vljepa_jax.data.storage import write_dataset
+from vljepa_jax.data.video import is_image, read_frames
+
+T = TypeVar("T")
+U = TypeVar("U")
+
+# Media that a worker has in hand and those that wait, per worker: bounds the memory.
+_IN_FLIGHT = 4
+# Fewer media than this are read in this process: starting others would take longer.
+_FEW = 64
+_SHOWN_FAULTS = 20
+
+
+@dataclasses.dataclass(frozen=True)
+class Summary:
+    """What became of the rows.
+
+    Attributes:
+        rows: read.
+        records: written, by split.
+        annotations: written.
+        faults: of the rows that were skipped.
+    """
+
+    rows: int
+    records: Mapping[str, int]
+    annotations: int
+    faults: tuple[Fault, ...]
+
+
+def prepare(
+    manifests: Sequence[Manifest],
+    output: str | os.PathLike[str],
+    *,
+    name: str,
+    on_error: Literal["skip", "refuse"],
+    embed: bool,
+    num_workers: int,
+    console: rich.console.Console,
+) -> Summary:
+    """Checks every row and every medium, then writes the dataset; shows progress and a table.
+
+    Args:
+        manifests: may share a split.
+        output: the dataset's directory, which must not exist. The rows that were skipped are
+            told in its ``skipped.jsonl``.
+        on_error: with "refuse", any fault stops it before anything is written.
+        embed: whether records hold the bytes of their media, or their paths.
+        num_workers: processes that open media; 0 opens them in this one.
+
+    Raises:
+        FileExistsError: ``output`` exists.
+        ManifestError: rows are faulty and ``on_error`` is "refuse"; or no row is left.
+    """
+    if pathlib.Path(output).exists():
+        raise FileExistsError(f"{output} exists; remove it or name another directory")
+    labels = _merge_labels(manifests)
+    rows, faults = _read_rows(manifests)
+    media = sorted({medium for _, row in rows for medium in row.media}, key=_medium_key)
+    with _Workers(num_workers if len(media) >= _FEW else 0) as workers, _progress(console) as bars:
+        reasons = dict(
+            zip(
+                media,
+                bars.track(workers.map(_check, media), len(media), description="Checking"),
+                strict=True,
+            )
+        )
+        sound = []
+        for split, row in rows:
+            reason = next((reasons[medium] for medium in row.media if reasons[medium]), None)
+            if reason is None:
+                sound.append((split, row))
+            else:
+                fault = Fault(row.manifest, row.number, row.annotation.id, "unreadable", reason)
+                faults.append(fault)
+        faults.sort(key=lambda fault: (fault.manifest, fault.row))
+        read = len(sound) + len(faults)
+        if faults and on_error == "refuse":
+            _show_faults(console, faults)
+            raise ManifestError(
+                f"{len(faults)} of {read} rows are faulty and nothing was written; mend them, or "
+                "leave them out with --on_error=skip"
+            )
+        if not sound:
+            _show_faults(console, faults)
+            raise ManifestError(f"none of {read} rows can be used; nothing was written")
+        records = _group(sound)
+        total = sum(map(len, records.values()))
+        bar = bars.add_task("Writing", total=total)
+        write_dataset(
+            output,
+            {
+                split: bars.track(
+                    workers.map(_embed, group) if embed else group, task_id=bar, total=total
+                )
+                for split, group in records.items()
+            },
+            name=name,
+            description=f"Prepared from {', '.join(m.path.name for m in manifests)}",
+            labels=labels,
+        )
+    if faults:
+        with open(pathlib.Path(output) / "skipped.jsonl", "w", encoding="utf-8") as file:
+            file.writelines(json.dumps(dataclasses.asdict(fault)) + "\n" for fault in faults)
+    counts = {split: len(group) for split, group in records.items()}
+    summary = Summary(read, counts, len(sound), tuple(faults))
+    _show_faults(console, faults)
+    console.print(_table(summary, output))
+    return summary
+
+
+def _read_rows(manifests: Sequence[Manifest]) -> tuple[list[tuple[str, Row]], list[Fault]]:
+    """The rows with their splits, and the faults; an id that is there already is one."""
+    rows: list[tuple[str, Row]] = []
+    faults: list[Fault] = []
+    seen: dict[str, str] = {}
+    for manifest in manifests:
+        for row in manifest.rows():
+            if isinstance(row, Fault):
+                faults.append(row)
+                continue
+            identity = row.annotation.id
+            if identity in seen:
+                reason = f"the id '{identity}' is that of {seen[identity]}"
+                faults.append(Fault(row.manifest, row.number, identity, "duplicate id", reason))
+                continue
+            seen[identity] = f"row {row.number} of {row.manifest}"
+            rows.append((manifest.split, row))
+    return rows, faults
+
+
+def _merge_labels(manifests: Sequence[Manifest]) -> dict[str, tuple[Label, ...]]:
+    merged: dict[str, tuple[Label, ...]] = {}
+    for manifest in manifests:
+        for name, labels in manifest.labels.items():
+            if merged.setdefault(name, labels) != labels:
+                raise ManifestError(f"{manifest.path}: its label set '{name}' is another one too")
+    return merged
+
+
+def _group(rows: Sequence[tuple[str, Row]]) -> dict[str, list[Record]]:
+    """Rows of the same inputs -> one record with their annotations, in the order of the first."""
+    groups: dict[tuple[str, tuple[Medium, ...] | str], list[Row]] = {}
+    for split, row in rows:
+        inputs = tuple(row.media[i] for i in row.annotation.inputs)
+        groups.setdefault((split, inputs or row.annotation.id), []).append(row)
+    records: dict[str, list[Record]] = {split: [] for split, _ in rows}
+    for (split, _), members in groups.items():
+        media = tuple(dict.fromkeys(medium for row in members for medium in row.media))
+        place = {medium: index for index, medium in enumerate(media)}
+
+        def moved(row: Row, field: str, place: dict[Medium, int] = place) -> tuple[int, ...]:
+            return tuple(place[row.media[i]] for i in getattr(row.annotation, field))
+
+        annotations: list[Annotation] = [
+            dataclasses.replace(
+                row.annotation,
+                inputs=moved(row, "inputs"),
+                candidate_media=moved(row, "candidate_media"),
+            )
+            for row in members
+        ]
+        records[split].append(Record(members[0].annotation.id, media, tuple(annotations)))
+    return records
+
+
+def _medium_key(medium: Medium) -> tuple[str, float, float]:
+    first = -np.inf if medium.start is None else medium.start
+    return medium.path, first, np.inf if medium.end is None else medium.end
+
+
+def _check(medium: Medium) -> str | None:
+    """Decodes one frame, from the middle of the span; says what is wrong, if anything is."""
+    try:
+        read_frames(medium, [0.5], np.asarray)
+    except ClipError as error:
+        return str(error)
+    return None
+
+
+def _embed(record: Record) -> Record:
+    return dataclasses.replace(record, media=tuple(map(_embed_medium, record.media)))
+
+
+def _embed_medium(medium: Medium) -> Medium:
+    if medium.start is None and medium.end is None or is_image(medium):
+        return dataclasses.replace(medium, data=pathlib.Path(medium.path).read_bytes(), path="")
+    with VideoFile(medium) as video:
+        return video.cut()
+
+
+class _Workers:
+    """Maps a function over many items in order, in other processes or in this one."""
+
+    def __init__(self, count: int):
+        self._count = count
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self) -> _Workers:
+        if self._count:
+            # Spawned, because a forked copy of a process with threads may hang.
+            context = multiprocessing.get_context("spawn")
+            self._pool = self._stack.enter_context(ProcessPoolExecutor(self._count, context))
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._stack.close()
+
+    def map(self, function: Callable[[T], U], items: Iterable[T]) -> Iterator[U]:
+        """Yields the results in order; only a few are under way at a time."""
+        if not self._count:
+            yield from map(function, items)
+            return
+        pending: collections.deque[Future[U]] = collections.deque()
+        for item in items:
+            pending.append(self._pool.submit(function, item))
+            if len(pending) >= self._count * _IN_FLIGHT:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+
+
+def _progress(console: rich.console.Console) -> rich.progress.Progress:
+    return rich.progress.Progress(
+        rich.progress.TextColumn("{task.description}"),
+        rich.progress.BarColumn(),
+        rich.progress.MofNCompleteColumn(),
+        _RateColumn(),
+        rich.progress.TimeRemainingColumn(),
+        console=console,
+    )
+
+
+class _RateColumn(rich.progress.ProgressColumn):
+    """Items a second."""
+
+    def render(self, task: rich.progress.Task) -> str:
+        speed = task.finished_speed or task.speed
+        return f"{speed:.0f}/s" if speed else ""
+
+
+def _show_faults(console: rich.console.Console, faults: Sequence[Fault]) -> None:
+    for fault in faults[:_SHOWN_FAULTS]:
+        console.print(
+            f"{fault.manifest}, row {fault.row}: {fault.kind}: {fault.reason}",
+            style="yellow",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
+    if len(faults) > _SHOWN_FAULTS:
+        console.print(f"... and {len(faults) - _SHOWN_FAULTS} more faulty rows", style="yellow")
+
+
+def _table(summary: Summary, output: str | os.PathLike[str]) -> rich.table.Table:
+    table = rich.table.Table(title=str(output), show_header=False, title_style="bold")
+    table.add_column()
+    table.add_column(justify="right")
+    table.add_row("rows read", str(summary.rows))
+    table.add_row("annotations written", str(summary.annotations))
+    for split, count in summary.records.items():
+        table.add_row(f"records written, split '{split}'", str(count))
+    kinds = collections.Counter(fault.kind for fault in summary.faults)
+    for kind, count in kinds.most_common():
+        table.add_row(f"skipped: {kind}", str(count))
+    return table

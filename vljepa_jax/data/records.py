@@ -1,0 +1,89 @@
+"""The record: one medium, or a few, with everything that is asked or said about it.
+
+A video with ten questions is stored once. A record holds its media (encoded bytes, or a path
+and a span) and a list of annotations; an annotation is one training or evaluation example.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+# Candidates given as "@labels/NAME" refer to a label set that the dataset stores once.
+LABELS_PREFIX = "@labels/"
+
+
+@dataclasses.dataclass(frozen=True)
+class Medium:
+    """One encoded video or image.
+
+    Attributes:
+        data: the encoded file (mp4, webm, gif, png, ...); empty when ``path`` is set.
+        path: absolute path of the file; empty when ``data`` is set.
+        start: seconds; ``None`` is the beginning. May be negative: such moments show the
+            first frame.
+        end: seconds, exclusive; ``None`` is the end of the file.
+    """
+
+    data: bytes = b""
+    path: str = ""
+    start: float | None = None
+    end: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Annotation:
+    """One example about the media of its record.
+
+    Attributes:
+        id: unique in the dataset.
+        task: the task family: "caption", "vqa", "classification", "state", "triplet", "stream", ...
+        query: X_Q; empty means the query-free form.
+        texts: targets or references (paraphrases of one meaning); for task "triplet"
+            (paraphrase 1, paraphrase 2, negative); for "stream" one text per entry of ``times``.
+        inputs: indices into the record's media that form X_V, in order (empty for text-only tasks).
+        candidates: candidate answers, or "@labels/NAME".
+        candidate_media: indices into the record's media, for state-to-action matching.
+        gold: index of the right entry of ``candidates`` or ``candidate_media``; ``None`` if absent.
+        times: seconds, one per text of a stream (the middle of the event where its span is known).
+        durations: seconds, one per entry of ``times``; empty if unknown.
+        tags: strata for filters and metrics, e.g. {"kind": "motion", "object": "dog"}.
+    """
+
+    id: str
+    task: str
+    query: str = ""
+    texts: tuple[str, ...] = ()
+    inputs: tuple[int, ...] = (0,)
+    candidates: tuple[str, ...] | str = ()
+    candidate_media: tuple[int, ...] = ()
+    gold: int | None = None
+    times: tuple[float, ...] = ()
+    durations: tuple[float, ...] = ()
+    tags: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    @property
+    def trainable(self) -> bool:
+        """Whether it is a training example: it has inputs, and a text Y that is true of them.
+
+        Not so a stream, whose texts are true at their times only, nor a text triplet.
+        """
+        has_text = bool(self.texts) or (self.gold is not None and bool(self.candidates))
+        return bool(self.inputs) and has_text and not self.times and self.task != "triplet"
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """Media and all annotations about them; one entry of an ArrayRecord file."""
+
+    id: str
+    media: tuple[Medium, ...]
+    annotations: tuple[Annotation, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Label:
+    """One entry of a label set; several texts mean the mean of their embeddings."""
+
+    id: str
+    texts: tuple[str, ...]

@@ -1,0 +1,242 @@
+"""Encoded video and images -> clips, arrays uint8 [frames, size, size, 3].
+
+A clip is sampled in *time*: its span is cut into equal parts, and each part gives the frame that
+a player would show at one moment of it. Videos (mp4, webm, mkv, mov, avi, ...) are read by PyAV;
+images, GIF and animated WebP (which FFmpeg does not read) by Pillow.
+"""
+
+from __future__ import annotations
+
+import bisect
+import io
+import itertools
+import struct
+from collections.abc import Callable, Iterable, Sequence
+from fractions import Fraction
+
+import av
+import numpy as np
+from PIL import Image, ImageOps
+
+from vljepa_jax.config import VideoConfig
+from vljepa_jax.data.ffmpeg import ROUNDING, ClipError, VideoFile, clip_error
+from vljepa_jax.data.records import Medium
+
+# What browsers show a GIF frame for when its delay is 0.
+_DEFAULT_DELAY = 0.1  # seconds
+# Distance of keyframes written by write_mp4, so that a span of a long video is near one.
+_KEYFRAME_SECONDS = 2.0
+# What Pillow raises on damaged files.
+_PILLOW_ERRORS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    struct.error,
+    Image.DecompressionBombError,
+)
+
+
+def load_clip(
+    media: Sequence[Medium], config: VideoConfig, rng: np.random.Generator | None
+) -> np.ndarray:
+    """Decodes X_V.
+
+    Several media (the two states of a state pair) share the frames equally, in order; an image
+    is repeated to fill its share. Moments of a span before the first frame give the first frame
+    (as V-JEPA 2 does for anticipation), those after the last frame the last. All media of a clip
+    get the same crop. A random crop is a square whose area is ``config.crop_scale`` of the
+    largest square.
+
+    Args:
+        media: one or more videos or images.
+        config: number of frames, size, sampling and crop.
+        rng: draws the jitter and the crop where ``config`` asks for them; ``None`` is the
+            deterministic form for evaluation: centres of equal spans, centre crop.
+
+    Returns:
+        uint8 [config.frames, config.image_size, config.image_size, 3], RGB.
+
+    Raises:
+        ClipError: a medium cannot be read.
+        ValueError: the media cannot share ``config.frames`` equally.
+    """
+    if not media or config.frames % len(media):
+        raise ValueError(f"{len(media)} media cannot share data.video.frames = {config.frames}")
+    moments = (np.arange(config.frames // len(media)) + 0.5) * len(media) / config.frames
+    crop = (1.0, 0.5, 0.5)
+    if rng is not None and config.crop == "random":
+        crop = (np.sqrt(rng.uniform(*config.crop_scale)), *rng.uniform(size=2))
+    frames: list[np.ndarray] = []
+    for medium in media:
+        shown = moments
+        if rng is not None and config.sampling == "jittered":
+            shown = (np.arange(len(moments)) + rng.uniform(size=len(moments))) / len(moments)
+        frames += read_frames(medium, shown, lambda image: _fit(image, config.image_size, crop))
+    return np.stack(frames)
+
+
+def clip_from_frames(frames: np.ndarray, config: VideoConfig) -> np.ndarray:
+    """The evaluation form of ``load_clip``, for frames that are decoded already.
+
+    Args:
+        frames: uint8 [T, H, W, 3], RGB, of any number and size, evenly spaced in time; T = 1 is
+            an image.
+        config: number of frames and size.
+
+    Returns:
+        uint8 [config.frames, config.image_size, config.image_size, 3].
+
+    Raises:
+        ClipError: ``frames`` have another shape or dtype.
+    """
+    if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] != 3 or not frames.size:
+        raise ClipError(
+            f"frames must be uint8 [T, H, W, 3], got {frames.dtype} {list(frames.shape)}"
+        )
+    moments = (np.arange(config.frames) + 0.5) / config.frames
+    indices = (moments * len(frames)).astype(int)
+    centre = (1.0, 0.5, 0.5)
+    fitted = {
+        index: _fit(Image.fromarray(frames[index]), config.image_size, centre)
+        for index in set(indices)
+    }
+    return np.stack([fitted[index] for index in indices])
+
+
+def read_frames(
+    medium: Medium, moments: Sequence[float], render: Callable[[Image.Image], np.ndarray]
+) -> list[np.ndarray]:
+    """Decodes the frames shown at ``moments``, ascending shares in [0, 1) of the medium's span.
+
+    Args:
+        render: turns an RGB image into what is returned; called once a distinct frame.
+
+    Raises:
+        ClipError: the medium cannot be read.
+    """
+    if medium.start is not None and medium.end is not None and medium.end <= medium.start:
+        raise clip_error(medium, f"ends at {medium.end} s, but starts at {medium.start} s")
+    if is_image(medium):
+        return _read_images(medium, moments, render)
+    rendered: list[np.ndarray] = []
+    last = None
+    with VideoFile(medium) as video:
+        timeline = video.timeline()
+        targets = [timeline.stamp(time) for time in _times(medium, timeline.end, moments)]
+        for image in video.decode(timeline, targets):
+            rendered.append(rendered[-1] if image is last else render(image))
+            last = image
+    return rendered
+
+
+def write_mp4(frames: Iterable[np.ndarray], fps: int | Fraction, crf: int = 23) -> bytes:
+    """Encodes frames as H.264 in MP4.
+
+    Args:
+        frames: uint8 [height, width, 3] each, RGB; height and width even.
+        fps: frames per second.
+        crf: x264's constant rate factor, 0 (best) to 51 (smallest).
+
+    Raises:
+        ValueError: no frames, or an odd height or width.
+    """
+    frames = iter(frames)
+    first = next(frames, None)
+    if first is None:
+        raise ValueError("a video needs at least one frame")
+    height, width = first.shape[:2]
+    if height % 2 or width % 2:
+        raise ValueError(f"H.264 needs an even height and width, got {height} x {width}")
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=fps)
+        stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
+        stream.codec_context.thread_count = 1  # the same bytes on every machine
+        stream.codec_context.gop_size = max(1, round(_KEYFRAME_SECONDS * fps))
+        # x264's macroblock tree gives other bytes from run to run on frames below 128 pixels.
+        stream.options = {"crf": str(crf), "preset": "veryfast", "x264-params": "mbtree=0"}
+        for frame in itertools.chain([first], frames):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+    return buffer.getvalue()
+
+
+def is_image(medium: Medium) -> bool:
+    """Whether Pillow reads it, by the first bytes: PNG, JPEG, GIF, BMP, WebP."""
+    header = medium.data[:16]
+    if medium.path:
+        try:
+            with open(medium.path, "rb") as file:
+                header = file.read(16)
+        except OSError as error:
+            raise clip_error(medium, f"cannot be opened ({error.strerror})") from error
+    if not header:
+        raise clip_error(medium, "is empty")
+    return header.startswith((b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM")) or (
+        header[:4] == b"RIFF" and header[8:12] == b"WEBP"
+    )
+
+
+# ---------------------------------------------------------------------------------------------
+# Images, GIF, animated WebP
+# ---------------------------------------------------------------------------------------------
+def _read_images(
+    medium: Medium, moments: Sequence[float], render: Callable[[Image.Image], np.ndarray]
+) -> list[np.ndarray]:
+    try:
+        with Image.open(medium.path or io.BytesIO(medium.data)) as image:
+            if image.mode.startswith(("I", "F")):
+                raise clip_error(medium, "images of 16 and 32 bits are not supported")
+            if getattr(image, "n_frames", 1) == 1:
+                still = render(ImageOps.exif_transpose(image).convert("RGB"))
+                return [still] * len(moments)
+            stamps, end = _delays(image)
+            if medium.start is not None and medium.start >= end:
+                raise clip_error(medium, f"starts at {medium.start} s, but is {end:.2f} s long")
+            indices = [
+                max(0, bisect.bisect_right(stamps, time + ROUNDING) - 1)
+                for time in _times(medium, end, moments)
+            ]
+            rendered = {}
+            for index in sorted(set(indices)):
+                image.seek(index)
+                rendered[index] = render(image.convert("RGB"))
+            return [rendered[index] for index in indices]
+    except ClipError:
+        raise
+    except _PILLOW_ERRORS as error:
+        raise clip_error(medium, f"cannot be decoded ({error})") from error
+
+
+def _delays(image: Image.Image) -> tuple[list[float], float]:
+    """When each frame of an animation begins, and when the last one ends, in seconds."""
+    stamps, end = [], 0.0
+    for index in range(image.n_frames):
+        image.seek(index)
+        image.load()
+        stamps.append(end)
+        end += image.info.get("duration", 0) / 1000 or _DEFAULT_DELAY
+    return stamps, end
+
+
+# ---------------------------------------------------------------------------------------------
+# Both
+# ---------------------------------------------------------------------------------------------
+def _times(medium: Medium, end: float, moments: Sequence[float]) -> list[float]:
+    """Seconds of the moments of a medium's span; ``end`` is where its last frame ends."""
+    first = 0.0 if medium.start is None else medium.start
+    last = end if medium.end is None else medium.end
+    return [max(0.0, first + float(moment) * (last - first)) for moment in moments]
+
+
+def _fit(image: Image.Image, size: int, crop: tuple[float, float, float]) -> np.ndarray:
+    """Cuts a square and resizes it, antialiased, in one step.
+
+    Args:
+        crop: side as a share of the short side, and the place from left and from top in [0, 1].
+    """
+    side = crop[0] * min(image.size)
+    left, top = (image.width - side) * crop[1], (image.height - side) * crop[2]
+    box = (left, top, min(left + side, image.width), min(top + side, image.height))
+    return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR, box=box))
