@@ -1,0 +1,232 @@
+"""Builds the world on first use and finds it again.
+
+A world is a pure function of its ``WorldConfig`` (without ``cache_dir``) and of
+``CONTENT_VERSION``; every record is one of (seed, split, kind, index), so that any number of
+processes makes the same records in the same order.
+"""
+
+import collections
+import dataclasses
+import hashlib
+import json
+import multiprocessing
+import os
+import pathlib
+from collections.abc import Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+
+import numpy as np
+import rich.progress
+
+from vljepa_jax.config import WorldConfig
+from vljepa_jax.data.records import Record
+from vljepa_jax.data.storage import write_dataset
+from vljepa_jax.data.world.annotate import annotate_clip, annotate_state_change
+from vljepa_jax.data.world.language import label_sets
+from vljepa_jax.data.world.objects import SPRITE_LICENSE
+from vljepa_jax.data.world.render import clip_medium, image_medium, render_scene
+from vljepa_jax.data.world.scene import draw_cast, draw_scene
+from vljepa_jax.data.world.states import CANDIDATES, draw_state_change
+from vljepa_jax.data.world.streams import annotate_stream, draw_stream, render_stream
+from vljepa_jax.data.world.triplets import SUBSETS, draw_triplet
+
+# Raise this whenever the code changes what a config yields: cached worlds are then made anew.
+CONTENT_VERSION = 1
+
+SPLITS = ("train", "test", "test_compositional", "streams")
+_KINDS = ("clip", "state", "triplet", "stream")
+_STATE_SHARE, _TRIPLET_SHARE = 4, 4  # one state pair (triplet) per so many clips
+
+_CHUNK = 16  # records made in a process at a time
+_FEW = 256  # fewer records are made in this process: starting others would take longer
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """Names one record."""
+
+    split: str
+    kind: str
+    index: int
+
+    @property
+    def id(self) -> str:
+        """Unique in the world."""
+        return f"{self.split}-{self.kind}-{self.index:06d}"
+
+
+def dataset_path(path: str, world: WorldConfig) -> str:
+    """Resolves a dataset's path: "@world" is the bundled world, built if need be."""
+    return build_world(world) if path == "@world" else path
+
+
+def build_world(config: WorldConfig) -> str:
+    """The directory of the world's dataset, which is generated where it is not there yet.
+
+    Worlds are written beside their place and moved into it when complete: a killed build leaves
+    nothing that looks like a world, and of two builds at a time one is kept.
+    """
+    directory = pathlib.Path(config.cache_dir).expanduser() / fingerprint(config)
+    if directory.exists():
+        return str(directory)
+    tasks = {split: list_tasks(config, split) for split in SPLITS}
+    total = sum(map(len, tasks.values()))
+    progress = rich.progress.Progress(
+        rich.progress.TextColumn("Building the video world"),
+        rich.progress.BarColumn(),
+        rich.progress.MofNCompleteColumn(),
+        rich.progress.TimeRemainingColumn(),
+    )
+    with _Makers(config, total) as makers, progress:
+        bar = progress.add_task("", total=total)
+        try:
+            write_dataset(
+                directory,
+                {
+                    split: _advancing(progress, bar, makers.records(tasks[split]))
+                    for split in SPLITS
+                    if tasks[split]
+                },
+                name="world",
+                description=f"Bundled video world, {json.dumps(_content(config), sort_keys=True)}",
+                labels=label_sets(),
+                license=SPRITE_LICENSE,
+            )
+        except OSError:
+            if not directory.exists():  # else another process built the same world meanwhile
+                raise
+    return str(directory)
+
+
+def fingerprint(config: WorldConfig) -> str:
+    """Names what a config yields; equal names mean equal worlds."""
+    return hashlib.sha256(json.dumps(_content(config), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def list_tasks(config: WorldConfig, split: str) -> list[Task]:
+    """The records of a split, in order."""
+    if split == "streams":
+        return [Task(split, "stream", index) for index in range(config.streams)]
+    clips = {
+        "train": config.train_clips,
+        "test": config.test_clips,
+        "test_compositional": config.compositional_clips,
+    }[split]
+    counts = {"clip": clips, "state": clips // _STATE_SHARE}
+    if split != "train":
+        counts["triplet"] = clips // _TRIPLET_SHARE
+    return [Task(split, kind, index) for kind, count in counts.items() for index in range(count)]
+
+
+def make_record(config: WorldConfig, task: Task) -> Record:
+    """Makes one record, a pure function of the config's content and the task."""
+    return _MAKERS[task.kind](config, task, task_rng(config, task))
+
+
+def task_rng(config: WorldConfig, task: Task) -> np.random.Generator:
+    """The generator of one record's draws; no two records share it."""
+    place = (SPLITS.index(task.split), _KINDS.index(task.kind), task.index)
+    return np.random.default_rng((config.seed, *place))
+
+
+def _make_clip(config: WorldConfig, task: Task, rng: np.random.Generator) -> Record:
+    cast = draw_cast(rng, unseen=task.split == "test_compositional")
+    scene = draw_scene(rng, cast, config.frames, config.fps)
+    medium = clip_medium(render_scene(scene, config.image_size), config.fps)
+    held_out_phrasing = task.split != "train"
+    annotations = annotate_clip(scene, task.id, rng, held_out_phrasing=held_out_phrasing)
+    return Record(task.id, (medium,), annotations)
+
+
+def _make_state(config: WorldConfig, task: Task, rng: np.random.Generator) -> Record:
+    unseen = task.split == "test_compositional"
+    change = draw_state_change(rng, config.frames, config.fps, unseen=unseen)
+    happened = render_scene(change.scenes[0], config.image_size)
+    media, order = [image_medium(happened[0]), image_medium(happened[-1])], None
+    if task.split != "train":
+        order = rng.permutation(CANDIDATES)
+        for index in order:
+            frames = render_scene(change.scenes[index], config.image_size)
+            media.append(clip_medium(frames, config.fps))
+    return Record(task.id, tuple(media), (annotate_state_change(change, task.id, rng, order),))
+
+
+def _make_triplet(config: WorldConfig, task: Task, rng: np.random.Generator) -> Record:
+    subset = SUBSETS[task.index % len(SUBSETS)]
+    unseen = task.split == "test_compositional"
+    return Record(task.id, (), (draw_triplet(task.id, subset, rng, unseen=unseen),))
+
+
+def _make_stream(config: WorldConfig, task: Task, rng: np.random.Generator) -> Record:
+    stream = draw_stream(rng, config.fps, config.stream_density)
+    medium = clip_medium(render_stream(stream, config.image_size), config.fps)
+    return Record(task.id, (medium,), (annotate_stream(stream, task.id, rng),))
+
+
+_MAKERS = {
+    "clip": _make_clip,
+    "state": _make_state,
+    "triplet": _make_triplet,
+    "stream": _make_stream,
+}
+
+
+def _content(config: WorldConfig) -> dict:
+    content = dataclasses.asdict(config) | {"version": CONTENT_VERSION}
+    del content["cache_dir"]
+    return content
+
+
+# ---------------------------------------------------------------------------------------------
+# Processes
+# ---------------------------------------------------------------------------------------------
+class _Makers:
+    """Makes records in all processors, in the order of their tasks, a bounded way ahead."""
+
+    def __init__(self, config: WorldConfig, total: int):
+        self._config = config
+        self._workers = _processors() if total > _FEW else 1
+        self._executor: ProcessPoolExecutor | None = None
+
+    def __enter__(self) -> "_Makers":
+        if self._workers > 1:
+            # Forking a process that runs jax can deadlock.
+            context = multiprocessing.get_context("forkserver")
+            self._executor = ProcessPoolExecutor(self._workers, mp_context=context)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._executor is not None:
+            self._executor.shutdown(cancel_futures=True)
+
+    def records(self, tasks: list[Task]) -> Iterator[Record]:
+        if self._executor is None:
+            yield from (make_record(self._config, task) for task in tasks)
+            return
+        chunk = 1 if tasks and tasks[0].kind == "stream" else _CHUNK
+        chunks = [tasks[first : first + chunk] for first in range(0, len(tasks), chunk)]
+        pending: collections.deque[Future] = collections.deque()
+        for part in chunks:
+            pending.append(self._executor.submit(_make_records, self._config, part))
+            if len(pending) >= 4 * self._workers:
+                yield from pending.popleft().result()
+        while pending:
+            yield from pending.popleft().result()
+
+
+def _processors() -> int:
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _advancing(
+    progress: rich.progress.Progress, bar: rich.progress.TaskID, records: Iterator[Record]
+) -> Iterator[Record]:
+    for record in records:
+        yield record
+        progress.advance(bar)
+
+
+def _make_records(config: WorldConfig, tasks: list[Task]) -> list[Record]:
+    return [make_record(config, task) for task in tasks]

@@ -1,0 +1,241 @@
+"""Long scripted streams: scenes follow one another, and in each, objects act now and then."""
+
+import dataclasses
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from vljepa_jax.data.records import Annotation
+from vljepa_jax.data.world import language, motions, pairs
+from vljepa_jax.data.world.backgrounds import draw_background
+from vljepa_jax.data.world.objects import Object
+from vljepa_jax.data.world.render import paste_sprite
+from vljepa_jax.data.world.scene import LEAN, Actor, draw_objects, keeps_clear
+
+SECONDS = (240.0, 360.0)  # length of a stream
+# Durations of events: log-normal, a heavy tail, cut to these limits.
+_SHORTEST, _LONGEST, _MEDIAN, _SPREAD = 0.5, 15.0, 1.6, 0.9
+_CAST = (4, 5)  # objects of a scene
+_SIZES, _REACHES, _RATIOS = (0.16, 0.26), (0.15, 0.32), (1.5, 1.9)
+_SMALLEST, _LARGEST = 0.13, 0.36  # sizes that growing and shrinking may reach
+_HIDDEN = 0.15  # share of objects that a scene begins without: they appear later
+_SCENE_SECONDS = 15.0  # a scene lasts at least this long, then until nothing moves
+_PAUSE = 0.4  # quiet seconds around a cut
+_DELAY = 0.25  # an event that nobody can make is put off by so much
+_CHOICES, _COURSES = 8, 8  # (object, motion) pairs tried, and courses tried for each
+
+
+@dataclasses.dataclass(frozen=True)
+class Event:
+    """Who does what, from ``start`` for ``seconds``."""
+
+    thing: Object
+    motion: str
+    start: float
+    seconds: float
+
+
+@dataclasses.dataclass
+class Shot:
+    """One scene of a stream: actors whose courses hold a frame each from ``first`` to the end."""
+
+    first: int
+    actors: list[Actor]
+    busy_until: list[float]
+    hidden: list[bool]
+    background_seed: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Stream:
+    """A script: shots in order, and the events in all of them."""
+
+    frames: int
+    fps: int
+    shots: tuple[Shot, ...]
+    events: tuple[Event, ...]
+
+
+def draw_stream(
+    rng: np.random.Generator, fps: int, density: float, seconds: float | None = None
+) -> Stream:
+    """Writes the script of a stream, of seen pairs only.
+
+    Args:
+        density: mean number of events per second; they begin at random, as in a Poisson process.
+        seconds: length; ``None`` draws it from ``SECONDS``.
+    """
+    seconds = rng.uniform(*SECONDS) if seconds is None else seconds
+    frames = round(seconds * fps)
+    durations = _draw_durations(rng, rng.poisson(density * seconds), seconds)
+    starts = np.sort(rng.uniform(_PAUSE, seconds - _PAUSE - _SHORTEST, len(durations)))
+    shots, events, now = [_draw_shot(rng, 0, frames)], [], 0.0
+    for start, duration in zip(starts, durations, strict=True):
+        now = max(start, now)
+        shot = shots[-1]
+        quiet = max(shot.busy_until) + 2 * _PAUSE <= now
+        if quiet and now - shot.first / fps >= _SCENE_SECONDS:
+            shot = _draw_shot(rng, math.ceil((now - _PAUSE) * fps), frames)
+            shots.append(shot)
+        duration = min(duration, seconds - _PAUSE - now)
+        while duration >= _SHORTEST:
+            event = _act(rng, shot, fps, now, duration)
+            if event is not None:
+                events.append(event)
+                break
+            now += _DELAY
+            duration = min(duration, seconds - _PAUSE - now)
+    return Stream(frames, fps, tuple(shots), tuple(events))
+
+
+def render_stream(stream: Stream, size: int) -> Iterator[np.ndarray]:
+    """Draws the frames, uint8 [size, size, 3], one at a time."""
+    ends = [shot.first for shot in stream.shots[1:]] + [stream.frames]
+    for shot, end in zip(stream.shots, ends, strict=True):
+        background = draw_background(shot.background_seed, size)
+        for moment in range(end - shot.first):
+            frame = background.copy()
+            for actor in shot.actors:
+                paste_sprite(
+                    frame,
+                    actor.thing.name,
+                    actor.position[moment],
+                    actor.size[moment],
+                    actor.angle[moment],
+                    actor.opacity[moment],
+                )
+            yield frame
+
+
+def annotate_stream(stream: Stream, record_id: str, rng: np.random.Generator) -> Annotation:
+    """All events, told one by one; ``times`` are their middles."""
+    texts = [language.captions([(e.thing, e.motion)], rng, 1)[0] for e in stream.events]
+    return Annotation(
+        id=f"{record_id}/0",
+        task="stream",
+        query=language.CAPTION_QUERY,
+        texts=tuple(texts),
+        times=tuple(event.start + event.seconds / 2 for event in stream.events),
+        durations=tuple(event.seconds for event in stream.events),
+        tags={"kind": "stream", "phrasing": "seen", "seconds": f"{stream.frames / stream.fps:g}"},
+    )
+
+
+def _draw_durations(rng: np.random.Generator, count: int, seconds: float) -> np.ndarray:
+    durations = np.empty(0)
+    longest = min(_LONGEST, seconds - 2 * _PAUSE)
+    while len(durations) < count:
+        drawn = rng.lognormal(np.log(_MEDIAN), _SPREAD, count)
+        durations = np.append(durations, drawn[(drawn >= _SHORTEST) & (drawn <= longest)])
+    return durations[:count]
+
+
+def _draw_shot(rng: np.random.Generator, first: int, frames: int) -> Shot:
+    """Places a cast that stands still, from frame ``first`` to the end of the stream."""
+    length = frames - first
+    actors: list[Actor] = []
+    for thing in draw_objects(rng, int(rng.integers(_CAST[0], _CAST[1] + 1))):
+        while True:
+            size = rng.uniform(*_SIZES)
+            position = rng.uniform(size / 2, 1 - size / 2, 2)
+            actor = Actor(
+                thing,
+                "still",
+                np.tile(position, (length, 1)),
+                np.full(length, size),
+                np.full(length, rng.uniform(-LEAN, LEAN)),
+                np.ones(length),
+            )
+            if all(keeps_clear(actor.position[:1], actor.size[:1], other) for other in actors):
+                break
+        actors.append(actor)
+    hidden = [_can(actor.thing, "appear") and rng.random() < _HIDDEN for actor in actors]
+    for actor, is_hidden in zip(actors, hidden, strict=True):
+        if is_hidden:
+            actor.opacity[:] = motions.FAINT
+    return Shot(first, actors, [0.0] * len(actors), hidden, int(rng.integers(2**31)))
+
+
+def _can(thing: Object, motion: str) -> bool:
+    return motion in pairs.motions_of(thing.name, unseen=False)
+
+
+def _act(
+    rng: np.random.Generator, shot: Shot, fps: int, start: float, seconds: float
+) -> Event | None:
+    """Lets an idle actor do something for which there is room; None if chance found none."""
+    idle = [index for index, until in enumerate(shot.busy_until) if until <= start]
+    for _ in range(_CHOICES if idle else 0):
+        index = idle[rng.integers(len(idle))]
+        thing = shot.actors[index].thing
+        motion = _draw_motion(rng, thing, shot.hidden[index], seconds)
+        if motion is None:
+            continue
+        for _ in range(_COURSES):
+            moved = _move(rng, shot, index, motion, fps, start, seconds)
+            if _fits(moved, [other for i, other in enumerate(shot.actors) if i != index]):
+                shot.actors[index] = moved
+                shot.busy_until[index] = start + seconds
+                shot.hidden[index] = motion == "fade"
+                return Event(thing, motion, float(start), float(seconds))
+    return None
+
+
+def _move(
+    rng: np.random.Generator,
+    shot: Shot,
+    index: int,
+    motion: str,
+    fps: int,
+    start: float,
+    seconds: float,
+) -> Actor:
+    """The course of an actor that makes ``motion`` and then stays as it is."""
+    actor = shot.actors[index]
+    clock = (np.arange(len(actor.size)) + shot.first) / fps
+    change = motions.draw_change(
+        motion,
+        np.clip((clock - start) / seconds, 0, 1),
+        seconds,
+        rng,
+        reach=rng.uniform(*_REACHES),
+        ratio=rng.uniform(*_RATIOS),
+        at_rest=True,
+    )
+    # What has faded is faint already when it appears, so opacities do not multiply.
+    opacity = change.opacity if motion in motions.OPACITY else actor.opacity
+    return Actor(
+        actor.thing,
+        motion,
+        actor.position + change.offset,
+        actor.size * change.scale,
+        actor.angle + change.turn,
+        np.where(clock < start, actor.opacity, opacity),
+    )
+
+
+def _draw_motion(
+    rng: np.random.Generator, thing: Object, hidden: bool, seconds: float
+) -> str | None:
+    """Draws what an object can do now: what is hidden must appear, what is not must not."""
+    if hidden:
+        return "appear"
+    choices = []
+    for motion in pairs.motions_of(thing.name, unseen=False):
+        shortest, longest = motions.SECONDS.get(motion, (0, np.inf))
+        if motion in ("still", "appear") or not shortest <= seconds <= longest:
+            continue
+        if motion == "fade" and not _can(thing, "appear"):
+            continue  # it could not come back
+        choices.append(motion)
+    return str(rng.choice(choices)) if choices else None
+
+
+def _fits(actor: Actor, others: list[Actor]) -> bool:
+    """Inside the picture, of a size that can be seen and leaves room, and clear of the others."""
+    margin = actor.size[:, None] / 2
+    inside = (actor.position >= margin).all() and (actor.position <= 1 - margin).all()
+    sized = actor.size.min() >= _SMALLEST and actor.size.max() <= _LARGEST
+    clear = all(keeps_clear(actor.position, actor.size, other) for other in others)
+    return bool(inside and sized and clear)
