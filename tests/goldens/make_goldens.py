@@ -1,0 +1,92 @@
+"""Makes the committed reference outputs anew: ``make goldens`` (needs torch and transformers).
+
+Each file holds the twin's random weights under their published names (float16 values, so that the
+reference in float32 saw exactly these), the inputs of several cases and the reference's outputs:
+"weights/KEY", "CASE/inputs/NAME", "CASE/outputs/hidden", "CASE/outputs/output".
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import reference_twins as reference
+from twins import GEMMA_TWIN, GOLDENS, LLAMA_TWIN, VJEPA2_TWIN
+
+
+def main() -> None:
+    for name, make in (("vjepa2", vjepa2), ("llama", llama), ("gemma", gemma)):
+        weights, cases = make(np.random.default_rng(7))
+        arrays = {f"weights/{key}": value for key, value in weights.items()}
+        for case, (inputs, outputs) in cases.items():
+            arrays |= {f"{case}/inputs/{key}": value for key, value in inputs.items()}
+            arrays |= {f"{case}/outputs/{key}": value for key, value in outputs.items()}
+        path = GOLDENS / f"{name}.npz"
+        np.savez_compressed(path, **arrays)
+        print(f"{path.name}: {path.stat().st_size / 1024:.0f} KiB, {sorted(cases)}")
+
+
+def vjepa2(rng):
+    model = reference.vjepa2_reference(VJEPA2_TWIN)
+    weights = reference.weights_of(model, seed=1)
+    cases = {}
+    for name, frames, side in (
+        ("image", 1, 12),
+        ("short", 2, 12),
+        ("trained", 6, 12),
+        ("larger", 4, 16),
+    ):
+        model = reference.vjepa2_reference(VJEPA2_TWIN, side)
+        reference.weights_of(model, seed=1)
+        video = rng.standard_normal((2, frames, side, side, 3)).astype(np.float16)
+        cases[name] = {"video": video}, reference.run_vjepa2(model, video)
+    return {k: v for k, v in weights.items() if not k.startswith("predictor.")}, cases
+
+
+def llama(rng):
+    weights = reference.weights_of(reference.llama_reference(LLAMA_TWIN, 3), seed=2)
+    inputs = _texts(rng, LLAMA_TWIN.vocab_size, 9, (9, 5, 1))
+    cases = {}
+    for name, causal, layers in (
+        ("bidirectional", False, slice(0, 3)),
+        ("causal", True, slice(0, 3)),
+        ("slice", False, slice(1, 3)),
+    ):
+        model = reference.llama_reference(LLAMA_TWIN, 3)
+        reference.weights_of(model, seed=2)
+        model.layers = model.layers[layers]
+        model.config.num_hidden_layers = len(model.layers)
+        cases[name] = inputs, reference.run_llama(model, **inputs, causal=causal)
+    return weights, cases
+
+
+def gemma(rng):
+    model = reference.gemma_reference(GEMMA_TWIN)
+    weights = reference.weights_of(model, seed=3)
+    dense = reference.dense_weights(GEMMA_TWIN, seed=4)
+    cases = {}
+    for name, length, lengths in (
+        ("beyond_window", 11, (11, 7, 1)),
+        ("within_window", 4, (4, 2, 3)),
+    ):
+        inputs = _texts(rng, GEMMA_TWIN.vocab_size, length, lengths)
+        cases[name] = inputs, reference.run_gemma(model, dense, **inputs)
+    bare = dataclasses.replace(GEMMA_TWIN, dense_sizes=())
+    assert not reference.dense_weights(bare, seed=4)
+    cases["bare"] = inputs, reference.run_gemma(model, {}, **inputs)
+    return weights | dense, cases
+
+
+def _texts(rng, vocab_size, length, lengths):
+    tokens = rng.integers(1, vocab_size, (len(lengths), length)).astype(np.int32)
+    mask = np.arange(length) < np.array(lengths)[:, None]
+    return {"tokens": np.where(mask, tokens, 0), "mask": mask}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,57 @@
+"""Ours against the committed outputs of the reference implementations, layer by layer."""
+
+import dataclasses
+import itertools
+
+import numpy as np
+import pytest
+from twins import GEMMA_TWIN, GOLDENS, LLAMA_TWIN, TOLERANCE, VJEPA2_TWIN, errors, parameters, run
+
+CASES = {
+    "vjepa2/image": VJEPA2_TWIN,
+    "vjepa2/short": VJEPA2_TWIN,
+    "vjepa2/trained": VJEPA2_TWIN,
+    "vjepa2/larger": VJEPA2_TWIN,
+    "llama/bidirectional": LLAMA_TWIN,
+    "llama/causal": dataclasses.replace(LLAMA_TWIN, causal=True),
+    "llama/slice": dataclasses.replace(LLAMA_TWIN, first_layer=1, num_layers=2),
+    "gemma/beyond_window": GEMMA_TWIN,
+    "gemma/within_window": GEMMA_TWIN,
+    "gemma/bare": dataclasses.replace(GEMMA_TWIN, dense_sizes=()),
+}
+
+
+def golden(case):
+    """Weights, inputs and outputs of one case."""
+    family, name = case.split("/")
+    with np.load(GOLDENS / f"{family}.npz") as file:
+        return tuple(
+            {key.removeprefix(prefix): file[key] for key in file if key.startswith(prefix)}
+            for prefix in ("weights/", f"{name}/inputs/", f"{name}/outputs/")
+        )
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_equals_reference_in_every_layer(case):
+    weights, inputs, outputs = golden(case)
+    found = errors(run(CASES[case], parameters(CASES[case], weights), inputs), outputs)
+    assert max(found.values()) < TOLERANCE, found
+
+
+@pytest.mark.parametrize("case", ["vjepa2/trained", "llama/bidirectional", "gemma/beyond_window"])
+def test_no_two_keys_can_be_exchanged_unnoticed(case):
+    weights, inputs, outputs = golden(case)
+    config = CASES[case]
+    unnoticed = []
+    for one, other in itertools.combinations(weights, 2):
+        if weights[one].shape != weights[other].shape:
+            continue
+        swapped = weights | {one: weights[other], other: weights[one]}
+        found = errors(run(config, parameters(config, swapped), inputs), outputs)
+        if found["output"] < 10 * TOLERANCE:
+            unnoticed.append((one, other, found["output"]))
+    assert not unnoticed
+
+
+def test_goldens_stay_small():
+    assert sum(path.stat().st_size for path in GOLDENS.glob("*.npz")) < 300 * 1024

@@ -1,0 +1,62 @@
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from twins import LLAMA_TWIN
+
+from vljepa_jax.config import RopeScaling
+from vljepa_jax.models.llama import Llama, scaled_frequencies
+
+
+@pytest.fixture(scope="module")
+def params():
+    x = jnp.zeros((1, 2, LLAMA_TWIN.hidden_size))
+    return jax.jit(Llama(LLAMA_TWIN).init)(jax.random.key(0), x)["params"]
+
+
+def draw(*shape):
+    return np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+
+
+def influence(model, params, x):
+    """[t, t]: whether the output at row i depends on the input at column j, by gradients."""
+    jacobian = jax.jit(jax.jacobian(lambda x: model.apply({"params": params}, x).sum(-1)[0]))(x)
+    return np.asarray(jnp.abs(jacobian[:, 0]).sum(-1) > 0)
+
+
+def test_every_token_sees_every_token_unless_causal(params):
+    x = draw(1, 5, LLAMA_TWIN.hidden_size)
+    assert influence(Llama(LLAMA_TWIN), params, x).all()
+    causal = Llama(dataclasses.replace(LLAMA_TWIN, causal=True))
+    np.testing.assert_array_equal(influence(causal, params, x), np.tri(5, dtype=bool))
+
+
+def test_padding_changes_nothing(params):
+    model = jax.jit(Llama(LLAMA_TWIN).apply)
+    x = draw(2, 9, LLAMA_TWIN.hidden_size)
+    mask = np.arange(9) < np.array([[5], [4]])
+    alone = model({"params": params}, x[:, :5], mask[:, :5])
+    padded = model({"params": params}, x, mask)
+    for row, length in enumerate((5, 4)):
+        np.testing.assert_allclose(padded[row, :length], alone[row, :length], atol=1e-6)
+
+
+def test_order_matters(params):
+    x = draw(1, 5, LLAMA_TWIN.hidden_size)
+    model = jax.jit(Llama(LLAMA_TWIN).apply)
+    forward = model({"params": params}, x)
+    backward = model({"params": params}, x[:, ::-1])[:, ::-1]
+    assert np.abs(forward - backward).max() > 1e-2
+
+
+def test_frequency_scaling_by_hand():
+    scaling = RopeScaling(
+        factor=32.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_positions=8192
+    )
+    turns = np.array([100.0, 4.0, 2.5, 1.0, 0.5])  # within the original context
+    frequencies = (turns * 2 * np.pi / 8192).astype(np.float32)
+    kept = np.array([1, 1, 0.5 + 0.5 / 32, 1 / 32, 1 / 32])
+    np.testing.assert_allclose(scaled_frequencies(frequencies, scaling), frequencies * kept, 1e-6)
+    assert scaled_frequencies(frequencies, None) is frequencies

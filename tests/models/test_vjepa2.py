@@ -1,0 +1,95 @@
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from twins import VJEPA2_TWIN
+
+from vljepa_jax.models import layers
+from vljepa_jax.models.vjepa2 import VJEPA2, token_grid, video_rotary
+
+
+@pytest.fixture(scope="module")
+def params():
+    init = jax.jit(VJEPA2(VJEPA2_TWIN).init)
+    return init(jax.random.key(0), jnp.zeros((1, 2, 4, 4, 3)))["params"]
+
+
+def encode(params, video, rope="tiled"):
+    return _encoder(rope)(params, video)
+
+
+@functools.cache
+def _encoder(rope):
+    model = VJEPA2(dataclasses.replace(VJEPA2_TWIN, rope=rope))
+    return jax.jit(lambda params, video: model.apply({"params": params}, video))
+
+
+def draw(*shape):
+    return np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+
+
+@pytest.mark.parametrize("rope", ["tiled", "interleaved"])
+@pytest.mark.parametrize(
+    ("size", "tokens"), [((2, 12, 12), 9), ((8, 12, 12), 36), ((4, 8, 20), 20), ((2, 4, 4), 1)]
+)
+def test_any_frame_count_and_size(params, rope, size, tokens):
+    found = encode(params, draw(2, *size, 3), rope)
+    assert found.shape == (2, tokens, VJEPA2_TWIN.hidden_size)
+    assert np.isfinite(found).all()
+
+
+def test_image_fills_a_tubelet(params):
+    image = draw(1, 1, 12, 12, 3)
+    np.testing.assert_array_equal(
+        encode(params, image), encode(params, np.repeat(image, 2, axis=1))
+    )
+
+
+@pytest.mark.parametrize(
+    ("size", "message"),
+    [((3, 12, 12), "3 frames"), ((2, 13, 12), "13 height"), ((2, 12, 2), "2 width")],
+)
+def test_sizes_that_do_not_divide_are_refused(size, message):
+    with pytest.raises(ValueError, match=message):
+        token_grid(VJEPA2_TWIN, size)
+
+
+def test_tokens_are_tubelets_in_order(params):
+    """With layers that add nothing, a token depends on its own pixels alone."""
+    silent = params | {"layers": jax.tree.map(jnp.zeros_like, params["layers"])}
+    video = draw(1, 4, 8, 12, 3)
+    before = np.asarray(encode(silent, video))
+    video[0, 3, 5, 9] += 1.0  # second tubelet, second row, third column of a 2 x 2 x 3 grid
+    changed = (np.asarray(encode(silent, video)) != before).any(axis=-1)[0]
+    assert np.flatnonzero(changed).tolist() == [6 + 3 + 2]
+
+
+def test_positions_on_a_grid_that_is_not_square_by_hand():
+    """Heads of 14: thirds of 4 (frequencies 1 and 1/100) and 2 features that do not turn."""
+    grid = (2, 2, 3)
+    tiled = video_rotary(grid, 14, "tiled", trained_side=5)
+    interleaved = video_rotary(grid, 14, "interleaved", trained_side=5)
+    for token, (frame, row, column) in enumerate(np.ndindex(grid)):
+        steps = np.array([1, 0.01, 1, 0.01])
+        angles = np.concatenate([frame * steps, row * steps, column * steps, [0, 0]])
+        np.testing.assert_allclose(tiled.cos[token], np.cos(angles), atol=1e-6)
+        np.testing.assert_allclose(tiled.sin[token], np.sin(angles), atol=1e-6)
+        # Stretched to the five rows and columns of training: row 1 of 0..1 is 4, column 1 is 2.
+        steps = np.array([1, 1, 0.01, 0.01])
+        angles = np.concatenate([frame * steps, 4 * row * steps, 2 * column * steps, [0, 0]])
+        np.testing.assert_allclose(interleaved.cos[token], np.cos(angles), atol=1e-5)
+        np.testing.assert_allclose(interleaved.sin[token], np.sin(angles), atol=1e-5)
+
+
+def test_interleaved_is_a_rotation_and_tiled_is_not():
+    x = jnp.asarray(draw(1, 12, 1, 14))
+    lengths = np.linalg.norm(x, axis=-1)
+    turned = {
+        style: np.linalg.norm(layers.rotate(x, video_rotary((2, 2, 3), 14, style, 3)), axis=-1)
+        for style in ("tiled", "interleaved")
+    }
+    np.testing.assert_allclose(turned["interleaved"], lengths, rtol=1e-5)
+    assert np.abs(turned["tiled"] - lengths).max() > 0.01

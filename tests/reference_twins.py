@@ -1,0 +1,193 @@
+"""The reference implementations (transformers on torch), tiny and with every parameter random."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from transformers import (
+    Gemma3TextConfig,
+    Gemma3TextModel,
+    LlamaModel,
+    VJEPA2Model,
+)
+from transformers import LlamaConfig as LlamaReferenceConfig
+from transformers import VJEPA2Config as VJEPA2ReferenceConfig
+
+from vljepa_jax.config import GemmaConfig, LlamaConfig, VJEPA2Config
+
+
+def random_weights(shapes: Mapping[str, tuple[int, ...]], seed: int) -> dict[str, np.ndarray]:
+    """Every weight random, norms and biases too; float16 values, so that they store exactly.
+
+    At their usual start (ones and zeros) norms and biases could be exchanged unnoticed.
+    """
+    rng = np.random.default_rng(seed)
+    weights = {}
+    for name, shape in shapes.items():
+        values = rng.standard_normal(shape)
+        if len(shape) == 1:
+            values = 0.4 * values + (0.8 if name.endswith("norm.weight") else 0.2)
+        elif "embed_tokens" not in name:
+            values *= 1.5 / np.sqrt(np.prod(shape[1:]))
+        weights[name] = values.astype(np.float16)
+    return weights
+
+
+def vjepa2_reference(config: VJEPA2Config, image_size: int | None = None) -> VJEPA2Model:
+    """``image_size`` sets the grid, which the reference does not read from its input."""
+    return VJEPA2Model(
+        VJEPA2ReferenceConfig(
+            patch_size=config.patch_size,
+            crop_size=image_size or config.image_size,
+            frames_per_clip=config.num_frames,
+            tubelet_size=config.tubelet_size,
+            hidden_size=config.hidden_size,
+            num_attention_heads=config.num_heads,
+            num_hidden_layers=config.num_layers,
+            mlp_ratio=config.mlp_size / config.hidden_size,
+            layer_norm_eps=config.norm_eps,
+            pred_hidden_size=12,
+            pred_num_attention_heads=2,
+            pred_num_hidden_layers=1,
+            attn_implementation="eager",
+        )
+    ).eval()
+
+
+def llama_reference(config: LlamaConfig, num_layers: int) -> LlamaModel:
+    scaling = config.rope_scaling
+    rope = {"rope_type": "default", "rope_theta": config.rope_theta}
+    if scaling is not None:
+        rope |= {
+            "rope_type": "llama3",
+            "factor": scaling.factor,
+            "low_freq_factor": scaling.low_freq_factor,
+            "high_freq_factor": scaling.high_freq_factor,
+            "original_max_position_embeddings": scaling.original_max_positions,
+        }
+    return LlamaModel(
+        LlamaReferenceConfig(
+            vocab_size=config.vocab_size,
+            hidden_size=config.hidden_size,
+            intermediate_size=config.mlp_size,
+            num_hidden_layers=num_layers,
+            num_attention_heads=config.num_heads,
+            num_key_value_heads=config.num_kv_heads,
+            head_dim=config.head_size,
+            rms_norm_eps=config.norm_eps,
+            rope_parameters=rope,
+            max_position_embeddings=1024,
+            attn_implementation="eager",
+        )
+    ).eval()
+
+
+def gemma_reference(config: GemmaConfig) -> Gemma3TextModel:
+    return Gemma3TextModel(
+        Gemma3TextConfig(
+            vocab_size=config.vocab_size,
+            hidden_size=config.hidden_size,
+            intermediate_size=config.mlp_size,
+            num_hidden_layers=config.num_layers,
+            num_attention_heads=config.num_heads,
+            num_key_value_heads=config.num_kv_heads,
+            head_dim=config.head_size,
+            rms_norm_eps=config.norm_eps,
+            query_pre_attn_scalar=int(config.query_scale),
+            sliding_window=config.sliding_window,
+            sliding_window_pattern=config.global_every,
+            use_bidirectional_attention=True,
+            rope_parameters={
+                "sliding_attention": {
+                    "rope_type": "default",
+                    "rope_theta": config.rope_theta_local,
+                },
+                "full_attention": {"rope_type": "default", "rope_theta": config.rope_theta_global},
+            },
+            attn_implementation="eager",
+        )
+    ).eval()
+
+
+def weights_of(model: torch.nn.Module, seed: int) -> dict[str, np.ndarray]:
+    """Randomises a reference in place and returns its weights under their published names."""
+    shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    weights = random_weights(shapes, seed)
+    model.load_state_dict({name: torch.tensor(value) for name, value in weights.items()})
+    return weights
+
+
+def dense_weights(config: GemmaConfig, seed: int) -> dict[str, np.ndarray]:
+    sizes = (config.hidden_size, *config.dense_sizes)
+    return random_weights(
+        {
+            f"{index + 2}_Dense/linear.weight": (sizes[index + 1], sizes[index])
+            for index in range(len(config.dense_sizes))
+        },
+        seed,
+    )
+
+
+@torch.no_grad()
+def run_vjepa2(model: VJEPA2Model, video: np.ndarray) -> dict[str, np.ndarray]:
+    """video [b, T, H, W, 3], normalised."""
+    hidden = _record(model.encoder.layer)
+    pixels = torch.tensor(video.astype(np.float32)).permute(0, 1, 4, 2, 3)
+    output = model(pixels, skip_predictor=True).last_hidden_state
+    return {"hidden": hidden(), "output": output.numpy()}
+
+
+@torch.no_grad()
+def run_llama(
+    model: LlamaModel, tokens: np.ndarray, mask: np.ndarray, causal: bool
+) -> dict[str, np.ndarray]:
+    """Bidirectional through a 4-D mask, which the reference takes as it is."""
+    hidden = _record(model.layers)
+    length = tokens.shape[1]
+    allowed = torch.tensor(mask)[:, None, None, :].expand(-1, 1, length, length)
+    if causal:
+        allowed = allowed & torch.ones(length, length, dtype=torch.bool).tril()
+    bias = torch.zeros(allowed.shape).masked_fill(~allowed, torch.finfo(torch.float32).min)
+    output = model(
+        torch.tensor(tokens, dtype=torch.long), attention_mask=bias, use_cache=False
+    ).last_hidden_state
+    kept = mask[..., None]
+    return {"hidden": hidden() * kept, "output": output.numpy() * kept}
+
+
+@torch.no_grad()
+def run_gemma(
+    model: Gemma3TextModel, dense: Mapping[str, np.ndarray], tokens: np.ndarray, mask: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Mean pooling and the dense modules, as sentence-transformers computes them."""
+    hidden = _record(model.layers)
+    weights = torch.tensor(mask)
+    states = model(
+        torch.tensor(tokens, dtype=torch.long), attention_mask=weights.long(), use_cache=False
+    ).last_hidden_state
+    pooled = (states * weights[..., None]).sum(1) / weights.sum(1, keepdim=True)
+    for name in sorted(dense):
+        pooled = torch.nn.functional.linear(pooled, torch.tensor(dense[name], dtype=pooled.dtype))
+    return {"hidden": hidden() * mask[..., None], "output": pooled.numpy()}
+
+
+def _record(modules: torch.nn.ModuleList):
+    """Collects what each layer returns in the next run."""
+    states, handles = [], []
+    for module in modules:
+        handles.append(
+            module.register_forward_hook(
+                lambda _module, _inputs, output: states.append(
+                    (output[0] if isinstance(output, tuple) else output).numpy()
+                )
+            )
+        )
+
+    def finish() -> np.ndarray:
+        for handle in handles:
+            handle.remove()
+        return np.stack(states)
+
+    return finish

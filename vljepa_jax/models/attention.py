@@ -1,0 +1,78 @@
+"""The one entry to attention; which kernel computes it is decided here and nowhere else.
+
+Axes: b batch, t query tokens, s key tokens, h query heads, g key/value heads (h is a multiple
+of g), r = h / g query heads that share a key/value head, k head size.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+
+def attention(
+    query: Float[Array, "b t h k"],
+    key: Float[Array, "b s g k"],
+    value: Float[Array, "b s g k"],
+    *,
+    scale: float,
+    key_mask: Bool[Array, "b s"] | None = None,
+    causal: bool = False,
+    window: int | None = None,
+) -> Float[Array, "b t h k"]:
+    """Scaled dot-product attention with grouped key/value heads and a float32 softmax.
+
+    What may attend to what is said in structure (padding, causal, window) and not as a dense mask,
+    so that a fused kernel can skip what is masked; positions i and j count from 0 in both query
+    and key.
+
+    Args:
+        query: [b, t, h, k], already rotated.
+        key: [b, s, g, k], already rotated.
+        value: [b, s, g, k].
+        scale: multiplies the scores.
+        key_mask: [b, s], False at padding. A row without any True key averages all values, which
+            is finite; its result means nothing and the caller must not use it.
+        causal: only keys j <= i.
+        window: only keys with |i - j| < window (two-sided).
+
+    Returns:
+        [b, t, h, k] in the dtype of ``value``.
+
+    Raises:
+        ValueError: the query heads cannot be shared out evenly among the key/value heads.
+    """
+    heads, kv_heads = query.shape[2], key.shape[2]
+    if heads % kv_heads:
+        raise ValueError(f"attention: {heads} query heads do not divide over {kv_heads} key heads")
+    return _plain_attention(query, key, value, scale, key_mask, causal, window)
+
+
+def _plain_attention(query, key, value, scale, key_mask, causal, window):
+    """Two matrix products around a softmax, left to XLA; holds the scores [b, h, t, s]."""
+    batch, queries, heads, size = query.shape
+    keys, kv_heads = key.shape[1:3]
+    query = query.reshape(batch, queries, kv_heads, heads // kv_heads, size)
+    scores = scale * jnp.einsum("btgrk,bsgk->bgrts", query, key, preferred_element_type=jnp.float32)
+    mask = _mask(queries, keys, key_mask, causal, window)
+    if mask is not None:
+        scores = jnp.where(mask, scores, jnp.finfo(jnp.float32).min)
+    weights = jax.nn.softmax(scores, axis=-1).astype(value.dtype)
+    mixed = jnp.einsum("bgrts,bsgk->btgrk", weights, value)
+    return mixed.reshape(batch, queries, heads, size)
+
+
+def _mask(queries, keys, key_mask, causal, window) -> Bool[Array, "b 1 1 t s"] | None:
+    """True where a query may see a key; None where all may see all. Broadcasts over b."""
+    mask = None if key_mask is None else key_mask[:, None, None, None, :]
+    distance = jnp.arange(queries)[:, None] - jnp.arange(keys)[None, :]
+    if causal:
+        mask = _both(mask, distance >= 0)
+    if window is not None:
+        mask = _both(mask, jnp.abs(distance) < window)
+    return mask
+
+
+def _both(mask, other):
+    return other if mask is None else mask & other

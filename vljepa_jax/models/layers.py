@@ -1,0 +1,246 @@
+"""Parts that the backbones share: norms, rotary embeddings, self-attention, MLPs, the layer stack.
+
+Axes: b batch, t tokens, d width, h heads, k head size, f MLP width, l layers.
+
+Every kernel is a matrix [in, out] (behind the stacked layer axis), so that one sharding rule fits
+them all. Parameters are float32; the computation runs in ``dtype``, norms and softmax in float32.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+from jaxtyping import Array, Bool, Float
+
+# Keeps the scale of activations whatever the width; about 0.02-0.03 at the published widths.
+kernel_init = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal")
+
+
+def residual_init(num_layers: int) -> nn.initializers.Initializer:
+    """For the two projections per layer that add to the residual stream, which sums 2 l of them."""
+    return nn.initializers.variance_scaling(0.5 / num_layers, "fan_in", "truncated_normal")
+
+
+def embedding_init(width: int) -> nn.initializers.Initializer:
+    """Standard deviation width ** -0.5: 0.022 at Llama-3.2-1B's width, 1 after Gemma's scaling."""
+    return nn.initializers.normal(width**-0.5)
+
+
+def gelu(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """Exact GELU. Through erf as in torch; jax.nn.gelu's erfc is far slower on CPU."""
+    return 0.5 * x * (1 + jax.lax.erf(x * np.sqrt(0.5).astype(x.dtype)))
+
+
+# ---------------------------------------------------------------------------------------------
+# Norms and means
+# ---------------------------------------------------------------------------------------------
+class RMSNorm(nn.Module):
+    """Root-mean-square norm over the last axis, computed in float32.
+
+    Attributes:
+        eps: added to the mean square.
+        dtype: of the result.
+        zero_centred: the parameter holds the scale's distance from 1 (Gemma) and starts at 0.
+    """
+
+    eps: float
+    dtype: Any
+    zero_centred: bool = False
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
+        init = nn.initializers.zeros if self.zero_centred else nn.initializers.ones
+        scale = self.param("scale", init, (x.shape[-1],), jnp.float32)
+        x = x.astype(jnp.float32)
+        x = x * jax.lax.rsqrt(jnp.mean(jnp.square(x), axis=-1, keepdims=True) + self.eps)
+        return (x * (1 + scale if self.zero_centred else scale)).astype(self.dtype)
+
+
+def layer_norm(eps: float, dtype: Any, name: str | None = None) -> nn.LayerNorm:
+    """LayerNorm with the variance of the centred values; E[x^2] - E[x]^2 cancels in float32."""
+    return nn.LayerNorm(epsilon=eps, dtype=dtype, use_fast_variance=False, name=name)
+
+
+def l2_normalise(x: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
+    """Unit vectors along the last axis, in float32; a zero vector stays zero."""
+    x = x.astype(jnp.float32)
+    return x * jax.lax.rsqrt(jnp.maximum(jnp.sum(jnp.square(x), axis=-1, keepdims=True), 1e-12))
+
+
+def masked_mean(x: Float[Array, "b t d"], mask: Bool[Array, "b t"]) -> Float[Array, "b d"]:
+    """Mean of the tokens where the mask is True, in float32; zero where there are none."""
+    weights = mask.astype(jnp.float32)
+    total = jnp.einsum("btd,bt->bd", x.astype(jnp.float32), weights)
+    return total / jnp.maximum(weights.sum(axis=1, keepdims=True), 1.0)
+
+
+# ---------------------------------------------------------------------------------------------
+# Rotary position embeddings
+# ---------------------------------------------------------------------------------------------
+@struct.dataclass
+class Rotary:
+    """Angles of a rotary embedding: x * cos + turn(x) * sin.
+
+    Attributes:
+        cos: [t, k], float32.
+        sin: [t, k], float32.
+        pairing: which features turn together: "half" (i, i + k/2) or "adjacent" (2 i, 2 i + 1).
+    """
+
+    cos: Float[Array, "t k"]
+    sin: Float[Array, "t k"]
+    pairing: Literal["half", "adjacent"] = struct.field(pytree_node=False)
+
+
+def rotary_frequencies(theta: float, head_size: int) -> np.ndarray:
+    """Angles per position, theta ** (-2 i / k): float32 [k / 2]."""
+    return 1.0 / np.float32(theta) ** (np.arange(0, head_size, 2, dtype=np.float32) / head_size)
+
+
+def text_rotary(length: int, frequencies: Float[Array, " half"]) -> Rotary:
+    """Rotary embedding of positions 0 .. length - 1, as Llama and Gemma pair features."""
+    angles = jnp.arange(length, dtype=jnp.float32)[:, None] * frequencies
+    angles = jnp.concatenate([angles, angles], axis=-1)
+    return Rotary(jnp.cos(angles), jnp.sin(angles), "half")
+
+
+def rotate(x: Float[Array, "b t h k"], rotary: Rotary) -> Float[Array, "b t h k"]:
+    """Applies a rotary embedding to queries or keys; the arithmetic is in float32."""
+    values = x.astype(jnp.float32)
+    if rotary.pairing == "half":
+        first, second = jnp.split(values, 2, axis=-1)
+        turned = jnp.concatenate([-second, first], axis=-1)
+    else:
+        pairs = values.reshape(*values.shape[:-1], -1, 2)
+        turned = jnp.stack([-pairs[..., 1], pairs[..., 0]], axis=-1).reshape(values.shape)
+    cos, sin = rotary.cos[:, None, :], rotary.sin[:, None, :]
+    return (values * cos + turned * sin).astype(x.dtype)
+
+
+# ---------------------------------------------------------------------------------------------
+# Attention and MLP
+# ---------------------------------------------------------------------------------------------
+class SelfAttention(nn.Module):
+    """Projections around attention.
+
+    Attributes:
+        num_heads: query heads.
+        num_kv_heads: key/value heads.
+        head_size: features per head.
+        num_layers: of the stack, for the initial scale of the output projection.
+        dtype: of the computation.
+        use_bias: in all four projections.
+        qk_norm_eps: RMS-normalises queries and keys per head (Gemma); None leaves them.
+    """
+
+    num_heads: int
+    num_kv_heads: int
+    head_size: int
+    num_layers: int
+    dtype: Any
+    use_bias: bool = False
+    qk_norm_eps: float | None = None
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "b t d"],
+        rotary: Rotary,
+        attend: Callable[[Array, Array, Array], Array],
+    ) -> Float[Array, "b t d"]:
+        """``attend(query, key, value)`` is attention with its scale and masks set."""
+        width = x.shape[-1]
+        project = functools.partial(
+            nn.Dense, use_bias=self.use_bias, dtype=self.dtype, kernel_init=kernel_init
+        )
+
+        def heads(count: int, name: str) -> Array:
+            return project(count * self.head_size, name=name)(x).reshape(
+                *x.shape[:2], count, self.head_size
+            )
+
+        query, key = heads(self.num_heads, "query"), heads(self.num_kv_heads, "key")
+        value = heads(self.num_kv_heads, "value")
+        if self.qk_norm_eps is not None:
+            norm = functools.partial(RMSNorm, self.qk_norm_eps, self.dtype, zero_centred=True)
+            query, key = norm(name="query_norm")(query), norm(name="key_norm")(key)
+        mixed = attend(rotate(query, rotary), rotate(key, rotary), value)
+        mixed = mixed.reshape(*x.shape[:2], self.num_heads * self.head_size)
+        return project(width, name="output", kernel_init=residual_init(self.num_layers))(mixed)
+
+
+class MLP(nn.Module):
+    """down(activation(up(x))), or down(activation(gate(x)) * up(x)) when gated.
+
+    Attributes:
+        hidden_size: f.
+        num_layers: of the stack, for the initial scale of the last projection.
+        activation: elementwise function.
+        gated: with a gate projection.
+        use_bias: in all projections.
+        dtype: of the computation.
+    """
+
+    hidden_size: int
+    num_layers: int
+    activation: Callable[[Array], Array]
+    gated: bool
+    use_bias: bool
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b t d"]) -> Float[Array, "b t d"]:
+        project = functools.partial(
+            nn.Dense, use_bias=self.use_bias, dtype=self.dtype, kernel_init=kernel_init
+        )
+        hidden = project(self.hidden_size, name="up")(x)
+        if self.gated:
+            hidden = self.activation(project(self.hidden_size, name="gate")(x)) * hidden
+        else:
+            hidden = self.activation(hidden)
+        down = project(x.shape[-1], name="down", kernel_init=residual_init(self.num_layers))
+        return down(hidden)
+
+
+# ---------------------------------------------------------------------------------------------
+# The stack
+# ---------------------------------------------------------------------------------------------
+Remat = Literal["none", "dots", "full"]
+
+
+def scan_layers(block: type[nn.Module], num_layers: int, remat: Remat, in_axes: tuple) -> type:
+    """One traced layer, run ``num_layers`` times; parameters are stacked along axis 0.
+
+    ``block.__call__(carry, *inputs)`` returns (carry, None). A layer that sows into "intermediates"
+    has its values stacked along axis 0 as well.
+
+    Args:
+        block: the layer's class.
+        num_layers: length of the stack.
+        remat: what the backward pass recomputes: "none" keeps all activations, "dots" keeps the
+            results of the matrix products with weights, "full" keeps only the layers' inputs.
+        in_axes: per input after the carry: 0 (one slice a layer) or ``nn.broadcast``.
+
+    Returns:
+        The class of the stack, built like ``block``.
+    """
+    if remat != "none":
+        policy = {
+            "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+            "full": jax.checkpoint_policies.nothing_saveable,
+        }[remat]
+        block = nn.remat(block, policy=policy, prevent_cse=False)  # the scan already separates them
+    return nn.scan(
+        block,
+        variable_axes={"params": 0, "intermediates": 0},
+        split_rngs={"params": True},
+        in_axes=in_axes,
+        length=num_layers,
+    )
