@@ -1,0 +1,56 @@
+"""Run by test_train_step.py with 8 fake devices: one step on each mesh named on the command line.
+
+Writes MESH.npz: loss and all gradients at the initial parameters and, for the last mesh, the
+losses of two compiled steps from parameters that were drawn on the mesh itself.
+"""
+
+import dataclasses
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+from tiny import fake_arrays, tiny_train_config
+
+from vljepa_jax.objectives import make_objective
+from vljepa_jax.sharding import make_mesh, path_name
+from vljepa_jax.train_step import Trainer, make_gradients
+
+
+def results(config, mesh, whole, compile_step):
+    """``whole``: the single device's initial state, or None to draw it here, on the mesh."""
+    objective = make_objective(config)
+    trainer = Trainer(config, objective, mesh)
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, trainer.abstract_state)
+    state = trainer.init() if whole is None else jax.device_put(whole, shardings)
+    arrays = trainer.put(fake_arrays(config))
+    gradients = jax.jit(make_gradients(objective, trainer.optimizer, mesh, config.seed))
+    loss, _, grads = gradients(state, arrays)
+    found = {path_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(grads)}
+    on_first = [leaf.addressable_shards[0].data.nbytes for leaf in jax.tree.leaves(state)]
+    found |= {"loss": loss, "bytes_per_device": np.array(sum(on_first))}
+    initial = jax.device_get(state)
+    if compile_step:
+        step = trainer.compile({name: (array.shape, array.dtype) for name, array in arrays.items()})
+        state, first = step(state, arrays)
+        _, second = step(state, arrays)
+        found["step_losses"] = np.array([first["loss"], second["loss"]])
+    return found, initial
+
+
+def main(directory, *meshes):
+    assert jax.device_count() == 8
+    whole = None
+    for mesh_name in meshes:
+        data, fsdp, tensor = map(int, mesh_name.split("x"))
+        config = tiny_train_config()
+        sharding = dataclasses.replace(config.sharding, data=data, fsdp=fsdp, tensor=tensor)
+        config = dataclasses.replace(config, sharding=sharding)
+        mesh = make_mesh(sharding, jax.devices()[: data * fsdp * tensor])
+        last = mesh_name == meshes[-1]  # one alone: compiling takes long
+        found, initial = results(config, mesh, None if last else whole, compile_step=last)
+        np.savez(Path(directory) / f"{mesh_name}.npz", **found)
+        whole = whole or initial
+
+
+main(*sys.argv[1:])

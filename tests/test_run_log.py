@@ -1,0 +1,73 @@
+import io
+import json
+
+import pytest
+import rich.console
+import tensorboardX
+
+from vljepa_jax import run_log
+from vljepa_jax.run_log import Progress, RunLog, read_metrics
+
+
+def test_rows_are_written_and_read(tmp_path):
+    with RunLog(tmp_path, 0) as log:
+        log.write(1, {"loss": 0.1, "rate": 1e-3})
+        # A reader sees a row as soon as it is written.
+        assert read_metrics(tmp_path) == [{"step": 1, "loss": 0.1, "rate": 1e-3}]
+
+
+def test_continuing_cuts_back_to_the_step(tmp_path):
+    with RunLog(tmp_path, 0) as log:
+        for step in range(1, 6):
+            log.write(step, {"loss": 1.0 / step})
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 6, "lo')
+    with RunLog(tmp_path, 3) as log:
+        log.write(4, {"loss": 9.0})
+    assert [(row["step"], row["loss"]) for row in read_metrics(tmp_path)] == [
+        (1, 1.0),
+        (2, 1 / 2),
+        (3, 1 / 3),
+        (4, 9.0),
+    ]
+
+
+def test_tensorboard_gets_scalars_and_forgets_lost_steps(tmp_path, monkeypatch):
+    calls = []
+
+    class Writer(tensorboardX.SummaryWriter):
+        def __init__(self, directory, **options):
+            calls.append(options["purge_step"])
+            super().__init__(directory, **options)
+
+        def add_scalar(self, *scalar):
+            calls.append(scalar)
+            super().add_scalar(*scalar)
+
+    monkeypatch.setattr(run_log.tensorboardX, "SummaryWriter", Writer)
+    with RunLog(tmp_path, 3) as log:
+        log.write(4, {"accuracy/to_target": 0.5})
+    assert calls == [4, ("accuracy/to_target", 0.5, 4)]
+    (events,) = (tmp_path / "tensorboard").iterdir()
+    assert b"accuracy/to_target" in events.read_bytes()
+
+
+def test_a_broken_row_in_the_middle_is_no_silence(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n{"st\n{"step": 3}\n')
+    with pytest.raises(json.JSONDecodeError):
+        read_metrics(tmp_path)
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_progress_shows_step_loss_rate_and_time_left(terminal):
+    output = io.StringIO()
+    console = rich.console.Console(file=output, force_terminal=terminal, width=100)
+    with Progress(0, 40, console) as progress:
+        progress.update(1, 3.5)
+        progress.logged(10, 2.25, 123.4, 61.0)
+    text = output.getvalue()
+    assert "10/40" in text
+    assert "2.2500" in text
+    assert "123.4 examples/s" in text
+    assert "left" in text
+    assert terminal or text == "step 10/40  loss 2.2500  123.4 examples/s  1:01 left\n"

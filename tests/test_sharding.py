@@ -1,0 +1,92 @@
+import jax
+import jax.numpy as jnp
+import optax
+import pytest
+from jax.sharding import AbstractMesh, PartitionSpec
+
+from vljepa_jax.config import ConfigError, ShardingConfig, ShardingRule
+from vljepa_jax.sharding import AXES, check_batch_size, make_mesh, state_shardings
+
+MESH = AbstractMesh((2, 2, 2), AXES)
+PARAMS = {
+    "layers": {"up": {"kernel": jax.ShapeDtypeStruct((3, 8, 16), jnp.float32)}},
+    "norm": {"scale": jax.ShapeDtypeStruct((8,), jnp.float32)},
+    "temperature": jax.ShapeDtypeStruct((), jnp.float32),
+}
+RULES = (
+    ShardingRule(pattern=r"^layers/.*kernel$", spec=(None, "fsdp", "tensor")),
+    ShardingRule(pattern=r"norm|^temperature$", spec=()),
+)
+
+
+def specs(tree, rules=RULES, params=PARAMS):
+    return jax.tree.map(lambda sharding: sharding.spec, state_shardings(tree, params, rules, MESH))
+
+
+def test_rules_lay_parameters_out():
+    assert specs(PARAMS) == {
+        "layers": {"up": {"kernel": PartitionSpec(None, "fsdp", "tensor")}},
+        "norm": {"scale": PartitionSpec()},
+        "temperature": PartitionSpec(),
+    }
+
+
+def test_optimizer_state_follows_its_parameter():
+    state = jax.eval_shape(optax.adamw(1e-3).init, PARAMS)
+    laid_out = specs(state)
+    for moment in ("mu", "nu"):
+        assert optax.tree.get(laid_out, moment) == specs(PARAMS)
+    assert laid_out[0].count == PartitionSpec()
+
+
+def test_first_match_counts():
+    rules = (ShardingRule(pattern="up", spec=()), *RULES)
+    assert specs(PARAMS, rules)["layers"]["up"]["kernel"] == PartitionSpec()
+
+
+@pytest.mark.parametrize(
+    ("rules", "message"),
+    [
+        (RULES[:1], "no rule matches 'norm/scale'"),
+        ((ShardingRule(".*", (None, None, None, "fsdp")),), "4 axes for 3 dimensions"),
+        ((ShardingRule("kernel", ("tensor",)), RULES[1]), "dimension 0 is not a multiple of 2"),
+        ((ShardingRule("kernel", ("model",)), RULES[1]), "unknown mesh axis 'model'"),
+        ((ShardingRule("kernel", (None, "fsdp", "fsdp")), RULES[1]), "divides two dimensions"),
+        ((ShardingRule("(", ()),), r"rules\[0\]"),
+    ],
+)
+def test_unfit_rules_are_named(rules, message):
+    with pytest.raises(ConfigError, match=message):
+        specs(PARAMS, rules)
+
+
+def config(data, fsdp, tensor):
+    return ShardingConfig(data=data, fsdp=fsdp, tensor=tensor, rules=RULES)
+
+
+def test_mesh_fills_in_the_rest():
+    assert dict(make_mesh(config(1, -1, 1), jax.devices()[:1]).shape) == {
+        "data": 1,
+        "fsdp": 1,
+        "tensor": 1,
+    }
+
+
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        ((2, 1, 1), "data 2 x fsdp 1 x tensor 1 does not make 1 device"),
+        ((-1, 2, 1), "does not make 1 device"),
+        ((-1, -1, 1), "only one axis may be -1, not data and fsdp"),
+        ((0, 1, 1), "sharding.data: 0"),
+    ],
+)
+def test_impossible_meshes_are_named(sizes, message):
+    with pytest.raises(ConfigError, match=message):
+        make_mesh(config(*sizes), jax.devices()[:1])
+
+
+def test_batch_must_divide():
+    check_batch_size(8, MESH)
+    with pytest.raises(ConfigError, match="batch_size: 6 is not a multiple of 4"):
+        check_batch_size(6, MESH)

@@ -1,0 +1,236 @@
+import dataclasses
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from tiny import tiny_train_config
+
+from vljepa_jax import checkpoint, train_loop
+from vljepa_jax.config import ConfigError, SourceConfig, as_dict
+from vljepa_jax.data.records import Annotation, Medium, Record
+from vljepa_jax.data.storage import DatasetError, write_dataset
+from vljepa_jax.data.video import write_mp4
+from vljepa_jax.run_log import read_metrics
+from vljepa_jax.train_loop import NonFiniteLoss, train
+from vljepa_jax.train_step import Trainer
+
+STEPS = 8
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compilation_cache(tmp_path_factory):
+    """The same step is compiled by many runs here."""
+    directory = str(tmp_path_factory.mktemp("compilation_cache"))
+    settings = {
+        "jax_compilation_cache_dir": directory,
+        "jax_persistent_cache_min_compile_time_secs": 0.5,
+    }
+    before = {name: getattr(jax.config, name) for name in settings}
+    for name, value in settings.items():
+        jax.config.update(name, value)
+    yield {name.upper(): str(value) for name, value in settings.items()}
+    for name, value in before.items():
+        jax.config.update(name, value)
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    """Twelve clips, one of which cannot be read."""
+    rng = np.random.default_rng(0)
+
+    def record(index):
+        frames = rng.integers(0, 256, (6, 32, 32, 3), np.uint8)
+        data = b"no video" if index == 5 else write_mp4(frames, 6)
+        annotation = Annotation(f"clip-{index}/caption", "caption", texts=(f"clip number {index}",))
+        return Record(f"clip-{index}", (Medium(data=data),), (annotation,))
+
+    directory = tmp_path_factory.mktemp("data") / "clips"
+    write_dataset(
+        directory, {"train": map(record, range(12))}, name="clips", description="", labels={}
+    )
+    return directory
+
+
+@pytest.fixture(scope="module")
+def config(dataset):
+    config = tiny_train_config(steps=STEPS)
+    source = SourceConfig(str(dataset), "train", weight=1.0, tasks={"caption": 1.0})
+    return dataclasses.replace(config, data=dataclasses.replace(config.data, sources=(source,)))
+
+
+@pytest.fixture(scope="module")
+def finished(config, tmp_path_factory):
+    """A run that nothing interrupted."""
+    workdir = tmp_path_factory.mktemp("runs") / "finished"
+    train(config, workdir)
+    return workdir
+
+
+def computed(workdir):
+    """The rows of metrics.jsonl without what a clock decides."""
+    clocked = {"examples_per_second", "wall_seconds", "data/wait"}
+    return [{k: v for k, v in row.items() if k not in clocked} for row in read_metrics(workdir)]
+
+
+def same_params(one, other):
+    trees = [checkpoint.load_params(workdir)[1] for workdir in (one, other)]
+    return all(map(np.array_equal, *map(jax.tree.leaves, trees)))
+
+
+def test_a_run_leaves_its_files(config, finished):
+    rows = read_metrics(finished)
+    assert [row["step"] for row in rows] == list(range(1, STEPS + 1))
+    assert json.loads((finished / "config.json").read_text()) == json.loads(
+        json.dumps(as_dict(config))
+    )
+    summary = json.loads((finished / "train.json").read_text())
+    assert summary["steps"] == STEPS
+    assert summary["final_loss"] == rows[-1]["loss"]
+    assert summary["wall_seconds"] == rows[-1]["wall_seconds"] > 0
+    assert summary["examples_per_second"] == pytest.approx(
+        STEPS * config.batch_size / summary["wall_seconds"]
+    )
+    assert list((finished / "tensorboard").glob("events.out.tfevents.*"))
+    kept = sorted(int(path.name) for path in (finished / "checkpoints").iterdir())
+    assert kept == [STEPS - 2, STEPS]
+    restored, params = checkpoint.load_params(finished)
+    assert restored == config
+    assert all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(params))
+
+
+def test_unreadable_examples_are_counted(finished):
+    counts = [row["data/replaced"] for row in read_metrics(finished)]
+    assert counts == sorted(counts)
+    assert 0 < counts[-1] < STEPS * 8
+
+
+def test_a_finished_run_says_so(config, finished, capsys):
+    before = (finished / "metrics.jsonl").read_text()
+    train(config, finished)
+    assert f"all {STEPS} steps" in capsys.readouterr().out.replace("\n", " ")
+    assert (finished / "metrics.jsonl").read_text() == before
+
+
+def test_killed_run_continues_bitwise(config, finished, tmp_path, compilation_cache):
+    workdir = tmp_path / "run"
+    config_path = tmp_path / "config.json"
+    config_path.write_text(json.dumps(as_dict(config)))
+    script = Path(__file__).with_name("interrupted_run.py")
+    # Step 5 is logged and lost: the last checkpoint is of step 4.
+    killed = subprocess.run(
+        [sys.executable, str(script), str(config_path), str(workdir), "5"],
+        env=os.environ | compilation_cache,
+    )
+    assert killed.returncode == -signal.SIGKILL
+    assert [row["step"] for row in read_metrics(workdir)] == [1, 2, 3, 4, 5]
+    assert not (workdir / "train.json").exists()
+    with (workdir / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 6, "lo')  # as a kill inside a write leaves it
+
+    train(config, workdir)
+    assert computed(workdir) == computed(finished)
+    assert same_params(workdir, finished)
+    assert json.loads((workdir / "train.json").read_text())["steps"] == STEPS
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_and_stops(config, finished, tmp_path, monkeypatch, capsys, number):
+    class SignallingLog(train_loop.RunLog):
+        def write(self, step, metrics):
+            super().write(step, metrics)
+            if step == 2:
+                os.kill(os.getpid(), number)
+
+    before = signal.getsignal(number)
+    with monkeypatch.context() as patch:
+        patch.setattr(train_loop, "RunLog", SignallingLog)
+        with pytest.raises(SystemExit) as stopped:
+            train(config, tmp_path)
+    assert stopped.value.code == 128 + number
+    assert signal.getsignal(number) is before
+    assert f"{number.name}: step 3 of {STEPS} is saved" in capsys.readouterr().out
+    assert checkpoint.newest(tmp_path).name == "3"
+
+    train(config, tmp_path)
+    assert computed(tmp_path) == computed(finished)
+    assert same_params(tmp_path, finished)
+
+
+def test_another_config_is_refused(config, finished):
+    optimizer = dataclasses.replace(config.optimizer, beta1=0.8)
+    changed = dataclasses.replace(config, optimizer=optimizer, seed=7)
+    with pytest.raises(ConfigError) as refused:
+        train(changed, finished)
+    assert "optimizer.beta1: 0.9 -> 0.8" in str(refused.value)
+    assert "seed: 0 -> 7" in str(refused.value)
+    assert "beta2" not in str(refused.value)
+
+
+def test_init_from_full_takes_state_and_position(config, finished, tmp_path):
+    source = tmp_path / "source"
+    shutil.copytree(finished, source)
+    shutil.rmtree(source / "checkpoints" / str(STEPS))
+    train(dataclasses.replace(config, init_from=f"{source}:full"), tmp_path / "run")
+    expected = computed(finished)[STEPS - 2 :]
+    for row, goal in zip(computed(tmp_path / "run"), expected, strict=True):
+        assert row | {"data/replaced": None} == goal | {"data/replaced": None}
+    assert same_params(tmp_path / "run", finished)
+
+
+def test_init_from_a_finished_run_needs_more_steps(config, finished, tmp_path):
+    with pytest.raises(ConfigError, match=f"steps: {STEPS}, but init_from starts at step {STEPS}"):
+        train(dataclasses.replace(config, init_from=f"{finished}:full"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_config_that_cannot_run_leaves_nothing(config, tmp_path):
+    source = dataclasses.replace(config.data.sources[0], path=str(tmp_path / "nowhere"))
+    data = dataclasses.replace(config.data, sources=(source,))
+    with pytest.raises(DatasetError, match="no such directory"):
+        train(dataclasses.replace(config, data=data), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("broken", ["loss", "gradient_norm"])
+def test_a_broken_step_stops_and_names_the_batch(config, tmp_path, monkeypatch, broken):
+    compile_step = Trainer.compile
+
+    def compile_breaking(self, spec):
+        step = compile_step(self, spec)
+
+        def breaks_at_5(state, arrays):
+            state, metrics = step(state, arrays)
+            return state, metrics | ({broken: np.inf} if state.step == 5 else {})
+
+        return breaks_at_5
+
+    monkeypatch.setattr(Trainer, "compile", compile_breaking)
+    with pytest.raises(NonFiniteLoss) as first:
+        train(config, tmp_path)
+    message = str(first.value)
+    report = json.loads((tmp_path / "non_finite.json").read_text())
+    assert message.startswith("step 5: ")
+    assert report["step"] == 5
+    assert report[broken] == "inf"
+    assert len(report["ids"]) == config.batch_size
+    assert all(name in message for name in report["ids"])
+    assert checkpoint.newest(tmp_path).name == "4"
+    assert f"Last good checkpoint: '{checkpoint.newest(tmp_path)}'" in message
+    assert [row["step"] for row in read_metrics(tmp_path)] == [1, 2, 3, 4]
+    assert not (tmp_path / "train.json").exists()
+    with pytest.raises(NonFiniteLoss) as again:
+        train(config, tmp_path)
+    assert str(again.value) == message
+
+
+def test_cached_tokens_need_a_frozen_x_encoder(config, tmp_path):
+    data = dataclasses.replace(config.data, visual_tokens="cache")
+    with pytest.raises(ConfigError, match="freeze it or set 'compute'"):
+        train(dataclasses.replace(config, data=data), tmp_path)

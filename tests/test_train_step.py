@@ -1,0 +1,142 @@
+import dataclasses
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from tiny import fake_arrays, tiny_train_config
+
+from vljepa_jax.config import OptimizerRule
+from vljepa_jax.objectives import make_objective
+from vljepa_jax.sharding import make_mesh, path_name
+from vljepa_jax.train_step import Trainer, make_gradients, step_rng
+
+MESHES = ("1x1x1", "8x1x1", "2x4x1", "2x2x2")
+
+
+def spec_of(arrays):
+    return {name: (array.shape, array.dtype) for name, array in arrays.items()}
+
+
+def make_trainer(config, devices=1):
+    mesh = make_mesh(config.sharding, jax.devices()[:devices])
+    return Trainer(config, make_objective(config), mesh)
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """Three steps of the tiny model on one batch: (trainer, first state, last state, metrics)."""
+    config = tiny_train_config()
+    trainer = make_trainer(config)
+    arrays = fake_arrays(config)
+    step = trainer.compile(spec_of(arrays))
+    first = jax.device_get(trainer.init())
+    state, metrics = trainer.init(), []
+    for _ in range(3):
+        state, values = step(state, trainer.put(arrays))
+        metrics.append(jax.device_get(values))
+    return trainer, first, jax.device_get(state), metrics
+
+
+def test_step_learns_one_batch(trained):
+    _, _, state, metrics = trained
+    assert state.step == 3
+    assert all(np.isfinite(list(values.values())).all() for values in metrics)
+    assert metrics[-1]["loss"] < metrics[0]["loss"]
+    assert [values["learning_rate"] for values in metrics] == pytest.approx([5e-4, 1e-3, 1e-3])
+
+
+def test_frozen_parameters_stay_bitwise_and_all_others_move(trained):
+    trainer, first, last, _ = trained
+    _, frozen_before = trainer.optimizer.split(first.params)
+    moved, frozen_after = trainer.optimizer.split(last.params)
+    assert set(frozen_before) == {"token_embedding"}
+    np.testing.assert_array_equal(
+        frozen_before["token_embedding"]["embedding"], frozen_after["token_embedding"]["embedding"]
+    )
+    before, _ = trainer.optimizer.split(first.params)
+    for (path, old), new in zip(
+        jax.tree_util.tree_leaves_with_path(before), jax.tree.leaves(moved), strict=True
+    ):
+        assert np.any(old != new), path_name(path)
+
+
+def test_a_frozen_x_encoder_is_not_differentiated():
+    """Its matrix products stand in the gradient's program as often as in the forward pass."""
+    config = tiny_train_config()
+    # Nothing else in the model has this width, so its products can be told by their shapes.
+    x_encoder = dataclasses.replace(config.model.x_encoder, mlp_size=72)
+    config = dataclasses.replace(
+        config, model=dataclasses.replace(config.model, x_encoder=x_encoder)
+    )
+    frozen_rule = OptimizerRule(pattern="^x_encoder/", frozen=True, rate=0.0, decay=0.0)
+    optimizer = config.optimizer
+    frozen = dataclasses.replace(
+        config, optimizer=dataclasses.replace(optimizer, rules=(frozen_rule, *optimizer.rules))
+    )
+
+    def products(config, program):
+        trainer = make_trainer(config)
+        mesh = make_mesh(config.sharding, jax.devices()[:1])
+        objective = make_objective(config)
+        if program == "forward":
+
+            def function(state, arrays):
+                return objective.represent(state.params, {}, arrays, step_rng(0, state.step))
+        else:
+            function = make_gradients(objective, trainer.optimizer, mesh, seed=0)
+        text = str(jax.make_jaxpr(function)(trainer.abstract_state, fake_arrays(config)))
+        return sum(
+            "dot_general" in line and "72" in line.split("=")[0] for line in text.split("\n")
+        )
+
+    assert products(frozen, "forward") == products(frozen, "gradients") > 0
+    assert products(config, "gradients") > products(config, "forward")
+
+
+def test_random_numbers_are_a_function_of_seed_and_step():
+    draw = lambda seed, step: jax.random.bits(step_rng(seed, jnp.int32(step)))  # noqa: E731
+    assert draw(1, 5) == draw(1, 5)
+    assert len({int(draw(seed, step)) for seed in (0, 1) for step in (0, 1, 2)}) == 6
+
+
+@pytest.fixture(scope="module")
+def sharded(tmp_path_factory):
+    """Losses, gradients and parameters of a step on several meshes of 8 devices."""
+    directory = tmp_path_factory.mktemp("sharded")
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=8"
+    environment = os.environ | {"XLA_FLAGS": flags}
+    script = Path(__file__).with_name("sharded_step.py")
+    subprocess.run(
+        [sys.executable, str(script), str(directory), *MESHES], env=environment, check=True
+    )
+    return {mesh: dict(np.load(directory / f"{mesh}.npz")) for mesh in MESHES}
+
+
+@pytest.mark.parametrize("mesh", MESHES[1:])
+def test_meshes_give_the_single_device_loss_and_gradients(sharded, mesh):
+    single, several = sharded["1x1x1"], sharded[mesh]
+    compared = single.keys() - {"bytes_per_device"}
+    assert compared <= several.keys()
+    assert len(compared) > 50  # every trained parameter's gradient
+    for name in compared:
+        scale = np.abs(single[name]).max()
+        np.testing.assert_allclose(
+            several[name], single[name], rtol=1e-5, atol=1e-5 * scale + 1e-8, err_msg=name
+        )
+
+
+def test_a_compiled_step_on_a_mesh_is_the_single_device_step(sharded, trained):
+    """From parameters drawn on the mesh itself, through the update, to the second loss."""
+    _, _, _, metrics = trained
+    expected = [values["loss"] for values in metrics[:2]]
+    np.testing.assert_allclose(sharded[MESHES[-1]]["step_losses"], expected, rtol=1e-5)
+
+
+def test_sharding_rules_divide_parameters_and_moments(sharded):
+    whole, divided = sharded["1x1x1"], sharded["2x2x2"]
+    assert divided["bytes_per_device"] < 0.5 * whole["bytes_per_device"]

@@ -1,0 +1,253 @@
+"""What a run leaves on disk, and how it is read back.
+
+A run directory holds ``config.json`` (written once, before the first step) and, for every kept
+step, ``checkpoints/STEP/`` with three items of an Orbax checkpoint:
+
+    params: the parameters alone, so that inference and later stages read nothing else;
+    training: step counter, optimiser state and the objective's extra state;
+    progress: JSON; ``step`` is the position in the data too, because the order of examples is a
+        pure function of (seed, step).
+
+A step directory appears under its name only when it is complete.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from vljepa_jax.config import ConfigError, TrainConfig, as_dict, differences, nearest, parse
+from vljepa_jax.sharding import path_name
+from vljepa_jax.train_step import TrainState
+
+PyTree = Any
+
+_NAMED = 8  # differences that a message lists
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint that is absent or does not fit; the message names it and the mend."""
+
+
+class Checkpoints:
+    """Writes the checkpoints of one run directory.
+
+    Saves are asynchronous: ``save`` returns when the state has been copied off the devices, and
+    what is wrong with a write shows at the next call. Leave through ``with`` to await the last.
+    """
+
+    def __init__(self, run_dir: Path, keep: int) -> None:
+        """``keep`` newest checkpoints remain."""
+        self._manager = ocp.CheckpointManager(
+            _directory(run_dir),
+            item_names=("params", "training", "progress"),
+            options=ocp.CheckpointManagerOptions(
+                max_to_keep=keep,
+                cleanup_tmp_directories=True,  # what a killed process left of an unfinished save
+            ),
+        )
+
+    def __enter__(self) -> Checkpoints:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self._manager.close()
+
+    def save(self, state: TrainState, progress: Mapping[str, Any]) -> None:
+        """Starts to save; ``progress["step"]`` names the checkpoint."""
+        self._manager.save(
+            progress["step"],
+            args=ocp.args.Composite(
+                params=ocp.args.StandardSave(state.params),
+                training=ocp.args.StandardSave(_training(state)),
+                progress=ocp.args.JsonSave(dict(progress)),
+            ),
+        )
+
+    def wait(self) -> None:
+        """Returns when what ``save`` started lies on disk."""
+        self._manager.wait_until_finished()
+
+
+def newest(run_dir: Path) -> Path | None:
+    """The newest complete checkpoint of a run, or ``None``."""
+    steps = ocp.utils.checkpoint_steps(_directory(run_dir))
+    return _directory(run_dir) / str(max(steps)) if steps else None
+
+
+def restore(path: Path, abstract: TrainState) -> tuple[TrainState, dict[str, Any]]:
+    """The state of one checkpoint, laid out as ``abstract`` says, and its progress.
+
+    Raises:
+        CheckpointError: parameters or training state differ in names, shapes or dtypes.
+    """
+    _check(path, "params", abstract.params)
+    _check(path, "training", _training(abstract))
+    restored = _read(
+        path,
+        params=ocp.args.StandardRestore(abstract.params),
+        training=ocp.args.StandardRestore(_training(abstract)),
+        progress=ocp.args.JsonRestore(),
+    )
+    return TrainState(params=restored["params"], **restored["training"]), restored["progress"]
+
+
+def restore_params(path: Path, abstract: PyTree) -> PyTree:
+    """The parameters alone, laid out as ``abstract`` says; raises as ``restore``."""
+    _check(path, "params", abstract)
+    return _read(path, params=ocp.args.StandardRestore(abstract))["params"]
+
+
+def read_params(path: Path) -> PyTree:
+    """The parameters as numpy arrays, in whatever tree they were saved."""
+    as_numpy = jax.tree.map(
+        lambda _: ocp.RestoreArgs(restore_type=np.ndarray), _saved_tree(path, "params")
+    )
+    return _read(path, params=ocp.args.PyTreeRestore(restore_args=as_numpy))["params"]
+
+
+def _directory(run_dir: Path) -> Path:
+    return run_dir.absolute() / "checkpoints"
+
+
+def _training(state: TrainState) -> dict[str, Any]:
+    return {"step": state.step, "opt_state": state.opt_state, "extra": state.extra}
+
+
+def _read(path: Path, **items: ocp.args.CheckpointArgs) -> Mapping[str, Any]:
+    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+        return checkpointer.restore(path, ocp.args.Composite(**items))
+
+
+def _saved_tree(path: Path, item: str) -> PyTree:
+    return ocp.StandardCheckpointHandler().metadata(path / item).tree
+
+
+def _check(path: Path, item: str, abstract: PyTree) -> None:
+    faults = tree_differences(_saved_tree(path, item), abstract)
+    if faults:
+        more = f"\n  and {len(faults) - _NAMED} more" if len(faults) > _NAMED else ""
+        raise CheckpointError(
+            f"'{path}' does not fit this config ({item}):\n  " + "\n  ".join(faults[:_NAMED]) + more
+        )
+
+
+def tree_differences(saved: PyTree, wanted: PyTree) -> list[str]:
+    """Names the leaves in which two trees of arrays, or of shapes and dtypes, differ."""
+
+    def leaves(tree):
+        return {
+            path_name(path): (tuple(leaf.shape), np.dtype(leaf.dtype))
+            for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+        }
+
+    old, new = leaves(saved), leaves(wanted)
+
+    def described(name, tree):
+        return f"{tree[name][1]}{list(tree[name][0])}" if name in tree else "absent"
+
+    return [
+        f"{name}: {described(name, old)} in the checkpoint, {described(name, new)} here"
+        for name in sorted(old.keys() | new.keys())
+        if old.get(name) != new.get(name)
+    ]
+
+
+def claim(workdir: Path, config: TrainConfig) -> None:
+    """Makes ``workdir`` this run's by writing ``config.json``; raises as ``check_config``."""
+    check_config(workdir, config)
+    path = workdir / "config.json"
+    if not path.exists():
+        workdir.mkdir(parents=True, exist_ok=True)
+        write_text(path, json.dumps(as_dict(config), indent=2) + "\n")
+
+
+def check_config(workdir: Path, config: TrainConfig) -> None:
+    """Compares with the ``config.json`` in ``workdir``, if there is one.
+
+    Raises:
+        ConfigError: another run's config is there; the message names the differing fields.
+    """
+    path = workdir / "config.json"
+    if not path.exists():
+        return
+    faults = differences(json.loads(path.read_text()), json.loads(json.dumps(as_dict(config))))
+    if faults:
+        raise ConfigError(
+            f"'{workdir}' holds a run with another config (saved -> now):\n  "
+            + "\n  ".join(faults)
+            + "\nTake the saved values, or another --workdir."
+        )
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replaces a file in one stroke: a killed process leaves the old one or the new one."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text)
+    os.replace(temporary, path)
+
+
+def load_config(directory: str | os.PathLike[str]) -> TrainConfig:
+    """The config of a run directory.
+
+    Raises:
+        CheckpointError: the directory is not a run's.
+    """
+    path = Path(directory) / "config.json"
+    if not path.is_file():
+        raise CheckpointError(f"'{directory}' is not a run directory: it has no config.json")
+    return parse(TrainConfig, json.loads(path.read_text()))
+
+
+def load_params(directory: str | os.PathLike[str]) -> tuple[TrainConfig, PyTree]:
+    """The config and the newest parameters of a run directory, as numpy arrays.
+
+    Raises:
+        CheckpointError: the directory is not a run's, or holds no complete checkpoint.
+    """
+    return load_config(directory), read_params(_require(directory))
+
+
+def initial_state(init_from: str, fresh: TrainState, abstract: TrainState) -> TrainState:
+    """The state that a new run starts from.
+
+    Args:
+        init_from: "" for ``fresh``; "DIR" or "DIR:params" for the parameters of another run;
+            "DIR:full" for its optimiser state, extra state and position in the data as well.
+
+    Raises:
+        ConfigError: the part after the colon is unknown.
+        CheckpointError: nothing is there, or it does not fit.
+    """
+    if not init_from:
+        return fresh
+    directory, part = _split_source(init_from)
+    path = _require(directory)
+    if part == "full":
+        return restore(path, abstract)[0]
+    return fresh.replace(params=restore_params(path, abstract.params))
+
+
+def _require(directory: str | os.PathLike[str]) -> Path:
+    path = newest(Path(directory))
+    if path is None:
+        raise CheckpointError(f"'{directory}' holds no complete checkpoint")
+    return path
+
+
+def _split_source(init_from: str) -> tuple[str, str]:
+    directory, colon, part = init_from.rpartition(":")
+    if not colon or "/" in part or "\\" in part:  # the colon, if any, belongs to the path
+        return init_from, "params"
+    parts = ("params", "full")
+    if part not in parts:
+        hint = nearest(part, parts)
+        raise ConfigError(f"init_from: '{init_from}' is not DIR[:params|:full]{hint}")
+    return directory, part

@@ -1,0 +1,86 @@
+"""Losses between predicted and target embeddings, and what shows that they collapse.
+
+Axes: B rows of the global batch, E embedding. Embeddings are unit vectors. Under ``jax.jit`` with
+rows divided over devices the formulas below still see the whole batch.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+Metrics = dict[str, Array]
+
+# Rows that the uniformity and rank estimates use: their cost must not grow with the batch.
+_SAMPLE = 512
+
+
+def info_nce(
+    predicted: Float[Array, "B E"],
+    target: Float[Array, "B E"],
+    logit_scale: Float[Array, ""],
+    target_id: Int[Array, " B"] | None = None,
+) -> tuple[Float[Array, ""], Metrics]:
+    """Bidirectional InfoNCE over the batch (VL-JEPA section 2; van den Oord et al. 2018).
+
+    The mean of two cross-entropies in nats: find a prediction's target among all targets, and a
+    target's prediction among all predictions. A model that knows nothing has loss ln B.
+
+    Args:
+        predicted: unit vectors.
+        target: unit vectors, row i belonging to row i of ``predicted``.
+        logit_scale: what cosines are multiplied with, 1 / temperature.
+        target_id: equal where the target texts are equal; such rows are then not each other's
+            negatives. ``None`` takes every other row as a negative.
+    """
+    logits = logit_scale * _inner(predicted, target)
+    diagonal = jnp.eye(logits.shape[0], dtype=bool)
+    if target_id is not None:
+        equal = target_id[:, None] == target_id[None, :]
+        logits = jnp.where(equal & ~diagonal, -jnp.inf, logits)
+    positive = jnp.diagonal(logits)
+    to_target = jnp.mean(jax.nn.logsumexp(logits, axis=1) - positive)
+    to_prediction = jnp.mean(jax.nn.logsumexp(logits, axis=0) - positive)
+    rows = jnp.arange(logits.shape[0])
+    metrics = {
+        "accuracy/to_target": jnp.mean(jnp.argmax(logits, axis=1) == rows),
+        "accuracy/to_prediction": jnp.mean(jnp.argmax(logits, axis=0) == rows),
+        "log_batch_size": jnp.log(jnp.float32(logits.shape[0])),
+        "temperature": 1.0 / logit_scale,
+    }
+    return (to_target + to_prediction) / 2, metrics
+
+
+def embedding_metrics(predicted: Float[Array, "B E"], target: Float[Array, "B E"]) -> Metrics:
+    """Shows collapse: how near pairs lie, and how the embeddings fill the sphere.
+
+    alignment is the mean squared distance of pairs and uniformity the log mean Gaussian potential
+    of different rows (Wang & Isola 2020): 0 when all are equal, about -4 when spread over a
+    sphere of many dimensions. rank is the participation ratio tr(M)^2 / tr(M^2) of the second
+    moments M: how many dimensions are used about equally, 1 when all embeddings are equal.
+    """
+    predicted, target = jax.lax.stop_gradient((predicted, target))
+    metrics = {"alignment": jnp.mean(jnp.sum((predicted - target) ** 2, axis=-1))}
+    for name, embeddings in (("prediction", predicted), ("target", target)):
+        sample = embeddings[:_SAMPLE]
+        metrics[f"uniformity/{name}"] = _uniformity(sample)
+        metrics[f"rank/{name}"] = _participation_ratio(sample)
+    return metrics
+
+
+def _uniformity(embeddings: Float[Array, "B E"]) -> Float[Array, ""]:
+    rows = embeddings.shape[0]
+    squared_distance = 2.0 - 2.0 * _inner(embeddings, embeddings)
+    others = ~jnp.eye(rows, dtype=bool)
+    return jnp.log(jnp.sum(jnp.exp(-2.0 * squared_distance), where=others) / (rows * (rows - 1)))
+
+
+def _participation_ratio(embeddings: Float[Array, "B E"]) -> Float[Array, ""]:
+    moments = _inner(embeddings.T, embeddings.T) / embeddings.shape[0]
+    return jnp.trace(moments) ** 2 / jnp.sum(moments**2)
+
+
+def _inner(a: Float[Array, "M K"], b: Float[Array, "N K"]) -> Float[Array, "M N"]:
+    """All inner products, in float32 also where the backend would multiply in less."""
+    return jnp.einsum("mk,nk->mn", a, b, precision="highest", preferred_element_type=jnp.float32)

@@ -1,0 +1,135 @@
+"""AdamW with one ordered table that says, per parameter, frozen | rate | decay.
+
+The table is ``OptimizerConfig.rules``; a rule's regex is searched in the parameter's path and the
+first match counts, as in ``sharding.py``. Frozen parameters are taken out of the tree before
+anything is differentiated: they have neither gradient nor optimiser state.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import optax
+from flax import traverse_util
+
+from vljepa_jax.config import ConfigError, OptimizerConfig, OptimizerRule
+from vljepa_jax.rules import first_match
+
+PyTree = Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Optimizer:
+    """What the training step needs to know.
+
+    Attributes:
+        transform: over the tree of trained parameters alone.
+        schedule: update index, from 0, -> learning rate before a rule's multiplier.
+        frozen: paths of the parameters that are not trained.
+    """
+
+    transform: optax.GradientTransformation
+    schedule: optax.Schedule
+    frozen: frozenset[tuple[str, ...]]
+
+    def split(self, params: PyTree) -> tuple[PyTree, PyTree]:
+        """Divides nested dicts of parameters into (trained, frozen)."""
+        flat = traverse_util.flatten_dict(params)
+        return (
+            traverse_util.unflatten_dict({k: v for k, v in flat.items() if k not in self.frozen}),
+            traverse_util.unflatten_dict({k: v for k, v in flat.items() if k in self.frozen}),
+        )
+
+
+def merge(trained: PyTree, frozen: PyTree) -> PyTree:
+    """The inverse of ``Optimizer.split``."""
+    return traverse_util.unflatten_dict(
+        traverse_util.flatten_dict(trained) | traverse_util.flatten_dict(frozen)
+    )
+
+
+def make_optimizer(config: OptimizerConfig, steps: int, params: PyTree) -> Optimizer:
+    """AdamW (Loshchilov & Hutter 2019): with c the clipped gradient and r(s) the schedule,
+
+        p <- p - r(s) * rule.rate * (adam(c) + weight_decay * rule.decay * p)
+
+    Args:
+        config: rates and rules.
+        steps: length of the run, which a cosine schedule needs.
+        params: nested dicts of arrays or ``ShapeDtypeStruct``; only the paths are read.
+
+    Raises:
+        ConfigError: a parameter that no rule matches, a rule that no parameter reaches, nothing
+            left to train, or a warm-up as long as the run.
+    """
+    rules = _match(config.rules, params)
+    frozen = frozenset(path for path, rule in rules.items() if rule.frozen)
+    trained = {path: rule for path, rule in rules.items() if not rule.frozen}
+    if not trained:
+        raise ConfigError("optimizer.rules: every parameter is frozen, there is nothing to train")
+    rates = traverse_util.unflatten_dict({path: rule.rate for path, rule in trained.items()})
+    decays = traverse_util.unflatten_dict(
+        {path: config.weight_decay * rule.decay for path, rule in trained.items()}
+    )
+    schedule = make_schedule(config, steps)
+    transform = optax.chain(
+        optax.clip_by_global_norm(config.max_grad_norm),
+        optax.scale_by_adam(b1=config.beta1, b2=config.beta2, eps=config.epsilon),
+        optax.stateless(
+            lambda updates, params: jax.tree.map(
+                lambda update, param, decay: update + decay * param, updates, params, decays
+            )
+        ),
+        optax.stateless(
+            lambda updates, _: jax.tree.map(lambda update, rate: rate * update, updates, rates)
+        ),
+        optax.scale_by_learning_rate(schedule),
+    )
+    return Optimizer(transform, schedule, frozen)
+
+
+def make_schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
+    """Linear warm-up from ``learning_rate / warmup_steps``, then constant or cosine to zero.
+
+    The index counts updates from 0, so that no update has rate 0: the warm-up reaches the full
+    rate at its last update, and the cosine would reach zero one update after the run's last.
+    """
+    warmup = config.warmup_steps
+    if config.schedule == "constant":
+        main = optax.constant_schedule(config.learning_rate)
+    else:
+        if warmup >= steps:
+            raise ConfigError(
+                f"optimizer.warmup_steps: {warmup} leaves nothing of {steps} steps for the cosine"
+            )
+        main = optax.cosine_decay_schedule(config.learning_rate, steps - warmup)
+    if warmup == 0:
+        return main
+    rise = optax.linear_schedule(
+        config.learning_rate / warmup, config.learning_rate, max(1, warmup - 1)
+    )
+    return optax.join_schedules([rise, main], [warmup])
+
+
+def _match(rules: tuple[OptimizerRule, ...], params: PyTree) -> dict[tuple, OptimizerRule]:
+    matched, unmatched, used = {}, [], set()
+    for path in traverse_util.flatten_dict(params):
+        name = "/".join(path)
+        index = first_match(rules, name, "optimizer.rules")
+        if index is None:
+            unmatched.append(name)
+        else:
+            matched[path] = rules[index]
+            used.add(index)
+    if unmatched:
+        raise ConfigError(f"optimizer.rules: no rule matches {', '.join(map(repr, unmatched))}")
+    # A misspelt "frozen" rule would otherwise train what must not be trained, and nobody sees it.
+    for index, rule in enumerate(rules):
+        if index not in used:
+            raise ConfigError(
+                f"optimizer.rules[{index}] ('{rule.pattern}') decides no parameter: none matches, "
+                "or earlier rules take them all"
+            )
+    return matched

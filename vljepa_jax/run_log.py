@@ -1,0 +1,93 @@
+"""Where a run's metrics go: ``metrics.jsonl``, TensorBoard and the progress line.
+
+``metrics.jsonl`` holds one JSON object a logged step. Opened at step s it is cut back to s: what
+a killed run logged after its last checkpoint is computed, and logged, again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import rich.console
+import rich.progress
+import tensorboardX
+
+from vljepa_jax.checkpoint import write_text
+
+
+class RunLog:
+    """The metrics of one run directory, continued after ``step``."""
+
+    def __init__(self, run_dir: Path, step: int) -> None:
+        path = run_dir / "metrics.jsonl"
+        kept = [row for row in read_metrics(run_dir) if row["step"] <= step]
+        write_text(path, "".join(json.dumps(row) + "\n" for row in kept))
+        self._file = path.open("a")
+        self._tensorboard = tensorboardX.SummaryWriter(
+            str(run_dir / "tensorboard"), purge_step=step + 1, flush_secs=10
+        )
+
+    def __enter__(self) -> RunLog:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self._file.close()
+        self._tensorboard.close()
+
+    def write(self, step: int, metrics: Mapping[str, float]) -> None:
+        self._file.write(json.dumps({"step": step, **metrics}) + "\n")
+        self._file.flush()
+        for name, value in metrics.items():
+            self._tensorboard.add_scalar(name, value, step)
+
+
+def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
+    """The rows of ``metrics.jsonl``, without a last line that a killed process left unfinished."""
+    path = run_dir / "metrics.jsonl"
+    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+    return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
+class Progress:
+    """Step, loss, rate and time left: a live line on a terminal, else one line a logged step."""
+
+    def __init__(self, start: int, steps: int, console: rich.console.Console) -> None:
+        self._console = console
+        self._bar = rich.progress.Progress(
+            rich.progress.TextColumn("step {task.completed:.0f}/{task.total:.0f}"),
+            rich.progress.BarColumn(),
+            rich.progress.TextColumn("{task.fields[loss]}"),
+            rich.progress.TextColumn("{task.fields[rate]}"),
+            rich.progress.TimeElapsedColumn(),
+            rich.progress.TextColumn("left"),
+            rich.progress.TimeRemainingColumn(elapsed_when_finished=False),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._steps = steps
+        self._task = self._bar.add_task("train", total=steps, completed=start, loss="", rate="")
+
+    def __enter__(self) -> Progress:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self._bar.stop()
+
+    def update(self, step: int, loss: float) -> None:
+        self._bar.update(self._task, completed=step, loss=f"loss {loss:.4f}")
+
+    def logged(self, step: int, loss: float, rate: float, seconds_left: float) -> None:
+        """A logged step; ``rate`` in examples per second."""
+        self.update(step, loss)
+        self._bar.update(self._task, rate=f"{rate:.1f} examples/s")
+        if self._bar.disable:
+            minutes, seconds = divmod(round(seconds_left), 60)
+            self._console.print(
+                f"step {step}/{self._steps}  loss {loss:.4f}  {rate:.1f} examples/s  "
+                f"{minutes}:{seconds:02} left",
+                highlight=False,
+            )

@@ -1,0 +1,134 @@
+"""The device mesh, and the one table that says how parameters lie on it.
+
+Axes of the mesh:
+    data: rows of the batch, parameters replicated.
+    fsdp: rows of the batch, parameters (and optimiser state) divided.
+    tensor: parameters divided inside a layer, rows replicated.
+
+The table is ``ShardingConfig.rules``: ordered pairs (regex, one mesh axis or none per dimension).
+The regex is searched in a parameter's path, e.g. "predictor/layers/mlp/up/kernel"; the first
+match counts. Optimiser state follows its parameter.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from vljepa_jax.config import ConfigError, ShardingConfig, ShardingRule
+from vljepa_jax.rules import first_match
+
+PyTree = Any
+
+AXES = ("data", "fsdp", "tensor")
+
+
+def make_mesh(config: ShardingConfig, devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """The mesh (data, fsdp, tensor) over ``devices``, by default all of them.
+
+    Raises:
+        ConfigError: the sizes do not multiply to the number of devices.
+    """
+    devices = jax.devices() if devices is None else devices
+    sizes = {axis: getattr(config, axis) for axis in AXES}
+    wrong = [axis for axis, size in sizes.items() if size < 1 and size != -1]
+    if wrong:
+        raise ConfigError(f"sharding.{wrong[0]}: {sizes[wrong[0]]} is neither positive nor -1")
+    free = [axis for axis, size in sizes.items() if size == -1]
+    if len(free) > 1:
+        raise ConfigError(f"sharding: only one axis may be -1, not {' and '.join(free)}")
+    if free:
+        sizes[free[0]] = max(1, len(devices) // math.prod(s for s in sizes.values() if s != -1))
+    if math.prod(sizes.values()) != len(devices):
+        product = " x ".join(f"{axis} {size}" for axis, size in sizes.items())
+        raise ConfigError(
+            f"sharding: {product} does not make {len(devices)} devices; set one axis to -1"
+        )
+    return jax.make_mesh(
+        tuple(sizes.values()), AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices
+    )
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """Rows over data and fsdp, every other dimension whole."""
+    return NamedSharding(mesh, PartitionSpec(("data", "fsdp")))
+
+
+def check_batch_size(batch_size: int, mesh: Mesh) -> None:
+    """Raises ConfigError where the batch cannot be divided over the mesh."""
+    rows = mesh.shape["data"] * mesh.shape["fsdp"]
+    if batch_size % rows:
+        raise ConfigError(
+            f"batch_size: {batch_size} is not a multiple of {rows} (sharding.data x sharding.fsdp)"
+        )
+
+
+def state_shardings(
+    state: PyTree, params: PyTree, rules: Sequence[ShardingRule], mesh: Mesh
+) -> PyTree:
+    """The ``NamedSharding`` of every leaf of a training state.
+
+    A leaf whose path ends in the path of a parameter (an Adam moment, an averaged copy) is laid
+    out like that parameter; scalars that belong to no parameter are replicated; any other leaf is
+    looked up by its own path.
+
+    Args:
+        state: tree of arrays or ``ShapeDtypeStruct``: the parameters, or what holds them.
+        params: the parameters' own tree; its paths are what the rules match.
+
+    Raises:
+        ConfigError: no rule matches, or the matching one does not fit; the message names both.
+    """
+    names = {path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)}
+
+    def sharding(path, leaf):
+        full = path_name(path)
+        name = _longest_suffix(full, names)
+        if name is None and leaf.ndim == 0:
+            return NamedSharding(mesh, PartitionSpec())
+        return NamedSharding(mesh, _spec(name or full, leaf.shape, rules, mesh))
+
+    return jax.tree_util.tree_map_with_path(sharding, state)
+
+
+def path_name(path: Sequence[Any]) -> str:
+    """A tree path as rules see it: "predictor/layers/mlp/up/kernel"."""
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def _longest_suffix(full: str, names: set[str]) -> str | None:
+    parts = full.split("/")
+    for start in range(len(parts)):
+        suffix = "/".join(parts[start:])
+        if suffix in names:
+            return suffix
+    return None
+
+
+def _spec(
+    name: str, shape: tuple[int, ...], rules: Sequence[ShardingRule], mesh: Mesh
+) -> PartitionSpec:
+    index = first_match(rules, name, "sharding.rules")
+    if index is None:
+        raise ConfigError(f"sharding.rules: no rule matches '{name}'")
+    rule = rules[index]
+    where = f"sharding.rules[{index}] ('{rule.pattern}') on '{name}' {list(shape)}"
+    if len(rule.spec) > len(shape):
+        raise ConfigError(f"{where}: {len(rule.spec)} axes for {len(shape)} dimensions")
+    used = [axis for axis in rule.spec if axis is not None]
+    unknown = [axis for axis in used if axis not in AXES]
+    if unknown:
+        raise ConfigError(f"{where}: unknown mesh axis '{unknown[0]}', not one of {AXES}")
+    if len(set(used)) < len(used):
+        raise ConfigError(f"{where}: one mesh axis divides two dimensions")
+    for dimension, axis in enumerate(rule.spec):
+        if axis is not None and shape[dimension] % mesh.shape[axis]:
+            raise ConfigError(
+                f"{where}: dimension {dimension} is not a multiple of {mesh.shape[axis]} "
+                f"(sharding.{axis}); change the rule or the mesh"
+            )
+    return PartitionSpec(*rule.spec)
