@@ -1,0 +1,75 @@
+"""Benchmarks on the held-out splits of the bundled video world.
+
+"test" shows new clips of (object, motion) pairs that training shows too; the metrics on
+"test_compositional", of pairs that training never shows, end in "_compositional".
+"""
+
+from ml_collections import ConfigDict
+
+CAPTION_QUERY = "Describe this video in one sentence."  # the paper's, Figure 2
+
+
+def get_config() -> ConfigDict:
+    config = ConfigDict()
+    config.frames = 0  # taken of a clip; 0: as trained
+    config.batch_size = 64  # clips and texts embedded at once
+    config.num_workers = 0  # decoding processes; 0 decodes in this one
+    # The world that configs/demo.py trains on; its test splits never show a training clip. Set
+    # another seed to draw other test clips.
+    config.world = ConfigDict(
+        {
+            "seed": 0,
+            "cache_dir": ".cache/world",
+            "train_clips": 16_000,
+            "test_clips": 640,
+            "compositional_clips": 320,
+            "streams": 4,
+            "stream_density": 0.40,  # events per second (the paper: 143 in 6 minutes)
+            "image_size": 64,
+            "frames": 16,
+            "fps": 8,
+        }
+    )
+    config.benchmarks = (
+        *_benchmarks("test", ""),
+        *_benchmarks("test_compositional", "_compositional"),
+    )
+    return config
+
+
+def _benchmarks(split: str, suffix: str) -> tuple[ConfigDict, ...]:
+    def benchmark(name: str, protocol: str, query: str | None = None, **selection: str):
+        return ConfigDict(
+            {
+                "name": f"world/{name}",
+                "suffix": suffix,
+                "protocol": protocol,
+                "path": "@world",
+                "split": split,
+                "filter": selection,  # task and tags that an annotation must have
+                "query": query,  # None: the annotation's own
+                "candidate_query": CAPTION_QUERY if protocol == "match" else "",
+                "limit": 0,  # first n examples, 0 for all
+            }
+        )
+
+    return (
+        # Open-vocabulary classification: the label nearest to the predicted embedding.
+        benchmark("motion", "choose", task="classification", kind="motion"),
+        benchmark("object", "choose", task="classification", kind="object"),
+        # Text to video, one caption of each meaning; then in words that training never hears.
+        benchmark("t2v", "retrieve", task="caption", kind="caption", phrasing="seen"),
+        benchmark(
+            "t2v_held_out_phrasing", "retrieve", task="caption", kind="caption", phrasing="held_out"
+        ),
+        # Discriminative VQA: the candidate answer nearest to the predicted embedding.
+        benchmark("vqa_what", "choose", task="vqa", kind="what"),
+        benchmark("vqa_count", "choose", task="vqa", kind="count"),
+        benchmark("vqa_presence", "choose", task="vqa", kind="presence"),
+        benchmark("vqa_colour", "choose", task="vqa", kind="colour"),
+        benchmark("vqa_relation", "choose", task="vqa", kind="relation"),
+        # Which of four clips leads from the first image to the second.
+        benchmark("state_match", "match", task="state"),
+        # Two paraphrases and a hard negative: the Y-Encoder alone.
+        benchmark("triplets", "triplets", task="triplet"),
+    )

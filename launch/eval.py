@@ -1,0 +1,57 @@
+"""Scores a trained model and writes report.json and report.html, a page to look at.
+
+    python launch/eval.py --config=configs/eval/world.py --checkpoint=runs/demo
+
+--benchmarks=world/motion,world/t2v runs these alone; report.json keeps the others' metrics.
+--sweep.FIELD=v1,v2 evaluates with each value of any config field and tabulates; several swept
+fields give every combination, for example --sweep.frames=4,8.
+"""
+
+import dataclasses
+import functools
+import sys
+from pathlib import Path
+
+from absl import flags
+
+from vljepa_jax import command_line
+from vljepa_jax.config import EvalConfig, parse
+from vljepa_jax.evals.benchmarks import select_benchmarks
+from vljepa_jax.evals.examples import EvaluationError
+from vljepa_jax.evals.sweep import settings, take_sweeps
+
+_CONFIG = command_line.define_config(
+    "The evaluation config, FILE[:variant]; --config.a.b=value overrides."
+)
+_CHECKPOINT = flags.DEFINE_string("checkpoint", None, "A training run's directory.", required=True)
+_OUTPUT = flags.DEFINE_string("output", None, "Where the report goes; the checkpoint by default.")
+_BENCHMARKS = flags.DEFINE_list("benchmarks", [], "Names of benchmarks to run; all by default.")
+
+
+def main(sweeps: dict[str, list[str]]) -> None:
+    run_dir = Path(_CHECKPOINT.value)
+    output = Path(_OUTPUT.value or run_dir)
+    with command_line.explained():
+        chosen = []
+        for values, config in settings(_CONFIG.value, sweeps):
+            parsed = parse(EvalConfig, config)
+            chosen.append((values, parsed, select_benchmarks(parsed.benchmarks, _BENCHMARKS.value)))
+
+    # Only now: what is misspelt is answered at once.
+    from vljepa_jax.checkpoint import CheckpointError
+    from vljepa_jax.data.storage import DatasetError
+    from vljepa_jax.evals.run import evaluate_run, sweep_run
+
+    with command_line.explained(CheckpointError, DatasetError, EvaluationError):
+        if sweeps:
+            runs = [(v, dataclasses.replace(config, benchmarks=b)) for v, config, b in chosen]
+            sweep_run(run_dir, list(sweeps), runs, output)
+        else:
+            ((_, config, benchmarks),) = chosen
+            evaluate_run(run_dir, config, benchmarks, output)
+
+
+if __name__ == "__main__":
+    with command_line.explained():
+        swept = take_sweeps(sys.argv)
+    command_line.run(functools.partial(main, swept))

@@ -1,0 +1,226 @@
+"""Protocols on embeddings written by hand, in the plane."""
+
+import math
+
+import numpy as np
+import pytest
+
+from vljepa_jax.config import BenchmarkConfig
+from vljepa_jax.data.records import Annotation
+from vljepa_jax.evals.examples import Clip, EvaluationError, choose_examples, make_example
+from vljepa_jax.evals.protocols import PROTOCOLS, Embeddings
+
+CAPTION = "Describe."
+
+
+def direction(degrees: float) -> np.ndarray:
+    return np.array([math.cos(math.radians(degrees)), math.sin(math.radians(degrees))])
+
+
+def clip(record: int, *media: int) -> Clip:
+    return Clip("data", "test", record, media or (0,))
+
+
+def benchmark(protocol: str, **fields) -> BenchmarkConfig:
+    settings = {
+        "name": "set/name",
+        "suffix": "",
+        "protocol": protocol,
+        "path": "data",
+        "split": "test",
+        "filter": {},
+        "query": None,
+        "candidate_query": CAPTION,
+        "limit": 0,
+    }
+    return BenchmarkConfig(**(settings | fields))
+
+
+def examples(config: BenchmarkConfig, annotations, labels=()):
+    made = [
+        make_example(config, i, a, tuple((c,) for c in a.candidates) or labels)
+        for i, a in enumerate(annotations)
+    ]
+    return choose_examples(config, made)
+
+
+def run(config, annotations, videos, texts, labels=()):
+    chosen = examples(config, annotations, labels)
+    protocol = PROTOCOLS[config.protocol]
+    needs = protocol.needs(config, chosen)
+    assert needs.videos == videos.keys()  # nothing missing, nothing embedded in vain
+    assert needs.texts == texts.keys()
+    scores = protocol.score(config, chosen, Embeddings(videos, texts))
+    assert set(scores.metrics) == set(protocol.suffixes)
+    return scores
+
+
+# ---------------------------------------------------------------------------------------------
+# choose
+# ---------------------------------------------------------------------------------------------
+def test_choose_takes_the_nearest_candidate():
+    def asked(name, gold):
+        return Annotation(name, "vqa", "What?", candidates=("dog", "cat"), gold=gold)
+
+    texts = {"dog": direction(0), "cat": direction(90)}
+    videos = {
+        (clip(0), "What?"): direction(30),  # dog, right
+        (clip(1), "What?"): direction(30),  # dog, but it is a cat
+        (clip(2), "What?"): direction(30),  # what it is, is not among the candidates: wrong
+        (clip(3), "What?"): None,  # unreadable: wrong
+    }
+    annotations = [asked("a", 0), asked("b", 1), asked("c", None), asked("d", 0)]
+    scores = run(benchmark("choose"), annotations, videos, texts)
+    metric = scores.metrics["_top1"]
+    assert (metric.value, metric.n) == (0.25, 4)
+    assert metric.chance == 0.5  # always "dog": 2 of 4; uniform: (3 * 1/2) / 4
+    right, wrong, absent, unreadable = scores.outcomes
+    assert right.correct
+    assert right.options == ("dog", "cat")
+    assert right.right == (True, False)
+    assert not wrong.correct
+    assert (wrong.rank, wrong.gold) == (1, "cat")
+    assert (absent.rank, absent.gold) == (None, None)
+    assert (unreadable.rank, unreadable.gold) == (None, "dog")
+    assert unreadable.unreadable == (clip(3),)
+
+
+def test_choose_averages_the_texts_of_a_label():
+    labels = (("far", "near"), ("middle",))
+    annotation = Annotation("a", "classification", gold=0)
+    # "near" alone is nearest to the clip, but the mean of "far" and "near" lies at 45 degrees.
+    texts = {"far": direction(90), "near": direction(0), "middle": direction(20)}
+    scores = run(benchmark("choose"), [annotation], {(clip(0), ""): direction(5)}, texts, labels)
+    assert scores.outcomes[0].options == ("middle", "far")
+    assert scores.outcomes[0].scores[1] == pytest.approx(math.cos(math.radians(40)))
+
+
+def test_the_benchmarks_query_replaces_the_examples_own():
+    annotation = Annotation("a", "vqa", "What?", candidates=("x", "y"), gold=0)
+    texts = {"x": direction(0), "y": direction(90)}
+    run(benchmark("choose", query=""), [annotation], {(clip(0), ""): direction(0)}, texts)
+
+
+# ---------------------------------------------------------------------------------------------
+# retrieve
+# ---------------------------------------------------------------------------------------------
+def test_retrieval_ranks_clips_for_a_caption():
+    # Text to video: "zero" finds clip 0 (25 degrees off), "sixty" clip 0 as well (35 against 40).
+    # Video to text: clip 0 finds "zero" (25 against 35), clip 1 "sixty": that would be 2 of 2.
+    annotations = [
+        Annotation("a", "caption", CAPTION, texts=("zero",)),
+        Annotation("b", "caption", CAPTION, texts=("sixty",)),
+    ]
+    videos = {(clip(0), CAPTION): direction(25), (clip(1), CAPTION): direction(100)}
+    texts = {"zero": direction(0), "sixty": direction(60)}
+    scores = run(benchmark("retrieve"), annotations, videos, texts)
+    assert [outcome.correct for outcome in scores.outcomes] == [True, False]
+    assert scores.outcomes[1].options == (clip(0), clip(1))
+    assert scores.outcomes[1].gold == clip(1)
+    assert scores.metrics["_r1"].value == 0.5
+    assert scores.metrics["_r1"].chance == 0.5
+    assert scores.metrics["_r5"].value == 1
+
+
+def test_retrieval_over_clips_with_several_captions_and_shared_captions():
+    annotations = [
+        Annotation("a", "caption", texts=("dog", "pup")),
+        Annotation("b", "caption", texts=("dog",)),
+        Annotation("c", "caption", texts=("cat",)),
+    ]
+    videos = {(clip(i), ""): direction(angle) for i, angle in enumerate([0, 10, 90])}
+    texts = {"dog": direction(12), "pup": direction(3), "cat": direction(80)}
+    scores = run(benchmark("retrieve"), annotations, videos, texts)
+    # "dog" finds clip 1, which is right for both clips' "dog"
+    assert [outcome.question for outcome in scores.outcomes] == ["dog", "pup", "dog", "cat"]
+    assert [outcome.correct for outcome in scores.outcomes] == [True] * 4
+    assert scores.metrics["_r1"].n == 4
+    # two of three clips are right for "dog", one for the others
+    assert scores.metrics["_r1"].chance == pytest.approx((2 / 3 + 1 / 3 + 2 / 3 + 1 / 3) / 4)
+
+
+def test_retrieval_keeps_one_example_of_each_meaning():
+    def said(name, text, meaning):
+        return Annotation(name, "caption", texts=(text, text + "!"), tags={"meaning": meaning})
+
+    annotations = [said("a", "dog", "D"), said("b", "hound", "D"), said("c", "cat", "C")]
+    videos = {(clip(0), ""): direction(0), (clip(2), ""): direction(90)}
+    texts = {"dog": direction(10), "cat": direction(80)}
+    scores = run(benchmark("retrieve"), annotations, videos, texts)
+    assert [outcome.id for outcome in scores.outcomes] == ["a", "c"]
+    assert scores.metrics["_r1"].chance == 0.5
+    limited = examples(benchmark("retrieve", limit=2), annotations)
+    assert [example.id for example in limited] == ["a", "c"]  # the limit counts what is kept
+
+
+def test_a_caption_of_an_unreadable_clip_is_wrong_and_the_clip_is_never_found():
+    annotations = [Annotation(name, "caption", texts=(name,)) for name in ("dog", "cat")]
+    videos = {(clip(0), ""): None, (clip(1), ""): direction(90)}
+    texts = {"dog": direction(0), "cat": direction(90)}
+    scores = run(benchmark("retrieve"), annotations, videos, texts)
+    assert [outcome.rank for outcome in scores.outcomes] == [None, 0]
+    assert scores.outcomes[0].unreadable == (clip(0),)
+    assert scores.outcomes[1].options == (clip(1),)
+    assert scores.metrics["_r5"].value == 0.5
+
+
+# ---------------------------------------------------------------------------------------------
+# match
+# ---------------------------------------------------------------------------------------------
+def test_match_compares_the_state_pair_with_the_candidate_clips():
+    def state(name, gold):
+        return Annotation(
+            name, "state", "Between?", inputs=(0, 1), candidate_media=(2, 3, 4, 5), gold=gold
+        )
+
+    videos = {
+        **{(clip(r, 0, 1), "Between?"): direction(50) for r in (0, 1)},
+        **{(clip(r, 2 + i), CAPTION): direction(60 * i) for r in (0, 1) for i in range(4)},
+        (clip(2, 0, 1), "Between?"): direction(0),
+        **{(clip(2, 2 + i), CAPTION): direction(60 * i) for i in range(3)},
+        (clip(2, 5), CAPTION): None,
+    }
+    annotations = [state("a", 1), state("b", 0), state("c", 0)]
+    scores = run(benchmark("match"), annotations, videos, {})
+    assert [outcome.rank for outcome in scores.outcomes] == [0, 1, None]
+    assert scores.outcomes[0].options[0] == clip(0, 3)
+    assert scores.outcomes[2].unreadable == (clip(2, 5),)  # one lost candidate: wrong
+    assert scores.metrics["_top1"].value == pytest.approx(1 / 3)
+    assert scores.metrics["_top1"].chance == 0.25
+
+
+# ---------------------------------------------------------------------------------------------
+# triplets
+# ---------------------------------------------------------------------------------------------
+def test_triplets_use_texts_alone():
+    texts = {"p1": direction(0), "p2": direction(20), "far": direction(90), "near": direction(35)}
+    annotations = [
+        Annotation("a", "triplet", texts=("p1", "p2", "far"), inputs=()),
+        Annotation("b", "triplet", texts=("p1", "p2", "near"), inputs=()),  # 15 from p2 < 20
+        Annotation("c", "triplet", texts=("p2", "p1", "near"), inputs=()),
+        Annotation("d", "triplet", texts=("p1", "p2", "p2"), inputs=()),  # a tie fails
+    ]
+    scores = run(benchmark("triplets"), annotations, {}, texts)
+    assert [outcome.correct for outcome in scores.outcomes] == [True, False, False, False]
+    assert scores.outcomes[1].options == ("near", "p2")
+    assert scores.metrics[""].value == 0.25
+    assert scores.metrics[""].chance == pytest.approx(1 / 3)
+
+
+# ---------------------------------------------------------------------------------------------
+# examples that do not fit
+# ---------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("protocol", "annotation", "fault"),
+    [
+        ("choose", Annotation("x", "vqa", candidates=("yes",), gold=0), "has fewer than two"),
+        ("choose", Annotation("x", "vqa", candidates=("a", "b"), inputs=()), "has no media"),
+        ("retrieve", Annotation("x", "caption"), "has no caption"),
+        ("match", Annotation("x", "state"), "has no candidate clips"),
+        ("triplets", Annotation("x", "triplet", texts=("a", "b")), "is not a triplet"),
+    ],
+)
+def test_an_example_that_does_not_fit_is_named(protocol, annotation, fault):
+    config = benchmark(protocol)
+    with pytest.raises(EvaluationError, match=f"'set/name' .* example 'x' {fault}"):
+        PROTOCOLS[protocol].needs(config, examples(config, [annotation]))

@@ -1,0 +1,150 @@
+"""Reports of a run with random parameters, on a small world."""
+
+import dataclasses
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from absl import flags
+from ml_collections import config_flags
+from random_run import random_params, save_run
+from tiny import tiny_train_config, tiny_world_config
+
+from vljepa_jax.config import EvalConfig, parse
+from vljepa_jax.evals import report
+from vljepa_jax.evals.benchmarks import select_benchmarks
+from vljepa_jax.evals.run import evaluate_run, sweep_run
+
+ROOT = Path(__file__).parents[2]
+RECIPE = ROOT / "configs" / "eval" / "world.py"
+CONTRACT = {
+    "world/motion_top1",
+    "world/object_top1",
+    "world/t2v_r1",
+    "world/t2v_r5",
+    "world/vqa_what_top1",
+    "world/vqa_count_top1",
+    "world/vqa_presence_top1",
+    "world/state_match_top1",
+    "world/triplets",
+}
+
+
+def recipe() -> EvalConfig:
+    values = flags.FlagValues()
+    holder = config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=[""])
+    values(["", f"--config={RECIPE}"])
+    return parse(EvalConfig, holder.value)
+
+
+@pytest.fixture(scope="module")
+def config():
+    world = dataclasses.replace(
+        tiny_world_config(), train_clips=4, test_clips=32, compositional_clips=32
+    )
+    return dataclasses.replace(recipe(), world=world)
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("runs") / "demo"
+    train = tiny_train_config()
+    save_run(directory, train, random_params(train))
+    return directory
+
+
+@pytest.fixture(scope="module")
+def whole(run_dir, config):
+    evaluate_run(run_dir, config, config.benchmarks, run_dir)
+    return json.loads((run_dir / "report.json").read_text())
+
+
+def test_the_report_keeps_its_contract(whole):
+    assert whole.keys() >= {"metrics", "train", "config", "environment"}
+    assert whole["train"].keys() == {"steps", "examples_per_second", "wall_seconds", "final_loss"}
+    names = whole["metrics"].keys()
+    assert names >= CONTRACT
+    assert names >= {f"{name}_compositional" for name in CONTRACT}
+    assert "world/t2v_held_out_phrasing_r1" in names
+    for metric in whole["metrics"].values():
+        low, high = metric["interval"]
+        assert 0 <= low <= metric["value"] <= high <= 1
+        assert 0 < metric["chance"] < 1
+        assert metric["n"] > 0
+        assert metric["unreadable"] == 0
+        assert metric["frames"] == 4  # 0 in the recipe: as trained
+
+
+def test_the_page_is_complete_and_self_contained(whole, run_dir):
+    page = (run_dir / "report.html").read_text()
+    for reference in re.findall(r'(?:src|href)="([^"]*)"', page):
+        assert reference.startswith(("data:image/", "#"))
+    assert "url(http" not in page
+    assert "<link" not in page
+    for name in whole["metrics"]:
+        assert name in page.replace("<wbr>", "")
+    for title in ("Results", "Training", "Examples", "How it was made"):
+        assert f"<h2>{title}</h2>" in page
+    assert "<svg" in page
+    assert page.count("data:image/webp") > 50
+    assert {"✓ right", "✗ wrong"} <= set(re.findall(r"[✓✗] (?:right|wrong)", page))
+
+
+def test_metrics_of_other_benchmarks_stay_until_the_run_changes(whole, run_dir, config):
+    triplets = select_benchmarks(config.benchmarks, ["world/triplets"])
+    evaluate_run(run_dir, config, triplets, run_dir)
+    again = json.loads((run_dir / "report.json").read_text())
+    assert again["metrics"] == whole["metrics"]
+    train = run_dir / "train.json"
+    before = train.read_text()
+    train.write_text(before.replace('"steps": 3', '"steps": 4'))
+    try:
+        evaluate_run(run_dir, config, triplets, run_dir)
+    finally:
+        train.write_text(before)
+    assert json.loads((run_dir / "report.json").read_text())["metrics"].keys() == {"world/triplets"}
+
+
+def test_a_sweep_tabulates_one_column_a_setting(run_dir, config, tmp_path):
+    chosen = select_benchmarks(config.benchmarks, ["world/state_match"])
+    settings = [
+        ((str(frames),), dataclasses.replace(config, frames=frames, benchmarks=chosen))
+        for frames in (2, 4)
+    ]
+    sweep_run(run_dir, ["frames"], settings, tmp_path)
+    made = json.loads((tmp_path / "sweep_frames" / "report.json").read_text())
+    assert made["sweep"]["fields"] == ["frames"]
+    assert [run["values"] for run in made["sweep"]["runs"]] == [["2"], ["4"]]
+    frames = [run["metrics"]["world/state_match_top1"]["frames"] for run in made["sweep"]["runs"]]
+    assert frames == [2, 4]
+    table = report.sweep_table(made["sweep"])
+    assert table["header"] == ["metric", "frames=2", "frames=4"]
+    assert [row[0] for row in table["rows"]] == ["world/state_match_top1"]
+    assert "<h2>Sweep of frames</h2>" in (tmp_path / "sweep_frames" / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--config.framez=4"], "did you mean 'frames'"),
+        (["--sweep.framez=4"], "did you mean 'frames'"),
+        (["--sweep.frames"], "write --sweep.frames=v1,v2"),
+        (["--benchmarks=world/motoin"], "did you mean 'world/motion'"),
+        ([], "'nowhere' is not a run directory"),
+    ],
+)
+def test_a_wrong_command_is_one_clear_error(arguments, message):
+    command = [sys.executable, "launch/eval.py", f"--config={RECIPE}", "--checkpoint=nowhere"]
+    done = subprocess.run([*command, *arguments], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_percent_shows_sensible_digits():
+    assert [report.percent(x) for x in (0, 0.0372, 0.421, 0.9996, 1)] == [
+        *("0", "3.7", "42.1", "100.0", "100")
+    ]

@@ -1,0 +1,157 @@
+import dataclasses
+import subprocess
+import sys
+
+import numpy as np
+import PIL.Image
+import pytest
+from random_run import random_params, save_run
+from tiny import tiny_train_config
+
+import vljepa_jax
+from vljepa_jax.checkpoint import CheckpointError
+from vljepa_jax.config import ConfigError
+from vljepa_jax.data.records import Medium
+from vljepa_jax.data.video import ClipError, load_clip, write_mp4
+from vljepa_jax.inference.labels import mean_embedding
+from vljepa_jax.inference.model import Model
+
+TEXTS = ["a dog", "a red car that drives to the left", "", "two cats and a light bulb that spins"]
+
+
+@pytest.fixture(scope="module")
+def config():
+    return tiny_train_config()
+
+
+@pytest.fixture(scope="module")
+def params(config):
+    return random_params(config)
+
+
+@pytest.fixture(scope="module")
+def model(config, params):
+    return Model(config, params, batch_size=4)
+
+
+@pytest.fixture(scope="module")
+def clips():
+    return np.random.default_rng(1).integers(0, 256, (7, 4, 32, 32, 3), dtype=np.uint8)
+
+
+def assert_unit(embeddings, n, model):
+    assert embeddings.shape == (n, model.config.model.embedding_size)
+    np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), 1, atol=1e-5)
+
+
+def test_a_text_does_not_depend_on_its_batch_or_padding(model, config, params):
+    embeddings = model.embed_text(TEXTS)
+    assert_unit(embeddings, len(TEXTS), model)
+    alone = np.concatenate([model.embed_text(text) for text in TEXTS])
+    np.testing.assert_allclose(embeddings, alone, atol=1e-5)
+    other = Model(config, params, batch_size=3).embed_text(TEXTS)  # 3 is no power of two
+    np.testing.assert_allclose(embeddings, other, atol=1e-5)
+    assert np.abs(embeddings @ embeddings.T - np.eye(4)).max(initial=0) < 0.999  # they differ
+
+
+def test_the_target_prompt_precedes_every_text(config, params, model):
+    text = dataclasses.replace(config.data.text, target_prompt="a red ")
+    prompted = dataclasses.replace(config, data=dataclasses.replace(config.data, text=text))
+    np.testing.assert_allclose(
+        Model(prompted, params).embed_text("car"), model.embed_text("a red car"), atol=1e-5
+    )
+
+
+def test_a_prediction_does_not_depend_on_its_batch_or_padding(model, clips):
+    queries = ["", "What is the action shown?", "Which object is this?"] * 2 + [""]
+    together = model.predict(clips, queries)
+    assert_unit(together, 7, model)
+    alone = [model.predict(c[None], [q])[0] for c, q in zip(clips, queries, strict=True)]
+    np.testing.assert_allclose(together, alone, atol=1e-5)
+    assert np.abs(model.predict(clips[:1], ["x"]) - model.predict(clips[:1], ["y"])).max() > 1e-3
+
+
+def test_several_questions_about_a_clip_share_its_visual_tokens(model, clips):
+    rows = np.array([2, 0, 2, 1, 2])
+    queries = ["What moves?", "", "How many objects are there?", "Where?", ""]
+    pairs = model.predict_tokens(model.encode_clips(clips[:3]), rows, queries)
+    np.testing.assert_allclose(pairs, model.predict(clips[rows], queries), atol=1e-5)
+
+
+def test_every_form_of_video_gives_its_clip(model, tmp_path, clips):
+    frames = np.random.default_rng(2).integers(0, 256, (10, 48, 64, 3), dtype=np.uint8)
+    path = tmp_path / "clip.mp4"
+    path.write_bytes(write_mp4(frames, fps=5))
+    span = Medium(path=str(path), start=0.5, end=1.5)
+    image = PIL.Image.fromarray(frames[0])
+    embeddings = model.embed_video([path, str(path), span, frames, frames[0], image])
+    assert_unit(embeddings, 6, model)
+    clip = load_clip([Medium(path=str(path))], model.video, rng=None)
+    np.testing.assert_allclose(embeddings[0], model.predict(clip[None], [""])[0], atol=1e-5)
+    np.testing.assert_allclose(embeddings[0], embeddings[1], atol=1e-5)
+    np.testing.assert_allclose(embeddings[4], embeddings[5], atol=1e-5)
+    assert np.abs(embeddings[2] - embeddings[0]).max() > 1e-3
+    # one video gives one row; an array of five axes is a batch
+    np.testing.assert_allclose(model.embed_video(frames), embeddings[3:4], atol=1e-5)
+    queries = [f"query {i}" for i in range(7)]
+    np.testing.assert_allclose(
+        model.embed_video(clips, queries), model.predict(clips, queries), atol=1e-5
+    )
+    with pytest.raises(ValueError, match="2 queries for 7 videos"):
+        model.embed_video(clips, ["a", "b"])
+    with pytest.raises(ClipError, match="got float64"):
+        model.embed_video(frames / 255)
+
+
+def test_frames_other_than_trained(config, params, clips):
+    longer = Model(config, params, frames=8)
+    assert longer.video.frames == 8
+    assert_unit(longer.embed_video(clips), 7, longer)
+    with pytest.raises(ConfigError, match="frames = 3: .* a multiple of 2"):
+        Model(config, params, frames=3)
+
+
+def test_classify_ranks_labels_by_cosine(model, clips):
+    labels = ["a dog", ["spins", "turns around"], "moves left"]
+    ranked = model.classify(clips[0], labels, query="What moves?")
+    predicted = model.predict(clips[:1], ["What moves?"])[0]
+    spins = mean_embedding(model.embed_text(labels[1]))
+    expected = {
+        "a dog": model.embed_text("a dog")[0] @ predicted,
+        "spins": spins @ predicted,
+        "moves left": model.embed_text("moves left")[0] @ predicted,
+    }
+    assert [text for text, _ in ranked] == sorted(expected, key=expected.get, reverse=True)
+    for text, score in ranked:
+        assert score == pytest.approx(expected[text], abs=1e-5)
+    assert model.answer(clips[0], "What moves?", labels) == ranked[0]
+    batch = model.classify(clips[:2], labels, query="What moves?")
+    assert [text for text, _ in batch[0]] == [text for text, _ in ranked]
+    assert len(model.answer(list(clips[:2]), "What moves?", labels)) == 2
+
+
+def test_mean_embedding_is_normalised():
+    np.testing.assert_allclose(mean_embedding([[1.0, 0.0], [0.0, 1.0]]), [0.5**0.5, 0.5**0.5])
+
+
+def test_few_shapes_are_compiled(model):
+    for n in range(1, 10):
+        model.embed_text(["a word " * n] * n)
+    # batches of 1, 2 and 4; lengths up to 16 are one bucket
+    assert model._encode_text._cache_size() == 3
+
+
+def test_load_reads_a_run_directory(tmp_path, config, params, model):
+    with pytest.raises(CheckpointError, match="is not a run directory"):
+        vljepa_jax.load(tmp_path)
+    save_run(tmp_path, config, params)
+    loaded = vljepa_jax.load(tmp_path)
+    assert isinstance(loaded, vljepa_jax.Model)
+    np.testing.assert_allclose(loaded.embed_text(TEXTS), model.embed_text(TEXTS), atol=1e-5)
+
+
+def test_importing_the_package_is_light():
+    check = "import sys, vljepa_jax; sys.exit('jax' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", check]).returncode == 0
+    with pytest.raises(AttributeError, match="no attribute 'lod'"):
+        _ = vljepa_jax.lod

@@ -1,0 +1,180 @@
+"""Runs benchmarks: reads examples, embeds what they need once, scores.
+
+All benchmarks of a run share their work. Every distinct clip is decoded and passed through the
+X-Encoder once, whatever number of questions is asked about it, and every distinct text is
+embedded once; what is kept is one vector a (clip, query) pair.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+from rich.progress import Progress
+
+from vljepa_jax.config import BenchmarkConfig, ConfigError, VideoConfig, WorldConfig
+from vljepa_jax.data.pipeline import decode_media
+from vljepa_jax.data.records import Annotation
+from vljepa_jax.data.storage import Dataset, open_dataset
+from vljepa_jax.data.video import ClipError
+from vljepa_jax.data.world.build import dataset_path
+from vljepa_jax.evals.benchmarks import benchmark_name, metric_name
+from vljepa_jax.evals.examples import Clip, Example, choose_examples, fits, make_example
+from vljepa_jax.evals.metrics import Metric
+from vljepa_jax.evals.protocols import PROTOCOLS, Embeddings, Needs, Outcome
+from vljepa_jax.inference.model import Model
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """One benchmark, scored.
+
+    Attributes:
+        benchmark: what was run.
+        metrics: full name, e.g. "world/motion_top1_compositional" -> metric.
+        outcomes: one an example, in the dataset's order.
+        unreadable: reason by clip, for clips of this benchmark that could not be read; their
+            examples are counted as wrong.
+    """
+
+    benchmark: BenchmarkConfig
+    metrics: dict[str, Metric]
+    outcomes: tuple[Outcome, ...]
+    unreadable: dict[Clip, str]
+
+
+class Datasets:
+    """The datasets of an evaluation, opened once, and their clips, decoded.
+
+    Args:
+        world: what "@world" stands for.
+        num_workers: decoding processes.
+    """
+
+    def __init__(self, world: WorldConfig, num_workers: int) -> None:
+        self._world = world
+        self._num_workers = num_workers
+        self._open: dict[str, Dataset] = {}
+        self._annotations: dict[tuple[str, str], list[tuple[int, Annotation]]] = {}
+
+    def __getitem__(self, path: str) -> Dataset:
+        if path not in self._open:
+            self._open[path] = open_dataset(dataset_path(path, self._world))
+        return self._open[path]
+
+    def annotations(self, path: str, split: str) -> list[tuple[int, Annotation]]:
+        """All annotations of a split with their record's index; the records are read once.
+
+        Raises:
+            DatasetError: there is no such dataset or split.
+        """
+        if (path, split) not in self._annotations:
+            source = self[path].source(split)
+            self._annotations[path, split] = [
+                (index, annotation)
+                for index in range(len(source))
+                for annotation in source[index].annotations
+            ]
+        return self._annotations[path, split]
+
+    def decode(
+        self, clips: Iterable[Clip], video: VideoConfig
+    ) -> Iterator[tuple[Clip, np.ndarray | ClipError]]:
+        """Decodes clips of any datasets, each with its error if it cannot be read.
+
+        They come in the order of the files, which is faster than any other.
+        """
+        groups: dict[tuple[str, str], list[Clip]] = defaultdict(list)
+        for clip in sorted(set(clips), key=lambda c: (c.path, c.split, c.record, c.media)):
+            groups[clip.path, clip.split].append(clip)
+        for (path, split), group in groups.items():
+            decoded = decode_media(
+                self[path].source(split),
+                [(clip.record, clip.media) for clip in group],
+                video,
+                self._num_workers,
+            )
+            yield from zip(group, decoded, strict=True)
+
+
+def evaluate(
+    model: Model, benchmarks: Sequence[BenchmarkConfig], datasets: Datasets
+) -> list[Result]:
+    """Scores benchmarks, with a progress bar.
+
+    Raises:
+        ConfigError: a benchmark selects no example, or a split does not exist.
+        EvaluationError: an example does not fit its benchmark's protocol.
+    """
+    examples = [_read_examples(benchmark, datasets) for benchmark in benchmarks]
+    needs = Needs()
+    for benchmark, chosen in zip(benchmarks, examples, strict=True):
+        needs |= PROTOCOLS[benchmark.protocol].needs(benchmark, chosen)
+    embeddings, unreadable = _embed(model, needs, datasets)
+    results = []
+    for benchmark, chosen in zip(benchmarks, examples, strict=True):
+        protocol = PROTOCOLS[benchmark.protocol]
+        scores = protocol.score(benchmark, chosen, embeddings)
+        used = protocol.needs(benchmark, chosen).videos
+        results.append(
+            Result(
+                benchmark,
+                {metric_name(benchmark, end): m for end, m in scores.metrics.items()},
+                scores.outcomes,
+                {clip: unreadable[clip] for clip, _ in used if clip in unreadable},
+            )
+        )
+    return results
+
+
+def _read_examples(benchmark: BenchmarkConfig, datasets: Datasets) -> list[Example]:
+    chosen = [
+        make_example(benchmark, record, annotation, datasets[benchmark.path].candidates(annotation))
+        for record, annotation in datasets.annotations(benchmark.path, benchmark.split)
+        if fits(benchmark, annotation)
+    ]
+    if not chosen:
+        raise ConfigError(
+            f"benchmark '{benchmark_name(benchmark)}': no annotation of {benchmark.path}, split "
+            f"'{benchmark.split}', has {benchmark.filter}"
+        )
+    return choose_examples(benchmark, chosen)
+
+
+def _embed(model: Model, needs: Needs, datasets: Datasets) -> tuple[Embeddings, dict[Clip, str]]:
+    texts = sorted(needs.texts)
+    embedded = dict(zip(texts, model.embed_text(texts), strict=True))
+    queries: dict[Clip, list[str]] = defaultdict(list)
+    for clip, query in sorted(needs.videos, key=lambda video: video[1]):  # the same every time
+        queries[clip].append(query)
+    videos: dict[tuple[Clip, str], np.ndarray | None] = {}
+    unreadable: dict[Clip, str] = {}
+    batch: list[tuple[Clip, np.ndarray]] = []
+
+    def flush() -> None:
+        visual_tokens = model.encode_clips(np.stack([frames for _, frames in batch]))
+        pairs = [(row, clip, q) for row, (clip, _) in enumerate(batch) for q in queries[clip]]
+        rows = np.array([row for row, _, _ in pairs])
+        predicted = model.predict_tokens(visual_tokens, rows, [query for _, _, query in pairs])
+        videos.update(
+            ((clip, query), vector)
+            for (_, clip, query), vector in zip(pairs, predicted, strict=True)
+        )
+        batch.clear()
+
+    with Progress(transient=True) as progress:
+        for clip, frames in progress.track(
+            datasets.decode(queries, model.video), total=len(queries), description="Embedding clips"
+        ):
+            if isinstance(frames, ClipError):
+                unreadable[clip] = str(frames)
+                videos.update(((clip, query), None) for query in queries[clip])
+                continue
+            batch.append((clip, frames))
+            if len(batch) == model.batch_size:
+                flush()
+        if batch:
+            flush()
+    return Embeddings(videos, embedded), unreadable

@@ -1,0 +1,109 @@
+"""What a benchmark asks: annotations of a dataset, resolved to clips, queries and candidates."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from vljepa_jax.config import BenchmarkConfig
+from vljepa_jax.data.records import Annotation
+
+
+@dataclasses.dataclass(frozen=True)
+class Clip:
+    """One X_V: media of a record, in order.
+
+    Attributes:
+        path, split: the dataset.
+        record: index in the split.
+        media: indices into the record's media.
+    """
+
+    path: str
+    split: str
+    record: int
+    media: tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Example:
+    """An annotation as a protocol uses it.
+
+    Attributes:
+        id: of the annotation.
+        clip: X_V; ``None`` for text-only tasks.
+        query: X_Q.
+        texts: references, captions or the triplet.
+        candidates: texts of each candidate answer; more than one text are averaged.
+        candidate_clips: for "match".
+        gold: index of the right candidate; ``None`` if it is not among them.
+        meaning: equal for examples that say the same in other words; "" if unknown.
+    """
+
+    id: str
+    clip: Clip | None
+    query: str
+    texts: tuple[str, ...]
+    candidates: tuple[tuple[str, ...], ...]
+    candidate_clips: tuple[Clip, ...]
+    gold: int | None
+    meaning: str
+
+
+class EvaluationError(ValueError):
+    """A benchmark that cannot be scored; the message names benchmark and example."""
+
+
+def fits(benchmark: BenchmarkConfig, annotation: Annotation) -> bool:
+    """Whether the benchmark's filter, by task and by tags, lets an annotation through."""
+    return all(
+        (annotation.task if name == "task" else annotation.tags.get(name)) == value
+        for name, value in benchmark.filter.items()
+    )
+
+
+def make_example(
+    benchmark: BenchmarkConfig,
+    record: int,
+    annotation: Annotation,
+    candidates: tuple[tuple[str, ...], ...],
+) -> Example:
+    """Resolves an annotation's query and media.
+
+    Args:
+        record: index in the benchmark's split.
+        candidates: texts of each candidate answer, see ``Dataset.candidates``.
+    """
+
+    def clip(media: tuple[int, ...]) -> Clip:
+        return Clip(benchmark.path, benchmark.split, record, media)
+
+    return Example(
+        id=annotation.id,
+        clip=clip(annotation.inputs) if annotation.inputs else None,
+        query=annotation.query if benchmark.query is None else benchmark.query,
+        texts=annotation.texts,
+        candidates=candidates,
+        candidate_clips=tuple(clip((medium,)) for medium in annotation.candidate_media),
+        gold=annotation.gold,
+        meaning=annotation.tags.get("meaning", ""),
+    )
+
+
+def choose_examples(benchmark: BenchmarkConfig, examples: Sequence[Example]) -> list[Example]:
+    """The examples that a benchmark scores, in order.
+
+    Two captions of one meaning cannot be told apart by a right model: where meanings are known,
+    retrieval keeps the first example of each, and the gallery holds its clip alone. Then the
+    benchmark's ``limit`` applies.
+    """
+    if benchmark.protocol == "retrieve":
+        seen: set[str] = set()
+        kept = []
+        for example in examples:
+            if not example.meaning or example.meaning not in seen:
+                kept.append(example)
+            seen.add(example.meaning)
+    else:
+        kept = list(examples)
+    return kept[: benchmark.limit] if benchmark.limit else kept

@@ -1,0 +1,147 @@
+"""Metrics as plain numpy functions.
+
+Everything ranks by cosine similarity, and a tie never helps: an item that scores as high as the
+right one is counted as ranked before it, and so is a NaN. A constant model therefore scores 0,
+not chance.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Collection, Hashable, Sequence
+
+import numpy as np
+import scipy.stats
+
+
+@dataclasses.dataclass(frozen=True)
+class Metric:
+    """A share of right examples.
+
+    Attributes:
+        value: share of examples that are right, in [0, 1].
+        chance: what guessing would score; how it is counted is the protocol's matter.
+        n: number of examples.
+        interval: 95 % confidence interval of ``value`` (Wilson).
+    """
+
+    value: float
+    chance: float
+    n: int
+    interval: tuple[float, float]
+
+
+def proportion(right: Sequence[bool] | np.ndarray, chance: float) -> Metric:
+    """Share of right examples with its Wilson interval.
+
+    Raises:
+        ValueError: there are no examples.
+    """
+    right = np.asarray(right, bool)
+    if right.size == 0:
+        raise ValueError("a metric needs at least one example")
+    return Metric(
+        value=float(right.mean()),
+        chance=float(chance),
+        n=int(right.size),
+        interval=wilson_interval(int(right.sum()), int(right.size)),
+    )
+
+
+def wilson_interval(successes: int, n: int) -> tuple[float, float]:
+    """95 % Wilson score interval of a proportion."""
+    interval = scipy.stats.binomtest(successes, n).proportion_ci(0.95, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+def rank(scores: np.ndarray, positives: Collection[int]) -> int | None:
+    """How many wrong items come before the best right one.
+
+    Args:
+        scores: [items], higher is better.
+        positives: indices of the right items; several items may be right.
+
+    Returns:
+        0 where a right item is on top; ties and NaN count as before it. ``None`` where no item
+        is right (the gold answer is not among the candidates).
+    """
+    if not positives:
+        return None
+    is_positive = np.zeros(len(scores), bool)
+    is_positive[list(positives)] = True
+    best = np.max(scores[is_positive])  # NaN if any right item is NaN
+    return int(np.sum(~(scores[~is_positive] < best)))
+
+
+def in_top_k(ranks: Sequence[int | None], k: int) -> np.ndarray:
+    """[n] bool: the right item is among the first k; ``None`` (no right item) is wrong."""
+    return np.array([r is not None and r < k for r in ranks], bool)
+
+
+def text_to_video_scores(text: np.ndarray, video: np.ndarray) -> np.ndarray:
+    """[captions, gallery] cosine of every caption with every clip.
+
+    Args:
+        text: [captions, E], L2-normalised.
+        video: [gallery, E], L2-normalised; a row of NaN is an unreadable clip. It scores
+            -inf: it is never retrieved.
+    """
+    scores = text @ video.T
+    scores[:, np.isnan(video).any(axis=1)] = -np.inf
+    return scores
+
+
+def shared_positives(captions: Sequence[str], items: Sequence[int]) -> list[frozenset[int]]:
+    """Identical captions share all their videos as positives.
+
+    The rule of PerceptionModels' zero-shot retrieval (``metrics/zeroshot_retrieval.py``).
+
+    Args:
+        captions: [n] texts.
+        items: [n] the gallery row that each was written for.
+
+    Returns:
+        [n] the gallery rows that are right for each.
+    """
+    rows: dict[str, set[int]] = {}
+    for caption, item in zip(captions, items, strict=True):
+        rows.setdefault(caption, set()).add(item)
+    return [frozenset(rows[caption]) for caption in captions]
+
+
+def triplet_is_right(
+    paraphrase1: np.ndarray, paraphrase2: np.ndarray, negative: np.ndarray
+) -> bool:
+    """The strict rule of SugarCrepe++: sim(p1, p2) exceeds sim(p1, n) and sim(p2, n); ties fail.
+
+    Args: three [E] embeddings, L2-normalised.
+    """
+    together = paraphrase1 @ paraphrase2
+    return bool(together > paraphrase1 @ negative and together > paraphrase2 @ negative)
+
+
+# Three similarities of unrelated texts are exchangeable: the right one is the largest 1 time in 3.
+TRIPLET_CHANCE = 1 / 3
+
+
+def choice_chance(candidates: Sequence[Sequence[Hashable]], gold: Sequence[int | None]) -> float:
+    """What the better of two blind strategies scores.
+
+    One picks uniformly among each example's candidates; the other always gives the answer that
+    is right most often over the whole set, which beats the first where answers are unbalanced.
+    An example without a gold answer is wrong for both.
+    """
+    uniform = np.mean(
+        [0.0 if g is None else 1 / len(c) for c, g in zip(candidates, gold, strict=True)]
+    )
+    answers = Counter(c[g] for c, g in zip(candidates, gold, strict=True) if g is not None)
+    majority = max(answers.values(), default=0) / len(gold)
+    return float(max(uniform, majority))
+
+
+def recall_chance(positives: Sequence[Collection[int]], gallery_size: int, k: int) -> float:
+    """Chance that k items drawn from the gallery hold a right one; k / gallery_size if unique."""
+    draws = min(k, gallery_size)
+    missed = [scipy.stats.hypergeom.pmf(0, gallery_size, len(right), draws) for right in positives]
+    return float(1 - np.mean(missed))

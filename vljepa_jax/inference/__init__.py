@@ -1,0 +1,1 @@
+"""Embedding and prediction with a trained model."""

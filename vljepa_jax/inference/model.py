@@ -1,0 +1,257 @@
+"""A trained VL-JEPA as an object: texts and videos in, embeddings and answers out."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import PIL.Image
+from jaxtyping import Array, Float, Int, UInt8
+
+from vljepa_jax.checkpoint import load_params
+from vljepa_jax.config import ConfigError, TrainConfig
+from vljepa_jax.data.records import Medium
+from vljepa_jax.data.tokenizers import Tokenizer
+from vljepa_jax.data.video import clip_from_frames, load_clip
+from vljepa_jax.inference.labels import mean_embedding
+from vljepa_jax.models.vljepa import VLJEPA
+
+# A path, a span of a file, uint8 frames [T, H, W, 3], a uint8 image [H, W, 3], or a PIL image.
+Video = str | os.PathLike | Medium | np.ndarray | PIL.Image.Image
+# One text, or several that mean the same.
+LabelTexts = str | Sequence[str]
+
+_SHORTEST = 16  # tokens of the smallest text bucket
+
+
+class Scored(NamedTuple):
+    """A candidate with its cosine similarity to the prediction."""
+
+    text: str
+    score: float
+
+
+def load(run_dir: str | os.PathLike, *, frames: int = 0, batch_size: int = 32) -> Model:
+    """The model that a training run left, with its newest parameters.
+
+    Args:
+        run_dir: what ``launch/train.py`` was given as ``--workdir``.
+        frames: frames taken of a video; 0 as trained.
+        batch_size: inputs embedded at once; the memory it takes grows with it.
+
+    Raises:
+        CheckpointError: the directory is not a run's, or holds no complete checkpoint.
+    """
+    return Model(*load_params(run_dir), frames=frames, batch_size=batch_size)
+
+
+class Model:
+    """Embeds texts and videos with one set of parameters.
+
+    Shapes are bucketed, so that the model compiles once for each of a few sizes and not for
+    every input: a batch is padded to a power of two up to ``batch_size``, texts to a power of
+    two up to the length that the config allows. The padding changes no result.
+
+    Attributes:
+        config: of the training run.
+        video: how videos are read: the run's settings, in their deterministic form.
+        batch_size: inputs embedded at once.
+    """
+
+    def __init__(
+        self, config: TrainConfig, params: Any, *, frames: int = 0, batch_size: int = 32
+    ) -> None:
+        """See ``load``; ``params`` are those of ``VLJEPA``.
+
+        Raises:
+            ConfigError: the X-Encoder cannot take this number of frames.
+        """
+        tubelet = config.model.x_encoder.tubelet_size
+        if frames % tubelet:
+            raise ConfigError(f"frames = {frames}: the X-Encoder takes a multiple of {tubelet}")
+        self.config = config
+        self.batch_size = batch_size
+        self.video = dataclasses.replace(
+            config.data.video,
+            frames=frames or config.data.video.frames,
+            sampling="uniform",
+            crop="centre",
+        )
+        text = config.data.text
+        self._query_tokenizer = Tokenizer(text.query_tokenizer)
+        self._target_tokenizer = Tokenizer(text.target_tokenizer)
+        self._params = jax.device_put(params)
+        module = VLJEPA(config.model)
+
+        def compiled(method: str) -> Callable[..., Array]:
+            def apply(params: Any, *arrays: Array) -> Array:
+                return module.apply({"params": params}, *arrays, method=method)
+
+            return jax.jit(apply)
+
+        self._encode_video = compiled("encode_video")
+        self._predict = compiled("predict")
+        self._encode_text = compiled("encode_text")
+
+    # -----------------------------------------------------------------------------------------
+    # What people use
+    # -----------------------------------------------------------------------------------------
+    def embed_text(self, texts: str | Sequence[str]) -> Float[np.ndarray, "n e"]:
+        """S_Y of texts (Y-Encoder), L2-normalised; one text gives one row."""
+        texts = [texts] if isinstance(texts, str) else list(texts)
+        prompt, length = self.config.data.text.target_prompt, self.config.data.text.target_length
+        tokens, mask = self._target_tokenizer.encode([prompt + text for text in texts], length)
+        embeddings = self._empty(len(texts))
+        for rows, ids, valid in self._text_batches(tokens, mask):
+            embeddings[rows] = self._encode_text(self._params, ids, valid)[: len(rows)]
+        return embeddings
+
+    def embed_video(
+        self, videos: Video | Sequence[Video], query: str | Sequence[str] = ""
+    ) -> Float[np.ndarray, "n e"]:
+        """Ŝ_Y of videos under a query (X-Encoder and predictor), L2-normalised.
+
+        Args:
+            videos: one video, or several: paths, spans of files (``Medium``), uint8 frames
+                [T, H, W, 3] of any number and size, uint8 images [H, W, 3], PIL images. An array
+                [n, T, H, W, 3] is n videos.
+            query: X_Q of all, or one for each; "" is the query-free form.
+
+        Returns:
+            [n, E]; one video gives one row.
+
+        Raises:
+            ClipError: a file cannot be read, or an array has another form.
+            ValueError: as many queries as videos are needed.
+        """
+        videos = list(videos) if _is_batch(videos) else [videos]
+        queries = [query] * len(videos) if isinstance(query, str) else list(query)
+        if len(queries) != len(videos):
+            raise ValueError(f"{len(queries)} queries for {len(videos)} videos")
+        embeddings = self._empty(len(videos))
+        for start in range(0, len(videos), self.batch_size):
+            batch = slice(start, start + self.batch_size)
+            clips = np.stack([self._read(video) for video in videos[batch]])
+            embeddings[batch] = self.predict(clips, queries[batch])
+        return embeddings
+
+    def classify(
+        self, videos: Video | Sequence[Video], labels: Sequence[LabelTexts], query: str = ""
+    ) -> list[Scored] | list[list[Scored]]:
+        """Open-vocabulary classification: labels by their cosine to Ŝ_Y, best first.
+
+        Args:
+            videos: as for ``embed_video``; several give a list for each.
+            labels: a text each, or several texts of one meaning, whose embeddings are averaged.
+            query: X_Q, e.g. "What is the action shown?"; "" is the query-free form.
+        """
+        texts = [[label] if isinstance(label, str) else list(label) for label in labels]
+        embedded = iter(self.embed_text([text for label in texts for text in label]))
+        matrix = np.stack([mean_embedding([next(embedded) for _ in label]) for label in texts])
+        ranked = []
+        for scores in self.embed_video(videos, query) @ matrix.T:
+            order = np.argsort(-scores, kind="stable")
+            ranked.append([Scored(texts[i][0], float(scores[i])) for i in order])
+        return ranked if _is_batch(videos) else ranked[0]
+
+    def answer(
+        self, videos: Video | Sequence[Video], question: str, candidates: Sequence[LabelTexts]
+    ) -> Scored | list[Scored]:
+        """Discriminative VQA: the candidate answer nearest to Ŝ_Y under the question."""
+        ranked = self.classify(videos, candidates, question)
+        return [best for best, *_ in ranked] if _is_batch(videos) else ranked[0]
+
+    # -----------------------------------------------------------------------------------------
+    # The parts
+    # -----------------------------------------------------------------------------------------
+    def predict(
+        self, clips: UInt8[np.ndarray, "n T H W 3"], queries: Sequence[str]
+    ) -> Float[np.ndarray, "n e"]:
+        """Ŝ_Y of clips that already have the model's frame count and size, a query each."""
+        embeddings = self._empty(len(clips))
+        for start in range(0, len(clips), self.batch_size):
+            batch = slice(start, start + self.batch_size)
+            visual_tokens = self.encode_clips(clips[batch])
+            rows = np.arange(len(clips[batch]))
+            embeddings[batch] = self.predict_tokens(visual_tokens, rows, queries[batch])
+        return embeddings
+
+    def encode_clips(self, clips: UInt8[np.ndarray, "n T H W 3"]) -> Float[Array, "m N D"]:
+        """S_V of up to ``batch_size`` clips; rows after the n-th are padding."""
+        return self._encode_video(self._params, _pad_rows(clips, self._bucket(len(clips))))
+
+    def predict_tokens(
+        self,
+        visual_tokens: Float[Array, "m N D"],
+        rows: Int[np.ndarray, " n"],
+        queries: Sequence[str],
+    ) -> Float[np.ndarray, "n e"]:
+        """Ŝ_Y for pairs of S_V (row ``rows[i]`` of ``visual_tokens``) and ``queries[i]``.
+
+        Several questions about a clip cost its X-Encoder pass once.
+        """
+        length = self.config.data.text.query_length
+        tokens, mask = self._query_tokenizer.encode(list(queries), length)
+        embeddings = self._empty(len(rows))
+        for picked, ids, valid in self._text_batches(tokens, mask):
+            # Gathered outside the compiled function: its shapes do not depend on m.
+            visual = jnp.take(visual_tokens, _pad_rows(rows[picked], len(ids)), axis=0)
+            predicted = self._predict(self._params, visual, ids, valid)
+            embeddings[picked] = predicted[: len(picked)]
+        return embeddings
+
+    def _read(self, video: Video) -> np.ndarray:
+        """uint8 [frames, size, size, 3] of one video."""
+        if isinstance(video, np.ndarray):
+            return clip_from_frames(video[None] if video.ndim == 3 else video, self.video)
+        if isinstance(video, PIL.Image.Image):
+            return clip_from_frames(np.asarray(video.convert("RGB"))[None], self.video)
+        if not isinstance(video, Medium):
+            video = Medium(path=os.path.abspath(video))
+        return load_clip([video], self.video, rng=None)
+
+    def _empty(self, n: int) -> np.ndarray:
+        return np.zeros((n, self.config.model.embedding_size), np.float32)
+
+    def _bucket(self, n: int) -> int:
+        return min(_power_of_two(n), self.batch_size)
+
+    def _text_batches(
+        self, tokens: np.ndarray, mask: np.ndarray
+    ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Yields (rows, tokens, mask): bucketed batches of texts of similar length."""
+        lengths = mask.sum(axis=1)
+        order = np.argsort(lengths, kind="stable")
+        for start in range(0, len(order), self.batch_size):
+            rows = order[start : start + self.batch_size]
+            longest = max(_SHORTEST, _power_of_two(int(lengths[rows].max())))
+            # The last of several batches is filled up: cheaper than a program of its own.
+            size = self._bucket(len(order))
+            # Right-padded, so that a prefix holds all tokens; it is no longer than the config's.
+            yield (
+                rows,
+                _pad_rows(tokens[rows, :longest], size),
+                _pad_rows(mask[rows, :longest], size),
+            )
+
+
+def _is_batch(videos: Any) -> bool:
+    if isinstance(videos, np.ndarray):
+        return videos.ndim == 5
+    return isinstance(videos, Sequence) and not isinstance(videos, str)
+
+
+def _pad_rows(array: np.ndarray, rows: int) -> np.ndarray:
+    """Repeats the last row until there are ``rows``."""
+    widths = [(0, rows - len(array))] + [(0, 0)] * (array.ndim - 1)
+    return np.pad(array, widths, mode="edge")
+
+
+def _power_of_two(n: int) -> int:
+    """The smallest power of two that is at least n."""
+    return 1 << max(0, n - 1).bit_length()
