@@ -61,7 +61,7 @@ def dataset(tmp_path_factory):
 @pytest.fixture(scope="module")
 def config(dataset):
     config = tiny_train_config(steps=STEPS)
-    source = SourceConfig(str(dataset), "train", weight=1.0, tasks={"caption": 1.0})
+    source = SourceConfig(str(dataset), "train", weight=1.0, tasks={"caption": 1.0}, tags={})
     return dataclasses.replace(config, data=dataclasses.replace(config.data, sources=(source,)))
 
 

@@ -81,6 +81,7 @@ def tiny_model_config() -> ModelConfig:
         max_logit_scale=100.0,
         dtype="float32",
         remat="none",
+        unroll_layers=False,
     )
 
 
@@ -116,7 +117,11 @@ def tiny_train_config(**overrides: Any) -> TrainConfig:
         data=DataConfig(
             sources=(
                 SourceConfig(
-                    path="@world", split="train", weight=1.0, tasks={"caption": 1.0, "vqa": 1.0}
+                    path="@world",
+                    split="train",
+                    weight=1.0,
+                    tasks={"caption": 1.0, "vqa": 1.0},
+                    tags={},
                 ),
             ),
             video=VideoConfig(

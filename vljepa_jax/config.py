@@ -107,6 +107,7 @@ class ModelConfig:
     max_logit_scale: float
     dtype: Literal["float32", "bfloat16"]  # of the computation; parameters are float32
     remat: Literal["none", "dots", "full"]  # what the backward pass recomputes
+    unroll_layers: bool  # compile every layer on its own: faster on CPU, slower to compile
 
 
 # ---------------------------------------------------------------------------------------------
@@ -136,6 +137,7 @@ class SourceConfig:
     split: str
     weight: float  # share of examples, relative to the other sources
     tasks: dict[str, float]  # annotation task -> relative weight; tasks not named are not used
+    tags: dict[str, str]  # only annotations with these tags; {} for all
 
 
 @dataclasses.dataclass(frozen=True)

@@ -29,6 +29,7 @@ from vljepa_jax.objectives import make_objective
 from vljepa_jax.run_log import Progress, RunLog
 from vljepa_jax.sharding import check_batch_size, make_mesh
 from vljepa_jax.train_step import Trainer, TrainState
+from vljepa_jax.visual_tokens import cache_visual_tokens
 
 _NAMED_RECORDS = 8  # of a batch, in a message; a file names them all
 
@@ -65,7 +66,9 @@ def train(config: TrainConfig, workdir: str | os.PathLike[str]) -> None:
     else:
         if position.step > 0:
             console.print(f"'{run_dir}' continues after step {position.step}.")
-        pipeline = TrainPipeline(config)
+        cached = config.data.visual_tokens == "cache"
+        tokens_key = cache_visual_tokens(config, state.params, console) if cached else ""
+        pipeline = TrainPipeline(config, tokens_key)
         checkpoint.claim(run_dir, config)  # last: a wrong config leaves nothing to be in its way
         stopped_by = _Run(config, run_dir, trainer, pipeline, console, position).loop(state)
         if stopped_by is not None:

@@ -20,12 +20,12 @@ def get_config() -> ConfigDict:
         {
             "seed": 0,
             "cache_dir": ".cache/world",
-            "train_clips": 16_000,
-            "test_clips": 640,
-            "compositional_clips": 320,
+            "train_clips": 6_000,
+            "test_clips": 700,
+            "compositional_clips": 900,
             "streams": 4,
             "stream_density": 0.40,  # events per second (the paper: 143 in 6 minutes)
-            "image_size": 64,
+            "image_size": 96,
             "frames": 16,
             "fps": 8,
         }

@@ -64,7 +64,7 @@ def make_config(folder, *sources, steps=4, batch_size=8, seed=0, workers=0, task
     data = dataclasses.replace(
         base.data,
         sources=tuple(
-            SourceConfig(str(folder / name), "train", weight, tasks or {"caption": 1.0})
+            SourceConfig(str(folder / name), "train", weight, tasks or {"caption": 1.0}, {})
             for name, weight in sources
         ),
         text=TextConfig(str(folder / "t.json"), str(folder / "t.json"), 6, 5, "<p> "),

@@ -70,9 +70,10 @@ class _Layer(nn.Module):
         return x, None
 
 
+@pytest.mark.parametrize("unroll", [False, True])
 @pytest.mark.parametrize("remat", ["none", "dots", "full"])
-def test_stack_equals_a_loop_in_values_and_gradients(remat):
-    stack = layers.scan_layers(_Layer, 3, remat, (nn.broadcast,))()
+def test_stack_equals_a_loop_in_values_and_gradients(remat, unroll):
+    stack = layers.scan_layers(_Layer, 3, remat, unroll, (nn.broadcast,))()
     x = jnp.arange(8.0).reshape(2, 4)
     params = stack.init(jax.random.key(0), x, 0.1)["params"]
     assert params["linear"]["kernel"].shape == (3, 4, 4)

@@ -62,6 +62,7 @@ PAPER = ModelConfig(
     max_logit_scale=100.0,
     dtype="bfloat16",
     remat="none",
+    unroll_layers=False,
 )
 
 

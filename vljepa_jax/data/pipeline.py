@@ -23,6 +23,7 @@ from absl import flags
 from vljepa_jax.config import ConfigError, SourceConfig, TrainConfig, VideoConfig, nearest
 from vljepa_jax.data.records import Annotation, Record
 from vljepa_jax.data.storage import Dataset, Source, open_dataset
+from vljepa_jax.data.token_cache import Clip, TokenCache, cache_directory
 from vljepa_jax.data.tokenizers import Tokenizer
 from vljepa_jax.data.video import ClipError, load_clip
 from vljepa_jax.data.world.build import dataset_path
@@ -57,13 +58,20 @@ class Batch:
 def array_spec(config: TrainConfig) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
     """Shape and dtype of each array of a global batch.
 
-    video uint8 [B, T, H, W, 3]; query_tokens, target_tokens int32 [B, L] and their masks
-    bool [B, L], True where there is a token; target_id int32 [B], equal where the target texts
-    are (and, by one chance in 2**32 a pair, where they are not).
+    video uint8 [B, T, H, W, 3], or in its place visual_tokens float32 [B, n, x] where they are
+    cached; query_tokens, target_tokens int32 [B, L] and their masks bool [B, L], True where there
+    is a token; target_id int32 [B], equal where the target texts are (and, by one chance in 2**32
+    a pair, where they are not).
     """
     rows, video, text = config.batch_size, config.data.video, config.data.text
-    spec = {
-        "video": ((rows, video.frames, video.image_size, video.image_size, 3), np.uint8),
+    if config.data.visual_tokens == "cache":
+        encoder = config.model.x_encoder
+        tokens = max(1, video.frames // encoder.tubelet_size)
+        tokens *= (video.image_size // encoder.patch_size) ** 2
+        visual = {"visual_tokens": ((rows, tokens, encoder.hidden_size), np.float32)}
+    else:
+        visual = {"video": ((rows, video.frames, video.image_size, video.image_size, 3), np.uint8)}
+    spec = visual | {
         "query_tokens": ((rows, text.query_length), np.int32),
         "query_mask": ((rows, text.query_length), np.bool_),
         "target_tokens": ((rows, text.target_length), np.int32),
@@ -76,8 +84,11 @@ def array_spec(config: TrainConfig) -> dict[str, tuple[tuple[int, ...], np.dtype
 class TrainPipeline:
     """The batches of a training run."""
 
-    def __init__(self, config: TrainConfig):
+    def __init__(self, config: TrainConfig, tokens_key: str = ""):
         """Opens the datasets and tokenizers.
+
+        Args:
+            tokens_key: from ``visual_tokens.cache_visual_tokens``, where tokens are cached.
 
         Raises:
             ConfigError: a source names a task that its split has no training examples of.
@@ -85,7 +96,7 @@ class TrainPipeline:
             TokenizerError: a tokenizer cannot be used.
         """
         self._config = config
-        self._reader = _Reader(config)
+        self._reader = _Reader(config, tokens_key)
 
     def batches(
         self, start_step: int, process_index: int = 0, process_count: int = 1
@@ -122,7 +133,7 @@ class TrainPipeline:
         with _read_ahead(chunks, self._config.data.num_workers, _AHEAD * a_batch) as iterator:
             for _ in range(start_step, self._config.steps):
                 parts = [next(iterator) for _ in range(a_batch)]
-                yield Batch(
+                batch = Batch(
                     arrays={
                         name: np.concatenate([np.asarray(part["arrays"][name]) for part in parts])
                         for name in parts[0]["arrays"]
@@ -130,7 +141,29 @@ class TrainPipeline:
                     ids=tuple(name for part in parts for name in part["ids"]),
                     replaced=tuple(reason for part in parts for reason in part["replaced"]),
                 )
-                del parts
+                del parts  # before the batch is used: they hold the workers' shared memory
+                yield batch
+
+
+def cached_clips(config: TrainConfig) -> Iterator[tuple[Source, list[Clip], str]]:
+    """What a run on cached visual tokens needs the tokens of.
+
+    Yields:
+        Per source of the mixture: its split, the distinct clips of its training examples, and a
+        name for this choice of clips, to be part of the cache's.
+
+    Raises:
+        ConfigError: the sampling is random, so that no clip has tokens of its own.
+    """
+    video = config.data.video
+    if (video.sampling, video.crop) != ("uniform", "centre"):
+        raise ConfigError(
+            f"data.visual_tokens: 'cache' needs video.sampling 'uniform' and video.crop 'centre', "
+            f"which give the same tokens every time; they are '{video.sampling}' and "
+            f"'{video.crop}'"
+        )
+    for source in _open_sources(config):
+        yield source.source, list(source.clips()), source.clips_name
 
 
 def decode_media(
@@ -221,23 +254,62 @@ class _TrainSource:
         self.records = np.unique(table.record[table.trainable & np.isin(table.task, wanted)])
         if not len(self.records):
             raise ConfigError(f"{field}.tasks: name at least one task with a weight above 0")
+        self._tags = config.tags
+        if config.tags:  # the table does not hold tags, so that records are read once here
+            chosen = [self._usable(self.source[index]) for index in self.records.tolist()]
+            self.records = self.records[np.array([bool(some) for some in chosen])]
+            if not len(self.records):
+                raise ConfigError(f"{field}.tags: no training example has {dict(config.tags)}")
+
+    @property
+    def clips_name(self) -> str:
+        """Names the choice of clips: the split, the tasks and the tags."""
+        tags = [f"{tag}={value}" for tag, value in sorted(self._tags.items())]
+        return "-".join([self.source.split, *sorted(self.tasks), *tags])
+
+    def clips(self) -> Iterator[Clip]:
+        """The distinct clips of the training examples, in the order of the records."""
+        for index in self.records.tolist():
+            inputs = {annotation.inputs for annotation in self._usable(self.source[index])}
+            yield from ((index, media) for media in sorted(inputs))
+
+    def _usable(self, record: Record) -> list[Annotation]:
+        """The training examples of a record that this source asks for."""
+        return [
+            annotation
+            for annotation in record.annotations
+            if annotation.trainable
+            and annotation.task in self.tasks
+            and all(annotation.tags.get(tag) == value for tag, value in self._tags.items())
+        ]
 
     def choose(self, record: Record, rng: np.random.Generator) -> Annotation:
         """Draws a task among those the record has, then one of its annotations."""
         groups: dict[str, list[Annotation]] = {}
-        for annotation in record.annotations:
-            if annotation.trainable and annotation.task in self.tasks:
-                groups.setdefault(annotation.task, []).append(annotation)
+        for annotation in self._usable(record):
+            groups.setdefault(annotation.task, []).append(annotation)
         names = sorted(groups)
         weights = np.array([self.tasks[name] for name in names])
         group = groups[names[rng.choice(len(names), p=weights / weights.sum())]]
         return group[rng.integers(len(group))]
 
 
+def _open_sources(config: TrainConfig) -> list[_TrainSource]:
+    if not config.data.sources:
+        raise ConfigError("data.sources: name at least one source")
+    sources = []
+    for index, source in enumerate(config.data.sources):
+        if source.weight <= 0:
+            raise ConfigError(f"data.sources[{index}].weight: must be above 0")
+        dataset = open_dataset(dataset_path(source.path, config.world))
+        sources.append(_TrainSource(source, dataset, f"data.sources[{index}]"))
+    return sources
+
+
 @dataclasses.dataclass(frozen=True)
 class _Example:
     id: str
-    video: np.ndarray
+    visual: np.ndarray  # the clip's frames, or its cached tokens
     query: str
     target: str
 
@@ -245,22 +317,20 @@ class _Example:
 class _Reader:
     """Global indices -> a chunk of rows; sent to the worker processes."""
 
-    def __init__(self, config: TrainConfig):
+    def __init__(self, config: TrainConfig, tokens_key: str):
         self._seed = config.seed
         self._video = config.data.video
         self._text = config.data.text
         self._query_tokenizer = Tokenizer(config.data.text.query_tokenizer)
         self._target_tokenizer = Tokenizer(config.data.text.target_tokenizer)
-        if config.data.visual_tokens == "cache":
-            raise ConfigError("data.visual_tokens: 'cache' is not supported yet; set 'compute'")
-        if not config.data.sources:
-            raise ConfigError("data.sources: name at least one source")
-        self._sources = []
-        for index, source in enumerate(config.data.sources):
-            dataset = open_dataset(dataset_path(source.path, config.world))
-            self._sources.append(_TrainSource(source, dataset, f"data.sources[{index}]"))
-            if source.weight <= 0:
-                raise ConfigError(f"data.sources[{index}].weight: must be above 0")
+        self._visual = "visual_tokens" if config.data.visual_tokens == "cache" else "video"
+        self._sources = _open_sources(config)
+        self._caches = [
+            TokenCache(
+                cache_directory(source.source.directory, f"{source.clips_name}-{tokens_key}")
+            )
+            for source in self._sources
+        ]
         self._weights = [source.weight for source in config.data.sources]
 
     @functools.cached_property
@@ -289,7 +359,7 @@ class _Reader:
             [text.target_prompt + example.target for example in examples], text.target_length
         )
         arrays = {
-            "video": np.stack([example.video for example in examples]),
+            self._visual: np.stack([example.visual for example in examples]),
             "query_tokens": queries,
             "query_mask": query_mask,
             "target_tokens": targets,
@@ -310,18 +380,22 @@ class _Reader:
             )
             if attempt:
                 place = rng.integers(len(source.records))
-            record = source.source[int(source.records[place])]
+            position = int(source.records[place])
+            record = source.source[position]
             annotation = source.choose(record, rng)
             texts = annotation.texts or source.dataset.answer(annotation)
             target = texts[rng.integers(len(texts))]
             try:
-                media = [record.media[i] for i in annotation.inputs]
-                video = load_clip(media, self._video, rng)
+                if self._visual == "visual_tokens":
+                    visual = self._caches[chosen][position, annotation.inputs]
+                else:
+                    media = [record.media[i] for i in annotation.inputs]
+                    visual = load_clip(media, self._video, rng)
             except ClipError as error:
                 reasons.append(f"record '{record.id}': {error}")
                 continue
             replaced += reasons
-            return _Example(annotation.id, video, annotation.query, target)
+            return _Example(annotation.id, visual, annotation.query, target)
         raise DataError(
             f"{_ATTEMPTS} records of {source.dataset.directory} drawn in a row cannot be read:\n"
             + "\n".join(reasons)

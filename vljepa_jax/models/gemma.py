@@ -29,11 +29,13 @@ class Gemma(nn.Module):
         config: sizes.
         dtype: of the computation in the layers; pooling and dense layers are float32.
         remat: what the backward pass recomputes.
+        unroll: compiles every layer on its own.
     """
 
     config: GemmaConfig
     dtype: Any = jnp.float32
     remat: layers.Remat = "none"
+    unroll: bool = False
 
     def setup(self):
         config = self.config
@@ -44,7 +46,11 @@ class Gemma(nn.Module):
             embedding_init=layers.embedding_init(config.hidden_size),
         )
         stack = layers.scan_layers(
-            _Layer, config.num_layers, self.remat, (0, nn.broadcast, nn.broadcast, nn.broadcast)
+            _Layer,
+            config.num_layers,
+            self.remat,
+            self.unroll,
+            (0, nn.broadcast, nn.broadcast, nn.broadcast),
         )
         self.layers = stack(config, self.dtype)
         self.norm = layers.RMSNorm(config.norm_eps, self.dtype, zero_centred=True)

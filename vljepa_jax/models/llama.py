@@ -29,11 +29,13 @@ class Llama(nn.Module):
         config: sizes, and whether the mask is causal.
         dtype: of the computation.
         remat: what the backward pass recomputes.
+        unroll: compiles every layer on its own.
     """
 
     config: LlamaConfig
     dtype: Any = jnp.float32
     remat: layers.Remat = "none"
+    unroll: bool = False
 
     @nn.compact
     def __call__(
@@ -57,7 +59,7 @@ class Llama(nn.Module):
             ),
         )
         stack = layers.scan_layers(
-            _Layer, config.num_layers, self.remat, (nn.broadcast, nn.broadcast)
+            _Layer, config.num_layers, self.remat, self.unroll, (nn.broadcast, nn.broadcast)
         )
         x, _ = stack(config, self.dtype, name="layers")(x.astype(self.dtype), rotary, mask)
         return layers.RMSNorm(config.norm_eps, self.dtype, name="norm")(x)

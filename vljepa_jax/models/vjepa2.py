@@ -34,11 +34,13 @@ class VJEPA2(nn.Module):
         config: sizes.
         dtype: of the computation.
         remat: what the backward pass recomputes.
+        unroll: compiles every layer on its own.
     """
 
     config: VJEPA2Config
     dtype: Any = jnp.float32
     remat: layers.Remat = "none"
+    unroll: bool = False
 
     @nn.compact
     def __call__(self, video: Float[Array, "b T H W 3"]) -> Float[Array, "b n d"]:
@@ -76,7 +78,9 @@ class VJEPA2(nn.Module):
             config.rope,
             trained_side=config.image_size // config.patch_size,
         )
-        stack = layers.scan_layers(_Layer, config.num_layers, self.remat, (nn.broadcast,))
+        stack = layers.scan_layers(
+            _Layer, config.num_layers, self.remat, self.unroll, (nn.broadcast,)
+        )
         x, _ = stack(config, self.dtype, name="layers")(x, rotary)
         return layers.layer_norm(config.norm_eps, self.dtype, name="norm")(x)
 

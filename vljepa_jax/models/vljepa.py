@@ -64,7 +64,7 @@ class VLJEPA(nn.Module):
         dtype = jnp.dtype(config.dtype)
         width = config.predictor.hidden_size
         linear = functools.partial(nn.Dense, kernel_init=layers.kernel_init)
-        self.x_encoder = VJEPA2(config.x_encoder, dtype, config.remat)
+        self.x_encoder = VJEPA2(config.x_encoder, dtype, config.remat, config.unroll_layers)
         self.vision_projection = linear(width, dtype=dtype)
         self.token_embedding = nn.Embed(
             config.predictor.vocab_size,
@@ -72,8 +72,8 @@ class VLJEPA(nn.Module):
             dtype=dtype,
             embedding_init=layers.embedding_init(width),
         )
-        self.predictor = Llama(config.predictor, dtype, config.remat)
-        self.y_encoder = Gemma(config.y_encoder, dtype, config.remat)
+        self.predictor = Llama(config.predictor, dtype, config.remat, config.unroll_layers)
+        self.y_encoder = Gemma(config.y_encoder, dtype, config.remat, config.unroll_layers)
         # A bias here would add the same vector to all embeddings, which contrast with each other.
         self.predictor_head = linear(config.embedding_size, use_bias=False)
         self.y_head = linear(config.embedding_size, use_bias=False)
