@@ -13,6 +13,7 @@ import dataclasses
 import functools
 import gc
 import hashlib
+import os
 import signal
 from collections.abc import Iterator, Sequence
 
@@ -71,6 +72,32 @@ def array_spec(config: TrainConfig) -> dict[str, tuple[tuple[int, ...], np.dtype
         "target_id": ((rows,), np.int32),
     }
     return {name: (shape, np.dtype(dtype)) for name, (shape, dtype) in spec.items()}
+
+
+def check_paths(config: TrainConfig) -> None:
+    """Looks whether datasets and tokenizers are where the config says, before anything is built.
+
+    Raises:
+        ConfigError: some are not there; all of them are named.
+    """
+    text = config.data.text
+    paths = {f"data.sources[{i}].path": s.path for i, s in enumerate(config.data.sources)}
+    paths |= {
+        "data.text.query_tokenizer": text.query_tokenizer,
+        "data.text.target_tokenizer": text.target_tokenizer,
+    }
+    missing = [
+        f"  {field}: '{path}'"
+        for field, path in paths.items()
+        if path != "@world" and not os.path.exists(path)
+    ]
+    if missing:
+        raise ConfigError(
+            "these paths of the config do not exist:\n"
+            + "\n".join(missing)
+            + "\nlaunch/prepare.py makes datasets; a tokenizer is a tokenizer.json, published with "
+            "its weights (docs/weights.md)."
+        )
 
 
 class TrainPipeline:
