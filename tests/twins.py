@@ -16,9 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vljepa_jax.config import GemmaConfig, LlamaConfig, RopeScaling, VJEPA2Config
-from vljepa_jax.convert import gemma as gemma_keys
-from vljepa_jax.convert import llama as llama_keys
-from vljepa_jax.convert import vjepa2 as vjepa2_keys
+from vljepa_jax.convert.families import FAMILIES
 from vljepa_jax.convert.rules import convert
 from vljepa_jax.models.gemma import Gemma
 from vljepa_jax.models.llama import Llama
@@ -96,11 +94,7 @@ def model_of(config: Any) -> nn.Module:
 
 
 def table_of(config: Any):
-    return {
-        "vjepa2": lambda _: vjepa2_keys.TABLE,
-        "llama": llama_keys.table,
-        "gemma": gemma_keys.table,
-    }[config.family](config)
+    return FAMILIES[config.family].table(config)
 
 
 def parameters(config: Any, weights: Mapping[str, np.ndarray]) -> dict:

@@ -86,8 +86,14 @@ def restore(path: Path, abstract: TrainState) -> tuple[TrainState, dict[str, Any
     """The state of one checkpoint, laid out as ``abstract`` says, and its progress.
 
     Raises:
-        CheckpointError: parameters or training state differ in names, shapes or dtypes.
+        CheckpointError: parameters or training state differ in names, shapes or dtypes, or there
+            is no training state.
     """
+    if not (path / "training").is_dir():
+        raise CheckpointError(
+            f"'{path}' holds parameters alone and cannot be continued; start another --workdir "
+            f"with --config.init_from={path.parent.parent}:params"
+        )
     _check(path, "params", abstract.params)
     _check(path, "training", _training(abstract))
     restored = _read(
@@ -97,6 +103,30 @@ def restore(path: Path, abstract: TrainState) -> tuple[TrainState, dict[str, Any
         progress=ocp.args.JsonRestore(),
     )
     return TrainState(params=restored["params"], **restored["training"]), restored["progress"]
+
+
+def require_empty(run_dir: Path) -> None:
+    """Raises CheckpointError where a checkpoint, or the config of another run, is in the way."""
+    if newest(run_dir) is not None or (run_dir / "config.json").exists():
+        raise CheckpointError(f"'{run_dir}' holds a run already; choose another directory")
+
+
+def save_params(run_dir: Path, config: TrainConfig, params: PyTree) -> None:
+    """Writes a run directory that holds parameters alone, as those of step 0.
+
+    Such a directory can be started from (``init_from``) and loaded, but not continued.
+
+    Args:
+        params: nested dict of numpy or jax arrays.
+
+    Raises:
+        CheckpointError: ``run_dir`` holds a run.
+    """
+    require_empty(run_dir)
+    claim(run_dir, config)
+    path = _directory(run_dir) / "0"
+    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+        checkpointer.save(path, ocp.args.Composite(params=ocp.args.StandardSave(params)))
 
 
 def restore_params(path: Path, abstract: PyTree) -> PyTree:

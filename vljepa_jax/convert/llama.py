@@ -2,6 +2,8 @@
 
 from vljepa_jax.config import LlamaConfig
 from vljepa_jax.convert.rules import Entry, Ignored, Table
+from vljepa_jax.convert.settings import Setting
+from vljepa_jax.convert.transforms import LINEAR
 
 _LAYER = "layers.{layer}"
 _LINEARS = {
@@ -27,7 +29,7 @@ def table(config: LlamaConfig) -> Table:
         entries=(
             Entry("embed_tokens.weight", "token_embedding/embedding"),
             *(
-                Entry(f"{_LAYER}.{theirs}.weight", f"layers/{ours}/kernel", "linear")
+                Entry(f"{_LAYER}.{theirs}.weight", f"layers/{ours}/kernel", LINEAR)
                 for theirs, ours in _LINEARS.items()
             ),
             *(
@@ -42,4 +44,53 @@ def table(config: LlamaConfig) -> Table:
         ),
         first_layer=config.first_layer,
         other_layers=f"the model holds layers {config.first_layer} to {last}",
+    )
+
+
+def settings(config: LlamaConfig) -> tuple[Setting, ...]:
+    """What config.json must say (transformers' LlamaConfig)."""
+    rope = (
+        Setting("rope_parameters.rope_theta", config.rope_theta, also="rope_theta"),
+        Setting(
+            "rope_parameters.rope_type",
+            "llama3" if config.rope_scaling else "default",
+            also="rope_scaling.rope_type",
+            default="default",
+        ),
+    )
+    if scaling := config.rope_scaling:
+        rope += tuple(
+            Setting(f"rope_parameters.{key}", value, also=f"rope_scaling.{key}")
+            for key, value in (
+                ("factor", scaling.factor),
+                ("low_freq_factor", scaling.low_freq_factor),
+                ("high_freq_factor", scaling.high_freq_factor),
+                ("original_max_position_embeddings", scaling.original_max_positions),
+            )
+        ) + (
+            Setting(
+                "max_position_embeddings",
+                int(scaling.original_max_positions * scaling.factor),
+                checked=False,
+            ),
+        )
+    return (
+        Setting("model_type", "llama"),
+        Setting("architectures", ["LlamaModel"], checked=False),
+        # transformers attends in both directions where this is False; the weights are the same.
+        Setting("is_causal", config.causal, checked=False),
+        Setting("vocab_size", config.vocab_size),
+        Setting("hidden_size", config.hidden_size),
+        Setting(
+            "num_hidden_layers", config.num_layers, at_least=config.first_layer + config.num_layers
+        ),
+        Setting("num_attention_heads", config.num_heads),
+        Setting("num_key_value_heads", config.num_kv_heads),
+        Setting("head_dim", config.head_size, default=config.head_size),  # shapes tell it too
+        Setting("intermediate_size", config.mlp_size),
+        Setting("rms_norm_eps", config.norm_eps),
+        Setting("hidden_act", "silu", default="silu"),
+        Setting("attention_bias", False, default=False),
+        Setting("mlp_bias", False, default=False),
+        *rope,
     )

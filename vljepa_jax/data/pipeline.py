@@ -109,7 +109,7 @@ class TrainPipeline:
         Raises:
             ConfigError: a source names a task that its split has no training examples of.
             DatasetError: a source is no dataset, or has no such split.
-            TokenizerError: a tokenizer cannot be used.
+            TokenizerError: a tokenizer cannot be used, or has more ids than its embedding table.
         """
         self._config = config
         self._reader = _Reader(config)
@@ -278,6 +278,8 @@ class _Reader:
         self._text = config.data.text
         self._query_tokenizer = Tokenizer(config.data.text.query_tokenizer)
         self._target_tokenizer = Tokenizer(config.data.text.target_tokenizer)
+        self._query_tokenizer.check_fits(config.model.predictor.vocab_size)
+        self._target_tokenizer.check_fits(config.model.y_encoder.vocab_size)
         if config.data.visual_tokens == "cache":
             raise ConfigError("data.visual_tokens: 'cache' is not supported yet; set 'compute'")
         if not config.data.sources:
