@@ -8,7 +8,7 @@ import safetensors.numpy
 from published_twins import golden_weights, twin_config, write_all
 from rich.console import Console
 from tiny import tiny_train_config
-from twins import GEMMA_TWIN, LLAMA_TWIN, VJEPA2_TWIN, parameters, table_of
+from twins import GEMMA_TWIN, LLAMA_TWIN, QWEN3_TWIN, VJEPA2_TWIN, parameters, table_of
 
 from vljepa_jax import checkpoint
 from vljepa_jax.convert.export import REST, export_checkpoint
@@ -30,7 +30,13 @@ def exported(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    ("family", "twin"), [("vjepa2", VJEPA2_TWIN), ("llama", LLAMA_TWIN), ("gemma", GEMMA_TWIN)]
+    ("family", "twin"),
+    [
+        ("vjepa2", VJEPA2_TWIN),
+        ("llama", LLAMA_TWIN),
+        ("gemma", GEMMA_TWIN),
+        ("qwen3", QWEN3_TWIN),
+    ],
 )
 def test_export_is_the_inverse_of_conversion(family, twin):
     weights = golden_weights(family)

@@ -12,6 +12,7 @@ from rich.console import Console
 from twins import (
     GEMMA_TWIN,
     LLAMA_TWIN,
+    QWEN3_TWIN,
     TOLERANCE,
     VJEPA2_TWIN,
     errors,
@@ -21,7 +22,7 @@ from twins import (
 )
 
 from vljepa_jax import checkpoint
-from vljepa_jax.convert.export import export_checkpoint
+from vljepa_jax.convert.export import export_backbone, export_checkpoint
 from vljepa_jax.convert.families import backbone, config_of
 from vljepa_jax.convert.published import convert_checkpoint, read_backbone
 
@@ -63,7 +64,12 @@ def compare(exported, part, inputs, theirs):
 
 @pytest.mark.parametrize(
     ("part", "twin"),
-    [("x_encoder", VJEPA2_TWIN), ("predictor", LLAMA_TWIN), ("y_encoder", BARE_GEMMA)],
+    [
+        ("x_encoder", VJEPA2_TWIN),
+        ("predictor", LLAMA_TWIN),
+        ("y_encoder", BARE_GEMMA),
+        ("y_encoder", QWEN3_TWIN),
+    ],
 )
 def test_what_transformers_saves_is_read(tmp_path, part, twin):
     """Its config.json has the keys of today, the Hub's files those of older versions."""
@@ -73,6 +79,7 @@ def test_what_transformers_saves_is_read(tmp_path, part, twin):
         "vjepa2": reference.vjepa2_reference,
         "llama": lambda config: reference.llama_reference(config, config.num_layers),
         "gemma": reference.gemma_reference,
+        "qwen3": reference.qwen3_reference,
     }[twin.family](twin)
     weights = reference.weights_of(model, seed=1)
     model.save_pretrained(tmp_path / part, max_shard_size="5KB")
@@ -117,3 +124,14 @@ def test_y_encoder(exported):
         dense[f"{name}/linear.weight"] = weights["linear.weight"]
     theirs = reference.run_gemma(load(folder), dense, **inputs)
     compare(exported, "y_encoder", inputs, theirs)
+
+
+def test_qwen3_as_y_encoder(tmp_path):
+    model = dataclasses.replace(twin_config(tmp_path).model, y_encoder=QWEN3_TWIN)
+    params = parameters(
+        QWEN3_TWIN, reference.weights_of(reference.qwen3_reference(QWEN3_TWIN), seed=3)
+    )
+    export_backbone(model, "y_encoder", params, tmp_path / "y")
+    inputs = texts(QWEN3_TWIN.vocab_size)
+    theirs = reference.run_qwen3(load(tmp_path / "y"), **inputs)
+    compare((model, {"y_encoder": params}, None), "y_encoder", inputs, theirs)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from vljepa_jax.config import ModelConfig
-from vljepa_jax.convert import gemma, llama, vjepa2
+from vljepa_jax.convert import gemma, llama, qwen3, vjepa2
 from vljepa_jax.convert.rules import Table
 from vljepa_jax.convert.settings import Setting
 
@@ -45,6 +45,7 @@ FAMILIES = {
     "vjepa2": Family(vjepa2.table, vjepa2.settings, refusal=vjepa2.refusal),
     "llama": Family(llama.table, llama.settings),
     "gemma": Family(gemma.table, gemma.settings, gemma.folders),
+    "qwen3": Family(qwen3.table, qwen3.settings, qwen3.folders),
 }
 PARTS = ("x_encoder", "predictor", "y_encoder")
 
