@@ -2,6 +2,9 @@
 
 import dataclasses
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -135,3 +138,46 @@ def test_qwen3_as_y_encoder(tmp_path):
     inputs = texts(QWEN3_TWIN.vocab_size)
     theirs = reference.run_qwen3(load(tmp_path / "y"), **inputs)
     compare((model, {"y_encoder": params}, None), "y_encoder", inputs, theirs)
+
+
+def test_original_checkpoints_of_vjepa2(tmp_path):
+    """docs/vjepa2_pt_to_safetensors.py on a file of the form of vitl.pt."""
+    weights = reference.weights_of(reference.vjepa2_reference(VJEPA2_TWIN), seed=1)
+    saved = {"pos_embed": torch.zeros(1, 9, 20)}
+    for key, array in weights.items():
+        if key.startswith("predictor."):
+            continue
+        tensor = torch.tensor(array)
+        name = key.replace("encoder.layer.", "blocks.").replace("attention.", "attn.")
+        name = name.replace("encoder.embeddings.patch_embeddings", "patch_embed")
+        name = name.replace("encoder.layernorm", "norm")
+        part = next((p for p in ("query", "key", "value") if f".{p}." in name), None)
+        if part is None:
+            saved[name] = tensor
+        elif part == "query":
+            parts = [torch.tensor(weights[key.replace("query", p)]) for p in ("key", "value")]
+            saved[name.replace("query", "qkv")] = torch.cat([tensor, *parts])
+    saved = {f"module.backbone.{key}": tensor for key, tensor in saved.items()}
+    torch.save({"target_encoder": saved, "epoch": 3}, tmp_path / "vit.pt")
+    script = Path(__file__).parents[2] / "docs/vjepa2_pt_to_safetensors.py"
+    command = [sys.executable, script, tmp_path / "vit.pt", tmp_path / "x", "--heads=2"]
+    subprocess.run([*command, "--image_size=12"], check=True)
+    config = twin_config(tmp_path)
+    filled, faults = read_backbone(config, "x_encoder", tmp_path / "x", shapes(VJEPA2_TWIN))
+    assert not faults
+    expected = parameters(VJEPA2_TWIN, weights)
+    jax.tree.map(np.testing.assert_array_equal, filled.tree, expected)
+
+
+def test_a_pickle_that_runs_code_is_refused(tmp_path):
+    class Harmful:
+        def __reduce__(self):
+            return (Path.touch, (tmp_path / "ran",))
+
+    torch.save({"target_encoder": Harmful()}, tmp_path / "vit.pt")
+    script = Path(__file__).parents[2] / "docs/vjepa2_pt_to_safetensors.py"
+    command = [sys.executable, script, tmp_path / "vit.pt", tmp_path / "x", "--heads=2"]
+    answer = subprocess.run(command, capture_output=True, text=True)
+    assert answer.returncode != 0
+    assert "weights_only" in answer.stderr.lower() or "Weights only" in answer.stderr
+    assert not (tmp_path / "ran").exists()
