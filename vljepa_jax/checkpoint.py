@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -245,23 +245,30 @@ def load_params(directory: str | os.PathLike[str]) -> tuple[TrainConfig, PyTree]
     return load_config(directory), read_params(_require(directory))
 
 
-def initial_state(init_from: str, fresh: TrainState, abstract: TrainState) -> TrainState:
+def initial_state(
+    init_from: str, make_fresh: Callable[[], TrainState], abstract: TrainState
+) -> TrainState:
     """The state that a new run starts from.
 
     Args:
-        init_from: "" for ``fresh``; "DIR" or "DIR:params" for the parameters of another run;
+        init_from: "" for a fresh one; "DIR" or "DIR:params" for the parameters of another run;
             "DIR:full" for its optimiser state, extra state and position in the data as well.
+        make_fresh: gives the random state; called only where it is needed, and only when what
+            ``init_from`` names is there.
 
     Raises:
         ConfigError: the part after the colon is unknown.
         CheckpointError: nothing is there, or it does not fit.
     """
     if not init_from:
-        return fresh
+        return make_fresh()
     directory, part = _split_source(init_from)
     path = _require(directory)
     if part == "full":
         return restore(path, abstract)[0]
+    _check(path, "params", abstract.params)
+    # The random parameters are let go before the others are read: both may not fit.
+    fresh = make_fresh().replace(params=None)
     return fresh.replace(params=restore_params(path, abstract.params))
 
 
