@@ -117,7 +117,7 @@ def save_params(run_dir: Path, config: TrainConfig, params: PyTree) -> None:
     Such a directory can be started from (``init_from``) and loaded, but not continued.
 
     Args:
-        params: nested dict of numpy or jax arrays.
+        params: nested dict of jax arrays (or numpy, of which Orbax makes a copy).
 
     Raises:
         CheckpointError: ``run_dir`` holds a run.

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import rich.console
 
 from vljepa_jax import checkpoint
@@ -52,6 +53,7 @@ def convert_checkpoint(
     for part, directory in directories.items():
         filled, found = read_backbone(config, part, directory, backbone(target, part))
         faults += [f"{part}: {fault}" for fault in found]
+        _to_jax(filled.tree)
         params |= placed(filled.tree, part)
         console.print(f"{part}: {filled.used} tensors of {directory}")
         for reason, count in filled.ignored.items():
@@ -64,9 +66,18 @@ def convert_checkpoint(
         console.print(f"random, from seed {config.seed}: {', '.join(random)}")
         # Of the compiled function, only what is returned is computed and allocated.
         make = jax.jit(lambda key: {name: init(key)[0][name] for name in random})
-        params |= jax.device_get(make(jax.random.key(config.seed)))
+        params |= make(jax.random.key(config.seed))
     checkpoint.save_params(output, dataclasses.replace(config, init_from=""), params)
     console.print(f"Start training from it with --config.init_from={output}:params")
+
+
+def _to_jax(tree: dict[str, Any]) -> None:
+    """Turns numpy arrays into jax's in place, one by one: Orbax copies numpy arrays as a whole."""
+    for name, child in tree.items():
+        if isinstance(child, dict):
+            _to_jax(child)
+        else:
+            tree[name] = jnp.asarray(child)
 
 
 def read_backbone(
