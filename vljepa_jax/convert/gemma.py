@@ -7,20 +7,11 @@ their keys are named with the folder: "2_Dense/linear.weight".
 import itertools
 
 from vljepa_jax.config import GemmaConfig
+from vljepa_jax.convert import decoder
 from vljepa_jax.convert.rules import Entry, Ignored, Table
 from vljepa_jax.convert.settings import Setting
 from vljepa_jax.convert.transforms import LINEAR
 
-_LAYER = "layers.{layer}"
-_LINEARS = {
-    "self_attn.q_proj": "attention/query",
-    "self_attn.k_proj": "attention/key",
-    "self_attn.v_proj": "attention/value",
-    "self_attn.o_proj": "attention/output",
-    "mlp.gate_proj": "mlp/gate",
-    "mlp.up_proj": "mlp/up",
-    "mlp.down_proj": "mlp/down",
-}
 _NORMS = {
     "self_attn.q_norm": "attention/query_norm",
     "self_attn.k_norm": "attention/key_norm",
@@ -40,18 +31,9 @@ def table(config: GemmaConfig) -> Table:
     )
     dropped = Ignored(r"\d+_Dense/linear\.weight", "the config drops the dense layers")
     return Table(
-        prefix=r"(?:model\.)?",
+        prefix=decoder.PREFIX,
         entries=(
-            Entry("embed_tokens.weight", "token_embedding/embedding"),
-            *(
-                Entry(f"{_LAYER}.{theirs}.weight", f"layers/{ours}/kernel", LINEAR)
-                for theirs, ours in _LINEARS.items()
-            ),
-            *(
-                Entry(f"{_LAYER}.{theirs}.weight", f"layers/{ours}/scale")
-                for theirs, ours in _NORMS.items()
-            ),
-            Entry("norm.weight", "norm/scale"),
+            *decoder.entries(_NORMS),
             *dense,
         ),
         ignored=() if dense else (dropped,),

@@ -1,20 +1,10 @@
 """Keys of Qwen3-Embedding in the Hugging Face layout, for ``models.qwen3.Qwen3``."""
 
 from vljepa_jax.config import Qwen3Config
-from vljepa_jax.convert.rules import Entry, Ignored, Table
+from vljepa_jax.convert import decoder
+from vljepa_jax.convert.rules import Ignored, Table
 from vljepa_jax.convert.settings import Setting
-from vljepa_jax.convert.transforms import LINEAR
 
-_LAYER = "layers.{layer}"
-_LINEARS = {
-    "self_attn.q_proj": "attention/query",
-    "self_attn.k_proj": "attention/key",
-    "self_attn.v_proj": "attention/value",
-    "self_attn.o_proj": "attention/output",
-    "mlp.gate_proj": "mlp/gate",
-    "mlp.up_proj": "mlp/up",
-    "mlp.down_proj": "mlp/down",
-}
 _NORMS = {
     "self_attn.q_norm": "attention/query_norm",
     "self_attn.k_norm": "attention/key_norm",
@@ -27,19 +17,8 @@ def table(config: Qwen3Config) -> Table:
     """The keys; every layer is used."""
     del config
     return Table(
-        prefix=r"(?:model\.)?",
-        entries=(
-            Entry("embed_tokens.weight", "token_embedding/embedding"),
-            *(
-                Entry(f"{_LAYER}.{theirs}.weight", f"layers/{ours}/kernel", LINEAR)
-                for theirs, ours in _LINEARS.items()
-            ),
-            *(
-                Entry(f"{_LAYER}.{theirs}.weight", f"layers/{ours}/scale")
-                for theirs, ours in _NORMS.items()
-            ),
-            Entry("norm.weight", "norm/scale"),
-        ),
+        prefix=decoder.PREFIX,
+        entries=decoder.entries(_NORMS),
         ignored=(Ignored(r"lm_head\.weight", "predicts tokens; a Y-Encoder embeds texts"),),
     )
 
