@@ -5,20 +5,36 @@
 
 The workdir receives config.json, checkpoints/, metrics.jsonl, tensorboard/ and train.json.
 --config.init_from=DIR[:params|:full] starts from another run.
+
+    python launch/train.py --config=configs/vljepa_1b.py:sft --summary
+
+tells what the config builds, part by part, without allocating any of it.
 """
 
+import rich.console
 from absl import flags
 
 from vljepa_jax import command_line
 from vljepa_jax.config import TrainConfig, parse
 
 _CONFIG = command_line.define_config("The recipe, FILE[:variant]; --config.a.b=value overrides.")
-_WORKDIR = flags.DEFINE_string("workdir", None, "The run's directory.", required=True)
+_WORKDIR = flags.DEFINE_string("workdir", None, "The run's directory.")
+_SUMMARY = flags.DEFINE_bool("summary", False, "Print parameters and shapes, and stop.")
+flags.register_multi_flags_validator(
+    ["workdir", "summary"],
+    lambda values: bool(values["workdir"] or values["summary"]),
+    "--workdir must name the run's directory",
+)
 
 
 def main() -> None:
     with command_line.explained():
         config = parse(TrainConfig, _CONFIG.value)
+        if _SUMMARY.value:
+            from vljepa_jax.summary import print_summary
+
+            print_summary(config, rich.console.Console())
+            return
     # Only now: with these, a misspelt command would take seconds to be answered.
     from vljepa_jax.checkpoint import CheckpointError
     from vljepa_jax.data.pipeline import DataError

@@ -10,12 +10,14 @@ from transformers import (
     Gemma3TextConfig,
     Gemma3TextModel,
     LlamaModel,
+    Qwen3Model,
     VJEPA2Model,
 )
 from transformers import LlamaConfig as LlamaReferenceConfig
+from transformers import Qwen3Config as Qwen3ReferenceConfig
 from transformers import VJEPA2Config as VJEPA2ReferenceConfig
 
-from vljepa_jax.config import GemmaConfig, LlamaConfig, VJEPA2Config
+from vljepa_jax.config import GemmaConfig, LlamaConfig, Qwen3Config, VJEPA2Config
 
 
 def random_weights(shapes: Mapping[str, tuple[int, ...]], seed: int) -> dict[str, np.ndarray]:
@@ -111,6 +113,23 @@ def gemma_reference(config: GemmaConfig) -> Gemma3TextModel:
     ).eval()
 
 
+def qwen3_reference(config: Qwen3Config) -> Qwen3Model:
+    return Qwen3Model(
+        Qwen3ReferenceConfig(
+            vocab_size=config.vocab_size,
+            hidden_size=config.hidden_size,
+            intermediate_size=config.mlp_size,
+            num_hidden_layers=config.num_layers,
+            num_attention_heads=config.num_heads,
+            num_key_value_heads=config.num_kv_heads,
+            head_dim=config.head_size,
+            rms_norm_eps=config.norm_eps,
+            rope_parameters={"rope_type": "default", "rope_theta": config.rope_theta},
+            attn_implementation="eager",
+        )
+    ).eval()
+
+
 def weights_of(model: torch.nn.Module, seed: int) -> dict[str, np.ndarray]:
     """Randomises a reference in place and returns its weights under their published names."""
     shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
@@ -171,6 +190,19 @@ def run_gemma(
     for name in sorted(dense):
         pooled = torch.nn.functional.linear(pooled, torch.tensor(dense[name], dtype=pooled.dtype))
     return {"hidden": hidden() * mask[..., None], "output": pooled.numpy()}
+
+
+@torch.no_grad()
+def run_qwen3(model: Qwen3Model, tokens: np.ndarray, mask: np.ndarray) -> dict[str, np.ndarray]:
+    """The last token that is no padding, as the published model pools."""
+    hidden = _record(model.layers)
+    states = model(
+        torch.tensor(tokens, dtype=torch.long),
+        attention_mask=torch.tensor(mask).long(),
+        use_cache=False,
+    ).last_hidden_state.numpy()
+    output = states[np.arange(len(mask)), mask.sum(1) - 1]
+    return {"hidden": hidden() * mask[..., None], "output": output}
 
 
 def _record(modules: torch.nn.ModuleList):

@@ -97,24 +97,29 @@ def test_a_long_list_of_differences_is_cut():
 @pytest.mark.parametrize("part", ["", ":params"])
 def test_init_from_params_keeps_the_rest_fresh(run, part):
     fresh = make_state(0)
-    state = checkpoint.initial_state(f"{run}{part}", fresh, abstract(fresh))
+    state = checkpoint.initial_state(f"{run}{part}", lambda: fresh, abstract(fresh))
     assert_same(state.params, make_state(3).params)
     assert_same(state.replace(params=None), fresh.replace(params=None))
 
 
 def test_init_from_full_takes_everything(run):
     fresh = make_state(0)
-    assert_same(checkpoint.initial_state(f"{run}:full", fresh, abstract(fresh)), make_state(3))
+    assert_same(
+        checkpoint.initial_state(f"{run}:full", lambda: fresh, abstract(fresh)), make_state(3)
+    )
 
 
 def test_init_from_nothing():
     fresh = make_state(0)
-    assert checkpoint.initial_state("", fresh, abstract(fresh)) is fresh
+    assert checkpoint.initial_state("", lambda: fresh, abstract(fresh)) is fresh
 
 
 def test_init_from_names_what_is_wrong(run, tmp_path):
-    fresh = make_state(0)
-    shapes = abstract(fresh)
+    shapes = abstract(make_state(0))
+
+    def fresh():
+        raise AssertionError("nothing is allocated for a start that fails")
+
     with pytest.raises(ConfigError, match=r"not DIR\[:params\|:full\] \(did you mean 'params'\?\)"):
         checkpoint.initial_state(f"{run}:param", fresh, shapes)
     with pytest.raises(CheckpointError, match="holds no complete checkpoint"):

@@ -15,13 +15,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vljepa_jax.config import GemmaConfig, LlamaConfig, RopeScaling, VJEPA2Config
-from vljepa_jax.convert import gemma as gemma_keys
-from vljepa_jax.convert import llama as llama_keys
-from vljepa_jax.convert import vjepa2 as vjepa2_keys
+from vljepa_jax.config import GemmaConfig, LlamaConfig, Qwen3Config, RopeScaling, VJEPA2Config
+from vljepa_jax.convert.families import FAMILIES
 from vljepa_jax.convert.rules import convert
 from vljepa_jax.models.gemma import Gemma
 from vljepa_jax.models.llama import Llama
+from vljepa_jax.models.qwen3 import Qwen3
 from vljepa_jax.models.vjepa2 import VJEPA2
 
 GOLDENS = Path(__file__).parent / "goldens"
@@ -76,6 +75,19 @@ GEMMA_TWIN = GemmaConfig(
     dense_sizes=(22, 18),
 )
 
+QWEN3_TWIN = Qwen3Config(
+    family="qwen3",
+    vocab_size=31,
+    hidden_size=18,
+    num_layers=3,
+    num_heads=6,
+    num_kv_heads=2,
+    head_size=8,
+    mlp_size=28,
+    norm_eps=1e-6,
+    rope_theta=200.0,
+)
+
 
 class TokenLlama(nn.Module):
     """Llama behind its token table, as the checkpoint holds them."""
@@ -92,15 +104,12 @@ class TokenLlama(nn.Module):
 
 
 def model_of(config: Any) -> nn.Module:
-    return {"vjepa2": VJEPA2, "llama": TokenLlama, "gemma": Gemma}[config.family](config)
+    families = {"vjepa2": VJEPA2, "llama": TokenLlama, "gemma": Gemma, "qwen3": Qwen3}
+    return families[config.family](config)
 
 
 def table_of(config: Any):
-    return {
-        "vjepa2": lambda _: vjepa2_keys.TABLE,
-        "llama": llama_keys.table,
-        "gemma": gemma_keys.table,
-    }[config.family](config)
+    return FAMILIES[config.family].table(config)
 
 
 def parameters(config: Any, weights: Mapping[str, np.ndarray]) -> dict:

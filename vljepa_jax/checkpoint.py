@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -86,8 +86,14 @@ def restore(path: Path, abstract: TrainState) -> tuple[TrainState, dict[str, Any
     """The state of one checkpoint, laid out as ``abstract`` says, and its progress.
 
     Raises:
-        CheckpointError: parameters or training state differ in names, shapes or dtypes.
+        CheckpointError: parameters or training state differ in names, shapes or dtypes, or there
+            is no training state.
     """
+    if not (path / "training").is_dir():
+        raise CheckpointError(
+            f"'{path}' holds parameters alone and cannot be continued; start another --workdir "
+            f"with --config.init_from={path.parent.parent}:params"
+        )
     _check(path, "params", abstract.params)
     _check(path, "training", _training(abstract))
     restored = _read(
@@ -97,6 +103,30 @@ def restore(path: Path, abstract: TrainState) -> tuple[TrainState, dict[str, Any
         progress=ocp.args.JsonRestore(),
     )
     return TrainState(params=restored["params"], **restored["training"]), restored["progress"]
+
+
+def require_empty(run_dir: Path) -> None:
+    """Raises CheckpointError where a checkpoint, or the config of another run, is in the way."""
+    if newest(run_dir) is not None or (run_dir / "config.json").exists():
+        raise CheckpointError(f"'{run_dir}' holds a run already; choose another directory")
+
+
+def save_params(run_dir: Path, config: TrainConfig, params: PyTree) -> None:
+    """Writes a run directory that holds parameters alone, as those of step 0.
+
+    Such a directory can be started from (``init_from``) and loaded, but not continued.
+
+    Args:
+        params: nested dict of jax arrays (or numpy, of which Orbax makes a copy).
+
+    Raises:
+        CheckpointError: ``run_dir`` holds a run.
+    """
+    require_empty(run_dir)
+    claim(run_dir, config)
+    path = _directory(run_dir) / "0"
+    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+        checkpointer.save(path, ocp.args.Composite(params=ocp.args.StandardSave(params)))
 
 
 def restore_params(path: Path, abstract: PyTree) -> PyTree:
@@ -215,23 +245,30 @@ def load_params(directory: str | os.PathLike[str]) -> tuple[TrainConfig, PyTree]
     return load_config(directory), read_params(_require(directory))
 
 
-def initial_state(init_from: str, fresh: TrainState, abstract: TrainState) -> TrainState:
+def initial_state(
+    init_from: str, make_fresh: Callable[[], TrainState], abstract: TrainState
+) -> TrainState:
     """The state that a new run starts from.
 
     Args:
-        init_from: "" for ``fresh``; "DIR" or "DIR:params" for the parameters of another run;
+        init_from: "" for a fresh one; "DIR" or "DIR:params" for the parameters of another run;
             "DIR:full" for its optimiser state, extra state and position in the data as well.
+        make_fresh: gives the random state; called only where it is needed, and only when what
+            ``init_from`` names is there.
 
     Raises:
         ConfigError: the part after the colon is unknown.
         CheckpointError: nothing is there, or it does not fit.
     """
     if not init_from:
-        return fresh
+        return make_fresh()
     directory, part = _split_source(init_from)
     path = _require(directory)
     if part == "full":
         return restore(path, abstract)[0]
+    _check(path, "params", abstract.params)
+    # The random parameters are let go before the others are read: both may not fit.
+    fresh = make_fresh().replace(params=None)
     return fresh.replace(params=restore_params(path, abstract.params))
 
 

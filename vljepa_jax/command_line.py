@@ -24,10 +24,11 @@ _OVERRIDE = re.compile(r"--?(?:no)?config\.([^=]+)")
 _CONFIG = re.compile(r"--?config(?:=(.*))?$")
 
 
-def define_config(help_text: str) -> flags.FlagHolder:
-    """Defines the required flag --config; its ``value`` is the ConfigDict with its overrides."""
+def define_config(help_text: str, *, required: bool = True) -> flags.FlagHolder:
+    """Defines the flag --config; its ``value`` is the ConfigDict with its overrides."""
     holder = config_flags.DEFINE_config_file("config", None, help_text, lock_config=True)
-    flags.mark_flag_as_required("config")
+    if required:
+        flags.mark_flag_as_required("config")
     # Shown by --help of the script, although it is defined here.
     flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS["config"])
     return holder

@@ -95,12 +95,28 @@ class GemmaConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class Qwen3Config:
+    """Qwen3-Embedding text encoder (Y-Encoder): causal, the last token stands for the text."""
+
+    family: Literal["qwen3"]
+    vocab_size: int
+    hidden_size: int
+    num_layers: int
+    num_heads: int
+    num_kv_heads: int
+    head_size: int
+    mlp_size: int
+    norm_eps: float
+    rope_theta: float
+
+
+@dataclasses.dataclass(frozen=True)
 class ModelConfig:
     """VL-JEPA: X-Encoder, predictor and Y-Encoder around one shared space."""
 
     x_encoder: VJEPA2Config
     predictor: LlamaConfig
-    y_encoder: GemmaConfig
+    y_encoder: GemmaConfig | Qwen3Config
     embedding_size: int  # dimension of the shared space
     pooling: Literal["all", "query"]  # tokens averaged by the predictor
     initial_temperature: float
@@ -341,7 +357,17 @@ def _unknown_or_missing(config_class: type, plain: Mapping, where: str) -> typin
     for key in hints.keys() & plain.keys():
         hint, value = hints[key], plain[key]
         if isinstance(hint, types.UnionType):
-            hint = next((h for h in typing.get_args(hint) if dataclasses.is_dataclass(h)), hint)
+            classes = [h for h in typing.get_args(hint) if dataclasses.is_dataclass(h)]
+            if len(classes) > 1 and isinstance(value, Mapping):
+                families = {_family(h): h for h in classes}
+                if value.get("family") not in families:
+                    yield (
+                        f"config: '{where}{key}.family' is {value.get('family')!r}, not one of "
+                        f"{', '.join(families)}"
+                    )
+                    continue
+                classes = [families[value["family"]]]
+            hint = classes[0] if classes else hint
         if dataclasses.is_dataclass(hint) and isinstance(value, Mapping):
             yield from _unknown_or_missing(hint, value, f"{where}{key}.")
         elif typing.get_origin(hint) is tuple and isinstance(value, (list, tuple)):
@@ -350,3 +376,8 @@ def _unknown_or_missing(config_class: type, plain: Mapping, where: str) -> typin
                 for index, child in enumerate(value):
                     if isinstance(child, Mapping):
                         yield from _unknown_or_missing(item, child, f"{where}{key}[{index}].")
+
+
+def _family(config_class: type) -> str:
+    """The name by which a config says which member of a union it is."""
+    return typing.get_args(typing.get_type_hints(config_class)["family"])[0]

@@ -24,7 +24,7 @@ from absl import logging
 
 from vljepa_jax import checkpoint
 from vljepa_jax.config import ConfigError, TrainConfig
-from vljepa_jax.data.pipeline import Batch, TrainPipeline, array_spec
+from vljepa_jax.data.pipeline import Batch, TrainPipeline, array_spec, check_paths
 from vljepa_jax.objectives import make_objective
 from vljepa_jax.run_log import Progress, RunLog
 from vljepa_jax.sharding import check_batch_size, make_mesh
@@ -55,6 +55,7 @@ def train(config: TrainConfig, workdir: str | os.PathLike[str]) -> None:
     """
     console = rich.console.Console()
     run_dir = Path(workdir)
+    check_paths(config)
     mesh = make_mesh(config.sharding)
     check_batch_size(config.batch_size, mesh)
     trainer = Trainer(config, make_objective(config), mesh)
@@ -103,7 +104,7 @@ def _start(config: TrainConfig, run_dir: Path, trainer: Trainer) -> tuple[TrainS
     if path is not None:
         state, saved = checkpoint.restore(path, trainer.abstract_state)
         return state, _Position(**saved)
-    state = checkpoint.initial_state(config.init_from, trainer.init(), trainer.abstract_state)
+    state = checkpoint.initial_state(config.init_from, trainer.init, trainer.abstract_state)
     position = _Position(step=int(state.step))
     if position.step >= config.steps:
         raise ConfigError(

@@ -4,11 +4,11 @@ import dataclasses
 
 import numpy as np
 import pytest
-from twins import GEMMA_TWIN, GOLDENS, LLAMA_TWIN, VJEPA2_TWIN, parameters
+from twins import GEMMA_TWIN, GOLDENS, LLAMA_TWIN, QWEN3_TWIN, VJEPA2_TWIN, parameters
 
 from vljepa_jax.convert.rules import ConversionError
 
-TWINS = {"vjepa2": VJEPA2_TWIN, "llama": LLAMA_TWIN, "gemma": GEMMA_TWIN}
+TWINS = {"vjepa2": VJEPA2_TWIN, "llama": LLAMA_TWIN, "gemma": GEMMA_TWIN, "qwen3": QWEN3_TWIN}
 
 
 def weights(family):
@@ -30,6 +30,7 @@ def test_every_key_is_needed(family):
         ("vjepa2", "vjepa2.", ["vjepa2.predictor.layernorm.weight", "pooler.query_tokens"]),
         ("llama", "model.", ["lm_head.weight", "model.layers.0.self_attn.rotary_emb.inv_freq"]),
         ("gemma", "model.", []),
+        ("qwen3", "model.", ["lm_head.weight"]),
     ],
 )
 def test_known_variants_of_the_keys(family, prefix, extra):

@@ -2,6 +2,7 @@ import pickle
 
 import numpy as np
 import pytest
+import tokenizers
 from sample_tokenizer import write_tokenizer
 
 from vljepa_jax.data.tokenizers import Tokenizer, TokenizerError
@@ -35,7 +36,7 @@ def test_copies_in_workers_agree(tmp_path):
     np.testing.assert_array_equal(copy.encode(["a cat"], 6)[0], tokenizer.encode(["a cat"], 6)[0])
 
 
-@pytest.mark.parametrize("pad", ["<pad>", "<|finetune_right_pad_id|>"])
+@pytest.mark.parametrize("pad", ["<pad>", "<|finetune_right_pad_id|>", "<|endoftext|>"])
 def test_padding_tokens_of_other_families(tmp_path, pad):
     assert Tokenizer(write_tokenizer(tmp_path / "t.json", pad=pad)).pad_id == 0
 
@@ -49,3 +50,30 @@ def test_unusable_files_are_named(tmp_path):
     path = write_tokenizer(tmp_path / "t.json", pad="[NOPE]")
     with pytest.raises(TokenizerError, match=r"t.json: has no padding token \(\[PAD\] or"):
         Tokenizer(path)
+
+
+def with_added(path, *added):
+    tokenizer = tokenizers.Tokenizer.from_file(write_tokenizer(path))
+    for token in added:
+        tokenizer.add_tokens([token])
+    tokenizer.save(str(path))
+    return Tokenizer(str(path))
+
+
+def test_a_tokenizer_must_fit_the_embedding_table(tmp_path):
+    tokenizer = Tokenizer(write_tokenizer(tmp_path / "t.json"))
+    tokenizer.check_fits(12)
+    with pytest.raises(TokenizerError, match=r"t.json: has ids up to 11.* table has 11 rows"):
+        tokenizer.check_fits(11)
+    with pytest.raises(TokenizerError, match="ids up to 12"):
+        with_added(tmp_path / "added.json", "dogs").check_fits(12)
+
+
+def test_special_tokens_spelt_out_in_a_text_are_text(tmp_path):
+    """So one beyond the table, as Gemma's for images, is never looked up; in workers neither."""
+    image = tokenizers.AddedToken("<image>", special=True)
+    tokenizer = with_added(tmp_path / "t.json", image)
+    tokenizer.check_fits(12)
+    for one in (tokenizer, pickle.loads(pickle.dumps(tokenizer))):
+        ids, _ = one.encode(["the <image> dog"], 6)
+        np.testing.assert_array_equal(ids, [[2, 5, 1, 6, 3, 0]])

@@ -16,11 +16,12 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import reference_twins as reference
-from twins import GEMMA_TWIN, GOLDENS, LLAMA_TWIN, VJEPA2_TWIN
+from twins import GEMMA_TWIN, GOLDENS, LLAMA_TWIN, QWEN3_TWIN, VJEPA2_TWIN
 
 
 def main() -> None:
-    for name, make in (("vjepa2", vjepa2), ("llama", llama), ("gemma", gemma)):
+    families = {"vjepa2": vjepa2, "llama": llama, "gemma": gemma, "qwen3": qwen3}
+    for name, make in families.items():
         weights, cases = make(np.random.default_rng(7))
         arrays = {f"weights/{key}": value for key, value in weights.items()}
         for case, (inputs, outputs) in cases.items():
@@ -80,6 +81,13 @@ def gemma(rng):
     assert not reference.dense_weights(bare, seed=4)
     cases["bare"] = inputs, reference.run_gemma(model, {}, **inputs)
     return weights | dense, cases
+
+
+def qwen3(rng):
+    model = reference.qwen3_reference(QWEN3_TWIN)
+    weights = reference.weights_of(model, seed=5)
+    inputs = _texts(rng, QWEN3_TWIN.vocab_size, 9, (9, 5, 1))
+    return weights, {"padded": (inputs, reference.run_qwen3(model, **inputs))}
 
 
 def _texts(rng, vocab_size, length, lengths):

@@ -42,3 +42,10 @@ def test_a_wrong_command_is_answered_in_a_line(tmp_path, arguments, message):
 def test_a_wrong_recipe_is_answered_in_a_line(tmp_path):
     assert "no file 'configs/none.py'" in launch("--config=configs/none.py", "--workdir=x").stderr
     assert "has none" in launch("--config=configs/demo.py:big", "--workdir=x").stderr
+
+
+def test_summary_needs_no_workdir():
+    answer = launch("--config=configs/vljepa_1b.py:video8", "--summary")
+    assert answer.returncode == 0, answer.stderr
+    assert "1024 visual and 16 query tokens" in answer.stdout
+    assert "workdir" in launch("--config=configs/demo.py").stderr

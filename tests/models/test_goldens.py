@@ -5,7 +5,17 @@ import itertools
 
 import numpy as np
 import pytest
-from twins import GEMMA_TWIN, GOLDENS, LLAMA_TWIN, TOLERANCE, VJEPA2_TWIN, errors, parameters, run
+from twins import (
+    GEMMA_TWIN,
+    GOLDENS,
+    LLAMA_TWIN,
+    QWEN3_TWIN,
+    TOLERANCE,
+    VJEPA2_TWIN,
+    errors,
+    parameters,
+    run,
+)
 
 CASES = {
     "vjepa2/image": VJEPA2_TWIN,
@@ -18,6 +28,7 @@ CASES = {
     "gemma/beyond_window": GEMMA_TWIN,
     "gemma/within_window": GEMMA_TWIN,
     "gemma/bare": dataclasses.replace(GEMMA_TWIN, dense_sizes=()),
+    "qwen3/padded": QWEN3_TWIN,
 }
 
 
@@ -38,7 +49,9 @@ def test_equals_reference_in_every_layer(case):
     assert max(found.values()) < TOLERANCE, found
 
 
-@pytest.mark.parametrize("case", ["vjepa2/trained", "llama/bidirectional", "gemma/beyond_window"])
+@pytest.mark.parametrize(
+    "case", ["vjepa2/trained", "llama/bidirectional", "gemma/beyond_window", "qwen3/padded"]
+)
 def test_no_two_keys_can_be_exchanged_unnoticed(case):
     weights, inputs, outputs = golden(case)
     config = CASES[case]

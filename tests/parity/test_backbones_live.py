@@ -4,7 +4,16 @@ import dataclasses
 
 import numpy as np
 import pytest
-from twins import GEMMA_TWIN, LLAMA_TWIN, TOLERANCE, VJEPA2_TWIN, errors, parameters, run
+from twins import (
+    GEMMA_TWIN,
+    LLAMA_TWIN,
+    QWEN3_TWIN,
+    TOLERANCE,
+    VJEPA2_TWIN,
+    errors,
+    parameters,
+    run,
+)
 
 pytestmark = pytest.mark.parity
 pytest.importorskip("torch")
@@ -99,3 +108,21 @@ def test_gemma(changes, length, lengths):
     params = parameters(config, reference.weights_of(model, seed=14) | dense)
     inputs = texts(config.vocab_size, length, lengths)
     check(run(config, params, inputs), reference.run_gemma(model, dense, **inputs))
+
+
+@pytest.mark.parametrize(
+    ("changes", "length", "lengths"),
+    [
+        ({}, 9, (9, 9)),
+        ({}, 70, (70, 33, 1)),
+        ({"num_heads": 3, "num_kv_heads": 3, "head_size": 10}, 6, (3, 6)),
+        ({"num_heads": 4, "num_kv_heads": 1, "rope_theta": 1_000_000.0}, 6, (5, 2)),
+        ({"norm_eps": 1e-2, "num_layers": 1}, 5, (5, 4)),
+    ],
+)
+def test_qwen3(changes, length, lengths):
+    config = dataclasses.replace(QWEN3_TWIN, **changes)
+    model = reference.qwen3_reference(config)
+    params = parameters(config, reference.weights_of(model, seed=16))
+    inputs = texts(config.vocab_size, length, lengths)
+    check(run(config, params, inputs), reference.run_qwen3(model, **inputs))

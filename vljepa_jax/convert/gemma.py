@@ -4,19 +4,14 @@ The dense layers lie in folders of their own beside the backbone (sentence-trans
 their keys are named with the folder: "2_Dense/linear.weight".
 """
 
-from vljepa_jax.config import GemmaConfig
-from vljepa_jax.convert.rules import Entry, Ignored, Table
+import itertools
 
-_LAYER = "layers.{layer}"
-_LINEARS = {
-    "self_attn.q_proj": "attention/query",
-    "self_attn.k_proj": "attention/key",
-    "self_attn.v_proj": "attention/value",
-    "self_attn.o_proj": "attention/output",
-    "mlp.gate_proj": "mlp/gate",
-    "mlp.up_proj": "mlp/up",
-    "mlp.down_proj": "mlp/down",
-}
+from vljepa_jax.config import GemmaConfig
+from vljepa_jax.convert import decoder
+from vljepa_jax.convert.rules import Entry, Ignored, Table
+from vljepa_jax.convert.settings import Setting
+from vljepa_jax.convert.transforms import LINEAR
+
 _NORMS = {
     "self_attn.q_norm": "attention/query_norm",
     "self_attn.k_norm": "attention/key_norm",
@@ -31,26 +26,74 @@ _FIRST_DENSE_FOLDER = 2  # after 0_Transformer and 1_Pooling
 def table(config: GemmaConfig) -> Table:
     """The keys, with the dense layers or, where the config drops them, without."""
     dense = tuple(
-        Entry(
-            f"{index + _FIRST_DENSE_FOLDER}_Dense/linear.weight", f"dense_{index}/kernel", "linear"
-        )
+        Entry(f"{index + _FIRST_DENSE_FOLDER}_Dense/linear.weight", f"dense_{index}/kernel", LINEAR)
         for index in range(len(config.dense_sizes))
     )
     dropped = Ignored(r"\d+_Dense/linear\.weight", "the config drops the dense layers")
     return Table(
-        prefix=r"(?:model\.)?",
+        prefix=decoder.PREFIX,
         entries=(
-            Entry("embed_tokens.weight", "token_embedding/embedding"),
-            *(
-                Entry(f"{_LAYER}.{theirs}.weight", f"layers/{ours}/kernel", "linear")
-                for theirs, ours in _LINEARS.items()
-            ),
-            *(
-                Entry(f"{_LAYER}.{theirs}.weight", f"layers/{ours}/scale")
-                for theirs, ours in _NORMS.items()
-            ),
-            Entry("norm.weight", "norm/scale"),
+            *decoder.entries(_NORMS),
             *dense,
         ),
         ignored=() if dense else (dropped,),
     )
+
+
+def settings(config: GemmaConfig) -> tuple[Setting, ...]:
+    """What config.json must say (transformers' Gemma3TextConfig)."""
+    kinds = [
+        "sliding_attention" if (layer + 1) % config.global_every else "full_attention"
+        for layer in range(config.num_layers)
+    ]
+    rope = "rope_parameters"
+    return (
+        Setting("model_type", "gemma3_text"),
+        Setting("architectures", ["Gemma3TextModel"], checked=False),
+        Setting("use_bidirectional_attention", True),
+        Setting("vocab_size", config.vocab_size),
+        Setting("hidden_size", config.hidden_size),
+        Setting("num_hidden_layers", config.num_layers),
+        Setting("num_attention_heads", config.num_heads),
+        Setting("num_key_value_heads", config.num_kv_heads),
+        Setting("head_dim", config.head_size),
+        Setting("intermediate_size", config.mlp_size),
+        Setting("rms_norm_eps", config.norm_eps),
+        Setting("query_pre_attn_scalar", int(config.query_scale)),
+        Setting("sliding_window", config.sliding_window),
+        Setting("layer_types", kinds),
+        Setting(
+            f"{rope}.sliding_attention.rope_theta",
+            config.rope_theta_local,
+            also="rope_local_base_freq",
+        ),
+        Setting(f"{rope}.full_attention.rope_theta", config.rope_theta_global, also="rope_theta"),
+        Setting(f"{rope}.sliding_attention.rope_type", "default", default="default"),
+        Setting(
+            f"{rope}.full_attention.rope_type",
+            "default",
+            also="rope_scaling.rope_type",
+            default="default",
+        ),
+        Setting("hidden_activation", "gelu_pytorch_tanh", default="gelu_pytorch_tanh"),
+        Setting("attention_bias", False, default=False),
+        Setting("attn_logit_softcapping", None, default=None),
+    )
+
+
+def folders(config: GemmaConfig) -> dict[str, tuple[Setting, ...]]:
+    """sentence-transformers' folders beside the backbone, and what their config.json must say."""
+    sizes = (config.hidden_size, *config.dense_sizes)
+    found = {"1_Pooling": (Setting("pooling_mode_mean_tokens", True),)}
+    for index, (size_in, size_out) in enumerate(itertools.pairwise(sizes)):
+        found[f"{index + _FIRST_DENSE_FOLDER}_Dense"] = (
+            Setting("in_features", size_in),
+            Setting("out_features", size_out),
+            Setting("bias", False),
+            Setting(
+                "activation_function",
+                "torch.nn.modules.linear.Identity",
+                default="torch.nn.modules.linear.Identity",
+            ),
+        )
+    return found

@@ -11,15 +11,20 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping
-from typing import Literal
+from collections.abc import Iterator, Mapping
 
 import jax
 import numpy as np
 
+from vljepa_jax.convert.transforms import SAME, Misfit, Transform
+
 
 class ConversionError(ValueError):
-    """A checkpoint that does not fit the table; one line per fault."""
+    """A checkpoint that does not fit; one line per fault."""
+
+    def __init__(self, faults: list[str]) -> None:
+        self.faults = tuple(faults)
+        super().__init__("checkpoint does not fit:\n  " + "\n  ".join(faults))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,13 +34,12 @@ class Entry:
     Attributes:
         key: template of the source key, without the table's prefix.
         path: parameter, as "layers/attention/query/kernel".
-        transform: "none"; "linear" turns torch's [out, in] into [in, out]; "convolution_3d" turns
-            [out, channels, t, h, w] into [t * h * w * channels, out].
+        transform: how the array lies on either side.
     """
 
     key: str
     path: str
-    transform: Literal["none", "linear", "convolution_3d"] = "none"
+    transform: Transform = SAME
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,53 +74,102 @@ class Table:
     other_layers: str = ""
 
 
+@dataclasses.dataclass(frozen=True)
+class Filled:
+    """What ``fill`` made of a checkpoint.
+
+    Attributes:
+        tree: like the target, of numpy arrays; not to be used where there are faults.
+        faults: one line each, sorted.
+        used: number of source keys that filled a parameter.
+        ignored: reason -> number of source keys left out for it.
+    """
+
+    tree: dict
+    faults: list[str]
+    used: int
+    ignored: dict[str, int]
+
+
 def convert(source: Mapping[str, np.ndarray], table: Table, target: dict) -> dict:
+    """The tree that ``fill`` gives.
+
+    Raises:
+        ConversionError: anything does not fit; every fault is named.
+    """
+    filled = fill(source, table, target)
+    if filled.faults:
+        raise ConversionError(filled.faults)
+    return filled.tree
+
+
+def fill(source: Mapping[str, np.ndarray], table: Table, target: dict) -> Filled:
     """Fills a parameter tree from a checkpoint.
 
     Arrays are read from ``source`` one at a time, so that a lazy mapping is never held whole
-    beside the result.
+    beside the result. A ``Misfit`` that reading one raises is a fault of that key.
 
     Args:
         source: key -> array.
         table: the family's keys.
         target: nested dict of shapes and types (``jax.eval_shape`` of the model's init).
-
-    Returns:
-        A tree like ``target``, of numpy arrays.
-
-    Raises:
-        ConversionError: anything does not fit; every fault is named.
     """
     leaves = _leaves(target)
     result = {path: np.empty(leaf.shape, leaf.dtype) for path, leaf in leaves.items()}
     filled: dict[tuple[str, int | None], str] = {}
+    ignored: dict[str, int] = {}
     faults = []
     for key in source:
         try:
             match = _find(key, table, leaves)
-            if match is None:
+            if isinstance(match, str):
+                ignored[match] = ignored.get(match, 0) + 1
                 continue
             entry, layer = match
             slot = (entry.path, layer)
             if slot in filled:
-                raise _Fault(f"fills {_name(*slot)}, which {filled[slot]!r} has filled")
+                raise Misfit(f"fills {_name(*slot)}, which {filled[slot]!r} has filled")
             filled[slot] = key
             place = result[entry.path] if layer is None else result[entry.path][layer]
-            place[...] = _transformed(np.asarray(source[key]), entry, place.shape)
-        except _Fault as fault:
+            place[...] = _transformed(source[key], entry, place.shape)
+        except Misfit as fault:
             faults.append(f"{key}: {fault}")
     faults += _gaps(filled, table, leaves)
+    return Filled(_nested(result), sorted(faults), len(filled), ignored)
+
+
+def export(params: dict, table: Table) -> Iterator[tuple[str, np.ndarray]]:
+    """The inverse of ``convert``: yields (source key, array), layers counted from 0.
+
+    Args:
+        params: nested dict of arrays, such as ``convert`` returns.
+        table: the family's keys.
+
+    Raises:
+        ConversionError: a parameter without an entry, or an entry without its parameter.
+    """
+    leaves = _leaves(params)
+    paths = {entry.path for entry in table.entries}
+    faults = [
+        f"{path}: the table has no entry for this parameter" for path in leaves.keys() - paths
+    ]
+    faults += [f"{path}: the model has no such parameter" for path in paths - leaves.keys()]
     if faults:
-        raise ConversionError("checkpoint does not fit:\n  " + "\n  ".join(sorted(faults)))
-    return _nested(result)
+        raise ConversionError(sorted(faults))
+    for entry in table.entries:
+        array = np.asarray(leaves[entry.path])
+        if _LAYER not in entry.key:
+            yield entry.key, entry.transform.to_source(array)
+            continue
+        for layer, slice_ in enumerate(array):
+            yield entry.key.format(layer=layer), entry.transform.to_source(slice_)
 
 
-class _Fault(Exception):
-    """What is wrong with one key."""
+_LAYER = "{layer}"
 
 
-def _find(key: str, table: Table, leaves: Mapping) -> tuple[Entry, int | None] | None:
-    """The entry for a key and its place in the stack; None where the key is ignored."""
+def _find(key: str, table: Table, leaves: Mapping) -> tuple[Entry, int | None] | str:
+    """The entry for a key and its place in the stack, or why the key is ignored."""
     used = [
         (entry, match)
         for entry in table.entries
@@ -125,48 +178,45 @@ def _find(key: str, table: Table, leaves: Mapping) -> tuple[Entry, int | None] |
     ignored = [item for item in table.ignored if re.fullmatch(table.prefix + item.pattern, key)]
     if len(used) + len(ignored) > 1:
         names = [entry.key for entry, _ in used] + [item.pattern for item in ignored]
-        raise _Fault(f"matches several entries of the table: {names}")
+        raise Misfit(f"matches several entries of the table: {names}")
     if ignored:
-        return None
+        return ignored[0].reason
     if not used:
-        raise _Fault("unknown key, not in the table")
+        raise Misfit("unknown key, not in the table")
     entry, match = used[0]
     if entry.path not in leaves:
-        raise _Fault(f"the model has no parameter {entry.path}")
+        raise Misfit(f"the model has no parameter {entry.path}")
     if "layer" not in match.groupdict():
         return entry, None
     layer = int(match["layer"]) - table.first_layer
     if not 0 <= layer < leaves[entry.path].shape[0]:
         if table.other_layers:
-            return None
-        raise _Fault(f"the model has {leaves[entry.path].shape[0]} layers")
+            return table.other_layers
+        raise Misfit(f"the model has {leaves[entry.path].shape[0]} layers")
     return entry, layer
 
 
 def _pattern(template: str) -> str:
-    before, *after = template.split("{layer}")
+    before, *after = template.split(_LAYER)
     return "".join([re.escape(before), *(r"(?P<layer>\d+)" + re.escape(part) for part in after)])
 
 
 def _transformed(array: np.ndarray, entry: Entry, shape: tuple[int, ...]) -> np.ndarray:
-    rank = {"linear": 2, "convolution_3d": 5}.get(entry.transform)
+    rank = entry.transform.rank
     if rank is not None and array.ndim != rank:
-        raise _Fault(f"has shape {array.shape}, where {rank} dimensions are expected")
+        raise Misfit(f"has shape {array.shape}, where {rank} dimensions are expected")
     original = array.shape
-    if entry.transform == "linear":
-        array = array.T
-    elif entry.transform == "convolution_3d":
-        array = array.transpose(2, 3, 4, 1, 0).reshape(-1, array.shape[0])
+    array = entry.transform.to_parameter(array)
     if array.shape != shape:
-        raise _Fault(
+        raise Misfit(
             f"has shape {original}, as a parameter {array.shape}; {entry.path} needs {shape}"
         )
     # bfloat16 and its kin (ml_dtypes) are floating to jax, not to numpy.
     if not jax.dtypes.issubdtype(array.dtype, np.floating):
-        raise _Fault(f"has type {array.dtype}, where floats are expected")
+        raise Misfit(f"has type {array.dtype}, where floats are expected")
     array = array.astype(np.float32)
     if not np.isfinite(array).all():
-        raise _Fault(f"holds {np.size(array) - np.isfinite(array).sum()} NaN or infinite values")
+        raise Misfit(f"holds {np.size(array) - np.isfinite(array).sum()} NaN or infinite values")
     return array
 
 
@@ -177,7 +227,7 @@ def _gaps(filled: Mapping, table: Table, leaves: Mapping) -> list[str]:
         if path not in keys:
             faults.append(f"{path}: the table has no entry for this parameter")
             continue
-        stacked = "{layer}" in keys[path]
+        stacked = _LAYER in keys[path]
         for layer in range(leaf.shape[0]) if stacked else (None,):
             if (path, layer) not in filled:
                 number = None if layer is None else layer + table.first_layer

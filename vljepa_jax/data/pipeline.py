@@ -13,6 +13,7 @@ import dataclasses
 import functools
 import gc
 import hashlib
+import os
 import signal
 from collections.abc import Iterator, Sequence
 
@@ -81,6 +82,32 @@ def array_spec(config: TrainConfig) -> dict[str, tuple[tuple[int, ...], np.dtype
     return {name: (shape, np.dtype(dtype)) for name, (shape, dtype) in spec.items()}
 
 
+def check_paths(config: TrainConfig) -> None:
+    """Looks whether datasets and tokenizers are where the config says, before anything is built.
+
+    Raises:
+        ConfigError: some are not there; all of them are named.
+    """
+    text = config.data.text
+    paths = {f"data.sources[{i}].path": s.path for i, s in enumerate(config.data.sources)}
+    paths |= {
+        "data.text.query_tokenizer": text.query_tokenizer,
+        "data.text.target_tokenizer": text.target_tokenizer,
+    }
+    missing = [
+        f"  {field}: '{path}'"
+        for field, path in paths.items()
+        if path != "@world" and not os.path.exists(path)
+    ]
+    if missing:
+        raise ConfigError(
+            "these paths of the config do not exist:\n"
+            + "\n".join(missing)
+            + "\nlaunch/prepare.py makes datasets; a tokenizer is a tokenizer.json, published with "
+            "its weights (docs/weights.md)."
+        )
+
+
 class TrainPipeline:
     """The batches of a training run."""
 
@@ -93,7 +120,7 @@ class TrainPipeline:
         Raises:
             ConfigError: a source names a task that its split has no training examples of.
             DatasetError: a source is no dataset, or has no such split.
-            TokenizerError: a tokenizer cannot be used.
+            TokenizerError: a tokenizer cannot be used, or has more ids than its embedding table.
         """
         self._config = config
         self._reader = _Reader(config, tokens_key)
@@ -323,6 +350,8 @@ class _Reader:
         self._text = config.data.text
         self._query_tokenizer = Tokenizer(config.data.text.query_tokenizer)
         self._target_tokenizer = Tokenizer(config.data.text.target_tokenizer)
+        self._query_tokenizer.check_fits(config.model.predictor.vocab_size)
+        self._target_tokenizer.check_fits(config.model.y_encoder.vocab_size)
         self._visual = "visual_tokens" if config.data.visual_tokens == "cache" else "video"
         self._sources = _open_sources(config)
         self._caches = [

@@ -12,7 +12,7 @@ import tokenizers
 WORLD_TOKENIZER = "@world"
 _WORLD_PATH = pathlib.Path(__file__).parent / "world" / "assets" / "tokenizer.json"
 # The names of the padding token in the families that this project loads.
-_PAD_TOKENS = ("[PAD]", "<pad>", "<|finetune_right_pad_id|>")
+_PAD_TOKENS = ("[PAD]", "<pad>", "<|finetune_right_pad_id|>", "<|endoftext|>")
 
 # One text at a time is short work: threads would only stand in the way of loader workers.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -25,12 +25,13 @@ class TokenizerError(ValueError):
 class Tokenizer:
     """Texts -> token ids, padded on the right.
 
-    Special tokens are those that the file's own post-processor adds.
+    Special tokens are those that the file's own post-processor adds; one that is spelt out in a
+    text is ordinary text.
 
     Attributes:
         path: the file.
-        pad_id: id of the padding token ([PAD], or <pad> in Gemma's file and
-            <|finetune_right_pad_id|> in Llama's).
+        pad_id: id of the padding token ([PAD], or <pad> in Gemma's file,
+            <|finetune_right_pad_id|> in Llama's and <|endoftext|> in Qwen's).
         vocab_size: number of ids, added tokens included.
     """
 
@@ -59,6 +60,25 @@ class Tokenizer:
         self.pad_id = pad_id
         self.vocab_size = self._tokenizer.get_vocab_size()
 
+    def check_fits(self, table_size: int) -> None:
+        """Compares with the embedding table that the ids look up.
+
+        Special tokens that no text becomes may lie beyond it: Gemma's file has one for images,
+        which its text models have no row for.
+
+        Raises:
+            TokenizerError: a text, or the padding, could have an id that the table has no row for.
+        """
+        added = self._tokenizer.get_added_tokens_decoder()
+        special = {token_id for token_id, token in added.items() if token.special}
+        ids = set(self._tokenizer.get_vocab().values()) - special
+        ids |= {self.pad_id, *self._tokenizer.encode("").ids}
+        if max(ids) >= table_size:
+            raise TokenizerError(
+                f"{self.path}: has ids up to {max(ids)}, but the embedding table has {table_size} "
+                "rows; take the tokenizer.json that was published with the weights"
+            )
+
     def encode(self, texts: Sequence[str], length: int) -> tuple[np.ndarray, np.ndarray]:
         """Tokenizes texts.
 
@@ -72,6 +92,7 @@ class Tokenizer:
         ids = np.full((len(texts), length), self.pad_id, np.int32)
         mask = np.zeros((len(texts), length), bool)
         self._tokenizer.enable_truncation(length)
+        self._tokenizer.encode_special_tokens = True  # here, as it is lost on the way to workers
         for row, encoding in enumerate(self._tokenizer.encode_batch_fast(list(texts))):
             ids[row, : len(encoding.ids)] = encoding.ids
             mask[row, : len(encoding.ids)] = True

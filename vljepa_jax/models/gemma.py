@@ -107,6 +107,7 @@ class _Layer(nn.Module):
             num_layers=config.num_layers,
             dtype=self.dtype,
             qk_norm_eps=config.norm_eps,
+            qk_norm_zero_centred=True,
             name="attention",
         )(norm(name="attention_norm")(x), rotary, self._attend(is_global, mask))
         x += norm(name="attention_post_norm")(attended)

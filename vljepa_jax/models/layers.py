@@ -81,6 +81,13 @@ def masked_mean(x: Float[Array, "b t d"], mask: Bool[Array, "b t"]) -> Float[Arr
     return total / jnp.maximum(weights.sum(axis=1, keepdims=True), 1.0)
 
 
+def last_token(x: Float[Array, "b t d"], mask: Bool[Array, "b t"]) -> Float[Array, "b d"]:
+    """The last token where the mask is True, in float32; zero where there are none."""
+    last = x.shape[1] - 1 - jnp.argmax(mask[:, ::-1], axis=1)
+    picked = jnp.take_along_axis(x, last[:, None, None], axis=1)[:, 0].astype(jnp.float32)
+    return jnp.where(mask.any(axis=1, keepdims=True), picked, 0.0)
+
+
 # ---------------------------------------------------------------------------------------------
 # Rotary position embeddings
 # ---------------------------------------------------------------------------------------------
@@ -137,7 +144,8 @@ class SelfAttention(nn.Module):
         num_layers: of the stack, for the initial scale of the output projection.
         dtype: of the computation.
         use_bias: in all four projections.
-        qk_norm_eps: RMS-normalises queries and keys per head (Gemma); None leaves them.
+        qk_norm_eps: RMS-normalises queries and keys per head; None leaves them.
+        qk_norm_zero_centred: as ``RMSNorm.zero_centred`` (Gemma; not Qwen3).
     """
 
     num_heads: int
@@ -147,6 +155,7 @@ class SelfAttention(nn.Module):
     dtype: Any
     use_bias: bool = False
     qk_norm_eps: float | None = None
+    qk_norm_zero_centred: bool = False
 
     @nn.compact
     def __call__(
@@ -169,7 +178,9 @@ class SelfAttention(nn.Module):
         query, key = heads(self.num_heads, "query"), heads(self.num_kv_heads, "key")
         value = heads(self.num_kv_heads, "value")
         if self.qk_norm_eps is not None:
-            norm = functools.partial(RMSNorm, self.qk_norm_eps, self.dtype, zero_centred=True)
+            norm = functools.partial(
+                RMSNorm, self.qk_norm_eps, self.dtype, zero_centred=self.qk_norm_zero_centred
+            )
             query, key = norm(name="query_norm")(query), norm(name="key_norm")(key)
         mixed = attend(rotate(query, rotary), rotate(key, rotary), value)
         mixed = mixed.reshape(*x.shape[:2], self.num_heads * self.head_size)

@@ -19,8 +19,8 @@ from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from vljepa_jax.config import ModelConfig
 from vljepa_jax.models import layers
-from vljepa_jax.models.gemma import Gemma
 from vljepa_jax.models.llama import Llama
+from vljepa_jax.models.text_encoder import make_text_encoder
 from vljepa_jax.models.vjepa2 import VJEPA2
 
 # What V-JEPA 2 was trained with, for pixels in 0 .. 1.
@@ -73,7 +73,9 @@ class VLJEPA(nn.Module):
             embedding_init=layers.embedding_init(width),
         )
         self.predictor = Llama(config.predictor, dtype, config.remat, config.unroll_layers)
-        self.y_encoder = Gemma(config.y_encoder, dtype, config.remat, config.unroll_layers)
+        self.y_encoder = make_text_encoder(
+            config.y_encoder, dtype, config.remat, config.unroll_layers
+        )
         # A bias here would add the same vector to all embeddings, which contrast with each other.
         self.predictor_head = linear(config.embedding_size, use_bias=False)
         self.y_head = linear(config.embedding_size, use_bias=False)

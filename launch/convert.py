@@ -1,0 +1,74 @@
+r"""Published weights in, trained weights out.
+
+In: directories in the Hugging Face layout (config.json and model.safetensors, or shards and their
+index) become a checkpoint that training starts from. A part that is not given starts at random.
+
+    python launch/convert.py --config=configs/vljepa_1b.py \
+        --x_encoder=weights/vjepa2-vitl-fpc64-256 --predictor=weights/llama-3.2-1b \
+        --y_encoder=weights/embeddinggemma-300m --output=weights/vljepa_1b
+    python launch/train.py --config=configs/vljepa_1b.py --workdir=runs/vljepa_1b_image \
+        --config.init_from=weights/vljepa_1b:params
+
+Out: each backbone becomes a directory that transformers loads, the rest one safetensors file.
+
+    python launch/convert.py --checkpoint=runs/vljepa_1b_sft --export=exported
+
+docs/weights.md says where the weights are to be had, and under which licence.
+"""
+
+from pathlib import Path
+
+import rich.console
+from absl import flags
+
+from vljepa_jax import command_line
+from vljepa_jax.config import TrainConfig, parse
+
+_PARTS = ("x_encoder", "predictor", "y_encoder")
+
+_CONFIG = command_line.define_config(
+    "The recipe, FILE[:variant]; --config.a.b=value overrides.", required=False
+)
+for _part in _PARTS:
+    flags.DEFINE_string(_part, None, "Directory of its published weights.")
+_OUTPUT = flags.DEFINE_string("output", None, "Run directory to write; must hold no checkpoint.")
+_CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Run directory to export.")
+_EXPORT = flags.DEFINE_string("export", None, "Directory to export to; must be empty.")
+
+
+def _complete(values: dict) -> bool:
+    if values["export"] or values["checkpoint"]:
+        others = [values[name] for name in ("output", "config", *_PARTS)]
+        return bool(values["export"] and values["checkpoint"]) and not any(others)
+    return bool(values["config"] and values["output"] and any(values[name] for name in _PARTS))
+
+
+flags.register_multi_flags_validator(
+    ["config", "output", "checkpoint", "export", *_PARTS],
+    _complete,
+    "give --config, --output and at least one of --x_encoder, --predictor, --y_encoder; "
+    "or --checkpoint and --export alone",
+)
+
+
+def main() -> None:
+    console = rich.console.Console()
+    with command_line.explained():
+        config = parse(TrainConfig, _CONFIG.value) if _CONFIG.value else None
+    # Only now: a misspelt command is answered at once.
+    from vljepa_jax.checkpoint import CheckpointError
+    from vljepa_jax.convert.export import export_checkpoint
+    from vljepa_jax.convert.published import convert_checkpoint
+    from vljepa_jax.convert.rules import ConversionError
+
+    with command_line.explained(CheckpointError, ConversionError):
+        if config is None:
+            export_checkpoint(Path(_CHECKPOINT.value), Path(_EXPORT.value), console)
+        else:
+            given = {part: flags.FLAGS[part].value for part in _PARTS}
+            directories = {part: Path(path) for part, path in given.items() if path}
+            convert_checkpoint(config, directories, Path(_OUTPUT.value), console)
+
+
+if __name__ == "__main__":
+    command_line.run(main)

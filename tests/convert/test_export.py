@@ -1,0 +1,97 @@
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+import safetensors.numpy
+from published_twins import golden_weights, twin_config, write_all
+from rich.console import Console
+from tiny import tiny_train_config
+from twins import GEMMA_TWIN, LLAMA_TWIN, QWEN3_TWIN, VJEPA2_TWIN, parameters, table_of
+
+from vljepa_jax import checkpoint
+from vljepa_jax.convert.export import REST, export_checkpoint
+from vljepa_jax.convert.published import convert_checkpoint
+from vljepa_jax.convert.rules import ConversionError, export
+
+CONSOLE = Console(quiet=True)
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """(config, directory of a run, directory of its export)."""
+    path = tmp_path_factory.mktemp("export")
+    config = twin_config(path)
+    (path / "published").mkdir()
+    convert_checkpoint(config, write_all(path / "published"), path / "run", CONSOLE)
+    export_checkpoint(path / "run", path / "out", CONSOLE)
+    return config, path / "run", path / "out"
+
+
+@pytest.mark.parametrize(
+    ("family", "twin"),
+    [
+        ("vjepa2", VJEPA2_TWIN),
+        ("llama", LLAMA_TWIN),
+        ("gemma", GEMMA_TWIN),
+        ("qwen3", QWEN3_TWIN),
+    ],
+)
+def test_export_is_the_inverse_of_conversion(family, twin):
+    weights = golden_weights(family)
+    found = dict(export(parameters(twin, weights), table_of(twin)))
+    assert found.keys() == weights.keys()
+    for key, array in weights.items():
+        np.testing.assert_array_equal(found[key], array, err_msg=key)
+
+
+def test_what_is_exported_converts_back(exported, tmp_path):
+    config, run, out = exported
+    predictor = dataclasses.replace(config.model.predictor, first_layer=0)  # layers are renumbered
+    config = dataclasses.replace(
+        config, model=dataclasses.replace(config.model, predictor=predictor)
+    )
+    directories = {part: out / part for part in ("x_encoder", "predictor", "y_encoder")}
+    convert_checkpoint(config, directories, tmp_path / "again", CONSOLE)
+    (_, before), (_, after) = (
+        checkpoint.load_params(run),
+        checkpoint.load_params(tmp_path / "again"),
+    )
+    for part in ("x_encoder", "token_embedding", "predictor", "y_encoder"):
+        jax.tree.map(np.testing.assert_array_equal, before[part], after[part])
+
+
+def test_the_rest_is_one_file(exported):
+    _, run, out = exported
+    _, params = checkpoint.load_params(run)
+    rest = safetensors.numpy.load_file(out / REST)
+    assert sorted(rest) == [
+        "log_logit_scale",
+        "predictor_head/kernel",
+        "vision_projection/bias",
+        "vision_projection/kernel",
+        "y_head/kernel",
+    ]
+    np.testing.assert_array_equal(rest["y_head/kernel"], params["y_head"]["kernel"])
+    np.testing.assert_array_equal(rest["log_logit_scale"], params["log_logit_scale"])
+
+
+def test_config_json_is_that_of_the_slice(exported):
+    _, _, out = exported
+    settings = json.loads((out / "predictor/config.json").read_text())
+    assert settings["num_hidden_layers"] == 2
+    assert settings["is_causal"] is False
+    assert settings["rope_parameters"]["rope_type"] == "llama3"
+
+
+def test_refusals(exported, tmp_path):
+    _, run, out = exported
+    with pytest.raises(ConversionError, match="out: is not empty"):
+        export_checkpoint(run, out, CONSOLE)
+    checkpoint.save_params(tmp_path / "tiny", tiny_train_config(), {"a": np.ones(2)})
+    with pytest.raises(ConversionError, match="x_encoder: rope is 'interleaved'"):
+        export_checkpoint(tmp_path / "tiny", tmp_path / "none", CONSOLE)
+    assert not (tmp_path / "none").exists()
+    with pytest.raises(checkpoint.CheckpointError, match="not a run directory"):
+        export_checkpoint(tmp_path / "nothing", tmp_path / "none", CONSOLE)

@@ -1,0 +1,183 @@
+"""What we export, loaded by transformers; what transformers saves, loaded by us."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+import safetensors.numpy
+from published_twins import twin_config, write_all
+from rich.console import Console
+from twins import (
+    GEMMA_TWIN,
+    LLAMA_TWIN,
+    QWEN3_TWIN,
+    TOLERANCE,
+    VJEPA2_TWIN,
+    errors,
+    parameters,
+    run,
+    shapes,
+)
+
+from vljepa_jax import checkpoint
+from vljepa_jax.convert.export import export_backbone, export_checkpoint
+from vljepa_jax.convert.families import backbone, config_of
+from vljepa_jax.convert.published import convert_checkpoint, read_backbone
+
+pytestmark = pytest.mark.parity
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+import reference_twins as reference  # noqa: E402
+
+BARE_GEMMA = dataclasses.replace(GEMMA_TWIN, dense_sizes=())
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """(model config, parameters, directory of the export)."""
+    path = tmp_path_factory.mktemp("export")
+    config, console = twin_config(path), Console(quiet=True)
+    (path / "published").mkdir()
+    convert_checkpoint(config, write_all(path / "published"), path / "run", console)
+    export_checkpoint(path / "run", path / "out", console)
+    return config.model, checkpoint.load_params(path / "run")[1], path / "out"
+
+
+def load(directory):
+    model, found = transformers.AutoModel.from_pretrained(
+        directory, output_loading_info=True, attn_implementation="eager"
+    )
+    missing = {key for key in found["missing_keys"] if not key.startswith("predictor.")}
+    assert not missing, "V-JEPA 2's own predictor alone is not ours to export"
+    assert not found["unexpected_keys"]
+    return model.eval()
+
+
+def compare(exported, part, inputs, theirs):
+    model, params, _ = exported
+    found = errors(run(config_of(model, part), backbone(params, part), inputs), theirs)
+    print({name: f"{value:.1e}" for name, value in found.items()})
+    assert max(found.values()) < TOLERANCE, found
+
+
+@pytest.mark.parametrize(
+    ("part", "twin"),
+    [
+        ("x_encoder", VJEPA2_TWIN),
+        ("predictor", LLAMA_TWIN),
+        ("y_encoder", BARE_GEMMA),
+        ("y_encoder", QWEN3_TWIN),
+    ],
+)
+def test_what_transformers_saves_is_read(tmp_path, part, twin):
+    """Its config.json has the keys of today, the Hub's files those of older versions."""
+    config = twin_config(tmp_path)
+    config = dataclasses.replace(config, model=dataclasses.replace(config.model, **{part: twin}))
+    model = {
+        "vjepa2": reference.vjepa2_reference,
+        "llama": lambda config: reference.llama_reference(config, config.num_layers),
+        "gemma": reference.gemma_reference,
+        "qwen3": reference.qwen3_reference,
+    }[twin.family](twin)
+    weights = reference.weights_of(model, seed=1)
+    model.save_pretrained(tmp_path / part, max_shard_size="5KB")
+    assert (tmp_path / part / "model.safetensors.index.json").exists()
+    filled, faults = read_backbone(config, part, tmp_path / part, shapes(twin))
+    assert not faults
+    jax.tree.map(np.testing.assert_array_equal, filled.tree, parameters(twin, weights))
+
+
+def texts(vocab_size):
+    tokens = np.random.default_rng(2).integers(0, vocab_size, (3, 11)).astype(np.int32)
+    return {"tokens": tokens, "mask": np.arange(11) < np.c_[[11, 6, 1]]}
+
+
+def test_x_encoder(exported):
+    video = np.random.default_rng(1).standard_normal((2, 4, 12, 12, 3)).astype(np.float32)
+    model = load(exported[2] / "x_encoder")
+    compare(exported, "x_encoder", {"video": video}, reference.run_vjepa2(model, video))
+
+
+@torch.no_grad()
+def test_predictor_attends_in_both_directions_by_its_own_config(exported):
+    inputs = texts(exported[0].predictor.vocab_size)
+    model = load(exported[2] / "predictor")
+    compare(exported, "predictor", inputs, reference.run_llama(model, **inputs, causal=False))
+    plain = model(
+        torch.tensor(inputs["tokens"], dtype=torch.long),
+        attention_mask=torch.tensor(inputs["mask"]).long(),
+        use_cache=False,
+    ).last_hidden_state.numpy()
+    whole = reference.run_llama(model, **inputs, causal=False)["output"]
+    np.testing.assert_allclose(plain * inputs["mask"][..., None], whole, atol=1e-4)
+
+
+def test_y_encoder(exported):
+    inputs = texts(exported[0].y_encoder.vocab_size)
+    folder = exported[2] / "y_encoder"
+    dense = {}
+    for name in ("2_Dense", "3_Dense"):
+        assert json.loads((folder / name / "config.json").read_text())["bias"] is False
+        weights = safetensors.numpy.load_file(folder / name / "model.safetensors")
+        dense[f"{name}/linear.weight"] = weights["linear.weight"]
+    theirs = reference.run_gemma(load(folder), dense, **inputs)
+    compare(exported, "y_encoder", inputs, theirs)
+
+
+def test_qwen3_as_y_encoder(tmp_path):
+    model = dataclasses.replace(twin_config(tmp_path).model, y_encoder=QWEN3_TWIN)
+    params = parameters(
+        QWEN3_TWIN, reference.weights_of(reference.qwen3_reference(QWEN3_TWIN), seed=3)
+    )
+    export_backbone(model, "y_encoder", params, tmp_path / "y")
+    inputs = texts(QWEN3_TWIN.vocab_size)
+    theirs = reference.run_qwen3(load(tmp_path / "y"), **inputs)
+    compare((model, {"y_encoder": params}, None), "y_encoder", inputs, theirs)
+
+
+def test_original_checkpoints_of_vjepa2(tmp_path):
+    """docs/vjepa2_pt_to_safetensors.py on a file of the form of vitl.pt."""
+    weights = reference.weights_of(reference.vjepa2_reference(VJEPA2_TWIN), seed=1)
+    saved = {"pos_embed": torch.zeros(1, 9, 20)}
+    for key, array in weights.items():
+        if key.startswith("predictor."):
+            continue
+        tensor = torch.tensor(array)
+        name = key.replace("encoder.layer.", "blocks.").replace("attention.", "attn.")
+        name = name.replace("encoder.embeddings.patch_embeddings", "patch_embed")
+        name = name.replace("encoder.layernorm", "norm")
+        part = next((p for p in ("query", "key", "value") if f".{p}." in name), None)
+        if part is None:
+            saved[name] = tensor
+        elif part == "query":
+            parts = [torch.tensor(weights[key.replace("query", p)]) for p in ("key", "value")]
+            saved[name.replace("query", "qkv")] = torch.cat([tensor, *parts])
+    saved = {f"module.backbone.{key}": tensor for key, tensor in saved.items()}
+    torch.save({"target_encoder": saved, "epoch": 3}, tmp_path / "vit.pt")
+    script = Path(__file__).parents[2] / "docs/vjepa2_pt_to_safetensors.py"
+    command = [sys.executable, script, tmp_path / "vit.pt", tmp_path / "x", "--heads=2"]
+    subprocess.run([*command, "--image_size=12"], check=True)
+    config = twin_config(tmp_path)
+    filled, faults = read_backbone(config, "x_encoder", tmp_path / "x", shapes(VJEPA2_TWIN))
+    assert not faults
+    expected = parameters(VJEPA2_TWIN, weights)
+    jax.tree.map(np.testing.assert_array_equal, filled.tree, expected)
+
+
+def test_a_pickle_that_runs_code_is_refused(tmp_path):
+    class Harmful:
+        def __reduce__(self):
+            return (Path.touch, (tmp_path / "ran",))
+
+    torch.save({"target_encoder": Harmful()}, tmp_path / "vit.pt")
+    script = Path(__file__).parents[2] / "docs/vjepa2_pt_to_safetensors.py"
+    command = [sys.executable, script, tmp_path / "vit.pt", tmp_path / "x", "--heads=2"]
+    answer = subprocess.run(command, capture_output=True, text=True)
+    assert answer.returncode != 0
+    assert "weights_only" in answer.stderr.lower() or "Weights only" in answer.stderr
+    assert not (tmp_path / "ran").exists()

@@ -1,0 +1,115 @@
+"""The paper's recipe: its sizes, what is trained, and what each stage is fed."""
+
+import runpy
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import optax
+import pytest
+from rich.console import Console
+from tiny import tiny_train_config
+
+from vljepa_jax import summary
+from vljepa_jax.config import ConfigError, TrainConfig, parse
+from vljepa_jax.data.pipeline import check_paths
+from vljepa_jax.objectives import make_objective
+from vljepa_jax.optimizer import make_optimizer
+from vljepa_jax.train_loop import train
+
+RECIPE = runpy.run_path(str(Path(__file__).parents[1] / "configs/vljepa_1b.py"))
+
+
+def recipe(*variant):
+    return parse(TrainConfig, RECIPE["get_config"](*variant))
+
+
+@pytest.fixture(scope="module")
+def counts():
+    return summary.count_parameters(recipe())
+
+
+@pytest.mark.parametrize(
+    ("part", "trained", "frozen"),
+    [
+        ("X-Encoder", 0, 303.9),
+        ("Predictor: token table", 0, 262.7),
+        ("Predictor: layers, norm, projections", 491.8, 0),
+        ("Y-Encoder, bare", 302.9, 0),
+        ("Y-Encoder: dense layers", 4.72, 0),  # 768 x 3072 + 3072 x 768
+        ("Y-Encoder: head", 1.18, 0),  # 768 x 1536
+    ],
+)
+def test_parts_have_the_published_sizes(counts, part, trained, frozen):
+    assert counts[part].trained / 1e6 == pytest.approx(trained, rel=0.005)
+    assert counts[part].frozen / 1e6 == pytest.approx(frozen, rel=0.005)
+
+
+def test_all_parts_are_counted_once(counts):
+    params, _ = jax.eval_shape(make_objective(recipe()).init, jax.random.key(0))
+    total = sum(leaf.size for leaf in jax.tree.leaves(params))
+    assert sum(count.total for count in counts.values()) == total
+    assert total / 1e9 == pytest.approx(1.37, rel=0.005)
+
+
+@pytest.mark.parametrize(
+    ("variant", "visual_tokens", "query_length", "steps", "batch_size"),
+    [
+        ("image", 256, 16, 100_000, 24_576),
+        ("video8", 1024, 16, 60_000, 12_288),
+        ("video32", 4096, 16, 10_000, 12_288),
+        ("sft", 2048, 512, 83_000, 3072),
+    ],
+)
+def test_stages(variant, visual_tokens, query_length, steps, batch_size):
+    config = recipe(variant)
+    assert summary.visual_token_count(config) == visual_tokens
+    assert config.data.text.query_length == query_length
+    assert (config.steps, config.batch_size) == (steps, batch_size)
+
+
+def test_no_variant_is_the_image_stage():
+    assert recipe() == recipe("image")
+    with pytest.raises(ValueError, match="no variant 'images'"):
+        recipe("images")
+
+
+def test_rates_of_the_parts():
+    """x 0.05 for the Y-Encoder's parameters, the full rate for what starts at random."""
+
+    config = recipe()
+    tree = {
+        "x_encoder": {"norm": {"scale": jnp.ones(2)}},
+        "token_embedding": {"embedding": jnp.ones(2)},
+        "y_encoder": {"norm": {"scale": jnp.ones(2)}, "dense_0": {"kernel": jnp.ones(2)}},
+        "y_head": {"kernel": jnp.ones(2)},
+        "log_logit_scale": jnp.ones(2),
+    }
+    optimizer = make_optimizer(config.optimizer, config.steps, tree)
+    trained, frozen = optimizer.split(tree)
+    assert set(frozen) == {"x_encoder", "token_embedding"}
+    updates, _ = optimizer.transform.update(trained, optimizer.transform.init(trained), trained)
+    full = updates["log_logit_scale"]  # no decay either
+    assert optax.tree.norm(full) > 0
+    assert updates["y_encoder"]["norm"]["scale"] / full == pytest.approx(0.05)
+    assert updates["y_encoder"]["dense_0"]["kernel"] / full == pytest.approx(0.05 * 1.05, rel=1e-4)
+    assert updates["y_head"]["kernel"] / full == pytest.approx(1.05, rel=1e-4)
+
+
+def test_summary_names_the_difference_to_the_paper(capsys):
+
+    summary.print_summary(recipe(), Console(width=120))
+    shown = capsys.readouterr().out
+    assert "1.37B" in shown
+    assert "The paper's total of 1.6B is 232.9M more" in shown
+    assert "256 visual and 16 query tokens" in shown
+
+
+def test_missing_paths_are_named_together(tmp_path):
+    config = recipe()
+    with pytest.raises(ConfigError) as refused:
+        train(config, tmp_path / "run")
+    for name in ("datasets/datacomp", "datasets/yfcc100m", "llama-3.2-1b/tokenizer.json"):
+        assert name in str(refused.value)
+    assert not (tmp_path / "run").exists()
+    check_paths(tiny_train_config())

@@ -1,0 +1,88 @@
+"""A trained model out again: directories that transformers loads, and one file of the rest."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rich.console
+import safetensors.numpy
+from flax import traverse_util
+
+from vljepa_jax import checkpoint
+from vljepa_jax.config import ModelConfig, as_dict
+from vljepa_jax.convert.families import PARTS, backbone, config_of, family_of
+from vljepa_jax.convert.rules import ConversionError, export
+from vljepa_jax.convert.settings import Setting, as_json
+
+PyTree = Any
+
+REST = "vljepa.safetensors"
+
+
+def export_checkpoint(run_dir: Path, output: Path, console: rich.console.Console) -> None:
+    """Writes x_encoder/, predictor/, y_encoder/, vljepa.safetensors and config.json.
+
+    The newest parameters are held once, and one backbone a second time while it is written.
+
+    Args:
+        run_dir: of training.
+        output: must not exist, or be empty.
+
+    Raises:
+        CheckpointError: ``run_dir`` is no run's, or holds no checkpoint.
+        ConversionError: a backbone has no counterpart in the Hugging Face layout, or ``output`` is
+            in use.
+    """
+    config = checkpoint.load_config(run_dir)
+    faults = [f"{part}: {why}" for part in PARTS if (why := _refusal(config.model, part))]
+    if output.is_dir() and any(output.iterdir()):
+        faults.append(f"{output}: is not empty")
+    if faults:
+        raise ConversionError(faults)
+    _, params = checkpoint.load_params(run_dir)
+    for part in PARTS:
+        export_backbone(config.model, part, backbone(params, part), output / part)
+        console.print(f"{part}: {output / part}")
+    held = {*PARTS, "token_embedding"}  # the token table goes with the predictor
+    rest = {name: tree for name, tree in params.items() if name not in held}
+    arrays = {"/".join(path): array for path, array in traverse_util.flatten_dict(rest).items()}
+    _save(arrays, output / REST)
+    console.print(f"{', '.join(sorted(rest))}: {output / REST}")
+    checkpoint.write_text(output / "config.json", json.dumps(as_dict(config), indent=2) + "\n")
+
+
+def export_backbone(model: ModelConfig, part: str, params: PyTree, directory: Path) -> None:
+    """Writes one backbone, and the folders of sentence-transformers that stand beside it."""
+    family, config = family_of(model, part), config_of(model, part)
+    folders: dict[str, dict[str, np.ndarray]] = {"": {}}
+    for key, array in export(params, family.table(config)):
+        folder, _, name = key.rpartition("/")
+        folders.setdefault(folder, {})[name] = array
+    settings = {"": family.settings(config), **family.folders(config)}
+    for folder in folders.keys() | settings.keys():
+        if folder in folders:
+            _save(folders[folder], directory / folder / "model.safetensors")
+        _write_settings(settings[folder], directory / folder / "config.json")
+
+
+def _refusal(model: ModelConfig, part: str) -> str:
+    return family_of(model, part).refusal(config_of(model, part))
+
+
+def _write_settings(settings: tuple[Setting, ...], path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    checkpoint.write_text(path, json.dumps(as_json(settings), indent=2) + "\n")
+
+
+def _save(arrays: Mapping[str, np.ndarray], path: Path) -> None:
+    """Replaces the file in one stroke. "pt" names the layout, which transformers asks for."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    whole = {key: np.ascontiguousarray(array) for key, array in arrays.items()}
+    safetensors.numpy.save_file(whole, temporary, metadata={"format": "pt"})
+    os.replace(temporary, path)

@@ -1,0 +1,73 @@
+"""What conversion knows of each family of backbones, and where each part of the model stands."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from vljepa_jax.config import ModelConfig
+from vljepa_jax.convert import gemma, llama, qwen3, vjepa2
+from vljepa_jax.convert.rules import Table
+from vljepa_jax.convert.settings import Setting
+
+PyTree = Any
+
+
+def _nothing(config: Any) -> Any:
+    del config
+    return {}
+
+
+def _no_refusal(config: Any) -> str:
+    del config
+    return ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Family:
+    """Functions of the family's config.
+
+    Attributes:
+        table: keys of the weights.
+        settings: keys of config.json.
+        folders: sentence-transformers' folders beside the backbone -> keys of their config.json.
+        refusal: why a config has no counterpart in the Hugging Face layout, or "".
+    """
+
+    table: Callable[[Any], Table]
+    settings: Callable[[Any], tuple[Setting, ...]]
+    folders: Callable[[Any], Mapping[str, tuple[Setting, ...]]] = _nothing
+    refusal: Callable[[Any], str] = _no_refusal
+
+
+FAMILIES = {
+    "vjepa2": Family(vjepa2.table, vjepa2.settings, refusal=vjepa2.refusal),
+    "llama": Family(llama.table, llama.settings),
+    "gemma": Family(gemma.table, gemma.settings, gemma.folders),
+    "qwen3": Family(qwen3.table, qwen3.settings, qwen3.folders),
+}
+PARTS = ("x_encoder", "predictor", "y_encoder")
+
+
+def config_of(model: ModelConfig, part: str) -> Any:
+    return getattr(model, part)
+
+
+def family_of(model: ModelConfig, part: str) -> Family:
+    return FAMILIES[config_of(model, part).family]
+
+
+def backbone(params: PyTree, part: str) -> PyTree:
+    """The parameters that a part's directory holds: the predictor's has its token table in it."""
+    if part == "predictor":
+        return {"token_embedding": params["token_embedding"], **params["predictor"]}
+    return params[part]
+
+
+def placed(tree: PyTree, part: str) -> PyTree:
+    """The inverse of ``backbone``."""
+    if part == "predictor":
+        rest = {name: child for name, child in tree.items() if name != "token_embedding"}
+        return {"token_embedding": tree["token_embedding"], "predictor": rest}
+    return {part: tree}

@@ -1,0 +1,128 @@
+"""Published weights in: Hugging Face directories -> a checkpoint that training starts from."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import rich.console
+
+from vljepa_jax import checkpoint
+from vljepa_jax.config import TrainConfig
+from vljepa_jax.convert.families import backbone, config_of, family_of, placed
+from vljepa_jax.convert.rules import ConversionError, Filled, fill
+from vljepa_jax.convert.safetensors_folder import Joined, SafetensorsFolder, read_json
+from vljepa_jax.convert.settings import mismatches
+from vljepa_jax.data.tokenizers import Tokenizer, TokenizerError
+from vljepa_jax.objectives import make_objective
+
+PyTree = Any
+
+_TOKENIZERS = {"predictor": "query_tokenizer", "y_encoder": "target_tokenizer"}
+
+
+def convert_checkpoint(
+    config: TrainConfig,
+    directories: Mapping[str, Path],
+    output: Path,
+    console: rich.console.Console,
+) -> None:
+    """Writes a run directory whose parameters are the published ones; the rest is random.
+
+    One backbone's parameters are allocated once, and its source is read tensor by tensor.
+
+    Args:
+        config: of the model, as training will have it.
+        directories: part ("x_encoder", "predictor", "y_encoder") -> its directory: config.json,
+            model.safetensors or shards with their index, and for a Y-Encoder its module folders.
+        output: the run directory; must hold no checkpoint yet.
+
+    Raises:
+        ConversionError: anything does not fit; the faults of all directories are in it.
+        CheckpointError: ``output`` holds a checkpoint.
+    """
+    checkpoint.require_empty(output)
+    init = make_objective(config).init
+    target, _ = jax.eval_shape(init, jax.random.key(0))
+    params: dict[str, PyTree] = {}
+    faults: list[str] = []
+    for part, directory in directories.items():
+        filled, found = read_backbone(config, part, directory, backbone(target, part))
+        faults += [f"{part}: {fault}" for fault in found]
+        _to_jax(filled.tree)
+        params |= placed(filled.tree, part)
+        console.print(f"{part}: {filled.used} tensors of {directory}")
+        for reason, count in filled.ignored.items():
+            console.print(f"  {count} left out: {reason}")
+        faults += [f"{part}: {fault}" for fault in _tokenizer_faults(config, part, directory)]
+    if faults:
+        raise ConversionError(faults)
+    random = sorted(target.keys() - params.keys())
+    if random:
+        console.print(f"random, from seed {config.seed}: {', '.join(random)}")
+        # Of the compiled function, only what is returned is computed and allocated.
+        make = jax.jit(lambda key: {name: init(key)[0][name] for name in random})
+        params |= make(jax.random.key(config.seed))
+    checkpoint.save_params(output, dataclasses.replace(config, init_from=""), params)
+    console.print(f"Start training from it with --config.init_from={output}:params")
+
+
+def _to_jax(tree: dict[str, Any]) -> None:
+    """Turns numpy arrays into jax's in place, one by one: Orbax copies numpy arrays as a whole."""
+    for name, child in tree.items():
+        if isinstance(child, dict):
+            _to_jax(child)
+        else:
+            tree[name] = jnp.asarray(child)
+
+
+def read_backbone(
+    config: TrainConfig, part: str, directory: Path, target: PyTree
+) -> tuple[Filled, list[str]]:
+    """The parameters of one directory, and all that is wrong with it."""
+    family, own = family_of(config.model, part), config_of(config.model, part)
+    faults = [refusal] if (refusal := family.refusal(own)) else []
+    settings, problems = read_json(directory / "config.json")
+    faults += problems
+    if settings is not None:
+        where = directory / "config.json"
+        faults += [f"{where}: {fault}" for fault in mismatches(settings, family.settings(own))]
+    sources = {"": SafetensorsFolder(directory)}
+    for folder, expected in family.folders(own).items():
+        if (directory / folder / "config.json").is_file():
+            settings, problems = read_json(directory / folder / "config.json")
+            where = directory / folder / "config.json"
+            faults += problems
+            faults += [f"{where}: {fault}" for fault in mismatches(settings or {}, expected)]
+        if _dense(folder):
+            sources[f"{folder}/"] = SafetensorsFolder(directory / folder)
+    for source in sources.values():
+        faults += source.faults
+    filled = fill(Joined(sources), family.table(own), target)
+    # Where files are missing, the gaps that they leave say nothing more.
+    unread = any(source.faults for source in sources.values())
+    faults += [f for f in filled.faults if not (unread and ": missing, " in f)]
+    return filled, [f if str(directory) in f else f"{directory}: {f}" for f in faults]
+
+
+def _dense(folder: str) -> bool:
+    return folder.endswith("_Dense")
+
+
+def _tokenizer_faults(config: TrainConfig, part: str, directory: Path) -> Iterator[str]:
+    """Looks at the tokenizer beside the weights and at the one that the config names."""
+    if part not in _TOKENIZERS:
+        return
+    named = getattr(config.data.text, _TOKENIZERS[part])
+    table_size = config_of(config.model, part).vocab_size
+    for path in dict.fromkeys((str(directory / "tokenizer.json"), named)):
+        if path != "@world" and not Path(path).is_file():
+            continue  # training refuses a config whose tokenizer is not there
+        try:
+            Tokenizer(path).check_fits(table_size)
+        except TokenizerError as error:
+            yield str(error)

@@ -1,0 +1,123 @@
+"""Directories of weights in the Hugging Face layout, read lazily: one tensor at a time.
+
+safetensors files hold numbers and names only: unlike pickled .pt and .bin files they cannot run
+code when they are opened, and those are never opened here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+
+from vljepa_jax.convert.transforms import Misfit
+
+_SINGLE = "model.safetensors"
+_INDEX = "model.safetensors.index.json"
+_PICKLED = (".pt", ".pth", ".bin", ".pkl", ".ckpt")
+
+
+class SafetensorsFolder(Mapping[str, np.ndarray]):
+    """The tensors of one directory by name; each access reads from the file anew.
+
+    Attributes:
+        faults: what is wrong with the files, one line each; their tensors are then absent.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        """Reads the names, from model.safetensors or from the shards that its index names."""
+        self.faults: list[str] = []
+        self._files: dict[str, Any] = {}  # key -> open file
+        if (directory / _SINGLE).is_file():
+            self._open(directory / _SINGLE, None)
+        elif (directory / _INDEX).is_file():
+            self._open_shards(directory)
+        else:
+            pickled = [p.name for p in _list(directory) if p.suffix in _PICKLED]
+            self.faults.append(
+                f"{directory}: holds neither {_SINGLE} nor {_INDEX}"
+                + (f"; {pickled[0]} is pickled, see docs/weights.md" if pickled else "")
+            )
+
+    def __getitem__(self, key: str) -> np.ndarray:
+        """Raises ``Misfit`` where the file holds a type that numpy has no counterpart of."""
+        try:
+            return self._files[key].get_tensor(key)
+        except (safetensors.SafetensorError, TypeError, AttributeError) as error:
+            raise Misfit(f"cannot be read ({error})") from error
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._files)
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def _open_shards(self, directory: Path) -> None:
+        index = directory / _INDEX
+        try:
+            names = json.loads(index.read_text())["weight_map"]
+            shards: dict[str, set[str]] = {}
+            for key, shard in names.items():
+                shards.setdefault(shard, set()).add(key)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            self.faults.append(f"{index}: is no index of shards ({error!r})")
+            return
+        for shard, keys in sorted(shards.items()):
+            if Path(shard).name != shard:
+                self.faults.append(f"{index}: names '{shard}', which is not beside it")
+            elif not (directory / shard).is_file():
+                self.faults.append(f"{index}: names the shard {shard}, which is missing")
+            else:
+                self._open(directory / shard, keys)
+
+    def _open(self, path: Path, expected: set[str] | None) -> None:
+        try:
+            file = safetensors.safe_open(path, framework="numpy")
+        except (safetensors.SafetensorError, OSError) as error:
+            size = path.stat().st_size
+            self.faults.append(f"{path}: {size} bytes are no whole safetensors file ({error})")
+            return
+        keys = set(file.keys())
+        for key in sorted((expected or keys) - keys):
+            self.faults.append(f"{path}: has no {key}, which {_INDEX} places there")
+        for key in sorted(keys - (expected or keys)):
+            self.faults.append(f"{path}: holds {key}, which {_INDEX} does not place there")
+        self._files |= dict.fromkeys(sorted(keys & (expected or keys)), file)
+
+
+class Joined(Mapping[str, np.ndarray]):
+    """Several mappings as one; the keys of each get its prefix."""
+
+    def __init__(self, parts: Mapping[str, Mapping[str, np.ndarray]]) -> None:
+        self._places = {prefix + key: (part, key) for prefix, part in parts.items() for key in part}
+
+    def __getitem__(self, key: str) -> np.ndarray:
+        part, inner = self._places[key]
+        return part[inner]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+
+def read_json(path: Path) -> tuple[dict[str, Any] | None, list[str]]:
+    """The object in a JSON file, or None and why not."""
+    try:
+        found = json.loads(path.read_text())
+    except FileNotFoundError:
+        return None, [f"{path}: is missing"]
+    except (ValueError, OSError) as error:
+        return None, [f"{path}: is no JSON ({error})"]
+    if not isinstance(found, dict):
+        return None, [f"{path}: holds no JSON object"]
+    return found, []
+
+
+def _list(directory: Path) -> list[Path]:
+    return sorted(directory.iterdir()) if directory.is_dir() else []

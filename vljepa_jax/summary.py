@@ -1,0 +1,139 @@
+"""What a config builds, told without allocating it: parameters of each part, shapes of a batch."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import jax
+import rich.console
+import rich.table
+from flax import traverse_util
+
+from vljepa_jax.config import TrainConfig
+from vljepa_jax.data.pipeline import array_spec
+from vljepa_jax.models.vjepa2 import token_grid
+from vljepa_jax.objectives import make_objective
+from vljepa_jax.optimizer import make_optimizer
+from vljepa_jax.rules import first_match
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """A row of the table.
+
+    Attributes:
+        name: for people.
+        pattern: regex, searched in the paths of the parameters; the first match counts.
+        paper: what the paper says of its own size (3.1), or "".
+    """
+
+    name: str
+    pattern: str
+    paper: str = ""
+
+
+PARTS = (
+    Part("X-Encoder", r"^x_encoder/", "304M"),
+    Part("Predictor: token table", r"^token_embedding/"),
+    Part(
+        "Predictor: layers, norm, projections",
+        r"^(predictor|vision_projection|predictor_head)/",
+        "490M",
+    ),
+    Part("Y-Encoder: dense layers", r"^y_encoder/dense_"),
+    Part("Y-Encoder, bare", r"^y_encoder/", "300M"),
+    Part("Y-Encoder: head", r"^y_head/"),
+    Part("Temperature", r"^log_logit_scale$"),
+)
+PAPER_TOTAL = 1.6e9
+
+
+@dataclasses.dataclass(frozen=True)
+class Count:
+    """Parameters of one part."""
+
+    trained: int
+    frozen: int
+
+    @property
+    def total(self) -> int:
+        return self.trained + self.frozen
+
+
+def count_parameters(config: TrainConfig) -> dict[str, Count]:
+    """Name of each part -> its parameters, from shapes alone.
+
+    Raises:
+        ConfigError: the model cannot be built, or ``optimizer.rules`` do not fit its parameters.
+    """
+    params, _ = jax.eval_shape(make_objective(config).init, jax.random.key(0))
+    frozen = make_optimizer(config.optimizer, config.steps, params).frozen
+    counts = {part.name: Count(0, 0) for part in PARTS}
+    for path, leaf in traverse_util.flatten_dict(params).items():
+        index = first_match(PARTS, "/".join(path), "summary.PARTS")
+        assert index is not None, f"no part of the summary holds {path}"
+        name, size = PARTS[index].name, math.prod(leaf.shape)
+        old = counts[name]
+        counts[name] = (
+            Count(old.trained, old.frozen + size)
+            if path in frozen
+            else Count(old.trained + size, old.frozen)
+        )
+    return counts
+
+
+def visual_token_count(config: TrainConfig) -> int:
+    """Tokens that a clip of this config becomes."""
+    video = config.data.video
+    frames = max(video.frames, config.model.x_encoder.tubelet_size)
+    return math.prod(
+        token_grid(config.model.x_encoder, (frames, video.image_size, video.image_size))
+    )
+
+
+def print_summary(config: TrainConfig, console: rich.console.Console) -> None:
+    """Prints the parameters of each part, and what a step is fed."""
+    counts = count_parameters(config)
+    table = rich.table.Table(title="Parameters")
+    table.add_column("part")
+    for name in ("all", "trained", "frozen", "paper"):
+        table.add_column(name, justify="right")
+    for part in PARTS:
+        count = counts[part.name]
+        table.add_row(
+            part.name,
+            *(_short(n) for n in (count.total, count.trained, count.frozen)),
+            part.paper,
+        )
+    trained = sum(count.trained for count in counts.values())
+    frozen = sum(count.frozen for count in counts.values())
+    table.add_section()
+    table.add_row("Total", *(_short(n) for n in (trained + frozen, trained, frozen)), "1.6B")
+    console.print(table)
+    total = trained + frozen
+    console.print(
+        f"The paper's total of 1.6B is {_short(abs(PAPER_TOTAL - total))} "
+        f"{'more' if total < PAPER_TOTAL else 'less'} than these parts. It does not say what it "
+        "counts; a Y-Decoder is not among these."
+    )
+    shapes = rich.table.Table(title="A step")
+    shapes.add_column("array")
+    shapes.add_column("shape")
+    shapes.add_column("type")
+    for name, (shape, dtype) in array_spec(config).items():
+        shapes.add_row(name, " x ".join(map(str, shape)), str(dtype))
+    console.print(shapes)
+    visual, query = visual_token_count(config), config.data.text.query_length
+    console.print(
+        f"The predictor sees {visual} visual and {query} query tokens of each of "
+        f"{config.batch_size} rows, for {config.steps} steps."
+    )
+
+
+def _short(number: float) -> str:
+    """ "303.9M"."""
+    for unit, size in (("B", 1e9), ("M", 1e6), ("k", 1e3)):
+        if number >= size:
+            return f"{number / size:.{2 if unit == 'B' else 1}f}{unit}"
+    return f"{number:.0f}" if number else "-"
