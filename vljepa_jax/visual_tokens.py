@@ -19,8 +19,9 @@ from rich.progress import Progress
 
 from vljepa_jax.config import TrainConfig
 from vljepa_jax.data.ffmpeg import ClipError
-from vljepa_jax.data.pipeline import array_spec, cached_clips, decode_media
+from vljepa_jax.data.pipeline import array_spec, cached_clips
 from vljepa_jax.data.token_cache import cache_directory, write_token_cache
+from vljepa_jax.data.workers import decode_media
 from vljepa_jax.models.vljepa import VLJEPA
 
 _BATCH = 32  # clips encoded at a time

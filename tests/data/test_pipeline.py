@@ -3,15 +3,14 @@ import dataclasses
 
 import numpy as np
 import pytest
-from sample_media import numbered_frames, numbers, png
+from sample_media import png
 from sample_tokenizer import write_tokenizer
 from tiny import tiny_train_config
 
 from vljepa_jax.config import ConfigError, SourceConfig, TextConfig, VideoConfig
-from vljepa_jax.data.pipeline import DataError, TrainPipeline, array_spec, decode_media
+from vljepa_jax.data.pipeline import DataError, TrainPipeline, array_spec
 from vljepa_jax.data.records import Annotation, Label, Medium, Record
-from vljepa_jax.data.storage import open_dataset, write_dataset
-from vljepa_jax.data.video import ClipError, write_mp4
+from vljepa_jax.data.storage import write_dataset
 
 COLOURS = (Label("red", ("red", "crimson")), Label("blue", ("blue",)))
 
@@ -213,18 +212,26 @@ def test_wrong_settings_are_named(folder):
         read(make_config(folder, ("many", 1.0), ("few", 0.0)))
 
 
-@pytest.mark.parametrize("workers", [0, 1])
-def test_decode_media_gives_clips_and_errors_in_order(tmp_path, workers):
-    video = Medium(data=write_mp4(numbered_frames(20), 10))
-    records = [Record("a", (image(3), image(9), video), ()), Record("b", (Medium(data=b"?"),), ())]
-    write_dataset(tmp_path / "d", {"test": records}, name="d", description="", labels={})
-    source = open_dataset(tmp_path / "d").source("test")
-    config = VideoConfig(4, 32, "jittered", "random", (0.2, 0.5))
-    requests = [(0, (1, 0)), (1, (0,)), (0, (2,))] * 6
-    decoded = list(decode_media(source, requests, config, workers))
-    assert len(decoded) == 18
-    for pair, error, clip in zip(*[iter(decoded)] * 3, strict=True):
-        assert pair.mean((1, 2, 3)).tolist() == [9, 9, 3, 3]
-        assert isinstance(error, ClipError)
-        assert "record 'b'" in str(error)
-        assert numbers(clip) == [2, 7, 12, 17]
+def test_a_source_may_ask_for_tags(tmp_path, folder):
+    def tagged(index):
+        annotations = [
+            Annotation(f"{index}-{kind}", "caption", texts=(kind,), tags={"kind": kind, "n": n})
+            for kind, n in (("plain", "1"), ("odd", str(index % 2)))
+        ]
+        return Record(str(index), (image(index),), tuple(annotations))
+
+    write_dataset(
+        tmp_path / "d", {"train": map(tagged, range(6))}, name="d", description="", labels={}
+    )
+
+    def ids(**tags):
+        config = make_config(folder, ("many", 1.0), steps=3)
+        source = SourceConfig(str(tmp_path / "d"), "train", 1.0, {"caption": 1.0}, tags)
+        data = dataclasses.replace(config.data, sources=(source,))
+        batches = TrainPipeline(dataclasses.replace(config, data=data)).batches(0)
+        return {name for batch in batches for name in batch.ids}
+
+    assert ids(kind="odd", n="1") == {"1-odd", "3-odd", "5-odd"}
+    assert ids(kind="plain") == {f"{index}-plain" for index in range(6)}
+    with pytest.raises(ConfigError, match=r"sources\[0\].tags: no training example has"):
+        ids(kind="even")

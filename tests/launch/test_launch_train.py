@@ -41,7 +41,7 @@ def test_a_wrong_command_is_answered_in_a_line(tmp_path, arguments, message):
 
 def test_a_wrong_recipe_is_answered_in_a_line(tmp_path):
     assert "no file 'configs/none.py'" in launch("--config=configs/none.py", "--workdir=x").stderr
-    assert "has none" in launch("--config=configs/demo.py:big", "--workdir=x").stderr
+    assert "no variant 'big'" in launch("--config=configs/demo.py:big", "--workdir=x").stderr
 
 
 def test_summary_needs_no_workdir():

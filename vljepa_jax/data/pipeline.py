@@ -8,31 +8,24 @@ workers.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
-import gc
 import hashlib
 import os
-import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import grain
 import numpy as np
-from absl import flags
 
-from vljepa_jax.config import ConfigError, SourceConfig, TrainConfig, VideoConfig, nearest
+from vljepa_jax.config import ConfigError, SourceConfig, TrainConfig, nearest
 from vljepa_jax.data.records import Annotation, Record
 from vljepa_jax.data.storage import Dataset, Source, open_dataset
 from vljepa_jax.data.token_cache import Clip, TokenCache, cache_directory
 from vljepa_jax.data.tokenizers import Tokenizer
 from vljepa_jax.data.video import ClipError, load_clip
+from vljepa_jax.data.workers import AHEAD, CHUNK, read_ahead
 from vljepa_jax.data.world.build import dataset_path
 
-# Examples that a worker hands over at a time: few enough to be ready soon, enough to pay.
-_CHUNK = 8
-# Batches that are decoded ahead, so that workers do not rest while a step is computed.
-_AHEAD = 2
 # Unreadable records in a row after which something else must be wrong.
 _ATTEMPTS = 16
 
@@ -146,7 +139,7 @@ class TrainPipeline:
         return self._batches(start_step, process_index * rows, rows)
 
     def _batches(self, start_step: int, first_row: int, rows: int) -> Iterator[Batch]:
-        size = next(size for size in range(min(_CHUNK, rows), 0, -1) if rows % size == 0)
+        size = next(size for size in range(min(CHUNK, rows), 0, -1) if rows % size == 0)
         a_batch = rows // size
         global_batch = self._config.batch_size
 
@@ -157,7 +150,7 @@ class TrainPipeline:
 
         chunks = grain.MapDataset.range(start_step * a_batch, self._config.steps * a_batch)
         chunks = chunks.map(indices).map(self._reader)
-        with _read_ahead(chunks, self._config.data.num_workers, _AHEAD * a_batch) as iterator:
+        with read_ahead(chunks, self._config.data.num_workers, AHEAD * a_batch) as iterator:
             for _ in range(start_step, self._config.steps):
                 parts = [next(iterator) for _ in range(a_batch)]
                 batch = Batch(
@@ -191,71 +184,6 @@ def cached_clips(config: TrainConfig) -> Iterator[tuple[Source, list[Clip], str]
         )
     for source in _open_sources(config):
         yield source.source, list(source.clips()), source.clips_name
-
-
-def decode_media(
-    source: Source,
-    requests: Sequence[tuple[int, tuple[int, ...]]],
-    video: VideoConfig,
-    num_workers: int,
-) -> Iterator[np.ndarray | ClipError]:
-    """Decodes clips for evaluation: uniform sampling, centre crop.
-
-    Args:
-        requests: (index of a record, indices of its media that form X_V); requests for the same
-            record are best side by side.
-        num_workers: decoding processes; 0 decodes in a thread of this one.
-
-    Yields:
-        In the order of ``requests``: uint8 [frames, size, size, 3], or the error of a clip that
-        cannot be read.
-    """
-    chunks = grain.MapDataset.range(0, len(requests), _CHUNK)
-    chunks = chunks.map(lambda first: list(requests[first : first + _CHUNK]))
-    chunks = chunks.map(functools.partial(_decode_requests, source, video))
-    with _read_ahead(chunks, num_workers, _AHEAD * max(1, num_workers)) as iterator:
-        for chunk in iterator:
-            for clip in chunk:
-                # Workers hand over shared memory, an open file each until it is let go.
-                yield clip if isinstance(clip, ClipError) else np.array(clip)
-
-
-@contextlib.contextmanager
-def _read_ahead(chunks: grain.MapDataset, num_workers: int, ahead: int) -> Iterator[Iterator]:
-    """Reads ``ahead`` chunks ahead, in order: in worker processes, or in a thread of this one."""
-    if not flags.FLAGS.is_parsed():  # Grain's workers read flags; programs without absl have none
-        flags.FLAGS.mark_as_parsed()
-    each = -(-ahead // max(1, num_workers))
-    dataset = chunks.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=each))
-    workers = grain.MultiprocessingOptions(num_workers=num_workers)
-    iterator = iter(dataset.mp_prefetch(workers, worker_init_fn=_ignore_interrupts))
-    try:
-        yield iterator
-    finally:
-        iterator.close()
-        # Grain leaves the last element in a cycle of references: without this, its shared memory
-        # is freed when Python ends, with a warning of a leak.
-        gc.collect()
-
-
-def _ignore_interrupts(worker_index: int, worker_count: int) -> None:
-    """Ctrl-C reaches the workers too, but the training process still needs them to stop well."""
-    del worker_index, worker_count
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def _decode_requests(
-    source: Source, video: VideoConfig, requests: Sequence[tuple[int, tuple[int, ...]]]
-) -> list[np.ndarray | ClipError]:
-    decoded, record, last = [], None, None
-    for index, media in requests:
-        if index != last:
-            record, last = source[index], index
-        try:
-            decoded.append(load_clip([record.media[i] for i in media], video, None))
-        except ClipError as error:
-            decoded.append(ClipError(f"record '{record.id}': {error}"))
-    return decoded
 
 
 # ---------------------------------------------------------------------------------------------

@@ -1,0 +1,30 @@
+import numpy as np
+import pytest
+from sample_media import numbered_frames, numbers, png
+
+from vljepa_jax.config import VideoConfig
+from vljepa_jax.data.records import Medium, Record
+from vljepa_jax.data.storage import open_dataset, write_dataset
+from vljepa_jax.data.video import ClipError, write_mp4
+from vljepa_jax.data.workers import decode_media
+
+
+def image(value):
+    return Medium(data=png(np.full((16, 16, 3), value, np.uint8)))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_decode_media_gives_clips_and_errors_in_order(tmp_path, workers):
+    video = Medium(data=write_mp4(numbered_frames(20), 10))
+    records = [Record("a", (image(3), image(9), video), ()), Record("b", (Medium(data=b"?"),), ())]
+    write_dataset(tmp_path / "d", {"test": records}, name="d", description="", labels={})
+    source = open_dataset(tmp_path / "d").source("test")
+    config = VideoConfig(4, 32, "jittered", "random", (0.2, 0.5))
+    requests = [(0, (1, 0)), (1, (0,)), (0, (2,))] * 6
+    decoded = list(decode_media(source, requests, config, workers))
+    assert len(decoded) == 18
+    for pair, error, clip in zip(*[iter(decoded)] * 3, strict=True):
+        assert pair.mean((1, 2, 3)).tolist() == [9, 9, 3, 3]
+        assert isinstance(error, ClipError)
+        assert "record 'b'" in str(error)
+        assert numbers(clip) == [2, 7, 12, 17]

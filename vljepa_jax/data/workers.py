@@ -1,0 +1,88 @@
+"""Decoding processes: chunks of work handed to Grain's workers, read ahead and in order."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import gc
+import signal
+from collections.abc import Iterator, Sequence
+
+import grain
+import numpy as np
+from absl import flags
+
+from vljepa_jax.config import VideoConfig
+from vljepa_jax.data.storage import Source
+from vljepa_jax.data.token_cache import Clip
+from vljepa_jax.data.video import ClipError, load_clip
+
+# Examples that a worker hands over at a time: few enough to be ready soon, enough to pay.
+CHUNK = 8
+# Batches that are decoded ahead, so that workers do not rest while a step is computed.
+AHEAD = 2
+
+
+def decode_media(
+    source: Source,
+    requests: Sequence[Clip],
+    video: VideoConfig,
+    num_workers: int,
+) -> Iterator[np.ndarray | ClipError]:
+    """Decodes clips for evaluation: uniform sampling, centre crop.
+
+    Args:
+        requests: (index of a record, indices of its media that form X_V); requests for the same
+            record are best side by side.
+        num_workers: decoding processes; 0 decodes in a thread of this one.
+
+    Yields:
+        In the order of ``requests``: uint8 [frames, size, size, 3], or the error of a clip that
+        cannot be read.
+    """
+    chunks = grain.MapDataset.range(0, len(requests), CHUNK)
+    chunks = chunks.map(lambda first: list(requests[first : first + CHUNK]))
+    chunks = chunks.map(functools.partial(_decode_requests, source, video))
+    with read_ahead(chunks, num_workers, AHEAD * max(1, num_workers)) as iterator:
+        for chunk in iterator:
+            for clip in chunk:
+                # Workers hand over shared memory, an open file each until it is let go.
+                yield clip if isinstance(clip, ClipError) else np.array(clip)
+
+
+@contextlib.contextmanager
+def read_ahead(chunks: grain.MapDataset, num_workers: int, ahead: int) -> Iterator[Iterator]:
+    """Reads ``ahead`` chunks ahead, in order: in worker processes, or in a thread of this one."""
+    if not flags.FLAGS.is_parsed():  # Grain's workers read flags; programs without absl have none
+        flags.FLAGS.mark_as_parsed()
+    each = -(-ahead // max(1, num_workers))
+    dataset = chunks.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=each))
+    workers = grain.MultiprocessingOptions(num_workers=num_workers)
+    iterator = iter(dataset.mp_prefetch(workers, worker_init_fn=_ignore_interrupts))
+    try:
+        yield iterator
+    finally:
+        iterator.close()
+        # Grain leaves the last element in a cycle of references: without this, its shared memory
+        # is freed when Python ends, with a warning of a leak.
+        gc.collect()
+
+
+def _ignore_interrupts(worker_index: int, worker_count: int) -> None:
+    """Ctrl-C reaches the workers too, but the training process still needs them to stop well."""
+    del worker_index, worker_count
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _decode_requests(
+    source: Source, video: VideoConfig, requests: Sequence[Clip]
+) -> list[np.ndarray | ClipError]:
+    decoded, record, last = [], None, None
+    for index, media in requests:
+        if index != last:
+            record, last = source[index], index
+        try:
+            decoded.append(load_clip([record.media[i] for i in media], video, None))
+        except ClipError as error:
+            decoded.append(ClipError(f"record '{record.id}': {error}"))
+    return decoded
