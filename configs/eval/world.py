@@ -20,7 +20,7 @@ def get_config() -> ConfigDict:
         {
             "seed": 0,
             "cache_dir": ".cache/world",
-            "train_clips": 6_000,
+            "train_clips": 5_000,
             "test_clips": 700,
             "compositional_clips": 900,
             "streams": 4,
