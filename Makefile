@@ -8,7 +8,7 @@ DEMO   ?= runs/demo
 # hands the same pages out again; without this a step of the demo takes about 1.4 times as long.
 KEEP_MEMORY = MALLOC_ARENA_MAX=1 MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=1000000000000
 
-.PHONY: help demo test test-slow test-parity lint format goldens clean
+.PHONY: help demo test test-parity lint format goldens clean
 .DEFAULT_GOAL := help
 
 help:  ## List the targets.
@@ -30,13 +30,10 @@ demo: $(VENV)/installed  ## Build the video world, train, evaluate, and write ru
 	$(KEEP_MEMORY) $(RUN) launch/eval.py --config=configs/eval/world.py --checkpoint=$(DEMO)
 
 test: $(VENV)/installed  ## Run the suite (no torch needed).
-	$(RUN) -m pytest -m "not slow and not parity"
-
-test-slow: $(VENV)/installed  ## Run the tests that take longer than a minute.
-	$(RUN) -m pytest -m "slow and not parity"
+	$(RUN) -m pytest -n auto --dist loadfile -m "not parity"
 
 test-parity: $(VENV)/installed-parity  ## Compare live with torch and transformers.
-	$(RUN) -m pytest -m "parity and not slow"
+	$(RUN) -m pytest -n auto --dist loadfile -m parity
 
 lint: $(VENV)/installed  ## Check style.
 	$(VENV)/bin/ruff check .
