@@ -298,6 +298,7 @@ def _world() -> ConfigDict:
             "seed": 0,
             "cache_dir": ".cache/world",
             "train_clips": 16_000,
+            "train_triplets": 0,  # texts for training a text encoder alone
             "test_clips": 640,
             "compositional_clips": 320,
             "streams": 4,

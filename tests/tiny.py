@@ -90,6 +90,7 @@ def tiny_world_config(cache_dir: str | None = None) -> WorldConfig:
         seed=0,
         cache_dir=cache_dir or f"{tempfile.gettempdir()}/vljepa_jax_tests",
         train_clips=24,
+        train_triplets=0,
         test_clips=12,
         compositional_clips=6,
         streams=1,

@@ -136,6 +136,7 @@ class WorldConfig:
     seed: int  # draws the clips; held-out pairs and phrasings do not depend on it
     cache_dir: str  # generated worlds are kept here, one folder per content
     train_clips: int
+    train_triplets: int  # text triplets to train a text encoder on
     test_clips: int  # of seen (object, motion) pairs
     compositional_clips: int  # of pairs that training never shows
     streams: int  # long scripted streams

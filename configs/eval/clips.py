@@ -22,6 +22,7 @@ def get_config(dataset: str = "") -> ConfigDict:
             "seed": 0,
             "cache_dir": ".cache/world",
             "train_clips": 0,
+            "train_triplets": 0,  # texts for training a text encoder alone
             "test_clips": 0,
             "compositional_clips": 0,
             "streams": 0,

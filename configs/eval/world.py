@@ -21,6 +21,7 @@ def get_config() -> ConfigDict:
             "seed": 0,
             "cache_dir": ".cache/world",
             "train_clips": 5_000,
+            "train_triplets": 0,  # texts for training a text encoder alone
             "test_clips": 700,
             "compositional_clips": 900,
             "streams": 4,

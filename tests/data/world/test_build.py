@@ -19,6 +19,7 @@ def config(tmp_path_factory):
         seed=1,
         cache_dir=str(tmp_path_factory.mktemp("worlds")),
         train_clips=48,
+        train_triplets=0,
         test_clips=24,
         compositional_clips=24,
         streams=1,

@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
 
+from vljepa_jax.data.world import language, pairs
 from vljepa_jax.data.world.objects import COLOURS
-from vljepa_jax.data.world.triplets import SUBSETS, draw_triplet
+from vljepa_jax.data.world.phrases import HELD_OUT_TEMPLATES, MOTIONS
+from vljepa_jax.data.world.triplets import SUBSETS, draw_training_triplet, draw_triplet
 
 
 def triplets(subset, count=100, *, unseen=False):
@@ -50,3 +52,34 @@ def test_a_relation_negative_has_the_same_words_or_swaps_roles():
             clean = (sorted(text.lower().strip(".").split()) for text in (first, negative))
             assert len(set(map(tuple, clean))) == 1
     assert 20 < layouts < 80
+
+
+def training_triplets(count=400):
+    for seed in range(count):
+        yield draw_training_triplet("x", np.random.default_rng(seed))
+
+
+def test_training_triplets_are_different_texts_of_every_kind():
+    kinds = set()
+    for triplet in training_triplets():
+        assert len(set(triplet.texts)) == 3
+        assert triplet.inputs == ()
+        kinds.add(triplet.tags["subset"])
+    assert kinds == {"answer", "relation", "scene"}
+
+
+def test_training_triplets_say_no_held_out_pair_or_phrase(monkeypatch):
+    said = []
+
+    def spy(events, *args, **kwargs):
+        said.extend((thing.name, motion) for thing, motion in events)
+        return captions(events, *args, **kwargs)
+
+    captions = language.captions
+    monkeypatch.setattr(language, "captions", spy)
+    texts = [text for triplet in training_triplets() for text in triplet.texts]
+    assert len(said) > 1000
+    assert not pairs.held_out() & set(said)
+    unheard = [phrase.gerund for wording in MOTIONS.values() for phrase in wording.held_out]
+    unheard += [template.sentence.split("{")[0] for template in HELD_OUT_TEMPLATES]
+    assert not [text for text in texts for words in unheard if words in text]

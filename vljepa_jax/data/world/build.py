@@ -28,14 +28,14 @@ from vljepa_jax.data.world.render import clip_medium, image_medium, render_scene
 from vljepa_jax.data.world.scene import draw_cast, draw_scene
 from vljepa_jax.data.world.states import CANDIDATES, draw_state_change
 from vljepa_jax.data.world.streams import annotate_stream, draw_stream, render_stream
-from vljepa_jax.data.world.triplets import SUBSETS, draw_triplet
+from vljepa_jax.data.world.triplets import SUBSETS, draw_training_triplet, draw_triplet
 
 # Raise this whenever the code changes what a config yields: cached worlds are then made anew.
-CONTENT_VERSION = 1
+CONTENT_VERSION = 2
 
 SPLITS = ("train", "test", "test_compositional", "streams")
 _KINDS = ("clip", "state", "triplet", "stream")
-_STATE_SHARE, _TRIPLET_SHARE = 4, 4  # one state pair (triplet) per so many clips
+_STATE_SHARE, _TRIPLET_SHARE = 4, 4  # one state pair (test triplet) per so many clips
 
 _CHUNK = 16  # records made in a process at a time
 _FEW = 256  # fewer records are made in this process: starting others would take longer
@@ -113,8 +113,7 @@ def list_tasks(config: WorldConfig, split: str) -> list[Task]:
         "test_compositional": config.compositional_clips,
     }[split]
     counts = {"clip": clips, "state": clips // _STATE_SHARE}
-    if split != "train":
-        counts["triplet"] = clips // _TRIPLET_SHARE
+    counts["triplet"] = config.train_triplets if split == "train" else clips // _TRIPLET_SHARE
     return [Task(split, kind, index) for kind, count in counts.items() for index in range(count)]
 
 
@@ -152,6 +151,8 @@ def _make_state(config: WorldConfig, task: Task, rng: np.random.Generator) -> Re
 
 
 def _make_triplet(config: WorldConfig, task: Task, rng: np.random.Generator) -> Record:
+    if task.split == "train":
+        return Record(task.id, (), (draw_training_triplet(task.id, rng),))
     subset = SUBSETS[task.index % len(SUBSETS)]
     unseen = task.split == "test_compositional"
     return Record(task.id, (), (draw_triplet(task.id, subset, rng, unseen=unseen),))
