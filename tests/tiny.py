@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from vljepa_jax.config import (
+    AttentivePoolerConfig,
     CheckpointConfig,
     DataConfig,
     GemmaConfig,
@@ -17,6 +18,8 @@ from vljepa_jax.config import (
     ModelConfig,
     OptimizerConfig,
     OptimizerRule,
+    ProbeConfig,
+    QuestionsConfig,
     ShardingConfig,
     ShardingRule,
     SourceConfig,
@@ -204,3 +207,54 @@ def fake_arrays(config: TrainConfig, seed: int = 0) -> dict[str, np.ndarray]:
     arrays["target_id"] = np.arange(rows, dtype=np.int32)
     arrays["target_id"][-1] = arrays["target_id"][-2]
     return arrays
+
+
+def tiny_probe_config(*, linear: bool = False, **overrides: Any) -> TrainConfig:
+    """As ``tiny_train_config``, for the objective "probe" with a trained X-Encoder."""
+    base = tiny_train_config()
+    model = ProbeConfig(
+        x_encoder=base.model.x_encoder,
+        pooler=None
+        if linear
+        else AttentivePoolerConfig(
+            num_layers=1, num_heads=4, mlp_size=48, norm_eps=1e-6, query_vocab_size=1024
+        ),
+        label_sets={"objects": 5, "motions": 3},
+        dtype="float32",
+        remat="none",
+        unroll_layers=False,
+    )
+    optimizer = dataclasses.replace(base.optimizer, rules=base.optimizer.rules[1:])
+    sharding = dataclasses.replace(
+        base.sharding,
+        rules=(ShardingRule(r"^(set_query|classifier)/", ()), *base.sharding.rules),
+    )
+    data = dataclasses.replace(base.data, text=QuestionsConfig(4, "@world", 6))
+    config = dataclasses.replace(
+        base,
+        objective="probe",
+        model=model,
+        data=data,
+        loss=None,
+        optimizer=optimizer,
+        sharding=sharding,
+    )
+    return dataclasses.replace(config, **overrides)
+
+
+def fake_questions(config: TrainConfig, seed: int = 0) -> dict[str, np.ndarray]:
+    """A global batch for ``tiny_probe_config``; clips have 1 to all of the questions."""
+    rng = np.random.default_rng(seed)
+    rows, video, questions = config.batch_size, config.data.video, config.data.text
+    count, length = questions.per_clip, questions.query_length
+    sizes = np.array([size for _, size in sorted(config.model.label_sets.items())])
+    label_set = rng.integers(0, len(sizes), (rows, count)).astype(np.int32)
+    shape = (rows, video.frames, video.image_size, video.image_size, 3)
+    return {
+        "video": rng.integers(0, 256, shape, np.uint8),
+        "question_mask": np.arange(count) < rng.integers(1, count + 1, (rows, 1)),
+        "label_set": label_set,
+        "label": rng.integers(0, sizes[label_set]).astype(np.int32),
+        "query_tokens": rng.integers(1, 1024, (rows, count, length), np.int32),
+        "query_mask": np.arange(length) < rng.integers(1, length + 1, (rows, count, 1)),
+    }

@@ -126,6 +126,33 @@ class ModelConfig:
     unroll_layers: bool  # compile every layer on its own: faster on CPU, slower to compile
 
 
+@dataclasses.dataclass(frozen=True)
+class AttentivePoolerConfig:
+    """V-JEPA 2's attentive pooler: self-attention layers, then one of cross-attention."""
+
+    num_layers: int  # self-attention layers before the cross-attention; may be 0
+    num_heads: int
+    mlp_size: int
+    norm_eps: float
+    query_vocab_size: int  # ids of the query tokenizer; 0: the pooler is not told the question
+
+
+@dataclasses.dataclass(frozen=True)
+class ProbeConfig:
+    """An X-Encoder and a small classifier of its tokens.
+
+    With the X-Encoder frozen (optimizer.rules) it measures what the tokens tell; with the X-Encoder
+    trained it is pretraining on labels.
+    """
+
+    x_encoder: VJEPA2Config
+    pooler: AttentivePoolerConfig | None  # None: the mean of the tokens, a linear probe
+    label_sets: dict[str, int]  # label sets of the dataset that are asked for -> their sizes
+    dtype: Literal["float32", "bfloat16"]  # of the computation; parameters are float32
+    remat: Literal["none", "dots", "full"]
+    unroll_layers: bool
+
+
 # ---------------------------------------------------------------------------------------------
 # Data
 # ---------------------------------------------------------------------------------------------
@@ -180,10 +207,19 @@ class TextConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class QuestionsConfig:
+    """Questions whose answers are label sets of the dataset (objective "probe")."""
+
+    per_clip: int  # drawn of a clip; all of them share its pass through the X-Encoder
+    query_tokenizer: str  # read only where the pooler is told the question
+    query_length: int  # tokens; longer queries are cut
+
+
+@dataclasses.dataclass(frozen=True)
 class DataConfig:
     sources: tuple[SourceConfig, ...]
     video: VideoConfig
-    text: TextConfig
+    text: TextConfig | QuestionsConfig
     num_workers: int  # decoding processes; 0 decodes in the training process
     visual_tokens: Literal["compute", "cache"]  # "cache" stores a frozen X-Encoder's S_V on disk
 
@@ -245,18 +281,35 @@ class TrainConfig:
     """What ``launch/train.py`` takes."""
 
     seed: int
-    objective: Literal["vljepa"]
+    objective: Literal["vljepa", "probe"]
     init_from: str  # "DIR[:params|:full]"; "" starts from random parameters
     steps: int
     batch_size: int  # global
     log_every: int
     world: WorldConfig
-    model: ModelConfig
+    model: ModelConfig | ProbeConfig
     data: DataConfig
-    loss: LossConfig
+    loss: LossConfig | None  # None where the objective knows one loss alone
     optimizer: OptimizerConfig
     sharding: ShardingConfig
     checkpoint: CheckpointConfig
+
+    def __post_init__(self) -> None:
+        parts = (self.model, self.data.text, self.loss)
+        wanted = _OBJECTIVES[self.objective]
+        for name, part, kind in zip(("model", "data.text", "loss"), parts, wanted, strict=True):
+            if not isinstance(part, kind):
+                raise ConfigError(
+                    f"config: objective '{self.objective}' takes a {kind.__name__} as '{name}', "
+                    f"not a {type(part).__name__}"
+                )
+
+
+# objective -> what it takes as model, data.text and loss
+_OBJECTIVES = {
+    "vljepa": (ModelConfig, TextConfig, LossConfig),
+    "probe": (ProbeConfig, QuestionsConfig, types.NoneType),
+}
 
 
 # ---------------------------------------------------------------------------------------------
@@ -360,14 +413,14 @@ def _unknown_or_missing(config_class: type, plain: Mapping, where: str) -> typin
         if isinstance(hint, types.UnionType):
             classes = [h for h in typing.get_args(hint) if dataclasses.is_dataclass(h)]
             if len(classes) > 1 and isinstance(value, Mapping):
-                families = {_family(h): h for h in classes}
-                if value.get("family") not in families:
+                families = {name: h for h in classes if (name := _family(h))}
+                if families and value.get("family") not in families:
                     yield (
                         f"config: '{where}{key}.family' is {value.get('family')!r}, not one of "
                         f"{', '.join(families)}"
                     )
                     continue
-                classes = [families[value["family"]]]
+                classes = [families[value["family"]]] if families else _alike(classes, value)
             hint = classes[0] if classes else hint
         if dataclasses.is_dataclass(hint) and isinstance(value, Mapping):
             yield from _unknown_or_missing(hint, value, f"{where}{key}.")
@@ -380,5 +433,14 @@ def _unknown_or_missing(config_class: type, plain: Mapping, where: str) -> typin
 
 
 def _family(config_class: type) -> str:
-    """The name by which a config says which member of a union it is."""
-    return typing.get_args(typing.get_type_hints(config_class)["family"])[0]
+    """The name by which a config says which member of a union it is; "" where it says none."""
+    return next(iter(typing.get_args(typing.get_type_hints(config_class).get("family"))), "")
+
+
+def _alike(classes: list[type], value: Mapping) -> list[type]:
+    """The member of a union whose fields are those of ``value``, or nearly."""
+
+    def distance(config_class: type) -> int:
+        return len({field.name for field in dataclasses.fields(config_class)} ^ value.keys())
+
+    return [min(classes, key=distance)]

@@ -6,9 +6,11 @@ rows divided over devices the formulas below still see the whole batch.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 Metrics = dict[str, Array]
 
@@ -50,6 +52,31 @@ def info_nce(
         "temperature": 1.0 / logit_scale,
     }
     return (to_target + to_prediction) / 2, metrics
+
+
+def cross_entropy(
+    logits: Float[Array, "B Q C"],
+    label: Int[Array, "B Q"],
+    mask: Bool[Array, "B Q"],
+    group: Int[Array, "B Q"],
+    names: Sequence[str],
+) -> tuple[Float[Array, ""], Metrics]:
+    """Mean cross-entropy, in nats, of the questions where the mask is True.
+
+    Args:
+        logits: -inf for what a question cannot be answered with.
+        label: column of the right answer; that of a masked question is not read.
+        group: of each question; the metric "accuracy/NAME" is that of a group's questions, NaN in
+            a batch that has none.
+        names: of the groups.
+    """
+    nats = -jnp.take_along_axis(jax.nn.log_softmax(logits, axis=-1), label[..., None], axis=-1)
+    loss = jnp.sum(nats[..., 0], where=mask) / jnp.maximum(jnp.sum(mask), 1)
+    right = jnp.argmax(logits, axis=-1) == label
+    metrics = {"accuracy": jnp.mean(right, where=mask)}
+    for index, name in enumerate(names):
+        metrics[f"accuracy/{name}"] = jnp.mean(right, where=mask & (group == index))
+    return loss, metrics
 
 
 def embedding_metrics(predicted: Float[Array, "B E"], target: Float[Array, "B E"]) -> Metrics:

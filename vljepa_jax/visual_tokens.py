@@ -22,7 +22,7 @@ from vljepa_jax.data.ffmpeg import ClipError
 from vljepa_jax.data.pipeline import array_spec, cached_clips
 from vljepa_jax.data.token_cache import cache_directory, write_token_cache
 from vljepa_jax.data.workers import decode_media
-from vljepa_jax.models.vljepa import VLJEPA
+from vljepa_jax.models.vjepa2 import make_x_encoder, normalise
 
 _BATCH = 32  # clips encoded at a time
 
@@ -40,12 +40,8 @@ def cache_visual_tokens(config: TrainConfig, params: Any, console: Console) -> s
         ConfigError: the sampling is random, so that no clip has tokens of its own.
         OSError: the cache cannot be written.
     """
-    model = VLJEPA(config.model)
-    encode = jax.jit(
-        lambda x_encoder, video: model.apply(
-            {"params": {"x_encoder": x_encoder}}, video, method="encode_video"
-        )
-    )
+    x_encoder = make_x_encoder(config.model)
+    encode = jax.jit(lambda params, video: x_encoder.apply({"params": params}, normalise(video)))
     key = _key(config, params["x_encoder"])
     _, *shape = array_spec(config)["visual_tokens"][0]
     for source, clips, name in cached_clips(config):

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from tiny import fake_arrays, tiny_model_config, tiny_train_config
 
-from vljepa_jax.models.vljepa import IMAGENET_MEAN, IMAGENET_STD, VLJEPA
+from vljepa_jax.models.vjepa2 import IMAGENET_MEAN, IMAGENET_STD
+from vljepa_jax.models.vljepa import VLJEPA
 
 CONFIG = tiny_model_config()
 

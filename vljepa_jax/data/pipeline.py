@@ -10,18 +10,17 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import grain
 import numpy as np
 
 from vljepa_jax.config import ConfigError, SourceConfig, TrainConfig, nearest
 from vljepa_jax.data.records import Annotation, Record
+from vljepa_jax.data.rows import Row, Rows, rows_of
 from vljepa_jax.data.storage import Dataset, Source, open_dataset
 from vljepa_jax.data.token_cache import Clip, TokenCache, cache_directory
-from vljepa_jax.data.tokenizers import Tokenizer
 from vljepa_jax.data.video import ClipError, load_clip
 from vljepa_jax.data.workers import AHEAD, CHUNK, read_ahead
 from vljepa_jax.data.world.build import dataset_path
@@ -53,11 +52,9 @@ def array_spec(config: TrainConfig) -> dict[str, tuple[tuple[int, ...], np.dtype
     """Shape and dtype of each array of a global batch.
 
     video uint8 [B, T, H, W, 3], or in its place visual_tokens float32 [B, n, x] where they are
-    cached; query_tokens, target_tokens int32 [B, L] and their masks bool [B, L], True where there
-    is a token; target_id int32 [B], equal where the target texts are (and, by one chance in 2**32
-    a pair, where they are not).
+    cached; and what the objective's rows hold beside it (``data.rows``).
     """
-    rows, video, text = config.batch_size, config.data.video, config.data.text
+    rows, video = config.batch_size, config.data.video
     if config.data.visual_tokens == "cache":
         encoder = config.model.x_encoder
         tokens = max(1, video.frames // encoder.tubelet_size)
@@ -65,14 +62,11 @@ def array_spec(config: TrainConfig) -> dict[str, tuple[tuple[int, ...], np.dtype
         visual = {"visual_tokens": ((rows, tokens, encoder.hidden_size), np.float32)}
     else:
         visual = {"video": ((rows, video.frames, video.image_size, video.image_size, 3), np.uint8)}
-    spec = visual | {
-        "query_tokens": ((rows, text.query_length), np.int32),
-        "query_mask": ((rows, text.query_length), np.bool_),
-        "target_tokens": ((rows, text.target_length), np.int32),
-        "target_mask": ((rows, text.target_length), np.bool_),
-        "target_id": ((rows,), np.int32),
+    beside = {
+        name: ((rows, *shape), dtype)
+        for name, (shape, dtype) in rows_of(config).spec(config).items()
     }
-    return {name: (shape, np.dtype(dtype)) for name, (shape, dtype) in spec.items()}
+    return {name: (shape, np.dtype(dtype)) for name, (shape, dtype) in (visual | beside).items()}
 
 
 def check_paths(config: TrainConfig) -> None:
@@ -81,11 +75,11 @@ def check_paths(config: TrainConfig) -> None:
     Raises:
         ConfigError: some are not there; all of them are named.
     """
-    text = config.data.text
     paths = {f"data.sources[{i}].path": s.path for i, s in enumerate(config.data.sources)}
     paths |= {
-        "data.text.query_tokenizer": text.query_tokenizer,
-        "data.text.target_tokenizer": text.target_tokenizer,
+        f"data.text.{name}": value
+        for name, value in dataclasses.asdict(config.data.text).items()
+        if name.endswith("_tokenizer")
     }
     missing = [
         f"  {field}: '{path}'"
@@ -182,7 +176,7 @@ def cached_clips(config: TrainConfig) -> Iterator[tuple[Source, list[Clip], str]
             f"which give the same tokens every time; they are '{video.sampling}' and "
             f"'{video.crop}'"
         )
-    for source in _open_sources(config):
+    for source in _open_sources(config, rows_of(config)(config)):
         yield source.source, list(source.clips()), source.clips_name
 
 
@@ -192,7 +186,8 @@ def cached_clips(config: TrainConfig) -> Iterator[tuple[Source, list[Clip], str]
 class _TrainSource:
     """One source of the mixture: the records that hold an annotation of its tasks."""
 
-    def __init__(self, config: SourceConfig, dataset: Dataset, field: str):
+    def __init__(self, config: SourceConfig, dataset: Dataset, rows: Rows, field: str):
+        rows.check(dataset, f"{field}.path")
         self.dataset = dataset
         self.source = dataset.source(config.split)
         self.tasks = {task: weight for task, weight in config.tasks.items() if weight > 0}
@@ -209,26 +204,30 @@ class _TrainSource:
         self.records = np.unique(table.record[table.trainable & np.isin(table.task, wanted)])
         if not len(self.records):
             raise ConfigError(f"{field}.tasks: name at least one task with a weight above 0")
-        self._tags = config.tags
-        if config.tags:  # the table does not hold tags, so that records are read once here
-            chosen = [self._usable(self.source[index]) for index in self.records.tolist()]
+        self._tags, self._rows = config.tags, rows
+        if config.tags or rows.name:  # what the table does not hold: records are read once here
+            chosen = [self.usable(self.source[index]) for index in self.records.tolist()]
             self.records = self.records[np.array([bool(some) for some in chosen])]
             if not len(self.records):
-                raise ConfigError(f"{field}.tags: no training example has {dict(config.tags)}")
+                raise ConfigError(
+                    f"{field}.tags: no training example has {dict(config.tags)}"
+                    + (f" and is of {rows.name}" if rows.name else "")
+                )
 
     @property
     def clips_name(self) -> str:
-        """Names the choice of clips: the split, the tasks and the tags."""
+        """Names the choice of clips: the split, the tasks, the tags and what the rows take."""
         tags = [f"{tag}={value}" for tag, value in sorted(self._tags.items())]
-        return "-".join([self.source.split, *sorted(self.tasks), *tags])
+        names = [self.source.split, *sorted(self.tasks), *tags, self._rows.name]
+        return "-".join(filter(None, names))
 
     def clips(self) -> Iterator[Clip]:
         """The distinct clips of the training examples, in the order of the records."""
         for index in self.records.tolist():
-            inputs = {annotation.inputs for annotation in self._usable(self.source[index])}
+            inputs = {annotation.inputs for annotation in self.usable(self.source[index])}
             yield from ((index, media) for media in sorted(inputs))
 
-    def _usable(self, record: Record) -> list[Annotation]:
+    def usable(self, record: Record) -> list[Annotation]:
         """The training examples of a record that this source asks for."""
         return [
             annotation
@@ -236,12 +235,13 @@ class _TrainSource:
             if annotation.trainable
             and annotation.task in self.tasks
             and all(annotation.tags.get(tag) == value for tag, value in self._tags.items())
+            and self._rows.usable(annotation)
         ]
 
-    def choose(self, record: Record, rng: np.random.Generator) -> Annotation:
-        """Draws a task among those the record has, then one of its annotations."""
+    def choose(self, annotations: Sequence[Annotation], rng: np.random.Generator) -> Annotation:
+        """Draws a task among those of the annotations, then one of its annotations."""
         groups: dict[str, list[Annotation]] = {}
-        for annotation in self._usable(record):
+        for annotation in annotations:
             groups.setdefault(annotation.task, []).append(annotation)
         names = sorted(groups)
         weights = np.array([self.tasks[name] for name in names])
@@ -249,7 +249,7 @@ class _TrainSource:
         return group[rng.integers(len(group))]
 
 
-def _open_sources(config: TrainConfig) -> list[_TrainSource]:
+def _open_sources(config: TrainConfig, rows: Rows) -> list[_TrainSource]:
     if not config.data.sources:
         raise ConfigError("data.sources: name at least one source")
     sources = []
@@ -257,16 +257,14 @@ def _open_sources(config: TrainConfig) -> list[_TrainSource]:
         if source.weight <= 0:
             raise ConfigError(f"data.sources[{index}].weight: must be above 0")
         dataset = open_dataset(dataset_path(source.path, config.world))
-        sources.append(_TrainSource(source, dataset, f"data.sources[{index}]"))
+        sources.append(_TrainSource(source, dataset, rows, f"data.sources[{index}]"))
     return sources
 
 
 @dataclasses.dataclass(frozen=True)
 class _Example:
-    id: str
     visual: np.ndarray  # the clip's frames, or its cached tokens
-    query: str
-    target: str
+    row: Row
 
 
 class _Reader:
@@ -275,13 +273,9 @@ class _Reader:
     def __init__(self, config: TrainConfig, tokens_key: str):
         self._seed = config.seed
         self._video = config.data.video
-        self._text = config.data.text
-        self._query_tokenizer = Tokenizer(config.data.text.query_tokenizer)
-        self._target_tokenizer = Tokenizer(config.data.text.target_tokenizer)
-        self._query_tokenizer.check_fits(config.model.predictor.vocab_size)
-        self._target_tokenizer.check_fits(config.model.y_encoder.vocab_size)
+        self._rows = rows_of(config)(config)
         self._visual = "visual_tokens" if config.data.visual_tokens == "cache" else "video"
-        self._sources = _open_sources(config)
+        self._sources = _open_sources(config, self._rows)
         self._caches = [
             TokenCache(
                 cache_directory(source.source.directory, f"{source.clips_name}-{tokens_key}")
@@ -308,22 +302,9 @@ class _Reader:
     def __call__(self, indices: range) -> dict:
         replaced: list[str] = []
         examples = [self._example(index, replaced) for index in indices]
-        text = self._text
-        queries, query_mask = self._query_tokenizer.encode(
-            [example.query for example in examples], text.query_length
-        )
-        targets, target_mask = self._target_tokenizer.encode(
-            [text.target_prompt + example.target for example in examples], text.target_length
-        )
-        arrays = {
-            self._visual: np.stack([example.visual for example in examples]),
-            "query_tokens": queries,
-            "query_mask": query_mask,
-            "target_tokens": targets,
-            "target_mask": target_mask,
-            "target_id": np.array([_text_id(example.target) for example in examples], np.int32),
-        }
-        ids = [example.id for example in examples]
+        arrays = {self._visual: np.stack([example.visual for example in examples])}
+        arrays |= self._rows.arrays([example.row.content for example in examples])
+        ids = [example.row.id for example in examples]
         return {"arrays": arrays, "ids": ids, "replaced": replaced}
 
     def _example(self, index: int, replaced: list[str]) -> _Example:
@@ -339,20 +320,18 @@ class _Reader:
                 place = rng.integers(len(source.records))
             position = int(source.records[place])
             record = source.source[position]
-            annotation = source.choose(record, rng)
-            texts = annotation.texts or source.dataset.answer(annotation)
-            target = texts[rng.integers(len(texts))]
+            row = self._rows.draw(source.usable(record), source.dataset, source.choose, rng)
             try:
                 if self._visual == "visual_tokens":
-                    visual = self._caches[chosen][position, annotation.inputs]
+                    visual = self._caches[chosen][position, row.inputs]
                 else:
-                    media = [record.media[i] for i in annotation.inputs]
+                    media = [record.media[i] for i in row.inputs]
                     visual = load_clip(media, self._video, rng)
             except ClipError as error:
                 reasons.append(f"record '{record.id}': {error}")
                 continue
             replaced += reasons
-            return _Example(annotation.id, visual, annotation.query, target)
+            return _Example(visual, row)
         raise DataError(
             f"{_ATTEMPTS} records of {source.dataset.directory} drawn in a row cannot be read:\n"
             + "\n".join(reasons)
@@ -361,8 +340,3 @@ class _Reader:
 
 def _pair(source: int, place: int) -> tuple[int, int]:
     return source, place
-
-
-def _text_id(text: str) -> int:
-    digest = hashlib.blake2b(text.encode(), digest_size=4).digest()
-    return int.from_bytes(digest, "little", signed=True)

@@ -161,10 +161,13 @@ class SelfAttention(nn.Module):
     def __call__(
         self,
         x: Float[Array, "b t d"],
-        rotary: Rotary,
+        rotary: Rotary | None,
         attend: Callable[[Array, Array, Array], Array],
     ) -> Float[Array, "b t d"]:
-        """``attend(query, key, value)`` is attention with its scale and masks set."""
+        """``attend(query, key, value)`` is attention with its scale and masks set.
+
+        Without ``rotary`` the tokens have no positions.
+        """
         width = x.shape[-1]
         project = functools.partial(
             nn.Dense, use_bias=self.use_bias, dtype=self.dtype, kernel_init=kernel_init
@@ -182,7 +185,9 @@ class SelfAttention(nn.Module):
                 RMSNorm, self.qk_norm_eps, self.dtype, zero_centred=self.qk_norm_zero_centred
             )
             query, key = norm(name="query_norm")(query), norm(name="key_norm")(key)
-        mixed = attend(rotate(query, rotary), rotate(key, rotary), value)
+        if rotary is not None:
+            query, key = rotate(query, rotary), rotate(key, rotary)
+        mixed = attend(query, key, value)
         mixed = mixed.reshape(*x.shape[:2], self.num_heads * self.head_size)
         return project(width, name="output", kernel_init=residual_init(self.num_layers))(mixed)
 

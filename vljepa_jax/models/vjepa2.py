@@ -13,18 +13,35 @@ tubelet first; d width, k head size.
 from __future__ import annotations
 
 import functools
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, UInt8
 
 from vljepa_jax.config import VJEPA2Config
 from vljepa_jax.models import layers
 from vljepa_jax.models.attention import attention
 
 ROPE_THETA = 10_000.0
+# What V-JEPA 2 was trained with, for pixels in 0 .. 1.
+IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
+IMAGENET_STD = np.array([0.229, 0.224, 0.225], np.float32)
+
+
+def normalise(
+    video: UInt8[Array, "b T H W 3"] | Float[Array, "b T H W 3"],
+) -> Float[Array, "b T H W 3"]:
+    """What the encoder takes: uint8 pixels to ImageNet mean and deviation; floats already are."""
+    if video.dtype == jnp.uint8:
+        return (video.astype(jnp.float32) / 255.0 - IMAGENET_MEAN) / IMAGENET_STD
+    return video
+
+
+def make_x_encoder(model: Any) -> VJEPA2:
+    """The X-Encoder of any model's config: its ``x_encoder``, and how it is computed."""
+    return VJEPA2(model.x_encoder, jnp.dtype(model.dtype), model.remat, model.unroll_layers)
 
 
 class VJEPA2(nn.Module):
@@ -79,20 +96,36 @@ class VJEPA2(nn.Module):
             trained_side=config.image_size // config.patch_size,
         )
         stack = layers.scan_layers(
-            _Layer, config.num_layers, self.remat, self.unroll, (nn.broadcast,)
+            Layer, config.num_layers, self.remat, self.unroll, (nn.broadcast,)
         )
         x, _ = stack(config, self.dtype, name="layers")(x, rotary)
         return layers.layer_norm(config.norm_eps, self.dtype, name="norm")(x)
 
 
-class _Layer(nn.Module):
-    config: VJEPA2Config
+class LayerSizes(Protocol):
+    """What a layer reads of a config."""
+
+    num_layers: int
+    num_heads: int
+    mlp_size: int
+    norm_eps: float
+
+
+class Layer(nn.Module):
+    """A layer of the encoder, of the predictor of masked tokens and of the attentive pooler.
+
+    Attributes:
+        config: sizes; the width is the input's.
+        dtype: of the computation.
+    """
+
+    config: LayerSizes
     dtype: Any
 
     @nn.compact
-    def __call__(self, x, rotary):
+    def __call__(self, x: Float[Array, "b n d"], rotary: layers.Rotary | None):
         config = self.config
-        head_size = config.hidden_size // config.num_heads
+        head_size = x.shape[-1] // config.num_heads
         norm = functools.partial(layers.layer_norm, config.norm_eps, self.dtype)
         x += layers.SelfAttention(
             num_heads=config.num_heads,

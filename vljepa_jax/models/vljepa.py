@@ -13,7 +13,6 @@ from collections.abc import Mapping
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
@@ -21,11 +20,7 @@ from vljepa_jax.config import ModelConfig
 from vljepa_jax.models import layers
 from vljepa_jax.models.llama import Llama
 from vljepa_jax.models.text_encoder import make_text_encoder
-from vljepa_jax.models.vjepa2 import VJEPA2
-
-# What V-JEPA 2 was trained with, for pixels in 0 .. 1.
-IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
-IMAGENET_STD = np.array([0.229, 0.224, 0.225], np.float32)
+from vljepa_jax.models.vjepa2 import make_x_encoder, normalise
 
 
 @struct.dataclass
@@ -64,7 +59,7 @@ class VLJEPA(nn.Module):
         dtype = jnp.dtype(config.dtype)
         width = config.predictor.hidden_size
         linear = functools.partial(nn.Dense, kernel_init=layers.kernel_init)
-        self.x_encoder = VJEPA2(config.x_encoder, dtype, config.remat, config.unroll_layers)
+        self.x_encoder = make_x_encoder(config)
         self.vision_projection = linear(width, dtype=dtype)
         self.token_embedding = nn.Embed(
             config.predictor.vocab_size,
@@ -114,9 +109,7 @@ class VLJEPA(nn.Module):
         Returns:
             [b, n, x] in the computation's dtype.
         """
-        if video.dtype == jnp.uint8:
-            video = (video.astype(jnp.float32) / 255.0 - IMAGENET_MEAN) / IMAGENET_STD
-        return self.x_encoder(video)
+        return self.x_encoder(normalise(video))
 
     def predict(
         self,

@@ -1,0 +1,190 @@
+"""Labels from an X-Encoder's tokens: frozen probes, and pretraining on labels.
+
+    :attentive  V-JEPA 2's attentive probe on a frozen X-Encoder, told the question (the default)
+    :linear     a linear probe: the mean of the frozen tokens, then one linear layer; not told it
+    :labels     the attentive head and the X-Encoder learn together: supervised pretraining
+
+    python launch/probe.py --config=configs/probe.py --checkpoint=runs/vjepa2
+    python launch/train.py --config=configs/probe.py:labels --workdir=runs/labels
+
+launch/probe.py takes the X-Encoder's sizes from what it is given and trains both probes.
+
+In the comments, "V-JEPA 2" is its paper (arXiv 2506.09985, section 5 and appendix) or its
+evaluation configs; "ours" is a choice for the bundled world.
+"""
+
+from ml_collections import ConfigDict
+
+WIDTH = 192
+VARIANTS = ("attentive", "linear", "labels")
+
+
+def get_config(variant: str = "attentive") -> ConfigDict:
+    if variant not in VARIANTS:
+        raise ValueError(f"no variant '{variant}': there are {', '.join(VARIANTS)}")
+    frozen = variant != "labels"
+    config = ConfigDict()
+    config.seed = 0  # of parameters, data order and augmentation
+    config.objective = "probe"  # cross-entropy over the label set of each question
+    config.init_from = ""  # a run with these parameters, e.g. what launch/probe.py writes
+    config.steps = 1500 if frozen else 3000  # ours
+    config.batch_size = 128  # clips
+    config.log_every = 50  # steps
+    config.world = _world()
+    config.model = ConfigDict(
+        {
+            "x_encoder": _x_encoder(),
+            "pooler": None if variant == "linear" else _pooler(),
+            # Label sets of the dataset -> their sizes. Each question is answered from its own set.
+            "label_sets": {"motions": 14, "objects": 104, "counts": 5, "yes_no": 2, "colours": 6},
+            "dtype": "float32",  # of the computation
+            "remat": "none",  # nothing is recomputed in the backward pass
+            "unroll_layers": True,  # faster on CPU
+        }
+    )
+    config.data = ConfigDict(
+        {
+            "sources": (
+                {
+                    "path": "@world",  # or a directory that launch/prepare.py made
+                    "split": "train",
+                    "weight": 1.0,
+                    # What a clip is asked first; more often what is hard.
+                    "tasks": {"classification": 2.0, "vqa": 1.0},
+                    "tags": {},  # e.g. {"objects": "1"}: only clips with one object
+                },
+            ),
+            "video": {
+                "frames": 8,
+                "image_size": 64,  # pixels
+                # A cache of tokens needs the same frames every time; training draws others.
+                "sampling": "uniform" if frozen else "jittered",
+                "crop": "centre" if frozen else "random",
+                "crop_scale": (0.8, 1.0),  # share of the area; positions are asked about
+            },
+            "text": {
+                "per_clip": 8,  # questions that share a clip's pass through the X-Encoder
+                "query_tokenizer": "@world",
+                "query_length": 16,  # tokens; hardly a question of the world is longer
+            },
+            "num_workers": 1,  # decoding processes beside the training one
+            "visual_tokens": "cache" if frozen else "compute",
+        }
+    )
+    config.loss = None  # this objective knows one loss alone
+    config.optimizer = _optimizer(frozen, attentive=variant != "linear")
+    config.sharding = _sharding()
+    config.checkpoint = ConfigDict(
+        {
+            "every": 500,  # steps; what a killed run can lose
+            "keep": 1,  # newest ones
+        }
+    )
+    return config
+
+
+def _world() -> ConfigDict:
+    """As in configs/demo.py, so that all recipes share one world."""
+    return ConfigDict(
+        {
+            "seed": 0,
+            "cache_dir": ".cache/world",
+            "train_clips": 5_000,
+            "test_clips": 700,  # of (object, motion) pairs that training shows too
+            "compositional_clips": 900,  # of pairs that training never shows
+            "streams": 4,  # long scripted videos
+            "stream_density": 0.40,  # events per second
+            "image_size": 96,  # pixels
+            "frames": 16,  # of a clip
+            "fps": 8,
+        }
+    )
+
+
+def _x_encoder() -> ConfigDict:
+    """The smallest of configs/vjepa2.py."""
+    return ConfigDict(
+        {
+            "family": "vjepa2",
+            "image_size": 64,  # pixels
+            "num_frames": 8,
+            "patch_size": 16,  # pixels
+            "tubelet_size": 2,  # frames per token: 4 x 4 x 4 = 64 tokens a clip
+            "hidden_size": WIDTH,
+            "num_layers": 4,
+            "num_heads": 3,
+            "mlp_size": 4 * WIDTH,
+            "norm_eps": 1e-6,
+            "rope": "tiled",  # V-JEPA 2 as published, so that it can be exported
+        }
+    )
+
+
+def _pooler() -> ConfigDict:
+    return ConfigDict(
+        {
+            # V-JEPA 2's probes have 4 layers, 3 of self-attention before the cross-attention, on
+            # encoders of 24 to 40; ours: a probe that cannot compute much itself.
+            "num_layers": 0,
+            "num_heads": 3,  # V-JEPA 2: as the encoder; 16
+            "mlp_size": 4 * WIDTH,  # V-JEPA 2: 4 times the width
+            "norm_eps": 1e-6,
+            # Ours: questions about clips of several objects name one of them.
+            "query_vocab_size": 1024,  # of the query tokenizer; 0 does not tell the question
+        }
+    )
+
+
+def _optimizer(frozen: bool, attentive: bool) -> ConfigDict:
+    rules = (
+        # Norms and biases are not drawn towards zero.
+        _rule(r"norm|bias$|embedding$", decay=0.0) if attentive else _rule(r"bias$", decay=0.0),
+        _rule(r".*"),
+    )
+    if frozen:
+        rules = (_rule(r"^x_encoder/", frozen=True), *rules)
+    return ConfigDict(
+        {
+            # V-JEPA 2 takes the best of a grid, 3e-4 to 5e-3 and weight decay 0.01 to 0.8.
+            "learning_rate": 1e-3,
+            "schedule": "cosine",  # V-JEPA 2
+            "warmup_steps": 0 if frozen else 100,  # V-JEPA 2: none for probes
+            "beta1": 0.9,
+            "beta2": 0.999,
+            "epsilon": 1e-8,
+            "weight_decay": 0.01,
+            "max_grad_norm": 1.0,
+            "rules": rules,  # the first one found in a parameter's path counts
+        }
+    )
+
+
+def _rule(
+    pattern: str, *, frozen: bool = False, rate: float = 1.0, decay: float = 1.0
+) -> ConfigDict:
+    """``rate`` and ``decay`` multiply the learning rate and the weight decay."""
+    return ConfigDict({"pattern": pattern, "frozen": frozen, "rate": rate, "decay": decay})
+
+
+def _sharding() -> ConfigDict:
+    def rule(pattern: str, *spec: str | None) -> ConfigDict:
+        return ConfigDict({"pattern": pattern, "spec": spec})  # a mesh axis, or None, a dimension
+
+    return ConfigDict(
+        {
+            # Devices on each axis of the mesh; -1 is all the rest.
+            "data": -1,  # rows of the batch; parameters are copied
+            "fsdp": 1,  # rows of the batch; parameters are divided
+            "tensor": 1,  # inside a layer
+            # Stacked layers: [layer, in, out]. The first rule found in the path counts.
+            "rules": (
+                rule(
+                    r"layers/(attention/(query|key|value)|mlp/up)/kernel$", None, "fsdp", "tensor"
+                ),
+                rule(r"layers/(attention/output|mlp/down)/kernel$", None, "tensor", "fsdp"),
+                rule(r"^(set_query|classifier)/|norm|bias$"),  # small: copied
+                rule(r"embedding$", "tensor", "fsdp"),
+                rule(r"kernel$", "fsdp", "tensor"),
+            ),
+        }
+    )

@@ -1,0 +1,163 @@
+"""Probe: questions about a clip, answered from an X-Encoder's tokens with one of a set of labels.
+
+The attentive pooler is V-JEPA 2's (facebookresearch/vjepa2, src/models/attentive_pooler.py;
+transformers' VJEPA2AttentivePooler). As in V-JEPA 2's probe for EPIC-KITCHENS, one pooler serves
+several label sets, with a learned query vector and a linear classifier for each. Ours: the pooler
+may be told the question, since a question about a clip of several objects names one of them.
+
+Axes: b batch, T frames, H height and W width in pixels, n visual tokens, q questions a clip, t
+tokens of a question, d width of the X-Encoder, c labels of all sets together.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from vljepa_jax.config import AttentivePoolerConfig, ProbeConfig
+from vljepa_jax.models import layers
+from vljepa_jax.models.attention import attention
+from vljepa_jax.models.vjepa2 import Layer, make_x_encoder, normalise
+
+
+class Probe(nn.Module):
+    """Video and questions -> logits over the labels of the question's own set.
+
+    Attributes:
+        config: the X-Encoder and what stands on it.
+    """
+
+    config: ProbeConfig
+
+    def setup(self):
+        config = self.config
+        dtype = jnp.dtype(config.dtype)
+        width = config.x_encoder.hidden_size
+        sets = len(config.label_sets)
+        self.x_encoder = make_x_encoder(config)
+        if config.pooler is not None:
+            self.pooler = AttentivePooler(config.pooler, dtype, config.remat, config.unroll_layers)
+            # Upstream's scale of the learned query.
+            self.set_query = nn.Embed(sets, width, embedding_init=nn.initializers.normal(0.02))
+            if config.pooler.query_vocab_size:
+                # The mean of some words has about the scale of a normalised visual token.
+                self.token_embedding = nn.Embed(
+                    config.pooler.query_vocab_size, width, embedding_init=layers.embedding_init(1)
+                )
+        self.classifier = nn.Dense(
+            sum(config.label_sets.values()), dtype=jnp.float32, kernel_init=layers.kernel_init
+        )
+
+    def __call__(self, batch: Mapping[str, Array]) -> Float[Array, "b q c"]:
+        """Answers.
+
+        Args:
+            batch: "video" [b, T, H, W, 3] (uint8, or floats that are normalised already) or
+                "visual_tokens" [b, n, d]; "label_set" [b, q], indices into the sorted names of the
+                label sets; where the pooler is told the question, "query_tokens" and "query_mask"
+                [b, q, t].
+
+        Returns:
+            float32 [b, q, c], the label sets side by side in the order of their names; -inf for
+            the labels of other sets than the question's.
+        """
+        if "visual_tokens" in batch:
+            tokens = batch["visual_tokens"]
+        else:
+            tokens = self.x_encoder(normalise(batch["video"]))
+        label_set = batch["label_set"]
+        if self.config.pooler is None:
+            pooled = jnp.mean(tokens.astype(jnp.float32), axis=1, keepdims=True)
+            logits = self.classifier(pooled)
+        else:
+            queries = self.set_query(label_set)
+            if self.config.pooler.query_vocab_size:
+                queries += self._question(batch["query_tokens"], batch["query_mask"])
+            logits = self.classifier(self.pooler(tokens, queries))
+        own = jnp.asarray(set_of_label(self.config)) == label_set[..., None]
+        return jnp.where(own, logits, -jnp.inf)
+
+    def _question(
+        self, tokens: Int[Array, "b q t"], mask: Bool[Array, "b q t"]
+    ) -> Float[Array, "b q d"]:
+        """The mean of the question's words."""
+        flat = tokens.reshape(-1, tokens.shape[-1]), mask.reshape(-1, mask.shape[-1])
+        mean = layers.masked_mean(self.token_embedding(flat[0]), flat[1])
+        return mean.reshape(*tokens.shape[:2], -1)
+
+
+def set_of_label(config: ProbeConfig) -> Int[np.ndarray, " c"]:
+    """The label set (its place among the sorted names) of each column of the logits."""
+    names = sorted(config.label_sets)
+    return np.repeat(np.arange(len(names)), [config.label_sets[name] for name in names])
+
+
+class AttentivePooler(nn.Module):
+    """Each query gathers from all tokens, by itself.
+
+    Attributes:
+        config: sizes; the width is that of the tokens.
+        dtype: of the computation.
+        remat: what the backward pass recomputes.
+        unroll: compiles every layer on its own.
+    """
+
+    config: AttentivePoolerConfig
+    dtype: Any = jnp.float32
+    remat: layers.Remat = "none"
+    unroll: bool = False
+
+    @nn.compact
+    def __call__(
+        self, tokens: Float[Array, "b n d"], queries: Float[Array, "b q d"]
+    ) -> Float[Array, "b q d"]:
+        """Pools.
+
+        Args:
+            tokens: [b, n, d] of the X-Encoder; they carry their positions.
+            queries: [b, q, d].
+
+        Raises:
+            ValueError: the width cannot be divided into the heads.
+        """
+        config = self.config
+        width, heads = tokens.shape[-1], config.num_heads
+        if width % heads:
+            raise ValueError(f"AttentivePoolerConfig: {heads} heads do not divide {width} features")
+        norm = functools.partial(layers.layer_norm, config.norm_eps, self.dtype)
+        project = functools.partial(
+            nn.Dense, width, dtype=self.dtype, kernel_init=layers.kernel_init
+        )
+
+        def split(x: Array) -> Array:
+            return x.reshape(*x.shape[:2], heads, width // heads)
+
+        x = tokens.astype(self.dtype)
+        if config.num_layers:
+            stack = layers.scan_layers(
+                Layer, config.num_layers, self.remat, self.unroll, (nn.broadcast,)
+            )
+            x, _ = stack(config, self.dtype, name="layers")(x, None)
+        x = norm(name="token_norm")(x)
+        # Upstream's cross-attention has no output projection.
+        queries += attention(
+            split(project(name="query")(queries)),
+            split(project(name="key")(x)),
+            split(project(name="value")(x)),
+            scale=(width // heads) ** -0.5,
+        ).reshape(queries.shape)
+        return queries + layers.MLP(
+            hidden_size=config.mlp_size,
+            num_layers=config.num_layers + 1,
+            activation=layers.gelu,
+            gated=False,
+            use_bias=True,
+            dtype=self.dtype,
+            name="mlp",
+        )(norm(name="mlp_norm")(queries))
