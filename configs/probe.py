@@ -90,6 +90,7 @@ def _world() -> ConfigDict:
             "seed": 0,
             "cache_dir": ".cache/world",
             "train_clips": 5_000,
+            "train_triplets": 0,  # texts for training a text encoder alone
             "test_clips": 700,  # of (object, motion) pairs that training shows too
             "compositional_clips": 900,  # of pairs that training never shows
             "streams": 4,  # long scripted videos

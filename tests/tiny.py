@@ -13,17 +13,20 @@ from vljepa_jax.config import (
     CheckpointConfig,
     DataConfig,
     GemmaConfig,
+    LanguageModelConfig,
     LlamaConfig,
     LossConfig,
     ModelConfig,
     OptimizerConfig,
     OptimizerRule,
+    PlainTextConfig,
     ProbeConfig,
     QuestionsConfig,
     ShardingConfig,
     ShardingRule,
     SourceConfig,
     TextConfig,
+    TextPairsConfig,
     TrainConfig,
     VideoConfig,
     VJEPA2Config,
@@ -258,3 +261,31 @@ def fake_questions(config: TrainConfig, seed: int = 0) -> dict[str, np.ndarray]:
         "query_tokens": rng.integers(1, 1024, (rows, count, length), np.int32),
         "query_mask": np.arange(length) < rng.integers(1, length + 1, (rows, count, 1)),
     }
+
+
+def tiny_text_config(objective: str, **overrides: Any) -> TrainConfig:
+    """As ``tiny_train_config``, for "text_pairs" or "language_model"."""
+    base = tiny_train_config()
+    how = {"dtype": "float32", "remat": "none", "unroll_layers": False}
+    if objective == "text_pairs":
+        model, task = TextPairsConfig(base.model.y_encoder, 0.07, 100.0, **how), "triplet"
+    else:
+        causal = dataclasses.replace(base.model.predictor, causal=True)
+        model, task = LanguageModelConfig(causal, **how), "caption"
+    data = DataConfig(
+        sources=(SourceConfig("@world", "train", 1.0, {task: 1.0}, {}),),
+        video=None,
+        text=PlainTextConfig("@world", 12),
+        num_workers=0,
+        visual_tokens="none",
+    )
+    config = dataclasses.replace(
+        base,
+        objective=objective,
+        world=dataclasses.replace(base.world, train_triplets=30),
+        model=model,
+        data=data,
+        loss=None,
+        optimizer=dataclasses.replace(base.optimizer, rules=(base.optimizer.rules[-1],)),
+    )
+    return dataclasses.replace(config, **overrides)

@@ -153,6 +153,28 @@ class ProbeConfig:
     unroll_layers: bool
 
 
+@dataclasses.dataclass(frozen=True)
+class TextPairsConfig:
+    """A text encoder alone, pretrained on paraphrases."""
+
+    y_encoder: GemmaConfig | Qwen3Config
+    initial_temperature: float
+    max_logit_scale: float
+    dtype: Literal["float32", "bfloat16"]  # of the computation; parameters are float32
+    remat: Literal["none", "dots", "full"]
+    unroll_layers: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class LanguageModelConfig:
+    """A causal Llama with its token table, from whose layers a predictor can start."""
+
+    predictor: LlamaConfig
+    dtype: Literal["float32", "bfloat16"]  # of the computation; parameters are float32
+    remat: Literal["none", "dots", "full"]
+    unroll_layers: bool
+
+
 # ---------------------------------------------------------------------------------------------
 # Data
 # ---------------------------------------------------------------------------------------------
@@ -216,12 +238,21 @@ class QuestionsConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class PlainTextConfig:
+    """Text alone (objectives "text_pairs" and "language_model")."""
+
+    tokenizer: str
+    length: int  # tokens; longer texts are cut
+
+
+@dataclasses.dataclass(frozen=True)
 class DataConfig:
     sources: tuple[SourceConfig, ...]
-    video: VideoConfig
-    text: TextConfig | QuestionsConfig
+    video: VideoConfig | None  # None where the objective sees text alone
+    text: TextConfig | QuestionsConfig | PlainTextConfig
     num_workers: int  # decoding processes; 0 decodes in the training process
-    visual_tokens: Literal["compute", "cache"]  # "cache" stores a frozen X-Encoder's S_V on disk
+    # "cache" stores a frozen X-Encoder's S_V on disk; "none": the objective sees text alone.
+    visual_tokens: Literal["compute", "cache", "none"]
 
 
 # ---------------------------------------------------------------------------------------------
@@ -281,13 +312,13 @@ class TrainConfig:
     """What ``launch/train.py`` takes."""
 
     seed: int
-    objective: Literal["vljepa", "probe"]
+    objective: Literal["vljepa", "probe", "text_pairs", "language_model"]
     init_from: str  # "DIR[:params|:full]"; "" starts from random parameters
     steps: int
     batch_size: int  # global
     log_every: int
     world: WorldConfig
-    model: ModelConfig | ProbeConfig
+    model: ModelConfig | ProbeConfig | TextPairsConfig | LanguageModelConfig
     data: DataConfig
     loss: LossConfig | None  # None where the objective knows one loss alone
     optimizer: OptimizerConfig
@@ -303,12 +334,22 @@ class TrainConfig:
                     f"config: objective '{self.objective}' takes a {kind.__name__} as '{name}', "
                     f"not a {type(part).__name__}"
                 )
+        text_alone = isinstance(self.data.text, PlainTextConfig)
+        without = [self.data.video is None, self.data.visual_tokens == "none"]
+        if without != [text_alone] * 2:
+            raise ConfigError(
+                f"config: objective '{self.objective}' "
+                + ("sees text alone: 'data.video' is None" if text_alone else "sees video")
+                + (" and 'data.visual_tokens' 'none'" if text_alone else ", which data describes")
+            )
 
 
 # objective -> what it takes as model, data.text and loss
 _OBJECTIVES = {
     "vljepa": (ModelConfig, TextConfig, LossConfig),
     "probe": (ProbeConfig, QuestionsConfig, types.NoneType),
+    "text_pairs": (TextPairsConfig, PlainTextConfig, types.NoneType),
+    "language_model": (LanguageModelConfig, PlainTextConfig, types.NoneType),
 }
 
 

@@ -23,6 +23,8 @@ def info_nce(
     target: Float[Array, "B E"],
     logit_scale: Float[Array, ""],
     target_id: Int[Array, " B"] | None = None,
+    negatives: Float[Array, "N E"] | None = None,
+    negative_id: Int[Array, " N"] | None = None,
 ) -> tuple[Float[Array, ""], Metrics]:
     """Bidirectional InfoNCE over the batch (VL-JEPA section 2; van den Oord et al. 2018).
 
@@ -35,6 +37,8 @@ def info_nce(
         logit_scale: what cosines are multiplied with, 1 / temperature.
         target_id: equal where the target texts are equal; such rows are then not each other's
             negatives. ``None`` takes every other row as a negative.
+        negatives: unit vectors of more wrong targets, for every row alike; ``None`` for no more.
+        negative_id: theirs, given with ``target_id``: a row is not told apart from its equals.
     """
     logits = logit_scale * _inner(predicted, target)
     diagonal = jnp.eye(logits.shape[0], dtype=bool)
@@ -42,11 +46,17 @@ def info_nce(
         equal = target_id[:, None] == target_id[None, :]
         logits = jnp.where(equal & ~diagonal, -jnp.inf, logits)
     positive = jnp.diagonal(logits)
-    to_target = jnp.mean(jax.nn.logsumexp(logits, axis=1) - positive)
+    choices = logits
+    if negatives is not None:
+        wrong = logit_scale * _inner(predicted, negatives)
+        if target_id is not None:
+            wrong = jnp.where(target_id[:, None] == negative_id[None, :], -jnp.inf, wrong)
+        choices = jnp.concatenate([logits, wrong], axis=1)
+    to_target = jnp.mean(jax.nn.logsumexp(choices, axis=1) - positive)
     to_prediction = jnp.mean(jax.nn.logsumexp(logits, axis=0) - positive)
     rows = jnp.arange(logits.shape[0])
     metrics = {
-        "accuracy/to_target": jnp.mean(jnp.argmax(logits, axis=1) == rows),
+        "accuracy/to_target": jnp.mean(jnp.argmax(choices, axis=1) == rows),
         "accuracy/to_prediction": jnp.mean(jnp.argmax(logits, axis=0) == rows),
         "log_batch_size": jnp.log(jnp.float32(logits.shape[0])),
         "temperature": 1.0 / logit_scale,

@@ -19,6 +19,7 @@ from vljepa_jax import losses
 from vljepa_jax.config import ConfigError, TrainConfig
 from vljepa_jax.models.probe import Probe
 from vljepa_jax.models.vljepa import VLJEPA
+from vljepa_jax.text_objectives import LanguageModelObjective, TextPairsObjective
 
 PyTree = Any
 Arrays = Mapping[str, Array]
@@ -146,7 +147,12 @@ class ProbeObjective:
         return extra
 
 
-_OBJECTIVES = {"vljepa": VLJEPAObjective, "probe": ProbeObjective}
+_OBJECTIVES = {
+    "vljepa": VLJEPAObjective,
+    "probe": ProbeObjective,
+    "text_pairs": TextPairsObjective,
+    "language_model": LanguageModelObjective,
+}
 
 
 def make_objective(config: TrainConfig) -> Objective:

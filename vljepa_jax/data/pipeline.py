@@ -18,13 +18,21 @@ import numpy as np
 
 from vljepa_jax.config import ConfigError, SourceConfig, TrainConfig, nearest
 from vljepa_jax.data.records import Annotation, Record
-from vljepa_jax.data.rows import Row, Rows, rows_of
+from vljepa_jax.data.rows import QuestionRows, Row, Rows, TextRows
 from vljepa_jax.data.storage import Dataset, Source, open_dataset
+from vljepa_jax.data.text_rows import SentenceRows, TripletRows
 from vljepa_jax.data.token_cache import Clip, TokenCache, cache_directory
 from vljepa_jax.data.video import ClipError, load_clip
 from vljepa_jax.data.workers import AHEAD, CHUNK, read_ahead
 from vljepa_jax.data.world.build import dataset_path
 
+# objective -> what a row holds beside its clip
+_ROWS: dict[str, type[Rows]] = {
+    "vljepa": TextRows,
+    "probe": QuestionRows,
+    "text_pairs": TripletRows,
+    "language_model": SentenceRows,
+}
 # Unreadable records in a row after which something else must be wrong.
 _ATTEMPTS = 16
 
@@ -52,7 +60,7 @@ def array_spec(config: TrainConfig) -> dict[str, tuple[tuple[int, ...], np.dtype
     """Shape and dtype of each array of a global batch.
 
     video uint8 [B, T, H, W, 3], or in its place visual_tokens float32 [B, n, x] where they are
-    cached; and what the objective's rows hold beside it (``data.rows``).
+    cached, or neither; and what the objective's rows hold beside it (``data.rows``).
     """
     rows, video = config.batch_size, config.data.video
     if config.data.visual_tokens == "cache":
@@ -60,11 +68,13 @@ def array_spec(config: TrainConfig) -> dict[str, tuple[tuple[int, ...], np.dtype
         tokens = max(1, video.frames // encoder.tubelet_size)
         tokens *= (video.image_size // encoder.patch_size) ** 2
         visual = {"visual_tokens": ((rows, tokens, encoder.hidden_size), np.float32)}
+    elif video is None:
+        visual = {}
     else:
         visual = {"video": ((rows, video.frames, video.image_size, video.image_size, 3), np.uint8)}
     beside = {
         name: ((rows, *shape), dtype)
-        for name, (shape, dtype) in rows_of(config).spec(config).items()
+        for name, (shape, dtype) in _ROWS[config.objective].spec(config).items()
     }
     return {name: (shape, np.dtype(dtype)) for name, (shape, dtype) in (visual | beside).items()}
 
@@ -176,7 +186,7 @@ def cached_clips(config: TrainConfig) -> Iterator[tuple[Source, list[Clip], str]
             f"which give the same tokens every time; they are '{video.sampling}' and "
             f"'{video.crop}'"
         )
-    for source in _open_sources(config, rows_of(config)(config)):
+    for source in _open_sources(config, _ROWS[config.objective](config)):
         yield source.source, list(source.clips()), source.clips_name
 
 
@@ -192,7 +202,8 @@ class _TrainSource:
         self.source = dataset.source(config.split)
         self.tasks = {task: weight for task, weight in config.tasks.items() if weight > 0}
         table = self.source.annotations()
-        present = {table.tasks[index] for index in np.unique(table.task[table.trainable])}
+        eligible = table.trainable | (not rows.trainable)
+        present = {table.tasks[index] for index in np.unique(table.task[eligible])}
         for task in self.tasks:
             if task not in present:
                 raise ConfigError(
@@ -201,7 +212,7 @@ class _TrainSource:
                     f"{', '.join(sorted(present)) or 'none of any'}"
                 )
         wanted = [index for index, task in enumerate(table.tasks) if task in self.tasks]
-        self.records = np.unique(table.record[table.trainable & np.isin(table.task, wanted)])
+        self.records = np.unique(table.record[eligible & np.isin(table.task, wanted)])
         if not len(self.records):
             raise ConfigError(f"{field}.tasks: name at least one task with a weight above 0")
         self._tags, self._rows = config.tags, rows
@@ -232,7 +243,7 @@ class _TrainSource:
         return [
             annotation
             for annotation in record.annotations
-            if annotation.trainable
+            if (annotation.trainable or not self._rows.trainable)
             and annotation.task in self.tasks
             and all(annotation.tags.get(tag) == value for tag, value in self._tags.items())
             and self._rows.usable(annotation)
@@ -263,7 +274,7 @@ def _open_sources(config: TrainConfig, rows: Rows) -> list[_TrainSource]:
 
 @dataclasses.dataclass(frozen=True)
 class _Example:
-    visual: np.ndarray  # the clip's frames, or its cached tokens
+    visual: dict[str, np.ndarray]  # the clip's frames, or its cached tokens, or nothing
     row: Row
 
 
@@ -273,8 +284,8 @@ class _Reader:
     def __init__(self, config: TrainConfig, tokens_key: str):
         self._seed = config.seed
         self._video = config.data.video
-        self._rows = rows_of(config)(config)
-        self._visual = "visual_tokens" if config.data.visual_tokens == "cache" else "video"
+        self._rows = _ROWS[config.objective](config)
+        self._visual = config.data.visual_tokens
         self._sources = _open_sources(config, self._rows)
         self._caches = [
             TokenCache(
@@ -302,7 +313,10 @@ class _Reader:
     def __call__(self, indices: range) -> dict:
         replaced: list[str] = []
         examples = [self._example(index, replaced) for index in indices]
-        arrays = {self._visual: np.stack([example.visual for example in examples])}
+        arrays = {
+            name: np.stack([example.visual[name] for example in examples])
+            for name in examples[0].visual
+        }
         arrays |= self._rows.arrays([example.row.content for example in examples])
         ids = [example.row.id for example in examples]
         return {"arrays": arrays, "ids": ids, "replaced": replaced}
@@ -322,11 +336,13 @@ class _Reader:
             record = source.source[position]
             row = self._rows.draw(source.usable(record), source.dataset, source.choose, rng)
             try:
-                if self._visual == "visual_tokens":
-                    visual = self._caches[chosen][position, row.inputs]
-                else:
+                if self._visual == "cache":
+                    visual = {"visual_tokens": self._caches[chosen][position, row.inputs]}
+                elif self._visual == "compute":
                     media = [record.media[i] for i in row.inputs]
-                    visual = load_clip(media, self._video, rng)
+                    visual = {"video": load_clip(media, self._video, rng)}
+                else:
+                    visual = {}
             except ClipError as error:
                 reasons.append(f"record '{record.id}': {error}")
                 continue

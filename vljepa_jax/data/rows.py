@@ -43,6 +43,7 @@ class Rows(Protocol):
     """How an objective turns annotations into rows."""
 
     name: str  # of the choice of annotations, for the cache of visual tokens; "" takes all
+    trainable: bool  # whether annotations must be training examples of media and text
 
     @staticmethod
     def spec(config: TrainConfig) -> Spec:
@@ -52,7 +53,7 @@ class Rows(Protocol):
         """Raises ConfigError, naming ``field``, where a dataset does not have what is asked."""
 
     def usable(self, annotation: Annotation) -> bool:
-        """Whether a trainable annotation is of use."""
+        """Whether an annotation (one that is trainable, where that is asked) is of use."""
 
     def draw(
         self,
@@ -76,6 +77,7 @@ class TextRows:
     they are not)."""
 
     name = ""
+    trainable = True
 
     def __init__(self, config: TrainConfig):
         self._text = config.data.text
@@ -127,11 +129,12 @@ class TextRows:
             "query_mask": query_mask,
             "target_tokens": targets,
             "target_mask": target_mask,
-            "target_id": np.array([_text_id(target) for _, target in contents], np.int32),
+            "target_id": np.array([text_id(target) for _, target in contents], np.int32),
         }
 
 
-def _text_id(text: str) -> int:
+def text_id(text: str) -> int:
+    """A number for a text: equal for equal texts, and by one chance in 2**32 for others."""
     digest = hashlib.blake2b(text.encode(), digest_size=4).digest()
     return int.from_bytes(digest, "little", signed=True)
 
@@ -146,6 +149,8 @@ class QuestionRows:
     question's label set; label_set int32 [Q], place of that set among the sorted names; where the
     model is told the question, query_tokens int32 [Q, L] and query_mask bool [Q, L].
     """
+
+    trainable = True
 
     def __init__(self, config: TrainConfig):
         self._questions = config.data.text
@@ -241,11 +246,3 @@ def _label_set(annotation: Annotation) -> str | None:
     if not isinstance(annotation.candidates, str):
         return None
     return annotation.candidates.removeprefix(LABELS_PREFIX)
-
-
-_ROWS: dict[str, type[Rows]] = {"vljepa": TextRows, "probe": QuestionRows}
-
-
-def rows_of(config: TrainConfig) -> type[Rows]:
-    """The class for the objective of a run."""
-    return _ROWS[config.objective]

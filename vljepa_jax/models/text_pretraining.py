@@ -15,6 +15,7 @@ from jaxtyping import Array, Bool, Float, Int
 from vljepa_jax.config import LanguageModelConfig, TextPairsConfig
 from vljepa_jax.models import layers
 from vljepa_jax.models.llama import Llama
+from vljepa_jax.models.temperature import learned_logit_scale
 from vljepa_jax.models.text_encoder import make_text_encoder
 
 
@@ -33,18 +34,14 @@ class TextPairs(nn.Module):
             config.y_encoder, jnp.dtype(config.dtype), config.remat, config.unroll_layers
         )
 
-    def __call__(
-        self, tokens: Int[Array, "b t"], mask: Bool[Array, "b t"]
-    ) -> Float[Array, "b d"]:
+    def __call__(self, tokens: Int[Array, "b t"], mask: Bool[Array, "b t"]) -> Float[Array, "b d"]:
         """Unit vectors, float32, of texts that are padded on the right."""
         return layers.l2_normalise(self.y_encoder(tokens, mask))
 
     @nn.compact
     def logit_scale(self) -> Float[Array, ""]:
         """The learned inverse temperature."""
-        return layers.logit_scale(
-            self, self.config.initial_temperature, self.config.max_logit_scale
-        )
+        return learned_logit_scale(self, self.config)
 
 
 class LanguageModel(nn.Module):

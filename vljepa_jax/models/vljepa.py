@@ -7,11 +7,9 @@ tokens, x width of the X-Encoder, d width of the predictor, e size of the shared
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Mapping
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int, UInt8
@@ -19,6 +17,7 @@ from jaxtyping import Array, Bool, Float, Int, UInt8
 from vljepa_jax.config import ModelConfig
 from vljepa_jax.models import layers
 from vljepa_jax.models.llama import Llama
+from vljepa_jax.models.temperature import learned_logit_scale
 from vljepa_jax.models.text_encoder import make_text_encoder
 from vljepa_jax.models.vjepa2 import make_x_encoder, normalise
 
@@ -174,28 +173,4 @@ class VLJEPA(nn.Module):
     @nn.compact  # and not in setup, so that the other methods do not ask for this parameter
     def logit_scale(self) -> Float[Array, ""]:
         """exp of the learned parameter, at most ``max_logit_scale``."""
-        config = self.config
-        start = nn.initializers.constant(-math.log(config.initial_temperature))
-        log_scale = self.param("log_logit_scale", start, (), jnp.float32)
-        return jnp.exp(_ceiling(log_scale, math.log(config.max_logit_scale)))
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
-def _ceiling(x, limit):
-    """min(x, limit), whose gradient above the limit still leads back below it.
-
-    The gradient of a plain minimum is zero there: a parameter that once overshot would stay.
-    """
-    return jnp.minimum(x, limit)
-
-
-def _ceiling_forward(x, limit):
-    return jnp.minimum(x, limit), x
-
-
-def _ceiling_backward(limit, x, gradient):
-    descends = gradient > 0  # the optimiser steps against the gradient
-    return (jnp.where((x <= limit) | descends, gradient, 0.0),)
-
-
-_ceiling.defvjp(_ceiling_forward, _ceiling_backward)
+        return learned_logit_scale(self, self.config)

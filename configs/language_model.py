@@ -1,0 +1,135 @@
+"""The language model whose last layers the small predictor starts from: Llama's architecture.
+
+It learns to continue the bundled world's questions with their answers, and its captions: of the
+clips that the X-Encoder learns from (configs/x_encoder.py), with no held-out (object, motion) pair
+and in no held-out phrasing. ``make language-model`` runs it; docs/backbones.md has what it reaches.
+"""
+
+from ml_collections import ConfigDict
+
+WIDTH = 192
+
+
+def get_config() -> ConfigDict:
+    config = ConfigDict()
+    config.seed = 0  # of parameters, data order and augmentation
+    config.objective = "language_model"  # predict the next token
+    config.init_from = ""  # DIR[:params|:full] starts from another run; "" from random parameters
+    config.steps = 600
+    config.batch_size = 64  # texts
+    config.log_every = 20  # steps
+    config.world = ConfigDict(
+        {
+            "seed": 101,  # as configs/x_encoder.py's, and no other recipe's
+            "cache_dir": ".cache/world",
+            "train_clips": 24_000,
+            "train_triplets": 0,  # texts for training a text encoder alone
+            "test_clips": 0,
+            "compositional_clips": 0,
+            "streams": 0,
+            "stream_density": 0.40,  # events per second
+            "image_size": 96,  # pixels
+            "frames": 16,  # of a clip
+            "fps": 8,
+        }
+    )
+    config.model = ConfigDict(
+        {
+            "predictor": {
+                "family": "llama",
+                "vocab_size": 1024,
+                "hidden_size": WIDTH,
+                "num_layers": 4,  # of which a predictor takes the last two
+                "first_layer": 0,
+                "num_heads": 3,
+                "num_kv_heads": 3,
+                "head_size": WIDTH // 3,
+                "mlp_size": 512,
+                "norm_eps": 1e-5,
+                "rope_theta": 500_000.0,  # Llama 3
+                "rope_scaling": None,  # for contexts longer than any here
+                "causal": True,
+            },
+            "dtype": "float32",  # of the computation
+            "remat": "none",  # nothing is recomputed in the backward pass
+            "unroll_layers": True,  # faster on CPU
+        }
+    )
+    config.data = ConfigDict(
+        {
+            "sources": (
+                {
+                    "path": "@world",
+                    "split": "train",
+                    "weight": 1.0,
+                    "tasks": {"caption": 1.0, "classification": 1.0, "vqa": 1.0, "state": 0.2},
+                    "tags": {},
+                },
+            ),
+            "video": None,  # text alone
+            "text": {
+                "tokenizer": "@world",  # ships with the package
+                "length": 56,  # tokens; a query and a sentence of five objects
+            },
+            "num_workers": 0,  # a thread is enough for text
+            "visual_tokens": "none",
+        }
+    )
+    config.loss = None  # this objective knows one loss alone
+    config.optimizer = ConfigDict(
+        {
+            "learning_rate": 2e-3,
+            "schedule": "cosine",
+            "warmup_steps": 100,
+            "beta1": 0.9,
+            "beta2": 0.98,
+            "epsilon": 1e-8,
+            "weight_decay": 0.05,
+            "max_grad_norm": 1.0,
+            # The first rule found in a parameter's path counts.
+            "rules": (
+                # The temperature, norms and the words are not drawn towards zero.
+                _rule(r"^log_logit_scale$|norm|embedding$", decay=0.0),
+                _rule(r".*"),
+            ),
+        }
+    )
+    config.sharding = _sharding()
+    config.checkpoint = ConfigDict(
+        {
+            "every": 400,  # steps; what a killed run can lose
+            "keep": 1,  # newest ones
+        }
+    )
+    return config
+
+
+def _rule(
+    pattern: str, *, frozen: bool = False, rate: float = 1.0, decay: float = 1.0
+) -> ConfigDict:
+    """``rate`` and ``decay`` multiply the learning rate and the weight decay."""
+    return ConfigDict({"pattern": pattern, "frozen": frozen, "rate": rate, "decay": decay})
+
+
+def _sharding() -> ConfigDict:
+    def rule(pattern: str, *spec: str | None) -> ConfigDict:
+        return ConfigDict({"pattern": pattern, "spec": spec})  # a mesh axis, or None, a dimension
+
+    return ConfigDict(
+        {
+            # Devices on each axis of the mesh; -1 is all the rest.
+            "data": -1,  # rows of the batch; parameters are copied
+            "fsdp": 1,  # rows of the batch; parameters are divided
+            "tensor": 1,  # inside a layer
+            # Stacked layers: [layer, in, out]. The first rule found in the path counts.
+            "rules": (
+                rule(
+                    r"layers/(attention/(query|key|value)|mlp/(gate|up))/kernel$",
+                    *(None, "fsdp", "tensor"),
+                ),
+                rule(r"layers/(attention/output|mlp/down)/kernel$", None, "tensor", "fsdp"),
+                rule(r"embedding$", "tensor", "fsdp"),
+                rule(r"^log_logit_scale$|norm"),  # small: copied
+            ),
+        }
+    )

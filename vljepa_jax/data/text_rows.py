@@ -1,0 +1,103 @@
+"""Rows of text alone, for pretraining the text backbones (``data.rows`` has the other kinds)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from vljepa_jax.config import TrainConfig
+from vljepa_jax.data.records import Annotation
+from vljepa_jax.data.rows import Choose, Row, Spec, text_id
+from vljepa_jax.data.storage import Dataset
+from vljepa_jax.data.tokenizers import Tokenizer
+
+
+class TripletRows:
+    """Text triplets: tokens int32 [3, L] and mask bool [3, L] of a text, its paraphrase and what is
+    not its paraphrase; text_id int32 [3], equal where texts are."""
+
+    name = "triplets"
+    trainable = False
+
+    def __init__(self, config: TrainConfig):
+        self._length = config.data.text.length
+        self._tokenizer = Tokenizer(config.data.text.tokenizer)
+        self._tokenizer.check_fits(config.model.y_encoder.vocab_size)
+
+    @staticmethod
+    def spec(config: TrainConfig) -> Spec:
+        length = config.data.text.length
+        return {
+            "tokens": ((3, length), np.int32),
+            "mask": ((3, length), np.bool_),
+            "text_id": ((3,), np.int32),
+        }
+
+    def check(self, dataset: Dataset, field: str) -> None:
+        del dataset, field
+
+    def usable(self, annotation: Annotation) -> bool:
+        return annotation.task == "triplet"
+
+    def draw(
+        self,
+        annotations: Sequence[Annotation],
+        dataset: Dataset,
+        choose: Choose,
+        rng: np.random.Generator,
+    ) -> Row:
+        del dataset
+        annotation = choose(annotations, rng)
+        return Row(annotation.id, (), annotation.texts)
+
+    def arrays(self, contents: Sequence[tuple[str, str, str]]) -> dict[str, np.ndarray]:
+        texts = [text for triplet in contents for text in triplet]
+        tokens, mask = self._tokenizer.encode(texts, self._length)
+        shape = (len(contents), 3, self._length)
+        ids = np.array([text_id(text) for text in texts], np.int32)
+        return {
+            "tokens": tokens.reshape(shape),
+            "mask": mask.reshape(shape),
+            "text_id": ids.reshape(shape[:2]),
+        }
+
+
+class SentenceRows:
+    """A query and a text that answers it, as one text: tokens int32 [L] and mask bool [L]."""
+
+    name = ""
+    trainable = True
+
+    def __init__(self, config: TrainConfig):
+        self._length = config.data.text.length
+        self._tokenizer = Tokenizer(config.data.text.tokenizer)
+        self._tokenizer.check_fits(config.model.predictor.vocab_size)
+
+    @staticmethod
+    def spec(config: TrainConfig) -> Spec:
+        length = config.data.text.length
+        return {"tokens": ((length,), np.int32), "mask": ((length,), np.bool_)}
+
+    def check(self, dataset: Dataset, field: str) -> None:
+        del dataset, field
+
+    def usable(self, annotation: Annotation) -> bool:
+        del annotation
+        return True
+
+    def draw(
+        self,
+        annotations: Sequence[Annotation],
+        dataset: Dataset,
+        choose: Choose,
+        rng: np.random.Generator,
+    ) -> Row:
+        annotation = choose(annotations, rng)
+        texts = annotation.texts or dataset.answer(annotation)
+        text = f"{annotation.query} {texts[rng.integers(len(texts))]}".strip()
+        return Row(annotation.id, (), text)
+
+    def arrays(self, contents: Sequence[str]) -> dict[str, np.ndarray]:
+        tokens, mask = self._tokenizer.encode(contents, self._length)
+        return {"tokens": tokens, "mask": mask}
