@@ -9,6 +9,8 @@ index) become a checkpoint that training starts from. A part that is not given s
     python launch/train.py --config=configs/vljepa_1b.py --workdir=runs/vljepa_1b_image \
         --config.init_from=weights/vljepa_1b:params
 
+"@boxed" in place of a directory is the small backbone that comes with the package.
+
 Out: each backbone becomes a directory that transformers loads, the rest one safetensors file.
 
     python launch/convert.py --checkpoint=runs/vljepa_1b_sft --export=exported
@@ -30,10 +32,11 @@ _CONFIG = command_line.define_config(
     "The recipe, FILE[:variant]; --config.a.b=value overrides.", required=False
 )
 for _part in _PARTS:
-    flags.DEFINE_string(_part, None, "Directory of its published weights.")
+    flags.DEFINE_string(_part, None, "Directory of its published weights, or @boxed.")
 _OUTPUT = flags.DEFINE_string("output", None, "Run directory to write; must hold no checkpoint.")
 _CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Run directory to export.")
 _EXPORT = flags.DEFINE_string("export", None, "Directory to export to; must be empty.")
+_DTYPE = flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "Of exported weights.")
 
 
 def _complete(values: dict) -> bool:
@@ -58,15 +61,15 @@ def main() -> None:
     # Only now: a misspelt command is answered at once.
     from vljepa_jax.checkpoint import CheckpointError
     from vljepa_jax.convert.export import export_checkpoint
-    from vljepa_jax.convert.published import convert_checkpoint
+    from vljepa_jax.convert.published import backbone_directory, convert_checkpoint
     from vljepa_jax.convert.rules import ConversionError
 
     with command_line.explained(CheckpointError, ConversionError):
         if config is None:
-            export_checkpoint(Path(_CHECKPOINT.value), Path(_EXPORT.value), console)
+            export_checkpoint(Path(_CHECKPOINT.value), Path(_EXPORT.value), console, _DTYPE.value)
         else:
             given = {part: flags.FLAGS[part].value for part in _PARTS}
-            directories = {part: Path(path) for part, path in given.items() if path}
+            directories = {p: backbone_directory(p, path) for p, path in given.items() if path}
             convert_checkpoint(config, directories, Path(_OUTPUT.value), console)
 
 

@@ -4,34 +4,42 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 import rich.console
 import safetensors.numpy
 from flax import traverse_util
 
 from vljepa_jax import checkpoint
-from vljepa_jax.config import ModelConfig, as_dict
-from vljepa_jax.convert.families import PARTS, backbone, config_of, family_of
+from vljepa_jax.config import as_dict
+from vljepa_jax.convert.families import backbone, config_of, family_of, parts_of, tokenizer_of
 from vljepa_jax.convert.rules import ConversionError, export
 from vljepa_jax.convert.settings import Setting, as_json
+from vljepa_jax.data.tokenizers import Tokenizer
 
 PyTree = Any
 
 REST = "vljepa.safetensors"
 
 
-def export_checkpoint(run_dir: Path, output: Path, console: rich.console.Console) -> None:
+def export_checkpoint(
+    run_dir: Path, output: Path, console: rich.console.Console, dtype: str = "float32"
+) -> None:
     """Writes x_encoder/, predictor/, y_encoder/, vljepa.safetensors and config.json.
 
-    The newest parameters are held once, and one backbone a second time while it is written.
+    Of a run that trains one backbone, that backbone's directory. A text backbone's holds its
+    tokenizer.json. The newest parameters are held once, and one backbone a second time while it
+    is written.
 
     Args:
         run_dir: of training.
         output: must not exist, or be empty.
+        dtype: of the backbones' weights in the files, "float32" or "bfloat16".
 
     Raises:
         CheckpointError: ``run_dir`` is no run's, or holds no checkpoint.
@@ -39,30 +47,36 @@ def export_checkpoint(run_dir: Path, output: Path, console: rich.console.Console
             in use.
     """
     config = checkpoint.load_config(run_dir)
-    faults = [f"{part}: {why}" for part in PARTS if (why := _refusal(config.model, part))]
+    parts = parts_of(config.model)
+    faults = [f"{part}: {why}" for part in parts if (why := _refusal(config.model, part))]
     if output.is_dir() and any(output.iterdir()):
         faults.append(f"{output}: is not empty")
     if faults:
         raise ConversionError(faults)
     _, params = checkpoint.load_params(run_dir)
-    for part in PARTS:
-        export_backbone(config.model, part, backbone(params, part), output / part)
+    for part in parts:
+        export_backbone(config.model, part, backbone(params, part), output / part, dtype)
+        if tokenizer := tokenizer_of(config, part):
+            shutil.copyfile(Tokenizer(tokenizer).path, output / part / "tokenizer.json")
         console.print(f"{part}: {output / part}")
-    held = {*PARTS, "token_embedding"}  # the token table goes with the predictor
+    held = {*parts, "token_embedding"}  # the token table goes with the predictor
     rest = {name: tree for name, tree in params.items() if name not in held}
     arrays = {"/".join(path): array for path, array in traverse_util.flatten_dict(rest).items()}
-    _save(arrays, output / REST)
-    console.print(f"{', '.join(sorted(rest))}: {output / REST}")
+    if arrays:
+        _save(arrays, output / REST)
+        console.print(f"{', '.join(sorted(rest))}: {output / REST}")
     checkpoint.write_text(output / "config.json", json.dumps(as_dict(config), indent=2) + "\n")
 
 
-def export_backbone(model: ModelConfig, part: str, params: PyTree, directory: Path) -> None:
+def export_backbone(
+    model: Any, part: str, params: PyTree, directory: Path, dtype: str = "float32"
+) -> None:
     """Writes one backbone, and the folders of sentence-transformers that stand beside it."""
     family, config = family_of(model, part), config_of(model, part)
     folders: dict[str, dict[str, np.ndarray]] = {"": {}}
     for key, array in export(params, family.table(config)):
         folder, _, name = key.rpartition("/")
-        folders.setdefault(folder, {})[name] = array
+        folders.setdefault(folder, {})[name] = array.astype(jnp.dtype(dtype))
     settings = {"": family.settings(config), **family.folders(config)}
     for folder in folders.keys() | settings.keys():
         if folder in folders:
@@ -70,7 +84,7 @@ def export_backbone(model: ModelConfig, part: str, params: PyTree, directory: Pa
         _write_settings(settings[folder], directory / folder / "config.json")
 
 
-def _refusal(model: ModelConfig, part: str) -> str:
+def _refusal(model: Any, part: str) -> str:
     return family_of(model, part).refusal(config_of(model, part))
 
 

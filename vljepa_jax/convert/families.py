@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from vljepa_jax.config import ModelConfig
+from vljepa_jax.config import PlainTextConfig, TextConfig, TrainConfig
 from vljepa_jax.convert import gemma, llama, qwen3, vjepa2
 from vljepa_jax.convert.rules import Table
 from vljepa_jax.convert.settings import Setting
@@ -48,14 +48,30 @@ FAMILIES = {
     "qwen3": Family(qwen3.table, qwen3.settings, qwen3.folders),
 }
 PARTS = ("x_encoder", "predictor", "y_encoder")
+_TOKENIZERS = {"predictor": "query_tokenizer", "y_encoder": "target_tokenizer"}
 
 
-def config_of(model: ModelConfig, part: str) -> Any:
+def parts_of(model: Any) -> tuple[str, ...]:
+    """The backbones that a model has: all three of a VL-JEPA, one where one is pretrained."""
+    return tuple(part for part in PARTS if hasattr(model, part))
+
+
+def config_of(model: Any, part: str) -> Any:
     return getattr(model, part)
 
 
-def family_of(model: ModelConfig, part: str) -> Family:
+def family_of(model: Any, part: str) -> Family:
     return FAMILIES[config_of(model, part).family]
+
+
+def tokenizer_of(config: TrainConfig, part: str) -> str | None:
+    """The tokenizer of a part, as the config names it; ``None`` where it reads no text."""
+    text = config.data.text
+    if part not in _TOKENIZERS:
+        return None
+    if isinstance(text, TextConfig):
+        return getattr(text, _TOKENIZERS[part])
+    return text.tokenizer if isinstance(text, PlainTextConfig) else None
 
 
 def backbone(params: PyTree, part: str) -> PyTree:

@@ -13,7 +13,14 @@ import rich.console
 
 from vljepa_jax import checkpoint
 from vljepa_jax.config import TrainConfig
-from vljepa_jax.convert.families import backbone, config_of, family_of, placed
+from vljepa_jax.convert.families import (
+    backbone,
+    config_of,
+    family_of,
+    parts_of,
+    placed,
+    tokenizer_of,
+)
 from vljepa_jax.convert.rules import ConversionError, Filled, fill
 from vljepa_jax.convert.safetensors_folder import Joined, SafetensorsFolder, read_json
 from vljepa_jax.convert.settings import mismatches
@@ -22,7 +29,13 @@ from vljepa_jax.objectives import make_objective
 
 PyTree = Any
 
-_TOKENIZERS = {"predictor": "query_tokenizer", "y_encoder": "target_tokenizer"}
+BOXED = "@boxed"  # in place of a directory: the small backbone that comes with the package
+_BOX = Path(__file__).parents[1] / "backbones"
+
+
+def backbone_directory(part: str, path: str) -> Path:
+    """Where a part's weights are: ``path``, or the package's own for "@boxed"."""
+    return _BOX / part if path == BOXED else Path(path)
 
 
 def convert_checkpoint(
@@ -46,6 +59,10 @@ def convert_checkpoint(
         CheckpointError: ``output`` holds a checkpoint.
     """
     checkpoint.require_empty(output)
+    if missing := [part for part in directories if part not in parts_of(config.model)]:
+        raise ConversionError(
+            [f"{part}: the model of objective '{config.objective}' has none" for part in missing]
+        )
     init = make_objective(config).init
     target, _ = jax.eval_shape(init, jax.random.key(0))
     params: dict[str, PyTree] = {}
@@ -115,9 +132,9 @@ def _dense(folder: str) -> bool:
 
 def _tokenizer_faults(config: TrainConfig, part: str, directory: Path) -> Iterator[str]:
     """Looks at the tokenizer beside the weights and at the one that the config names."""
-    if part not in _TOKENIZERS:
+    named = tokenizer_of(config, part)
+    if named is None:
         return
-    named = getattr(config.data.text, _TOKENIZERS[part])
     table_size = config_of(config.model, part).vocab_size
     for path in dict.fromkeys((str(directory / "tokenizer.json"), named)):
         if path != "@world" and not Path(path).is_file():
