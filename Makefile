@@ -3,12 +3,13 @@ PYTHON ?= python3
 VENV   ?= .venv
 RUN     = $(VENV)/bin/python
 DEMO   ?= runs/demo
+BACKBONES ?= runs/backbones
 
 # On a CPU, XLA takes its temporaries from malloc at every step. Told to keep what is freed, glibc
 # hands the same pages out again; without this a step of the demo takes about 1.4 times as long.
 KEEP_MEMORY = MALLOC_ARENA_MAX=1 MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=1000000000000
 
-.PHONY: help demo test test-parity lint format goldens clean
+.PHONY: help demo backbones test test-parity lint format goldens clean
 .DEFAULT_GOAL := help
 
 help:  ## List the targets.
@@ -24,10 +25,28 @@ $(VENV)/installed-parity: $(VENV)/installed
 	@touch $@
 
 demo: $(VENV)/installed  ## Build the video world, train, evaluate, and write runs/demo/report.html.
-	$(KEEP_MEMORY) $(RUN) launch/train.py --config=configs/demo.py:image --workdir=$(DEMO)/image
+	test -d $(DEMO)/start || $(KEEP_MEMORY) $(RUN) launch/convert.py --config=configs/demo.py \
+	    --x_encoder=@boxed --predictor=@boxed --y_encoder=@boxed --output=$(DEMO)/start
+	$(KEEP_MEMORY) $(RUN) launch/train.py --config=configs/demo.py:captions \
+	    --workdir=$(DEMO)/captions --config.init_from=$(DEMO)/start:params
 	$(KEEP_MEMORY) $(RUN) launch/train.py --config=configs/demo.py --workdir=$(DEMO) \
-	    --config.init_from=$(DEMO)/image:params
+	    --config.init_from=$(DEMO)/captions:params
 	$(KEEP_MEMORY) $(RUN) launch/eval.py --config=configs/eval/world.py --checkpoint=$(DEMO)
+
+backbones: $(VENV)/installed  ## Pretrain the backbones in vljepa_jax/backbones anew (over an hour).
+	$(KEEP_MEMORY) $(RUN) launch/train.py --config=configs/x_encoder.py:single \
+	    --workdir=$(BACKBONES)/x_encoder_single
+	$(KEEP_MEMORY) $(RUN) launch/train.py --config=configs/x_encoder.py \
+	    --workdir=$(BACKBONES)/x_encoder --config.init_from=$(BACKBONES)/x_encoder_single:params
+	$(KEEP_MEMORY) $(RUN) launch/train.py --config=configs/language_model.py \
+	    --workdir=$(BACKBONES)/predictor
+	$(KEEP_MEMORY) $(RUN) launch/train.py --config=configs/y_encoder.py \
+	    --workdir=$(BACKBONES)/y_encoder
+	for part in x_encoder predictor y_encoder; do \
+	    $(RUN) launch/convert.py --checkpoint=$(BACKBONES)/$$part --dtype=bfloat16 \
+	        --export=$(BACKBONES)/exported/$$part || exit 1; \
+	    cp -r $(BACKBONES)/exported/$$part/$$part vljepa_jax/backbones/; \
+	    cp $(BACKBONES)/exported/$$part/config.json vljepa_jax/backbones/$$part/recipe.json; done
 
 test: $(VENV)/installed  ## Run the suite (no torch needed).
 	$(RUN) -m pytest -n auto --dist loadfile -m "not parity"

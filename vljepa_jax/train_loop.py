@@ -67,6 +67,8 @@ def train(config: TrainConfig, workdir: str | os.PathLike[str]) -> None:
     else:
         if position.step > 0:
             console.print(f"'{run_dir}' continues after step {position.step}.")
+        if not config.init_from and position.step == 0:
+            _warn_of_random_frozen_parts(trainer, console)
         cached = config.data.visual_tokens == "cache"
         tokens_key = cache_visual_tokens(config, state.params, console) if cached else ""
         pipeline = TrainPipeline(config, tokens_key)
@@ -111,6 +113,17 @@ def _start(config: TrainConfig, run_dir: Path, trainer: Trainer) -> tuple[TrainS
             f"steps: {config.steps}, but init_from starts at step {position.step}; set more steps"
         )
     return state, position
+
+
+def _warn_of_random_frozen_parts(trainer: Trainer, console: rich.console.Console) -> None:
+    _, frozen = trainer.optimizer.split(trainer.abstract_state.params)
+    if frozen:
+        console.print(
+            f"Warning: {', '.join(sorted(frozen))}: frozen by optimizer.rules, and random, as "
+            "init_from is empty. launch/convert.py makes a checkpoint of pretrained backbones; "
+            "start from it with --config.init_from=DIR:params.",
+            style="yellow",
+        )
 
 
 def _check_cached_tokens(config: TrainConfig, trainer: Trainer) -> None:
