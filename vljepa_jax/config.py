@@ -127,6 +127,39 @@ class ModelConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class MaskConfig:
+    """One kind of multi-block mask (data/masks.py)."""
+
+    block_scale: tuple[float, float]  # area share of a block, drawn between these
+    aspect_ratio: tuple[float, float]  # height / width of a block
+    masked: float  # share of the patches that the blocks cover together
+
+
+@dataclasses.dataclass(frozen=True)
+class MaskPredictorConfig:
+    """V-JEPA 2's predictor of masked tokens."""
+
+    hidden_size: int
+    num_layers: int
+    num_heads: int
+    mlp_size: int
+    norm_eps: float
+
+
+@dataclasses.dataclass(frozen=True)
+class PretrainingConfig:
+    """V-JEPA 2's self-supervised pretraining of an X-Encoder (stage 0)."""
+
+    x_encoder: VJEPA2Config
+    mask_predictor: MaskPredictorConfig
+    masks: tuple[MaskConfig, ...]  # each clip is encoded and predicted under all of them
+    teacher_momentum: float  # the teacher keeps this share of itself at every step
+    dtype: Literal["float32", "bfloat16"]  # of the computation; parameters are float32
+    remat: Literal["none", "dots", "full"]
+    unroll_layers: bool
+
+
+@dataclasses.dataclass(frozen=True)
 class AttentivePoolerConfig:
     """V-JEPA 2's attentive pooler: self-attention layers, then one of cross-attention."""
 
@@ -218,7 +251,7 @@ class QuestionsConfig:
 class DataConfig:
     sources: tuple[SourceConfig, ...]
     video: VideoConfig
-    text: TextConfig | QuestionsConfig
+    text: TextConfig | QuestionsConfig | None  # None: no text is read
     num_workers: int  # decoding processes; 0 decodes in the training process
     visual_tokens: Literal["compute", "cache"]  # "cache" stores a frozen X-Encoder's S_V on disk
 
@@ -237,9 +270,16 @@ class OptimizerRule:
 
 
 @dataclasses.dataclass(frozen=True)
+class ConstantThenDecay:
+    """Constant, then linear to zero over the last steps of the run (V-JEPA 2's cooldown)."""
+
+    decay_steps: int
+
+
+@dataclasses.dataclass(frozen=True)
 class OptimizerConfig:
     learning_rate: float
-    schedule: Literal["constant", "cosine"]
+    schedule: Literal["constant", "cosine"] | ConstantThenDecay  # after the warm-up
     warmup_steps: int
     beta1: float
     beta2: float
@@ -280,13 +320,13 @@ class TrainConfig:
     """What ``launch/train.py`` takes."""
 
     seed: int
-    objective: Literal["vljepa", "probe"]
-    init_from: str  # "DIR[:params|:full]"; "" starts from random parameters
+    objective: Literal["vljepa", "probe", "vjepa2"]
+    init_from: str  # "DIR[:params|:full|:x_encoder]"; "" starts from random parameters
     steps: int
     batch_size: int  # global
     log_every: int
     world: WorldConfig
-    model: ModelConfig | ProbeConfig
+    model: ModelConfig | ProbeConfig | PretrainingConfig
     data: DataConfig
     loss: LossConfig | None  # None where the objective knows one loss alone
     optimizer: OptimizerConfig
@@ -308,6 +348,7 @@ class TrainConfig:
 _OBJECTIVES = {
     "vljepa": (ModelConfig, TextConfig, LossConfig),
     "probe": (ProbeConfig, QuestionsConfig, types.NoneType),
+    "vjepa2": (PretrainingConfig, types.NoneType, types.NoneType),
 }
 
 

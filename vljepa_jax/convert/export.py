@@ -14,20 +14,20 @@ import safetensors.numpy
 from flax import traverse_util
 
 from vljepa_jax import checkpoint
-from vljepa_jax.config import ModelConfig, as_dict
-from vljepa_jax.convert.families import PARTS, backbone, config_of, family_of
+from vljepa_jax.config import as_dict
+from vljepa_jax.convert.families import backbone, config_of, family_of, parts_of
 from vljepa_jax.convert.rules import ConversionError, export
 from vljepa_jax.convert.settings import Setting, as_json
 
 PyTree = Any
 
-REST = "vljepa.safetensors"
-
 
 def export_checkpoint(run_dir: Path, output: Path, console: rich.console.Console) -> None:
     """Writes x_encoder/, predictor/, y_encoder/, vljepa.safetensors and config.json.
 
-    The newest parameters are held once, and one backbone a second time while it is written.
+    A run of another objective gives the backbones that it has, and OBJECTIVE.safetensors. Of a run
+    with an averaged teacher, the teacher is exported. The newest parameters are held once, and one
+    backbone a second time while it is written.
 
     Args:
         run_dir: of training.
@@ -39,24 +39,26 @@ def export_checkpoint(run_dir: Path, output: Path, console: rich.console.Console
             in use.
     """
     config = checkpoint.load_config(run_dir)
-    faults = [f"{part}: {why}" for part in PARTS if (why := _refusal(config.model, part))]
+    parts = parts_of(config.model)
+    faults = [f"{part}: {why}" for part in parts if (why := _refusal(config.model, part))]
     if output.is_dir() and any(output.iterdir()):
         faults.append(f"{output}: is not empty")
     if faults:
         raise ConversionError(faults)
-    _, params = checkpoint.load_params(run_dir)
-    for part in PARTS:
+    _, params = checkpoint.load_teacher_params(run_dir)
+    for part in parts:
         export_backbone(config.model, part, backbone(params, part), output / part)
         console.print(f"{part}: {output / part}")
-    held = {*PARTS, "token_embedding"}  # the token table goes with the predictor
+    held = {*parts, *(["token_embedding"] if "predictor" in parts else [])}  # they go together
     rest = {name: tree for name, tree in params.items() if name not in held}
     arrays = {"/".join(path): array for path, array in traverse_util.flatten_dict(rest).items()}
-    _save(arrays, output / REST)
-    console.print(f"{', '.join(sorted(rest))}: {output / REST}")
+    rest_file = output / f"{config.objective}.safetensors"
+    _save(arrays, rest_file)
+    console.print(f"{', '.join(sorted(rest))}: {rest_file}")
     checkpoint.write_text(output / "config.json", json.dumps(as_dict(config), indent=2) + "\n")
 
 
-def export_backbone(model: ModelConfig, part: str, params: PyTree, directory: Path) -> None:
+def export_backbone(model: Any, part: str, params: PyTree, directory: Path) -> None:
     """Writes one backbone, and the folders of sentence-transformers that stand beside it."""
     family, config = family_of(model, part), config_of(model, part)
     folders: dict[str, dict[str, np.ndarray]] = {"": {}}
@@ -70,7 +72,7 @@ def export_backbone(model: ModelConfig, part: str, params: PyTree, directory: Pa
         _write_settings(settings[folder], directory / folder / "config.json")
 
 
-def _refusal(model: ModelConfig, part: str) -> str:
+def _refusal(model: Any, part: str) -> str:
     return family_of(model, part).refusal(config_of(model, part))
 
 

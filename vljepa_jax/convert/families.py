@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from vljepa_jax.config import ModelConfig
 from vljepa_jax.convert import gemma, llama, qwen3, vjepa2
 from vljepa_jax.convert.rules import Table
 from vljepa_jax.convert.settings import Setting
@@ -50,11 +49,16 @@ FAMILIES = {
 PARTS = ("x_encoder", "predictor", "y_encoder")
 
 
-def config_of(model: ModelConfig, part: str) -> Any:
+def parts_of(model: Any) -> tuple[str, ...]:
+    """The backbones of a model, of whatever objective."""
+    return tuple(part for part in PARTS if hasattr(model, part))
+
+
+def config_of(model: Any, part: str) -> Any:
     return getattr(model, part)
 
 
-def family_of(model: ModelConfig, part: str) -> Family:
+def family_of(model: Any, part: str) -> Family:
     return FAMILIES[config_of(model, part).family]
 
 

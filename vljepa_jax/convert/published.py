@@ -13,7 +13,7 @@ import rich.console
 
 from vljepa_jax import checkpoint
 from vljepa_jax.config import TrainConfig
-from vljepa_jax.convert.families import backbone, config_of, family_of, placed
+from vljepa_jax.convert.families import backbone, config_of, family_of, parts_of, placed
 from vljepa_jax.convert.rules import ConversionError, Filled, fill
 from vljepa_jax.convert.safetensors_folder import Joined, SafetensorsFolder, read_json
 from vljepa_jax.convert.settings import mismatches
@@ -46,6 +46,15 @@ def convert_checkpoint(
         CheckpointError: ``output`` holds a checkpoint.
     """
     checkpoint.require_empty(output)
+    has = parts_of(config.model)
+    if lacking := [part for part in directories if part not in has]:
+        raise ConversionError(
+            [
+                f"{part}: the model of objective '{config.objective}' has none, only "
+                f"{', '.join(has)}"
+                for part in lacking
+            ]
+        )
     init = make_objective(config).init
     target, _ = jax.eval_shape(init, jax.random.key(0))
     params: dict[str, PyTree] = {}

@@ -76,11 +76,12 @@ def check_paths(config: TrainConfig) -> None:
         ConfigError: some are not there; all of them are named.
     """
     paths = {f"data.sources[{i}].path": s.path for i, s in enumerate(config.data.sources)}
-    paths |= {
-        f"data.text.{name}": value
-        for name, value in dataclasses.asdict(config.data.text).items()
-        if name.endswith("_tokenizer")
-    }
+    if config.data.text is not None:
+        paths |= {
+            f"data.text.{name}": value
+            for name, value in dataclasses.asdict(config.data.text).items()
+            if name.endswith("_tokenizer")
+        }
     missing = [
         f"  {field}: '{path}'"
         for field, path in paths.items()
