@@ -72,7 +72,7 @@ def get_config(variant: str = "attentive") -> ConfigDict:
         }
     )
     config.loss = None  # this objective knows one loss alone
-    config.optimizer = _optimizer(frozen, attentive=variant != "linear")
+    config.optimizer = _optimizer(frozen)
     config.sharding = _sharding()
     config.checkpoint = ConfigDict(
         {
@@ -136,10 +136,10 @@ def _pooler() -> ConfigDict:
     )
 
 
-def _optimizer(frozen: bool, attentive: bool) -> ConfigDict:
+def _optimizer(frozen: bool) -> ConfigDict:
     rules = (
-        # Norms and biases are not drawn towards zero.
-        _rule(r"norm|bias$|embedding$", decay=0.0) if attentive else _rule(r"bias$", decay=0.0),
+        # Norms, biases and tables are not drawn towards zero.
+        _rule(r"norm|bias$|embedding$", decay=0.0),
         _rule(r".*"),
     )
     if frozen:

@@ -4,7 +4,8 @@
     python launch/train.py --config=configs/demo.py --workdir=runs/short --config.steps=100
 
 The workdir receives config.json, checkpoints/, metrics.jsonl, tensorboard/ and train.json.
---config.init_from=DIR[:params|:full] starts from another run.
+--config.init_from=DIR[:params|:full|:x_encoder] starts from another run, of which :x_encoder takes
+the X-Encoder alone, whatever its objective.
 
     python launch/train.py --config=configs/vljepa_1b.py:sft --summary
 

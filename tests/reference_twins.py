@@ -16,6 +16,7 @@ from transformers import (
 from transformers import LlamaConfig as LlamaReferenceConfig
 from transformers import Qwen3Config as Qwen3ReferenceConfig
 from transformers import VJEPA2Config as VJEPA2ReferenceConfig
+from transformers.models.vjepa2.modeling_vjepa2 import VJEPA2AttentivePooler
 
 from vljepa_jax.config import GemmaConfig, LlamaConfig, Qwen3Config, VJEPA2Config
 
@@ -50,12 +51,20 @@ def vjepa2_reference(config: VJEPA2Config, image_size: int | None = None) -> VJE
             num_hidden_layers=config.num_layers,
             mlp_ratio=config.mlp_size / config.hidden_size,
             layer_norm_eps=config.norm_eps,
-            pred_hidden_size=12,
+            pred_hidden_size=16,
             pred_num_attention_heads=2,
-            pred_num_hidden_layers=1,
+            pred_num_hidden_layers=2,
+            pred_mlp_ratio=1.5,
+            pred_num_mask_tokens=2,
+            num_pooler_layers=2,
             attn_implementation="eager",
         )
     ).eval()
+
+
+def pooler_reference(config: VJEPA2Config) -> VJEPA2AttentivePooler:
+    """V-JEPA 2's attentive pooler; its MLPs are four times as wide."""
+    return VJEPA2AttentivePooler(vjepa2_reference(config).config).eval()
 
 
 def llama_reference(config: LlamaConfig, num_layers: int) -> LlamaModel:
@@ -156,6 +165,23 @@ def run_vjepa2(model: VJEPA2Model, video: np.ndarray) -> dict[str, np.ndarray]:
     pixels = torch.tensor(video.astype(np.float32)).permute(0, 1, 4, 2, 3)
     output = model(pixels, skip_predictor=True).last_hidden_state
     return {"hidden": hidden(), "output": output.numpy()}
+
+
+@torch.no_grad()
+def run_mask_predictor(
+    model: VJEPA2Model, tokens: np.ndarray, kept: np.ndarray, predicted: np.ndarray
+) -> np.ndarray:
+    """Of all tokens [b, n, d] it takes those at ``kept``; its mask token is the one of index 1."""
+    masks = [[torch.tensor(mask, dtype=torch.long)] for mask in (kept, predicted)]
+    return model.predictor(
+        torch.tensor(tokens.astype(np.float32)), *masks
+    ).last_hidden_state.numpy()
+
+
+@torch.no_grad()
+def run_pooler(model: VJEPA2AttentivePooler, tokens: np.ndarray) -> np.ndarray:
+    """tokens [b, n, d] -> [b, d]."""
+    return model(torch.tensor(tokens.astype(np.float32))).numpy()
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""Run by test_train_step.py with 8 fake devices: one step on each mesh named on the command line.
+"""Run with 8 fake devices: one step of an objective on each mesh named on the command line.
 
 Writes MESH.npz: loss and all gradients at the initial parameters and, for the last mesh, the
 losses of two compiled steps from parameters that were drawn on the mesh itself.
@@ -10,20 +10,33 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from tiny import fake_arrays, tiny_train_config
+from tiny import (
+    fake_arrays,
+    fake_masked,
+    fake_questions,
+    tiny_pretraining_config,
+    tiny_probe_config,
+    tiny_train_config,
+)
 
 from vljepa_jax.objectives import make_objective
 from vljepa_jax.sharding import make_mesh, path_name
 from vljepa_jax.train_step import Trainer, make_gradients
 
+OBJECTIVES = {
+    "vljepa": (tiny_train_config, fake_arrays),
+    "probe": (tiny_probe_config, fake_questions),
+    "vjepa2": (tiny_pretraining_config, fake_masked),
+}
 
-def results(config, mesh, whole, compile_step):
+
+def results(config, make_arrays, mesh, whole, compile_step):
     """``whole``: the single device's initial state, or None to draw it here, on the mesh."""
     objective = make_objective(config)
     trainer = Trainer(config, objective, mesh)
     shardings = jax.tree.map(lambda leaf: leaf.sharding, trainer.abstract_state)
     state = trainer.init() if whole is None else jax.device_put(whole, shardings)
-    arrays = trainer.put(fake_arrays(config))
+    arrays = trainer.put(make_arrays(config))
     gradients = jax.jit(make_gradients(objective, trainer.optimizer, mesh, config.seed))
     loss, _, grads = gradients(state, arrays)
     found = {path_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(grads)}
@@ -38,17 +51,20 @@ def results(config, mesh, whole, compile_step):
     return found, initial
 
 
-def main(directory, *meshes):
+def main(directory, name, *meshes):
     assert jax.device_count() == 8
+    make_config, make_arrays = OBJECTIVES[name]
     whole = None
     for mesh_name in meshes:
         data, fsdp, tensor = map(int, mesh_name.split("x"))
-        config = tiny_train_config()
+        config = make_config()
         sharding = dataclasses.replace(config.sharding, data=data, fsdp=fsdp, tensor=tensor)
         config = dataclasses.replace(config, sharding=sharding)
         mesh = make_mesh(sharding, jax.devices()[: data * fsdp * tensor])
         last = mesh_name == meshes[-1]  # one alone: compiling takes long
-        found, initial = results(config, mesh, None if last else whole, compile_step=last)
+        found, initial = results(
+            config, make_arrays, mesh, None if last else whole, compile_step=last
+        )
         np.savez(Path(directory) / f"{mesh_name}.npz", **found)
         whole = whole or initial
 

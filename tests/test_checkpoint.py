@@ -95,35 +95,53 @@ def test_a_long_list_of_differences_is_cut():
 
 
 @pytest.mark.parametrize("part", ["", ":params"])
-def test_init_from_params_keeps_the_rest_fresh(run, part):
-    fresh = make_state(0)
-    state = checkpoint.initial_state(f"{run}{part}", lambda: fresh, abstract(fresh))
-    assert_same(state.params, make_state(3).params)
-    assert_same(state.replace(params=None), fresh.replace(params=None))
+def test_init_from_params_takes_the_teacher_and_keeps_the_rest_fresh(run, part):
+    fresh, saved = make_state(0), make_state(3)
+    state = checkpoint.initial_state(f"{run}{part}", lambda: fresh, not_called, abstract(fresh))
+    assert_same(state.params, saved.params)
+    assert_same(state.extra, saved.extra)
+    rest = {"params": None, "extra": None}
+    assert_same(state.replace(**rest), fresh.replace(**rest))
+
+
+def test_init_from_params_makes_a_teacher_where_there_is_none(run):
+    """Here it has another shape than the saved one."""
+    fresh = make_state(0).replace(extra={"teacher": jnp.zeros(7)})
+    state = checkpoint.initial_state(
+        f"{run}:params", lambda: fresh, lambda params: {"made of": params}, abstract(fresh)
+    )
+    assert_same(state.extra, {"made of": make_state(3).params})
+
+
+def not_called(*_):
+    raise AssertionError("nothing is made that is there, or for a start that fails")
+
+
+def test_extra_state_is_read_alone(run):
+    assert_same(checkpoint.read_extra(run), make_state(3).extra)
 
 
 def test_init_from_full_takes_everything(run):
     fresh = make_state(0)
     assert_same(
-        checkpoint.initial_state(f"{run}:full", lambda: fresh, abstract(fresh)), make_state(3)
+        checkpoint.initial_state(f"{run}:full", lambda: fresh, not_called, abstract(fresh)),
+        make_state(3),
     )
 
 
 def test_init_from_nothing():
     fresh = make_state(0)
-    assert checkpoint.initial_state("", lambda: fresh, abstract(fresh)) is fresh
+    assert checkpoint.initial_state("", lambda: fresh, not_called, abstract(fresh)) is fresh
 
 
 def test_init_from_names_what_is_wrong(run, tmp_path):
     shapes = abstract(make_state(0))
-
-    def fresh():
-        raise AssertionError("nothing is allocated for a start that fails")
-
-    with pytest.raises(ConfigError, match=r"not DIR\[:params\|:full\] \(did you mean 'params'\?\)"):
-        checkpoint.initial_state(f"{run}:param", fresh, shapes)
+    with pytest.raises(
+        ConfigError, match=r"not DIR\[:params\|:full\|:x_encoder\] \(did you mean 'params'\?\)"
+    ):
+        checkpoint.initial_state(f"{run}:param", not_called, not_called, shapes)
     with pytest.raises(CheckpointError, match="holds no complete checkpoint"):
-        checkpoint.initial_state(str(tmp_path / "nowhere"), fresh, shapes)
+        checkpoint.initial_state(str(tmp_path / "nowhere"), not_called, not_called, shapes)
 
 
 def test_load_params_names_what_is_missing(tmp_path):

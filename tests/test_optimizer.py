@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from vljepa_jax.config import ConfigError, OptimizerConfig, OptimizerRule
+from vljepa_jax.config import ConfigError, ConstantThenDecay, OptimizerConfig, OptimizerRule
 from vljepa_jax.optimizer import make_optimizer, make_schedule, merge
 
 RULES = (
@@ -128,6 +128,9 @@ def test_everything_frozen_is_refused():
         ("constant", 0, [1.0, 1.0, 1.0, 1.0, 1.0, 1.0]),
         ("constant", 1, [1.0, 1.0, 1.0, 1.0, 1.0, 1.0]),
         ("constant", 4, [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]),
+        (ConstantThenDecay(3), 2, [0.5, 1.0, 1.0, 1.0, 2 / 3, 1 / 3]),
+        (ConstantThenDecay(4), 2, [0.5, 1.0, 1.0, 0.75, 0.5, 0.25]),
+        (ConstantThenDecay(6), 0, [1.0, 5 / 6, 4 / 6, 3 / 6, 2 / 6, 1 / 6]),
         ("cosine", 2, [0.5, 1.0, 1.0, 0.5 + 0.5 * np.sqrt(0.5), 0.5, 0.5 - 0.5 * np.sqrt(0.5)]),
     ],
 )
@@ -135,6 +138,16 @@ def test_schedule_by_hand(schedule, warmup, expected):
     config = dataclasses.replace(CONFIG, schedule=schedule, warmup_steps=warmup, learning_rate=1.0)
     rate = make_schedule(config, 6)
     np.testing.assert_allclose([rate(step) for step in range(6)], expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("decay_steps", [0, 5])
+def test_the_decay_lies_after_the_warm_up(decay_steps):
+    schedule = ConstantThenDecay(decay_steps)
+    config = dataclasses.replace(CONFIG, schedule=schedule, warmup_steps=2)
+    with pytest.raises(
+        ConfigError, match=f"decay_steps: {decay_steps} does not lie .* the 4 steps"
+    ):
+        make_schedule(config, 6)
 
 
 def test_cosine_needs_steps_after_the_warm_up():

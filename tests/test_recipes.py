@@ -4,9 +4,15 @@ import dataclasses
 import runpy
 from pathlib import Path
 
+import jax
 import pytest
+from jax.sharding import AbstractMesh
 
 from vljepa_jax.config import EvalConfig, TrainConfig, parse
+from vljepa_jax.data.world.language import label_sets
+from vljepa_jax.objectives import make_objective
+from vljepa_jax.optimizer import make_optimizer
+from vljepa_jax.sharding import AXES, state_shardings
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 
@@ -19,6 +25,43 @@ def recipe(name, *variant):
 def test_demo_and_its_evaluation_share_one_world(variant):
     trained = parse(TrainConfig, recipe("demo.py", variant))
     assert trained.world == parse(EvalConfig, recipe("eval/world.py")).world
+
+
+PROBES = [("probe.py", variant) for variant in ("attentive", "linear", "labels")]
+STAGE_0 = [
+    ("vjepa2.py", size + stage)
+    for size in ("tiny", "vitl", "vith", "vitg")
+    for stage in ("", "_cooldown")
+]
+
+
+@pytest.mark.parametrize(("name", "variant"), PROBES + STAGE_0)
+def test_recipes_share_one_world_and_cover_their_parameters(name, variant):
+    config = parse(TrainConfig, recipe(name, variant))
+    assert config.world == parse(EvalConfig, recipe("eval/world.py")).world
+    params, extra = jax.eval_shape(make_objective(config).init, jax.random.key(0))
+    make_optimizer(config.optimizer, config.steps, params)
+    mesh = AbstractMesh((1, 1, 1), AXES)
+    state_shardings({"params": params, "extra": extra}, params, config.sharding.rules, mesh)
+    assert sum(leaf.size for leaf in jax.tree.leaves(params["x_encoder"])) / 1e6 == pytest.approx(
+        {"tiny": 2.075, "vitl": 303.9, "vith": 630.8, "vitg": 1011.4}[
+            variant.removesuffix("_cooldown") if name == "vjepa2.py" else "tiny"
+        ],
+        rel=0.01,
+    )
+
+
+def test_probes_are_of_the_tiny_encoder_and_know_the_label_sets():
+    config = parse(TrainConfig, recipe("probe.py"))
+    assert config.model.x_encoder == parse(TrainConfig, recipe("vjepa2.py")).model.x_encoder
+    sizes = {name: len(labels) for name, labels in label_sets().items()}
+    assert config.model.label_sets == sizes
+
+
+def test_unknown_variants_are_named():
+    for name in ("probe.py", "vjepa2.py"):
+        with pytest.raises(ValueError, match="no variant 'large'"):
+            recipe(name, "large")
 
 
 def test_own_clips_name_their_dataset():

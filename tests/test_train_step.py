@@ -104,30 +104,45 @@ def test_random_numbers_are_a_function_of_seed_and_step():
     assert len({int(draw(seed, step)) for seed in (0, 1) for step in (0, 1, 2)}) == 6
 
 
-@pytest.fixture(scope="module")
-def sharded(tmp_path_factory):
+def run_sharded(directory, objective, meshes):
     """Losses, gradients and parameters of a step on several meshes of 8 devices."""
-    directory = tmp_path_factory.mktemp("sharded")
     flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=8"
     environment = os.environ | {"XLA_FLAGS": flags}
     script = Path(__file__).with_name("sharded_step.py")
     subprocess.run(
-        [sys.executable, str(script), str(directory), *MESHES], env=environment, check=True
+        [sys.executable, str(script), str(directory), objective, *meshes],
+        env=environment,
+        check=True,
     )
-    return {mesh: dict(np.load(directory / f"{mesh}.npz")) for mesh in MESHES}
+    return {mesh: dict(np.load(directory / f"{mesh}.npz")) for mesh in meshes}
+
+
+@pytest.fixture(scope="module")
+def sharded(tmp_path_factory):
+    return run_sharded(tmp_path_factory.mktemp("sharded"), "vljepa", MESHES)
 
 
 @pytest.mark.parametrize("mesh", MESHES[1:])
 def test_meshes_give_the_single_device_loss_and_gradients(sharded, mesh):
-    single, several = sharded["1x1x1"], sharded[mesh]
-    compared = single.keys() - {"bytes_per_device"}
+    assert compare(sharded["1x1x1"], sharded[mesh]) > 50  # every trained parameter's gradient
+
+
+def compare(single, several):
+    compared = single.keys() - {"bytes_per_device", "step_losses"}
     assert compared <= several.keys()
-    assert len(compared) > 50  # every trained parameter's gradient
     for name in compared:
         scale = np.abs(single[name]).max()
         np.testing.assert_allclose(
             several[name], single[name], rtol=1e-5, atol=1e-5 * scale + 1e-8, err_msg=name
         )
+    return len(compared)
+
+
+@pytest.mark.parametrize("objective", ["probe", "vjepa2"])
+def test_meshes_give_the_single_device_step_of_other_objectives(objective, tmp_path):
+    found = run_sharded(tmp_path, objective, ("1x1x1", "2x2x2"))
+    assert compare(found["1x1x1"], found["2x2x2"]) > 30
+    assert np.isfinite(found["2x2x2"]["step_losses"]).all()
 
 
 def test_a_compiled_step_on_a_mesh_is_the_single_device_step(sharded, trained):

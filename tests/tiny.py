@@ -16,10 +16,13 @@ from vljepa_jax.config import (
     LanguageModelConfig,
     LlamaConfig,
     LossConfig,
+    MaskConfig,
+    MaskPredictorConfig,
     ModelConfig,
     OptimizerConfig,
     OptimizerRule,
     PlainTextConfig,
+    PretrainingConfig,
     ProbeConfig,
     QuestionsConfig,
     ShardingConfig,
@@ -32,6 +35,7 @@ from vljepa_jax.config import (
     VJEPA2Config,
     WorldConfig,
 )
+from vljepa_jax.data.masks import draw_mask
 
 
 def tiny_model_config() -> ModelConfig:
@@ -289,3 +293,52 @@ def tiny_text_config(objective: str, **overrides: Any) -> TrainConfig:
         optimizer=dataclasses.replace(base.optimizer, rules=(base.optimizer.rules[-1],)),
     )
     return dataclasses.replace(config, **overrides)
+
+
+def tiny_pretraining_config(**overrides: Any) -> TrainConfig:
+    """As ``tiny_train_config``, for the objective "vjepa2": 2 x 3 x 3 tokens, two masks."""
+    base = tiny_train_config()
+    model = PretrainingConfig(
+        x_encoder=base.model.x_encoder,
+        mask_predictor=MaskPredictorConfig(
+            hidden_size=16, num_layers=2, num_heads=2, mlp_size=32, norm_eps=1e-6
+        ),
+        masks=(
+            MaskConfig(block_scale=(0.2, 0.3), aspect_ratio=(0.75, 1.5), masked=0.55),
+            MaskConfig(block_scale=(0.6, 0.6), aspect_ratio=(1.0, 1.0), masked=0.8),
+        ),
+        teacher_momentum=0.9,
+        dtype="float32",
+        remat="none",
+        unroll_layers=False,
+    )
+    optimizer = dataclasses.replace(base.optimizer, rules=base.optimizer.rules[1:])
+    rules = (*base.sharding.rules, ShardingRule(r"mask_tokens$", ()))
+    data = dataclasses.replace(
+        base.data, text=None, video=dataclasses.replace(base.data.video, image_size=48)
+    )
+    config = dataclasses.replace(
+        base,
+        objective="vjepa2",
+        model=model,
+        data=data,
+        loss=None,
+        optimizer=optimizer,
+        sharding=dataclasses.replace(base.sharding, rules=rules),
+    )
+    return dataclasses.replace(config, **overrides)
+
+
+def fake_masked(config: TrainConfig, seed: int = 0) -> dict[str, np.ndarray]:
+    """A global batch for ``tiny_pretraining_config``."""
+    rng = np.random.default_rng(seed)
+    video, encoder = config.data.video, config.model.x_encoder
+    side = video.image_size // encoder.patch_size
+    grid = video.frames // encoder.tubelet_size, side, side
+    shape = (config.batch_size, video.frames, video.image_size, video.image_size, 3)
+    arrays = {"video": rng.integers(0, 256, shape, np.uint8)}
+    for index, mask in enumerate(config.model.masks):
+        drawn = [draw_mask(mask, grid, rng) for _ in range(config.batch_size)]
+        arrays[f"kept_{index}"] = np.stack([kept for kept, _ in drawn])
+        arrays[f"predicted_{index}"] = np.stack([predicted for _, predicted in drawn])
+    return arrays

@@ -137,10 +137,40 @@ def restore_params(path: Path, abstract: PyTree) -> PyTree:
 
 def read_params(path: Path) -> PyTree:
     """The parameters as numpy arrays, in whatever tree they were saved."""
-    as_numpy = jax.tree.map(
-        lambda _: ocp.RestoreArgs(restore_type=np.ndarray), _saved_tree(path, "params")
-    )
+    as_numpy = _numpy_arrays(_saved_tree(path, "params"))
     return _read(path, params=ocp.args.PyTreeRestore(restore_args=as_numpy))["params"]
+
+
+def read_extra(directory: str | os.PathLike[str]) -> PyTree:
+    """The objective's extra state at a run's newest checkpoint, as numpy arrays; {} if none."""
+    path = _require(directory)
+    saved = _saved_extra(path)
+    return _read_part(path, "training", ("extra",), saved, _numpy_arrays) if saved else {}
+
+
+def _saved_extra(path: Path) -> PyTree:
+    return _saved_tree(path, "training")["extra"] if (path / "training").is_dir() else {}
+
+
+def _read_part(
+    path: Path,
+    item: str,
+    where: tuple[str, ...],
+    wanted: PyTree,
+    restore_args: Callable[[PyTree], PyTree],
+) -> PyTree:
+    """Reads the subtree ``wanted``, which hangs at ``where`` in an item, and nothing else."""
+    for name in reversed(where):
+        wanted = {name: wanted}
+    args = ocp.args.PyTreeRestore(wanted, restore_args=restore_args(wanted), partial_restore=True)
+    read = _read(path, **{item: args})[item]
+    for name in where:
+        read = read[name]
+    return read
+
+
+def _numpy_arrays(tree: PyTree) -> PyTree:
+    return jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
 
 
 def _directory(run_dir: Path) -> Path:
@@ -161,7 +191,11 @@ def _saved_tree(path: Path, item: str) -> PyTree:
 
 
 def _check(path: Path, item: str, abstract: PyTree) -> None:
-    faults = tree_differences(_saved_tree(path, item), abstract)
+    _raise_differences(path, item, _saved_tree(path, item), abstract)
+
+
+def _raise_differences(path: Path, item: str, saved: PyTree, wanted: PyTree) -> None:
+    faults = tree_differences(saved, wanted)
     if faults:
         more = f"\n  and {len(faults) - _NAMED} more" if len(faults) > _NAMED else ""
         raise CheckpointError(
@@ -245,16 +279,31 @@ def load_params(directory: str | os.PathLike[str]) -> tuple[TrainConfig, PyTree]
     return load_config(directory), read_params(_require(directory))
 
 
+def load_teacher_params(directory: str | os.PathLike[str]) -> tuple[TrainConfig, PyTree]:
+    """As ``load_params``, with the averaged teacher in the place of what it is the average of.
+
+    V-JEPA 2 takes the teacher of its pretraining as its encoder.
+    """
+    config, params = load_params(directory)
+    return config, {**params, **read_extra(directory).get("teacher", {})}
+
+
 def initial_state(
-    init_from: str, make_fresh: Callable[[], TrainState], abstract: TrainState
+    init_from: str,
+    make_fresh: Callable[[], TrainState],
+    make_extra: Callable[[PyTree], PyTree],
+    abstract: TrainState,
 ) -> TrainState:
     """The state that a new run starts from.
 
     Args:
-        init_from: "" for a fresh one; "DIR" or "DIR:params" for the parameters of another run;
-            "DIR:full" for its optimiser state, extra state and position in the data as well.
+        init_from: "" for a fresh one; "DIR" or "DIR:params" for the parameters of another run, and
+            its extra state (an averaged teacher) where it has one that fits; "DIR:full" for its
+            optimiser state and position in the data as well; "DIR:x_encoder" for the X-Encoder
+            alone, of a run with any objective (its teacher, where it has one).
         make_fresh: gives the random state; called only where it is needed, and only when what
             ``init_from`` names is there.
+        make_extra: gives the extra state for parameters that come without one.
 
     Raises:
         ConfigError: the part after the colon is unknown.
@@ -266,10 +315,37 @@ def initial_state(
     path = _require(directory)
     if part == "full":
         return restore(path, abstract)[0]
+    if part == "x_encoder":
+        return _with_x_encoder(path, make_fresh, make_extra, abstract)
     _check(path, "params", abstract.params)
     # The random parameters are let go before the others are read: both may not fit.
-    fresh = make_fresh().replace(params=None)
-    return fresh.replace(params=restore_params(path, abstract.params))
+    fresh = make_fresh().replace(params=None, extra=None)
+    params = restore_params(path, abstract.params)
+    saved = _saved_extra(path)
+    if jax.tree.leaves(abstract.extra) and saved and not tree_differences(saved, abstract.extra):
+        restore_args = ocp.checkpoint_utils.construct_restore_args
+        extra = _read_part(path, "training", ("extra",), abstract.extra, restore_args)
+    else:
+        extra = make_extra(params)
+    return fresh.replace(params=params, extra=extra)
+
+
+def _with_x_encoder(
+    path: Path,
+    make_fresh: Callable[[], TrainState],
+    make_extra: Callable[[PyTree], PyTree],
+    abstract: TrainState,
+) -> TrainState:
+    item, saved, where = "params", _saved_tree(path, "params"), ()
+    if teacher := _saved_extra(path).get("teacher", {}):
+        item, saved, where = "training", teacher, ("extra", "teacher")
+    wanted = {"x_encoder": abstract.params["x_encoder"]}
+    _raise_differences(path, item, {"x_encoder": saved.get("x_encoder", {})}, wanted)
+    fresh = make_fresh()
+    params = {name: tree for name, tree in fresh.params.items() if name != "x_encoder"}
+    fresh = fresh.replace(params=None, extra=None)
+    params |= _read_part(path, item, where, wanted, ocp.checkpoint_utils.construct_restore_args)
+    return fresh.replace(params=params, extra=make_extra(params))
 
 
 def _require(directory: str | os.PathLike[str]) -> Path:
@@ -283,8 +359,8 @@ def _split_source(init_from: str) -> tuple[str, str]:
     directory, colon, part = init_from.rpartition(":")
     if not colon or "/" in part or "\\" in part:  # the colon, if any, belongs to the path
         return init_from, "params"
-    parts = ("params", "full")
+    parts = ("params", "full", "x_encoder")
     if part not in parts:
         hint = nearest(part, parts)
-        raise ConfigError(f"init_from: '{init_from}' is not DIR[:params|:full]{hint}")
+        raise ConfigError(f"init_from: '{init_from}' is not DIR[:params|:full|:x_encoder]{hint}")
     return directory, part

@@ -127,6 +127,39 @@ class ModelConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class MaskConfig:
+    """One kind of multi-block mask (data/masks.py)."""
+
+    block_scale: tuple[float, float]  # area share of a block, drawn between these
+    aspect_ratio: tuple[float, float]  # height / width of a block
+    masked: float  # share of the patches that the blocks cover together
+
+
+@dataclasses.dataclass(frozen=True)
+class MaskPredictorConfig:
+    """V-JEPA 2's predictor of masked tokens."""
+
+    hidden_size: int
+    num_layers: int
+    num_heads: int
+    mlp_size: int
+    norm_eps: float
+
+
+@dataclasses.dataclass(frozen=True)
+class PretrainingConfig:
+    """V-JEPA 2's self-supervised pretraining of an X-Encoder (stage 0)."""
+
+    x_encoder: VJEPA2Config
+    mask_predictor: MaskPredictorConfig
+    masks: tuple[MaskConfig, ...]  # each clip is encoded and predicted under all of them
+    teacher_momentum: float  # the teacher keeps this share of itself at every step
+    dtype: Literal["float32", "bfloat16"]  # of the computation; parameters are float32
+    remat: Literal["none", "dots", "full"]
+    unroll_layers: bool
+
+
+@dataclasses.dataclass(frozen=True)
 class AttentivePoolerConfig:
     """V-JEPA 2's attentive pooler: self-attention layers, then one of cross-attention."""
 
@@ -249,7 +282,7 @@ class PlainTextConfig:
 class DataConfig:
     sources: tuple[SourceConfig, ...]
     video: VideoConfig | None  # None where the objective sees text alone
-    text: TextConfig | QuestionsConfig | PlainTextConfig
+    text: TextConfig | QuestionsConfig | PlainTextConfig | None  # None: no text is read
     num_workers: int  # decoding processes; 0 decodes in the training process
     # "cache" stores a frozen X-Encoder's S_V on disk; "none": the objective sees text alone.
     visual_tokens: Literal["compute", "cache", "none"]
@@ -269,9 +302,16 @@ class OptimizerRule:
 
 
 @dataclasses.dataclass(frozen=True)
+class ConstantThenDecay:
+    """Constant, then linear to zero over the last steps of the run (V-JEPA 2's cooldown)."""
+
+    decay_steps: int
+
+
+@dataclasses.dataclass(frozen=True)
 class OptimizerConfig:
     learning_rate: float
-    schedule: Literal["constant", "cosine"]
+    schedule: Literal["constant", "cosine"] | ConstantThenDecay  # after the warm-up
     warmup_steps: int
     beta1: float
     beta2: float
@@ -312,13 +352,13 @@ class TrainConfig:
     """What ``launch/train.py`` takes."""
 
     seed: int
-    objective: Literal["vljepa", "probe", "text_pairs", "language_model"]
-    init_from: str  # "DIR[:params|:full]"; "" starts from random parameters
+    objective: Literal["vljepa", "probe", "vjepa2", "text_pairs", "language_model"]
+    init_from: str  # "DIR[:params|:full|:x_encoder]"; "" starts from random parameters
     steps: int
     batch_size: int  # global
     log_every: int
     world: WorldConfig
-    model: ModelConfig | ProbeConfig | TextPairsConfig | LanguageModelConfig
+    model: ModelConfig | ProbeConfig | PretrainingConfig | TextPairsConfig | LanguageModelConfig
     data: DataConfig
     loss: LossConfig | None  # None where the objective knows one loss alone
     optimizer: OptimizerConfig
@@ -348,6 +388,7 @@ class TrainConfig:
 _OBJECTIVES = {
     "vljepa": (ModelConfig, TextConfig, LossConfig),
     "probe": (ProbeConfig, QuestionsConfig, types.NoneType),
+    "vjepa2": (PretrainingConfig, types.NoneType, types.NoneType),
     "text_pairs": (TextPairsConfig, PlainTextConfig, types.NoneType),
     "language_model": (LanguageModelConfig, PlainTextConfig, types.NoneType),
 }

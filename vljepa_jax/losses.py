@@ -89,6 +89,46 @@ def cross_entropy(
     return loss, metrics
 
 
+def masked_prediction(
+    pairs: Sequence[tuple[Float[Array, "B P D"], Float[Array, "B P D"]]],
+) -> tuple[Float[Array, ""], Metrics]:
+    """V-JEPA 2's loss: the mean absolute error (L1), averaged over the kinds of masks.
+
+    Args:
+        pairs: (predicted, target) of each kind of mask.
+
+    Returns:
+        The loss, and "loss/mask_i" of each; "loss/constant", what always predicting the mean
+        target of the batch would give: a loss that is no less has learned nothing.
+    """
+    each = [jnp.mean(jnp.abs(predicted - target)) for predicted, target in pairs]
+    metrics = {f"loss/mask_{index}": loss for index, loss in enumerate(each)}
+    constant = [jnp.mean(jnp.abs(target - jnp.mean(target, axis=(0, 1)))) for _, target in pairs]
+    metrics["loss/constant"] = jnp.mean(jnp.stack(constant))
+    return jnp.mean(jnp.stack(each)), jax.lax.stop_gradient(metrics)
+
+
+def teacher_metrics(
+    target: Float[Array, "B N D"],
+) -> Metrics:
+    """Shows collapse of the teacher; ``target`` is normalised over the features of each token.
+
+    target/std: of a feature over all tokens of the batch, mean over features; near 1 when tokens
+        differ in everything, 0 when all are equal.
+    target/std_of_clips: the same of the clips' means: what tells one clip from another.
+    target/rank: of the clips' means around their own mean, the participation ratio of
+        ``embedding_metrics``: how many directions tell clips apart.
+    """
+    target = jax.lax.stop_gradient(target)
+    clips = jnp.mean(target, axis=1)
+    sample = clips[:_SAMPLE]
+    return {
+        "target/std": jnp.mean(jnp.std(target, axis=(0, 1))),
+        "target/std_of_clips": jnp.mean(jnp.std(clips, axis=0)),
+        "target/rank": _participation_ratio(sample - jnp.mean(sample, axis=0)),
+    }
+
+
 def embedding_metrics(predicted: Float[Array, "B E"], target: Float[Array, "B E"]) -> Metrics:
     """Shows collapse: how near pairs lie, and how the embeddings fill the sphere.
 

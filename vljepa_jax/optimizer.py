@@ -14,7 +14,7 @@ import jax
 import optax
 from flax import traverse_util
 
-from vljepa_jax.config import ConfigError, OptimizerConfig, OptimizerRule
+from vljepa_jax.config import ConfigError, ConstantThenDecay, OptimizerConfig, OptimizerRule
 from vljepa_jax.rules import first_match
 
 PyTree = Any
@@ -91,14 +91,29 @@ def make_optimizer(config: OptimizerConfig, steps: int, params: PyTree) -> Optim
 
 
 def make_schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
-    """Linear warm-up from ``learning_rate / warmup_steps``, then constant or cosine to zero.
+    """Linear warm-up from ``learning_rate / warmup_steps``, then constant or down to zero.
 
     The index counts updates from 0, so that no update has rate 0: the warm-up reaches the full
-    rate at its last update, and the cosine would reach zero one update after the run's last.
+    rate at its last update, and a decay would reach zero one update after the run's last.
     """
     warmup = config.warmup_steps
     if config.schedule == "constant":
         main = optax.constant_schedule(config.learning_rate)
+    elif isinstance(config.schedule, ConstantThenDecay):
+        decay = config.schedule.decay_steps
+        constant = steps - warmup - decay
+        if decay < 1 or constant < 0:
+            raise ConfigError(
+                f"optimizer.schedule.decay_steps: {decay} does not lie between 1 and the "
+                f"{steps - warmup} steps after the warm-up"
+            )
+        main = optax.join_schedules(
+            [
+                optax.constant_schedule(config.learning_rate),
+                optax.linear_schedule(config.learning_rate, 0.0, decay),
+            ],
+            [constant],
+        )
     else:
         if warmup >= steps:
             raise ConfigError(

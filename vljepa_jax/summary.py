@@ -33,7 +33,7 @@ class Part:
     paper: str = ""
 
 
-PARTS = (
+_VLJEPA = (
     Part("X-Encoder", r"^x_encoder/", "304M"),
     Part("Predictor: token table", r"^token_embedding/"),
     Part(
@@ -46,6 +46,18 @@ PARTS = (
     Part("Y-Encoder: head", r"^y_head/"),
     Part("Temperature", r"^log_logit_scale$"),
 )
+PARTS = {
+    "vljepa": _VLJEPA,
+    "probe": (
+        Part("X-Encoder", r"^x_encoder/"),
+        Part("Pooler and question", r"^(pooler|set_query|token_embedding)/"),
+        Part("Classifier", r"^classifier/"),
+    ),
+    "vjepa2": (
+        Part("X-Encoder", r"^x_encoder/"),
+        Part("Predictor of masked tokens", r"^mask_predictor/"),
+    ),
+}
 PAPER_TOTAL = 1.6e9
 
 
@@ -69,11 +81,12 @@ def count_parameters(config: TrainConfig) -> dict[str, Count]:
     """
     params, _ = jax.eval_shape(make_objective(config).init, jax.random.key(0))
     frozen = make_optimizer(config.optimizer, config.steps, params).frozen
-    counts = {part.name: Count(0, 0) for part in PARTS}
+    parts = PARTS[config.objective]
+    counts = {part.name: Count(0, 0) for part in parts}
     for path, leaf in traverse_util.flatten_dict(params).items():
-        index = first_match(PARTS, "/".join(path), "summary.PARTS")
+        index = first_match(parts, "/".join(path), "summary.PARTS")
         assert index is not None, f"no part of the summary holds {path}"
-        name, size = PARTS[index].name, math.prod(leaf.shape)
+        name, size = parts[index].name, math.prod(leaf.shape)
         old = counts[name]
         counts[name] = (
             Count(old.trained, old.frozen + size)
@@ -97,26 +110,29 @@ def print_summary(config: TrainConfig, console: rich.console.Console) -> None:
     counts = count_parameters(config)
     table = rich.table.Table(title="Parameters")
     table.add_column("part")
-    for name in ("all", "trained", "frozen", "paper"):
+    of_paper = config.objective == "vljepa"
+    for name in ("all", "trained", "frozen", *(["paper"] if of_paper else [])):
         table.add_column(name, justify="right")
-    for part in PARTS:
+    for part in PARTS[config.objective]:
         count = counts[part.name]
         table.add_row(
             part.name,
             *(_short(n) for n in (count.total, count.trained, count.frozen)),
-            part.paper,
+            *([part.paper] if of_paper else []),
         )
     trained = sum(count.trained for count in counts.values())
     frozen = sum(count.frozen for count in counts.values())
     table.add_section()
-    table.add_row("Total", *(_short(n) for n in (trained + frozen, trained, frozen)), "1.6B")
+    totals = [_short(n) for n in (trained + frozen, trained, frozen)]
+    table.add_row("Total", *totals, *(["1.6B"] if of_paper else []))
     console.print(table)
     total = trained + frozen
-    console.print(
-        f"The paper's total of 1.6B is {_short(abs(PAPER_TOTAL - total))} "
-        f"{'more' if total < PAPER_TOTAL else 'less'} than these parts. It does not say what it "
-        "counts; a Y-Decoder is not among these."
-    )
+    if of_paper:
+        console.print(
+            f"The paper's total of 1.6B is {_short(abs(PAPER_TOTAL - total))} "
+            f"{'more' if total < PAPER_TOTAL else 'less'} than these parts. It does not say what "
+            "it counts; a Y-Decoder is not among these."
+        )
     shapes = rich.table.Table(title="A step")
     shapes.add_column("array")
     shapes.add_column("shape")
@@ -124,11 +140,17 @@ def print_summary(config: TrainConfig, console: rich.console.Console) -> None:
     for name, (shape, dtype) in array_spec(config).items():
         shapes.add_row(name, " x ".join(map(str, shape)), str(dtype))
     console.print(shapes)
-    visual, query = visual_token_count(config), config.data.text.query_length
-    console.print(
-        f"The predictor sees {visual} visual and {query} query tokens of each of "
-        f"{config.batch_size} rows, for {config.steps} steps."
-    )
+    visual = visual_token_count(config)
+    seen = {
+        "vljepa": lambda: (
+            f"The predictor sees {visual} visual and {config.data.text.query_length} query tokens"
+        ),
+        "probe": lambda: f"{config.data.text.per_clip} questions are asked of {visual} tokens",
+        "vjepa2": lambda: (
+            f"The teacher sees {visual} tokens, the encoder the kept ones under each mask,"
+        ),
+    }[config.objective]()
+    console.print(f"{seen} of each of {config.batch_size} rows, for {config.steps} steps.")
 
 
 def _short(number: float) -> str:

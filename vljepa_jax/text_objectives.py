@@ -69,6 +69,10 @@ class TextPairsObjective:
         )
         return loss, metrics | losses.embedding_metrics(text, paraphrase)
 
+    def init_extra(self, params: PyTree) -> PyTree:
+        del params
+        return {}
+
     def update_extra(self, extra: PyTree, params: PyTree) -> PyTree:
         del params
         return extra
@@ -116,6 +120,10 @@ class LanguageModelObjective:
         tokens = jnp.maximum(jnp.sum(representations.tokens), 1)
         loss = jnp.sum(representations.nats) / tokens
         return loss, {"perplexity": jnp.exp(jax.lax.stop_gradient(loss))}
+
+    def init_extra(self, params: PyTree) -> PyTree:
+        del params
+        return {}
 
     def update_extra(self, extra: PyTree, params: PyTree) -> PyTree:
         del params

@@ -106,7 +106,9 @@ def _start(config: TrainConfig, run_dir: Path, trainer: Trainer) -> tuple[TrainS
     if path is not None:
         state, saved = checkpoint.restore(path, trainer.abstract_state)
         return state, _Position(**saved)
-    state = checkpoint.initial_state(config.init_from, trainer.init, trainer.abstract_state)
+    state = checkpoint.initial_state(
+        config.init_from, trainer.init, trainer.init_extra, trainer.abstract_state
+    )
     position = _Position(step=int(state.step))
     if position.step >= config.steps:
         raise ConfigError(

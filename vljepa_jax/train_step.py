@@ -114,6 +114,7 @@ class Trainer:
         params, _ = jax.eval_shape(objective.init, rng)
         self.optimizer = make_optimizer(config.optimizer, config.steps, params)
         self._init = make_state_init(objective, self.optimizer)
+        self._init_extra = objective.init_extra
         self._rng = rng
         self._rows = batch_sharding(mesh)
         shapes = jax.eval_shape(self._init, rng)
@@ -128,6 +129,10 @@ class Trainer:
     def init(self) -> TrainState:
         """Random parameters, made where they lie."""
         return jax.jit(self._init, out_shardings=self._shardings)(self._rng)
+
+    def init_extra(self, params: PyTree) -> PyTree:
+        """The objective's extra state for parameters from elsewhere."""
+        return jax.jit(self._init_extra, out_shardings=self._shardings.extra)(params)
 
     def compile(self, array_spec: dict[str, tuple[tuple[int, ...], Any]]) -> Callable:
         """Compiles the step for arrays of the given shapes and dtypes; it consumes its state."""

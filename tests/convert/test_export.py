@@ -11,7 +11,7 @@ from tiny import tiny_train_config
 from twins import GEMMA_TWIN, LLAMA_TWIN, QWEN3_TWIN, VJEPA2_TWIN, parameters, table_of
 
 from vljepa_jax import checkpoint
-from vljepa_jax.convert.export import REST, export_checkpoint
+from vljepa_jax.convert.export import export_checkpoint
 from vljepa_jax.convert.published import convert_checkpoint
 from vljepa_jax.convert.rules import ConversionError, export
 
@@ -65,7 +65,7 @@ def test_what_is_exported_converts_back(exported, tmp_path):
 def test_the_rest_is_one_file(exported):
     _, run, out = exported
     _, params = checkpoint.load_params(run)
-    rest = safetensors.numpy.load_file(out / REST)
+    rest = safetensors.numpy.load_file(out / "vljepa.safetensors")
     assert sorted(rest) == [
         "log_logit_scale",
         "predictor_head/kernel",

@@ -16,11 +16,13 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import reference_twins as reference
+from stage0_twins import POOLED_TWIN
 from twins import GEMMA_TWIN, GOLDENS, LLAMA_TWIN, QWEN3_TWIN, VJEPA2_TWIN
 
 
 def main() -> None:
-    families = {"vjepa2": vjepa2, "llama": llama, "gemma": gemma, "qwen3": qwen3}
+    families = {"mask_predictor": mask_predictor, "attentive_pooler": attentive_pooler}
+    families |= {"vjepa2": vjepa2, "llama": llama, "gemma": gemma, "qwen3": qwen3}
     for name, make in families.items():
         weights, cases = make(np.random.default_rng(7))
         arrays = {f"weights/{key}": value for key, value in weights.items()}
@@ -47,6 +49,32 @@ def vjepa2(rng):
         video = rng.standard_normal((2, frames, side, side, 3)).astype(np.float16)
         cases[name] = {"video": video}, reference.run_vjepa2(model, video)
     return {k: v for k, v in weights.items() if not k.startswith("predictor.")}, cases
+
+
+def mask_predictor(rng):
+    """Other grids than the trained one, too: positions go by the grid that is asked about."""
+    cases = {}
+    for name, frames, side in (("trained", 6, 12), ("larger", 4, 16)):
+        model = reference.vjepa2_reference(VJEPA2_TWIN, side)
+        weights = reference.weights_of(model, seed=1)
+        tokens = frames // 2 * (side // 4) ** 2
+        order = np.stack([rng.permutation(tokens) for _ in range(2)]).astype(np.int32)
+        kept, predicted = np.sort(order[:, :5]), np.sort(order[:, 5:16])
+        hidden = rng.standard_normal((2, tokens, VJEPA2_TWIN.hidden_size)).astype(np.float16)
+        inputs = {"tokens": hidden, "kept": kept, "predicted": predicted}
+        inputs["grid"] = np.array([frames // 2, side // 4, side // 4])
+        outputs = {"output": reference.run_mask_predictor(model, hidden, kept, predicted)}
+        cases[name] = inputs, outputs
+    return {k: v for k, v in weights.items() if k.startswith("predictor.")}, cases
+
+
+def attentive_pooler(rng):
+    model = reference.pooler_reference(POOLED_TWIN)
+    weights = reference.weights_of(model, seed=6)
+    tokens = rng.standard_normal((2, 7, POOLED_TWIN.hidden_size)).astype(np.float16)
+    return weights, {
+        "pooled": ({"tokens": tokens}, {"output": reference.run_pooler(model, tokens)})
+    }
 
 
 def llama(rng):

@@ -24,17 +24,16 @@ from vljepa_jax.data.tokenizers import Tokenizer
 
 PyTree = Any
 
-REST = "vljepa.safetensors"
-
 
 def export_checkpoint(
     run_dir: Path, output: Path, console: rich.console.Console, dtype: str = "float32"
 ) -> None:
     """Writes x_encoder/, predictor/, y_encoder/, vljepa.safetensors and config.json.
 
-    Of a run that trains one backbone, that backbone's directory. A text backbone's holds its
-    tokenizer.json. The newest parameters are held once, and one backbone a second time while it
-    is written.
+    A run of another objective gives the backbones that it has, and OBJECTIVE.safetensors. Of a run
+    with an averaged teacher, the teacher is exported. A text backbone's directory holds its
+    tokenizer.json. The newest parameters are held once, and one backbone a second time while it is
+    written.
 
     Args:
         run_dir: of training.
@@ -53,18 +52,19 @@ def export_checkpoint(
         faults.append(f"{output}: is not empty")
     if faults:
         raise ConversionError(faults)
-    _, params = checkpoint.load_params(run_dir)
+    _, params = checkpoint.load_teacher_params(run_dir)
     for part in parts:
         export_backbone(config.model, part, backbone(params, part), output / part, dtype)
         if tokenizer := tokenizer_of(config, part):
             shutil.copyfile(Tokenizer(tokenizer).path, output / part / "tokenizer.json")
         console.print(f"{part}: {output / part}")
-    held = {*parts, "token_embedding"}  # the token table goes with the predictor
+    held = {*parts, *(["token_embedding"] if "predictor" in parts else [])}  # they go together
     rest = {name: tree for name, tree in params.items() if name not in held}
     arrays = {"/".join(path): array for path, array in traverse_util.flatten_dict(rest).items()}
     if arrays:
-        _save(arrays, output / REST)
-        console.print(f"{', '.join(sorted(rest))}: {output / REST}")
+        rest_file = output / f"{config.objective}.safetensors"
+        _save(arrays, rest_file)
+        console.print(f"{', '.join(sorted(rest))}: {rest_file}")
     checkpoint.write_text(output / "config.json", json.dumps(as_dict(config), indent=2) + "\n")
 
 

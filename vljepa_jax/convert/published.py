@@ -59,9 +59,14 @@ def convert_checkpoint(
         CheckpointError: ``output`` holds a checkpoint.
     """
     checkpoint.require_empty(output)
-    if missing := [part for part in directories if part not in parts_of(config.model)]:
+    has = parts_of(config.model)
+    if lacking := [part for part in directories if part not in has]:
         raise ConversionError(
-            [f"{part}: the model of objective '{config.objective}' has none" for part in missing]
+            [
+                f"{part}: the model of objective '{config.objective}' has none, only "
+                f"{', '.join(has)}"
+                for part in lacking
+            ]
         )
     init = make_objective(config).init
     target, _ = jax.eval_shape(init, jax.random.key(0))

@@ -18,7 +18,7 @@ import numpy as np
 
 from vljepa_jax.config import ConfigError, SourceConfig, TrainConfig, nearest
 from vljepa_jax.data.records import Annotation, Record
-from vljepa_jax.data.rows import QuestionRows, Row, Rows, TextRows
+from vljepa_jax.data.rows import MaskRows, QuestionRows, Row, Rows, TextRows
 from vljepa_jax.data.storage import Dataset, Source, open_dataset
 from vljepa_jax.data.text_rows import SentenceRows, TripletRows
 from vljepa_jax.data.token_cache import Clip, TokenCache, cache_directory
@@ -30,6 +30,7 @@ from vljepa_jax.data.world.build import dataset_path
 _ROWS: dict[str, type[Rows]] = {
     "vljepa": TextRows,
     "probe": QuestionRows,
+    "vjepa2": MaskRows,
     "text_pairs": TripletRows,
     "language_model": SentenceRows,
 }
@@ -86,11 +87,12 @@ def check_paths(config: TrainConfig) -> None:
         ConfigError: some are not there; all of them are named.
     """
     paths = {f"data.sources[{i}].path": s.path for i, s in enumerate(config.data.sources)}
-    paths |= {
-        f"data.text.{name}": value
-        for name, value in dataclasses.asdict(config.data.text).items()
-        if name.endswith("_tokenizer")
-    }
+    if config.data.text is not None:
+        paths |= {
+            f"data.text.{name}": value
+            for name, value in dataclasses.asdict(config.data.text).items()
+            if name.endswith("_tokenizer")
+        }
     missing = [
         f"  {field}: '{path}'"
         for field, path in paths.items()

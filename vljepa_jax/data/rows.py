@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from vljepa_jax.config import ConfigError, TrainConfig, nearest
+from vljepa_jax.data.masks import Grid, draw_mask, token_counts
 from vljepa_jax.data.records import LABELS_PREFIX, Annotation
 from vljepa_jax.data.storage import Dataset
 from vljepa_jax.data.tokenizers import Tokenizer
@@ -196,7 +197,7 @@ class QuestionRows:
                 )
 
     def usable(self, annotation: Annotation) -> bool:
-        return annotation.gold is not None and _label_set(annotation) in self._sizes
+        return annotation.gold is not None and label_set(annotation) in self._sizes
 
     def draw(
         self,
@@ -216,14 +217,14 @@ class QuestionRows:
 
     def arrays(self, contents: Sequence[tuple[Annotation, ...]]) -> dict[str, np.ndarray]:
         count = self._questions.per_clip
-        label, label_set = np.zeros((2, len(contents), count), np.int32)
+        gold, sets = np.zeros((2, len(contents), count), np.int32)
         question_mask = np.zeros((len(contents), count), bool)
         for row, asked in enumerate(contents):
             for column, annotation in enumerate(asked):
                 question_mask[row, column] = True
-                label[row, column] = annotation.gold
-                label_set[row, column] = self._place[_label_set(annotation)]
-        arrays = {"question_mask": question_mask, "label": label, "label_set": label_set}
+                gold[row, column] = annotation.gold
+                sets[row, column] = self._place[label_set(annotation)]
+        arrays = {"question_mask": question_mask, "label": gold, "label_set": sets}
         if self._tokenizer is not None:
             texts = [
                 asked[column].query if column < len(asked) else ""
@@ -241,8 +242,67 @@ def _query_vocab_size(config: TrainConfig) -> int:
     return pooler.query_vocab_size if pooler is not None else 0
 
 
-def _label_set(annotation: Annotation) -> str | None:
+def label_set(annotation: Annotation) -> str | None:
     """The name of the label set that the candidates are, ``None`` where they are spelt out."""
     if not isinstance(annotation.candidates, str):
         return None
     return annotation.candidates.removeprefix(LABELS_PREFIX)
+
+
+# ---------------------------------------------------------------------------------------------
+# V-JEPA 2's pretraining: masks
+# ---------------------------------------------------------------------------------------------
+class MaskRows:
+    """kept_i and predicted_i int32 [k_i], [p_i]: token positions, for each of the model's masks.
+
+    The annotations only choose the clips.
+    """
+
+    name = ""
+    trainable = True
+
+    def __init__(self, config: TrainConfig):
+        self._masks = config.model.masks
+        self._grid = _grid(config)
+
+    @staticmethod
+    def spec(config: TrainConfig) -> Spec:
+        spec = {}
+        for index, mask in enumerate(config.model.masks):
+            kept, predicted = token_counts(mask, _grid(config))
+            spec[f"kept_{index}"] = (kept,), np.int32
+            spec[f"predicted_{index}"] = (predicted,), np.int32
+        return spec
+
+    def check(self, dataset: Dataset, field: str) -> None:
+        del dataset, field
+
+    def usable(self, annotation: Annotation) -> bool:
+        del annotation
+        return True
+
+    def draw(
+        self,
+        annotations: Sequence[Annotation],
+        dataset: Dataset,
+        choose: Choose,
+        rng: np.random.Generator,
+    ) -> Row:
+        del dataset
+        annotation = choose(annotations, rng)
+        masks = tuple(draw_mask(mask, self._grid, rng) for mask in self._masks)
+        return Row(annotation.id, annotation.inputs, masks)
+
+    def arrays(self, contents: Sequence[Any]) -> dict[str, np.ndarray]:
+        return {
+            f"{name}_{index}": np.stack([masks[index][which] for masks in contents])
+            for index in range(len(self._masks))
+            for which, name in enumerate(("kept", "predicted"))
+        }
+
+
+def _grid(config: TrainConfig) -> Grid:
+    """Tokens along (frames, rows, columns); sizes that do not divide are the model's to refuse."""
+    video, encoder = config.data.video, config.model.x_encoder
+    side = video.image_size // encoder.patch_size
+    return max(1, video.frames // encoder.tubelet_size), side, side

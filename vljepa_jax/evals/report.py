@@ -37,7 +37,7 @@ _FREE_FIELDS = ("benchmarks", "batch_size", "num_workers")
 
 _NO_CURVE = ("step", "log_batch_size")
 _COLUMNS = 3
-_COLOURS = ("#3b82f6", "#e0703a", "#3aa675", "#a26bd6")
+_COLOURS = ("#3b82f6", "#e0703a", "#3aa675", "#a26bd6", "#c9a227", "#d6558a", "#4bb8c4", "#8a6d4b")
 _GREY = "#888888"
 _STYLE = {
     "svg.fonttype": "none",
@@ -107,10 +107,9 @@ def make_report(
         run_dir: the training run, whose ``train.json`` is copied.
         train, evaluation: configs behind ``results``.
     """
-    summary = run_dir / "train.json"
     report = {
         "metrics": {},
-        "train": json.loads(summary.read_text()) if summary.is_file() else {},
+        "train": read_summary(run_dir),
         "config": {"train": as_dict(train), "evaluation": as_dict(evaluation)},
         "environment": environment(),
     }
@@ -120,6 +119,12 @@ def make_report(
     for result in results:
         report["metrics"].update(_metrics(result, evaluation.frames or train.data.video.frames))
     return {**{k: v for k, v in previous.items() if k not in report}, **report}
+
+
+def read_summary(run_dir: Path) -> dict[str, Any]:
+    """What a run's ``train.json`` says; empty before its end."""
+    path = run_dir / "train.json"
+    return json.loads(path.read_text()) if path.is_file() else {}
 
 
 def environment() -> dict[str, Any]:
@@ -323,7 +328,7 @@ def _curves(rows: Sequence[Mapping[str, float]]) -> Markup:
             axes = figure.add_subplot(lines, _COLUMNS, index + 1)
             for name, colour in zip(names, _COLOURS, strict=False):
                 points = [(row["step"], row[name]) for row in rows if name in row]
-                label = name.partition("/")[2].replace("_", " ")
+                label = name.partition("/")[2].replace("_", " ") or "all"
                 axes.plot(*zip(*points, strict=True), color=colour, label=label)
             axes.set_title(title.replace("_", " "), loc="left")
             axes.grid(alpha=0.2)

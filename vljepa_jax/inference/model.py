@@ -14,7 +14,7 @@ import PIL.Image
 from jaxtyping import Array, Float, Int, UInt8
 
 from vljepa_jax.checkpoint import load_params
-from vljepa_jax.config import ConfigError, TrainConfig
+from vljepa_jax.config import ConfigError, ModelConfig, TrainConfig
 from vljepa_jax.data.records import Medium
 from vljepa_jax.data.tokenizers import Tokenizer
 from vljepa_jax.data.video import clip_from_frames, load_clip
@@ -69,8 +69,15 @@ class Model:
         """See ``load``; ``params`` are those of ``VLJEPA``.
 
         Raises:
-            ConfigError: the X-Encoder cannot take this number of frames.
+            ConfigError: the run trained no VL-JEPA, or the X-Encoder cannot take this number of
+                frames.
         """
+        if not isinstance(config.model, ModelConfig):
+            raise ConfigError(
+                f"this run trained objective '{config.objective}', which has an X-Encoder and no "
+                "VL-JEPA: start one from it with --config.init_from=DIR:x_encoder, or write its "
+                "X-Encoder out with launch/convert.py --export"
+            )
         tubelet = config.model.x_encoder.tubelet_size
         if frames % tubelet:
             raise ConfigError(f"frames = {frames}: the X-Encoder takes a multiple of {tubelet}")

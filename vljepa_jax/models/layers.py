@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 # Keeps the scale of activations whatever the width; about 0.02-0.03 at the published widths.
 kernel_init = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal")
@@ -68,6 +68,13 @@ def layer_norm(eps: float, dtype: Any, name: str | None = None) -> nn.LayerNorm:
     return nn.LayerNorm(epsilon=eps, dtype=dtype, use_fast_variance=False, name=name)
 
 
+def standardise(x: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
+    """LayerNorm without parameters, in float32; eps as torch's default, which V-JEPA 2 takes."""
+    x = x.astype(jnp.float32)
+    x -= jnp.mean(x, axis=-1, keepdims=True)
+    return x * jax.lax.rsqrt(jnp.mean(jnp.square(x), axis=-1, keepdims=True) + 1e-5)
+
+
 def l2_normalise(x: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
     """Unit vectors along the last axis, in float32; a zero vector stays zero."""
     x = x.astype(jnp.float32)
@@ -96,14 +103,18 @@ class Rotary:
     """Angles of a rotary embedding: x * cos + turn(x) * sin.
 
     Attributes:
-        cos: [t, k], float32.
-        sin: [t, k], float32.
+        cos: [t, k], float32; or [b, t, k] where every row has positions of its own.
+        sin: likewise.
         pairing: which features turn together: "half" (i, i + k/2) or "adjacent" (2 i, 2 i + 1).
     """
 
-    cos: Float[Array, "t k"]
-    sin: Float[Array, "t k"]
+    cos: Float[Array, "*b t k"]
+    sin: Float[Array, "*b t k"]
     pairing: Literal["half", "adjacent"] = struct.field(pytree_node=False)
+
+    def at(self, positions: Int[Array, "b t"]) -> Rotary:
+        """The angles of tokens at these rows of a table [n, k]."""
+        return self.replace(cos=self.cos[positions], sin=self.sin[positions])
 
 
 def rotary_frequencies(theta: float, head_size: int) -> np.ndarray:
@@ -127,7 +138,7 @@ def rotate(x: Float[Array, "b t h k"], rotary: Rotary) -> Float[Array, "b t h k"
     else:
         pairs = values.reshape(*values.shape[:-1], -1, 2)
         turned = jnp.stack([-pairs[..., 1], pairs[..., 0]], axis=-1).reshape(values.shape)
-    cos, sin = rotary.cos[:, None, :], rotary.sin[:, None, :]
+    cos, sin = rotary.cos[..., None, :], rotary.sin[..., None, :]
     return (values * cos + turned * sin).astype(x.dtype)
 
 

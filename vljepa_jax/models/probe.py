@@ -122,14 +122,9 @@ class AttentivePooler(nn.Module):
         Args:
             tokens: [b, n, d] of the X-Encoder; they carry their positions.
             queries: [b, q, d].
-
-        Raises:
-            ValueError: the width cannot be divided into the heads.
         """
         config = self.config
         width, heads = tokens.shape[-1], config.num_heads
-        if width % heads:
-            raise ValueError(f"AttentivePoolerConfig: {heads} heads do not divide {width} features")
         norm = functools.partial(layers.layer_norm, config.norm_eps, self.dtype)
         project = functools.partial(
             nn.Dense, width, dtype=self.dtype, kernel_init=layers.kernel_init

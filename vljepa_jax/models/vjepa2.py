@@ -18,7 +18,7 @@ from typing import Any, Literal, Protocol
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array, Float, Int, UInt8
 
 from vljepa_jax.config import VJEPA2Config
 from vljepa_jax.models import layers
@@ -60,15 +60,20 @@ class VJEPA2(nn.Module):
     unroll: bool = False
 
     @nn.compact
-    def __call__(self, video: Float[Array, "b T H W 3"]) -> Float[Array, "b n d"]:
+    def __call__(
+        self, video: Float[Array, "b T H W 3"], kept: Int[Array, "b n"] | None = None
+    ) -> Float[Array, "b n d"]:
         """Encodes normalised video of any length and size.
 
         Args:
             video: [b, T, H, W, 3], ImageNet mean and variance. A single frame is repeated to fill
                 one tubelet; otherwise T is a multiple of the tubelet, H and W of the patch.
+            kept: positions of the tokens that are encoded, in the order of the tokens; the pixels
+                of all others are not read. All of them where it is not given.
 
         Returns:
-            [b, n, d] with n = T / tubelet * H / patch * W / patch, after the final norm.
+            [b, n, d] with n = T / tubelet * H / patch * W / patch, or what is kept of them, after
+            the final norm.
 
         Raises:
             ValueError: a size that does not divide.
@@ -83,6 +88,8 @@ class VJEPA2(nn.Module):
             video = jnp.repeat(video, config.tubelet_size, axis=1)
         grid = token_grid(config, video.shape[1:4])
         x = _tubelets(video.astype(self.dtype), grid)
+        if kept is not None:
+            x = jnp.take_along_axis(x, kept[..., None], axis=1)
         x = nn.Dense(
             config.hidden_size,
             dtype=self.dtype,
@@ -95,6 +102,8 @@ class VJEPA2(nn.Module):
             config.rope,
             trained_side=config.image_size // config.patch_size,
         )
+        if kept is not None:
+            rotary = rotary.at(kept)
         stack = layers.scan_layers(
             Layer, config.num_layers, self.remat, self.unroll, (nn.broadcast,)
         )

@@ -1,0 +1,76 @@
+"""Probes an X-Encoder: what can be read from its frozen tokens.
+
+    python launch/probe.py --config=configs/probe.py --checkpoint=runs/vjepa2 --output=runs/probed
+    python launch/probe.py --config=configs/probe.py --x_encoder=DIR --output=runs/probed
+
+--checkpoint names a run of any objective: stage 0 (its teacher is probed), pretraining on labels,
+a VL-JEPA, or another probe; the same command continues what was interrupted. --x_encoder names a
+directory in the published layout; the recipe's --config.model.x_encoder must then have its sizes.
+An attentive and a linear probe are trained on the recipe's sources, with the tokens computed once,
+and scored on its test splits: for each kind of question the accuracy, beside chance, with its
+interval.
+"""
+
+from pathlib import Path
+
+import rich.console
+from absl import flags
+
+from vljepa_jax import command_line
+from vljepa_jax.config import TrainConfig, parse
+
+_CONFIG = command_line.define_config("The recipe of the attentive probe, FILE[:variant].")
+_CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Run whose X-Encoder is probed.")
+_X_ENCODER = flags.DEFINE_string("x_encoder", None, "Directory of a published X-Encoder.")
+_OUTPUT = flags.DEFINE_string("output", None, "Where probes and report go.", required=True)
+_PROBES = flags.DEFINE_list("probes", ["attentive", "linear"], "Which probes to train.")
+_SPLITS = flags.DEFINE_list("splits", ["test", "test_compositional"], "Splits to score.")
+flags.register_multi_flags_validator(
+    ["checkpoint", "x_encoder"],
+    lambda values: bool(values["checkpoint"]) != bool(values["x_encoder"]),
+    "give either --checkpoint or --x_encoder",
+)
+flags.register_validator(
+    "probes",
+    lambda names: bool(names) and set(names) <= {"attentive", "linear"},
+    "--probes must be attentive, linear or both",
+)
+
+
+def main() -> None:
+    with command_line.explained():
+        config = parse(TrainConfig, _CONFIG.value)
+    # Only now: a misspelt command is answered at once.
+    from vljepa_jax import checkpoint
+    from vljepa_jax.convert.published import convert_checkpoint
+    from vljepa_jax.convert.rules import ConversionError
+    from vljepa_jax.data.pipeline import DataError
+    from vljepa_jax.data.storage import DatasetError
+    from vljepa_jax.data.tokenizers import TokenizerError
+    from vljepa_jax.evals.probe import with_x_encoder, write_probe_report
+    from vljepa_jax.train_loop import NonFiniteLoss, train
+
+    output = Path(_OUTPUT.value)
+    with command_line.explained(
+        checkpoint.CheckpointError,
+        ConversionError,
+        DataError,
+        DatasetError,
+        NonFiniteLoss,
+        TokenizerError,
+    ):
+        start = Path(_CHECKPOINT.value or output / "x_encoder")
+        if _X_ENCODER.value:
+            directory = {"x_encoder": Path(_X_ENCODER.value)}
+            convert_checkpoint(config, directory, start, rich.console.Console())
+        source = checkpoint.load_config(start)
+        probes = {name: output / name for name in _PROBES.value}
+        for name, run_dir in probes.items():
+            rich.console.Console().print(f"[bold]{name} probe")
+            train(with_x_encoder(config, source, start, name), run_dir)
+        probed = _CHECKPOINT.value or _X_ENCODER.value
+        write_probe_report(output, probes, _SPLITS.value, probed)
+
+
+if __name__ == "__main__":
+    command_line.run(main)

@@ -1,0 +1,268 @@
+"""Scores a probe: for each kind of question, how many are answered right, and by chance.
+
+The X-Encoder passes over each clip once, whatever number of questions is asked about it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import rich.console
+import rich.table
+from rich.progress import Progress
+
+from vljepa_jax.checkpoint import load_params
+from vljepa_jax.config import ConfigError, TrainConfig, as_dict
+from vljepa_jax.data.ffmpeg import ClipError
+from vljepa_jax.data.records import Annotation
+from vljepa_jax.data.rows import QuestionRows, label_set
+from vljepa_jax.data.storage import open_dataset
+from vljepa_jax.data.token_cache import Clip
+from vljepa_jax.data.workers import decode_media
+from vljepa_jax.data.world.build import dataset_path
+from vljepa_jax.evals import metrics, report
+from vljepa_jax.evals.metrics import Metric
+from vljepa_jax.models.probe import Probe
+from vljepa_jax.models.vjepa2 import make_x_encoder, normalise
+from vljepa_jax.run_log import read_metrics
+
+_BATCH = 32  # clips encoded, and rows of questions answered, at a time
+
+
+@dataclasses.dataclass(frozen=True)
+class Score:
+    """Attributes: the metric, and how many of its clips could not be read (counted as wrong)."""
+
+    metric: Metric
+    path: str
+    split: str
+    unreadable: int
+
+
+def with_x_encoder(config: TrainConfig, source: TrainConfig, start: Path, kind: str) -> TrainConfig:
+    """The config of one probe of a run's X-Encoder.
+
+    Args:
+        config: the recipe; its sizes of the X-Encoder are not read.
+        source: config of the run whose X-Encoder is probed.
+        start: directory of that run.
+        kind: "attentive", or "linear", which takes the recipe's pooler away.
+
+    Raises:
+        ConfigError: the recipe trains no attentive probe.
+    """
+    if config.objective != "probe" or config.model.pooler is None:
+        raise ConfigError("--config: must be a recipe of an attentive probe, see configs/probe.py")
+    model = dataclasses.replace(
+        config.model,
+        x_encoder=source.model.x_encoder,
+        pooler=config.model.pooler if kind == "attentive" else None,
+    )
+    return dataclasses.replace(config, model=model, init_from=f"{start}:x_encoder")
+
+
+def score_probe(run_dir: Path, splits: Sequence[str]) -> dict[str, Score]:
+    """Scores the newest parameters of a probe on the splits of its training sources.
+
+    A question is asked if training could have asked one like it: of the sources' tasks and tags,
+    with an answer in one of the label sets. Its kind is its tag "kind", or else its label set.
+    Chance is the better of a uniform guess and of always giving the most frequent answer.
+
+    Returns:
+        "motion_top1" for split "test", "motion_top1_compositional" for "test_compositional", ...
+
+    Raises:
+        CheckpointError: ``run_dir`` holds no trained run.
+        ConfigError: no split has a question of this sort.
+    """
+    config, params = load_params(run_dir)
+    answer = _Answers(config, params)
+    scores: dict[str, Score] = {}
+    for source in config.data.sources:
+        dataset = open_dataset(dataset_path(source.path, config.world))
+        for split in splits:
+            if split not in dataset.splits:
+                continue
+            records = dataset.source(split)
+            questions: dict[Clip, list[Annotation]] = defaultdict(list)
+            for index in range(len(records)):
+                for annotation in records[index].annotations:
+                    if (
+                        annotation.inputs
+                        and source.tasks.get(annotation.task, 0) > 0
+                        and all(annotation.tags.get(k) == v for k, v in source.tags.items())
+                        and answer.rows.usable(annotation)
+                    ):
+                        questions[index, annotation.inputs].append(annotation)
+            decoded = decode_media(
+                records, list(questions), config.data.video, config.data.num_workers
+            )
+            asked, given, unreadable = answer(questions, decoded)
+            ending = "_top1" + split.removeprefix("test")
+            for kind in sorted({_kind(annotation) for annotation in asked}):
+                chosen = [i for i, a in enumerate(asked) if _kind(a) == kind]
+                scores[kind + ending] = Score(
+                    _accuracy([asked[i] for i in chosen], [given[i] for i in chosen], config.model),
+                    source.path,
+                    split,
+                    unreadable,
+                )
+    if not scores:
+        raise ConfigError(f"no split of {', '.join(splits)} has a question that the probe answers")
+    return scores
+
+
+def _kind(annotation: Annotation) -> str:
+    return annotation.tags.get("kind") or label_set(annotation)
+
+
+def _accuracy(asked: Sequence[Annotation], given: Sequence[int | None], model: Any) -> Metric:
+    candidates = [range(model.label_sets[label_set(annotation)]) for annotation in asked]
+    gold = [annotation.gold for annotation in asked]
+    right = [answer == annotation.gold for annotation, answer in zip(asked, given, strict=True)]
+    return metrics.proportion(right, metrics.choice_chance(candidates, gold))
+
+
+class _Answers:
+    """Answers questions about clips; ``rows`` says which annotations are such questions."""
+
+    def __init__(self, config: TrainConfig, params: Any):
+        self.rows = QuestionRows(config)
+        self._count = config.data.text.per_clip
+        x_encoder, probe = make_x_encoder(config.model), Probe(config.model)
+        self._params = jax.device_put(params)
+        self._encode = jax.jit(
+            lambda params, video: x_encoder.apply({"params": params["x_encoder"]}, normalise(video))
+        )
+
+        def answer(params: Any, tokens: Any, rows: Any, arrays: Mapping[str, Any]) -> Any:
+            logits = probe.apply({"params": params}, arrays | {"visual_tokens": tokens[rows]})
+            return jnp.argmax(logits, axis=-1)
+
+        self._answer = jax.jit(answer)
+        names = sorted(config.model.label_sets)
+        sizes = [config.model.label_sets[name] for name in names]
+        self._first = dict(zip(names, np.cumsum([0, *sizes[:-1]]).tolist(), strict=True))
+
+    def __call__(
+        self, questions: Mapping[Clip, Sequence[Annotation]], decoded: Any
+    ) -> tuple[list[Annotation], list[int | None], int]:
+        """The questions, the answers (``None`` where a clip cannot be read), and such clips."""
+        asked: list[Annotation] = []
+        given: list[int | None] = []
+        unreadable = 0
+        batch: list[tuple[np.ndarray, Sequence[Annotation]]] = []
+        with Progress(transient=True) as progress:
+            clips = zip(questions.values(), decoded, strict=True)
+            for annotations, video in progress.track(
+                clips, total=len(questions), description="Answering questions"
+            ):
+                if isinstance(video, ClipError):
+                    unreadable += 1
+                    asked += annotations
+                    given += [None] * len(annotations)
+                    continue
+                batch.append((video, annotations))
+                if len(batch) == _BATCH:
+                    self._flush(batch, asked, given)
+            self._flush(batch, asked, given)
+        return asked, given, unreadable
+
+    def _flush(
+        self,
+        batch: list[tuple[np.ndarray, Sequence[Annotation]]],
+        asked: list[Annotation],
+        given: list[int | None],
+    ) -> None:
+        if not batch:
+            return
+        videos = np.stack([video for video, _ in batch])
+        tokens = self._encode(self._params, _fill(videos, _BATCH))
+        groups = [
+            (row, tuple(annotations[start : start + self._count]))
+            for row, (_, annotations) in enumerate(batch)
+            for start in range(0, len(annotations), self._count)
+        ]
+        for start in range(0, len(groups), _BATCH):
+            part = groups[start : start + _BATCH]
+            arrays = self.rows.arrays([content for _, content in part])
+            arrays = {name: _fill(array, _BATCH) for name, array in arrays.items()}
+            rows = _fill(np.array([row for row, _ in part]), _BATCH)
+            answers = np.asarray(self._answer(self._params, tokens, rows, arrays))
+            for row, (_, content) in enumerate(part):
+                for column, annotation in enumerate(content):
+                    asked.append(annotation)
+                    first = self._first[label_set(annotation)]
+                    given.append(int(answers[row, column]) - first)
+        batch.clear()
+
+
+def _fill(array: np.ndarray, rows: int) -> np.ndarray:
+    """Repeats the last row until there are ``rows``: one shape is compiled."""
+    return np.concatenate([array, np.repeat(array[-1:], rows - len(array), axis=0)])
+
+
+# ---------------------------------------------------------------------------------------------
+# The report
+# ---------------------------------------------------------------------------------------------
+def write_probe_report(
+    output: Path, probes: Mapping[str, Path], splits: Sequence[str], source: str
+) -> None:
+    """Scores several probes of one X-Encoder, prints the table, writes report.json and .html.
+
+    Args:
+        output: directory of the report.
+        probes: name -> run directory, e.g. "attentive".
+        splits: those that the dataset has are scored.
+        source: what was probed, for people.
+    """
+    measured: dict[str, Any] = {}
+    for name, run_dir in probes.items():
+        for ending, score in score_probe(run_dir, splits).items():
+            measured[f"probe/{name}/{ending}"] = {
+                **dataclasses.asdict(score.metric),
+                "interval": list(score.metric.interval),
+                "protocol": f"{name} probe",
+                "path": score.path,
+                "split": score.split,
+                "unreadable": score.unreadable,
+            }
+    first = next(iter(probes.values()))
+    config, _ = load_params(first)
+    made = {
+        "metrics": measured,
+        "train": report.read_summary(first),
+        "config": {
+            "train": as_dict(config),
+            "evaluation": {"probed": source, "probes": list(probes), "splits": list(splits)},
+        },
+        "environment": report.environment(),
+    }
+    page = report.sections(made, read_metrics(first), [], {})
+    report.write_report(output, made, f"Probes of {source}", page)
+    console = rich.console.Console()
+    console.print(_table(measured))
+    console.print(f"report: {output / 'report.html'}", highlight=False)
+
+
+def _table(measured: Mapping[str, Any]) -> rich.table.Table:
+    table = rich.table.Table(rich.table.Column("metric", overflow="fold"))
+    for column in ("accuracy %", "chance %", "95 % interval", "n"):
+        table.add_column(column, justify="right")
+    for name, metric in measured.items():
+        value = report.percent(metric["value"])
+        table.add_row(
+            name,
+            f"[bold]{value}[/]" if report.above_chance(metric) else value,
+            report.percent(metric["chance"]),
+            " to ".join(report.percent(end) for end in metric["interval"]),
+            str(metric["n"]),
+        )
+    return table
