@@ -43,7 +43,7 @@ def test_recipes_share_one_world_and_cover_their_parameters(name, variant):
     mesh = AbstractMesh((1, 1, 1), AXES)
     state_shardings({"params": params, "extra": extra}, params, config.sharding.rules, mesh)
     assert sum(leaf.size for leaf in jax.tree.leaves(params["x_encoder"])) / 1e6 == pytest.approx(
-        {"tiny": 2.1, "vitl": 303.9, "vith": 630.8, "vitg": 1011.4}[
+        {"tiny": 2.075, "vitl": 303.9, "vith": 630.8, "vitg": 1011.4}[
             variant.removesuffix("_cooldown") if name == "vjepa2.py" else "tiny"
         ],
         rel=0.01,
