@@ -42,12 +42,27 @@ def test_blocks_by_hand():
 )
 def test_the_last_block_is_cut(axis, sign, last):
     config = MaskConfig((0.25, 0.25), (1.0, 1.0), masked=6 / 16)
-    scripted = Scripted(0.25, 1.0, 0, 0, 2, 2, axis, sign)
+    scripted = Scripted(0.25, 1.0, 0, 0, 2, 2, axis, (sign, -1))
     mask = draw_frame_mask(config, (1, 4, 4), scripted)
     expected = np.zeros((4, 4), bool)
     expected[:2, :2] = True
     expected[2:, 2:] = last
     np.testing.assert_array_equal(mask, expected)
+
+
+@pytest.mark.parametrize(
+    ("signs", "last"),
+    [
+        ((1, 1), [[1, 1], [1, 0]]),
+        ((1, -1), [[1, 1], [0, 1]]),
+        ((-1, 1), [[1, 0], [1, 1]]),
+        ((-1, -1), [[0, 1], [1, 1]]),
+    ],
+)
+def test_a_row_that_is_cut_itself_starts_at_either_end(signs, last):
+    config = MaskConfig((0.25, 0.25), (1.0, 1.0), masked=7 / 16)
+    mask = draw_frame_mask(config, (1, 4, 4), Scripted(0.25, 1.0, 0, 0, 2, 2, 0, signs))
+    np.testing.assert_array_equal(mask[2:, 2:], last)
 
 
 def test_blocks_have_the_area_and_the_shape_asked_for():

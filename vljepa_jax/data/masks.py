@@ -57,7 +57,7 @@ def draw_frame_mask(
     """True where a patch is masked, at ``masked_patches`` places.
 
     All blocks of a mask have one size, whose area and aspect ratio are drawn. The last block is
-    cut, from a side that is drawn, to what is still wanted.
+    cut, from a corner and along a side that are drawn, to what is still wanted.
     """
     _, rows, columns = grid
     left = masked_patches(config, grid)
@@ -72,8 +72,9 @@ def draw_frame_mask(
         block[top : top + height, first : first + width] = True
         new = np.argwhere(block & ~mask)
         if len(new) > left:
-            axis, sign = rng.integers(2), rng.choice((-1, 1))
-            new = new[np.argsort(sign * new[:, axis], kind="stable")[:left]]
+            axis, signs = rng.integers(2), rng.choice((-1, 1), 2)
+            along, across = signs[0] * new[:, axis], signs[1] * new[:, 1 - axis]
+            new = new[np.lexsort((across, along))[:left]]
         mask[tuple(new.T)] = True
         left -= len(new)
     return mask
