@@ -57,7 +57,8 @@ def main(text: str) -> None:
     table.add_column("when")
     table.add_column("clip", overflow="fold")
     for hit in hits:
-        table.add_row(f"{hit.score:.3f}", when(hit), os.path.relpath(hit.name))
+        name = min(hit.name, os.path.relpath(hit.name), key=len)
+        table.add_row(f"{hit.score:.3f}", when(hit), name)
     console.print(table)
     if _CONTACT_SHEET.value:
         console.print(f"drawn in {_CONTACT_SHEET.value}")

@@ -90,6 +90,7 @@ def test_windows_cover_a_video_to_its_end(folder):
     whole = file_item(folder / "a.mp4")
     assert whole.windows(0.8, 0.5) == [(0.0, 0.8), (0.5, 1.3), (1.0, 1.8), (1.2, 2.0)]
     assert whole.windows(1.0, 0.5) == [(0.0, 1.0), (0.5, 1.5), (1.0, 2.0)]
+    assert whole.windows(0.99, 0.5) == [(0.0, 0.99), (0.5, 1.49), (1.01, 2.0)]
     assert whole.windows(2.0, 1.0) is None
     assert numbers(whole.decode(VIDEO, (1.2, 2.0))) == [14, 18]
     part = file_item(folder / "a.mp4", start=1.0, end=1.9)  # times are those of the file

@@ -120,7 +120,8 @@ class Item:
         start, end = (seconds - offset for seconds in times)
         if end - start <= window:
             return None
-        count = int(np.ceil((end - start - window) / stride))
+        # A last window that begins less than a tenth of a stride after another would be a twin.
+        count = int(np.ceil((end - start - window) / stride - 0.1))
         starts = [start + index * stride for index in range(count)] + [end - window]
         return [(round(first, 3), round(first + window, 3)) for first in starts]
 
