@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,11 @@ import safetensors.numpy
 from flax import traverse_util
 
 from vljepa_jax import checkpoint
-from vljepa_jax.config import ModelConfig, as_dict
-from vljepa_jax.convert.families import PARTS, backbone, config_of, family_of
+from vljepa_jax.config import ModelConfig, TextConfig, as_dict
+from vljepa_jax.convert.families import PARTS, TOKENIZERS, backbone, config_of, family_of
 from vljepa_jax.convert.rules import ConversionError, export
 from vljepa_jax.convert.settings import Setting, as_json
+from vljepa_jax.data.tokenizers import Tokenizer, TokenizerError
 
 PyTree = Any
 
@@ -48,6 +50,8 @@ def export_checkpoint(run_dir: Path, output: Path, console: rich.console.Console
     for part in PARTS:
         export_backbone(config.model, part, backbone(params, part), output / part)
         console.print(f"{part}: {output / part}")
+        if part in TOKENIZERS:
+            _copy_tokenizer(config.data.text, part, output / part, console)
     held = {*PARTS, "token_embedding"}  # the token table goes with the predictor
     rest = {name: tree for name, tree in params.items() if name not in held}
     arrays = {"/".join(path): array for path, array in traverse_util.flatten_dict(rest).items()}
@@ -68,6 +72,41 @@ def export_backbone(model: ModelConfig, part: str, params: PyTree, directory: Pa
         if folder in folders:
             _save(folders[folder], directory / folder / "model.safetensors")
         _write_settings(settings[folder], directory / folder / "config.json")
+    if family.folders(config):
+        modules = [
+            {"idx": index, "name": str(index), "path": folder, "type": _module(folder)}
+            for index, folder in enumerate(sorted(settings))
+        ]
+        checkpoint.write_text(directory / "modules.json", json.dumps(modules, indent=2) + "\n")
+
+
+def _module(folder: str) -> str:
+    """sentence-transformers' class for a folder: "2_Dense" -> its Dense."""
+    kind = folder.split("_")[1] if folder else "Transformer"
+    return f"sentence_transformers.models.{kind}"
+
+
+def _copy_tokenizer(
+    text: TextConfig, part: str, directory: Path, console: rich.console.Console
+) -> None:
+    """Puts the tokenizer beside the weights, in the form that transformers' AutoTokenizer reads."""
+    path = getattr(text, TOKENIZERS[part])
+    try:
+        tokenizer = Tokenizer(path)
+    except TokenizerError as error:
+        console.print(f"{part}: exported without its tokenizer: {error}")
+        return
+    shutil.copyfile(tokenizer.path, directory / "tokenizer.json")
+    length = text.query_length if part == "predictor" else text.target_length
+    settings = {
+        "tokenizer_class": "PreTrainedTokenizerFast",  # what tokenizer.json says, and no more
+        "pad_token": tokenizer.pad_token,
+        "padding_side": "right",
+        "model_max_length": length,
+    }
+    checkpoint.write_text(
+        directory / "tokenizer_config.json", json.dumps(settings, indent=2) + "\n"
+    )
 
 
 def _refusal(model: ModelConfig, part: str) -> str:

@@ -43,11 +43,13 @@ class Family:
 
 FAMILIES = {
     "vjepa2": Family(vjepa2.table, vjepa2.settings, refusal=vjepa2.refusal),
+    "vjepa2_1": Family(vjepa2.table_2_1, vjepa2.settings_2_1),
     "llama": Family(llama.table, llama.settings),
     "gemma": Family(gemma.table, gemma.settings, gemma.folders),
     "qwen3": Family(qwen3.table, qwen3.settings, qwen3.folders),
 }
 PARTS = ("x_encoder", "predictor", "y_encoder")
+TOKENIZERS = {"predictor": "query_tokenizer", "y_encoder": "target_tokenizer"}  # in data.text
 
 
 def config_of(model: ModelConfig, part: str) -> Any:

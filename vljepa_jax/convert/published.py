@@ -13,7 +13,7 @@ import rich.console
 
 from vljepa_jax import checkpoint
 from vljepa_jax.config import TrainConfig
-from vljepa_jax.convert.families import backbone, config_of, family_of, placed
+from vljepa_jax.convert.families import TOKENIZERS, backbone, config_of, family_of, placed
 from vljepa_jax.convert.rules import ConversionError, Filled, fill
 from vljepa_jax.convert.safetensors_folder import Joined, SafetensorsFolder, read_json
 from vljepa_jax.convert.settings import mismatches
@@ -21,8 +21,6 @@ from vljepa_jax.data.tokenizers import Tokenizer, TokenizerError
 from vljepa_jax.objectives import make_objective
 
 PyTree = Any
-
-_TOKENIZERS = {"predictor": "query_tokenizer", "y_encoder": "target_tokenizer"}
 
 
 def convert_checkpoint(
@@ -115,9 +113,9 @@ def _dense(folder: str) -> bool:
 
 def _tokenizer_faults(config: TrainConfig, part: str, directory: Path) -> Iterator[str]:
     """Looks at the tokenizer beside the weights and at the one that the config names."""
-    if part not in _TOKENIZERS:
+    if part not in TOKENIZERS:
         return
-    named = getattr(config.data.text, _TOKENIZERS[part])
+    named = getattr(config.data.text, TOKENIZERS[part])
     table_size = config_of(config.model, part).vocab_size
     for path in dict.fromkeys((str(directory / "tokenizer.json"), named)):
         if path != "@world" and not Path(path).is_file():

@@ -77,7 +77,7 @@ class Model:
             ConfigError: the X-Encoder cannot take this number of frames.
         """
         tubelet = config.model.x_encoder.tubelet_size
-        if frames % tubelet:
+        if frames > 1 and frames % tubelet:
             raise ConfigError(f"frames = {frames}: the X-Encoder takes a multiple of {tubelet}")
         self.config = config
         self.batch_size = batch_size
