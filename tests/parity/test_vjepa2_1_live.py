@@ -141,7 +141,7 @@ def test_every_layer_equals_the_reference(tmp_path):
 
 
 def test_no_two_keys_can_be_exchanged_unnoticed():
-    """Ours equals the reference, so a conversion that exchanged two keys would differ as this does."""
+    """Ours equals the reference: a conversion that exchanged two would differ as this does."""
     weights = random_weights(SHAPES, seed=21)
     used = [
         key for key in SHAPES if not key.startswith(tuple(f"norms_block.{i}" for i in range(3)))
