@@ -9,7 +9,7 @@ BACKBONES ?= runs/backbones
 # hands the same pages out again; without this a step of the demo takes about 1.4 times as long.
 KEEP_MEMORY = MALLOC_ARENA_MAX=1 MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=1000000000000
 
-.PHONY: help demo backbones test test-parity lint format goldens clean
+.PHONY: help demo backbones test test-parity test-slow lint format goldens clean
 .DEFAULT_GOAL := help
 
 help:  ## List the targets.
@@ -52,7 +52,10 @@ test: $(VENV)/installed  ## Run the suite (no torch needed).
 	$(RUN) -m pytest -n auto --dist loadfile -m "not parity"
 
 test-parity: $(VENV)/installed-parity  ## Compare live with torch and transformers.
-	$(RUN) -m pytest -n auto --dist loadfile -m parity
+	$(RUN) -m pytest -n auto --dist loadfile -m "parity and not slow"
+
+test-slow: $(VENV)/installed-parity  ## Compare at full published sizes (minutes, 10 GB of memory).
+	$(RUN) -m pytest -m slow -s
 
 lint: $(VENV)/installed  ## Check style.
 	$(VENV)/bin/ruff check .

@@ -38,7 +38,9 @@ def random_weights(shapes: Mapping[str, tuple[int, ...]], seed: int) -> dict[str
     return weights
 
 
-def vjepa2_reference(config: VJEPA2Config, image_size: int | None = None) -> VJEPA2Model:
+def vjepa2_reference(
+    config: VJEPA2Config, image_size: int | None = None, attention: str = "eager"
+) -> VJEPA2Model:
     """``image_size`` sets the grid, which the reference does not read from its input."""
     return VJEPA2Model(
         VJEPA2ReferenceConfig(
@@ -57,7 +59,7 @@ def vjepa2_reference(config: VJEPA2Config, image_size: int | None = None) -> VJE
             pred_mlp_ratio=1.5,
             pred_num_mask_tokens=2,
             num_pooler_layers=2,
-            attn_implementation="eager",
+            attn_implementation=attention,
         )
     ).eval()
 
@@ -67,7 +69,7 @@ def pooler_reference(config: VJEPA2Config) -> VJEPA2AttentivePooler:
     return VJEPA2AttentivePooler(vjepa2_reference(config).config).eval()
 
 
-def llama_reference(config: LlamaConfig, num_layers: int) -> LlamaModel:
+def llama_reference(config: LlamaConfig, num_layers: int, attention: str = "eager") -> LlamaModel:
     scaling = config.rope_scaling
     rope = {"rope_type": "default", "rope_theta": config.rope_theta}
     if scaling is not None:
@@ -90,12 +92,12 @@ def llama_reference(config: LlamaConfig, num_layers: int) -> LlamaModel:
             rms_norm_eps=config.norm_eps,
             rope_parameters=rope,
             max_position_embeddings=1024,
-            attn_implementation="eager",
+            attn_implementation=attention,
         )
     ).eval()
 
 
-def gemma_reference(config: GemmaConfig) -> Gemma3TextModel:
+def gemma_reference(config: GemmaConfig, attention: str = "eager") -> Gemma3TextModel:
     return Gemma3TextModel(
         Gemma3TextConfig(
             vocab_size=config.vocab_size,
@@ -117,7 +119,7 @@ def gemma_reference(config: GemmaConfig) -> Gemma3TextModel:
                 },
                 "full_attention": {"rope_type": "default", "rope_theta": config.rope_theta_global},
             },
-            attn_implementation="eager",
+            attn_implementation=attention,
         )
     ).eval()
 
@@ -162,9 +164,9 @@ def dense_weights(config: GemmaConfig, seed: int) -> dict[str, np.ndarray]:
 def run_vjepa2(model: VJEPA2Model, video: np.ndarray) -> dict[str, np.ndarray]:
     """video [b, T, H, W, 3], normalised."""
     hidden = _record(model.encoder.layer)
-    pixels = torch.tensor(video.astype(np.float32)).permute(0, 1, 4, 2, 3)
+    pixels = torch.tensor(video.astype(np.float32)).permute(0, 1, 4, 2, 3).to(model.dtype)
     output = model(pixels, skip_predictor=True).last_hidden_state
-    return {"hidden": hidden(), "output": output.numpy()}
+    return {"hidden": hidden(), "output": output.float().numpy()}
 
 
 @torch.no_grad()
@@ -194,12 +196,13 @@ def run_llama(
     allowed = torch.tensor(mask)[:, None, None, :].expand(-1, 1, length, length)
     if causal:
         allowed = allowed & torch.ones(length, length, dtype=torch.bool).tril()
-    bias = torch.zeros(allowed.shape).masked_fill(~allowed, torch.finfo(torch.float32).min)
+    bias = torch.zeros(allowed.shape, dtype=model.dtype)
+    bias = bias.masked_fill(~allowed, torch.finfo(model.dtype).min)
     output = model(
         torch.tensor(tokens, dtype=torch.long), attention_mask=bias, use_cache=False
     ).last_hidden_state
     kept = mask[..., None]
-    return {"hidden": hidden() * kept, "output": output.numpy() * kept}
+    return {"hidden": hidden() * kept, "output": output.float().numpy() * kept}
 
 
 @torch.no_grad()
@@ -211,7 +214,7 @@ def run_gemma(
     weights = torch.tensor(mask)
     states = model(
         torch.tensor(tokens, dtype=torch.long), attention_mask=weights.long(), use_cache=False
-    ).last_hidden_state
+    ).last_hidden_state.float()
     pooled = (states * weights[..., None]).sum(1) / weights.sum(1, keepdim=True)
     for name in sorted(dense):
         pooled = torch.nn.functional.linear(pooled, torch.tensor(dense[name], dtype=pooled.dtype))
@@ -238,7 +241,7 @@ def _record(modules: torch.nn.ModuleList):
         handles.append(
             module.register_forward_hook(
                 lambda _module, _inputs, output: states.append(
-                    (output[0] if isinstance(output, tuple) else output).numpy()
+                    (output[0] if isinstance(output, tuple) else output).float().numpy()
                 )
             )
         )

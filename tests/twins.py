@@ -15,7 +15,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vljepa_jax.config import GemmaConfig, LlamaConfig, Qwen3Config, RopeScaling, VJEPA2Config
+from vljepa_jax.config import (
+    GemmaConfig,
+    LlamaConfig,
+    Qwen3Config,
+    RopeScaling,
+    VJEPA2Config,
+    VJEPA21Config,
+)
 from vljepa_jax.convert.families import FAMILIES
 from vljepa_jax.convert.rules import convert
 from vljepa_jax.models.gemma import Gemma
@@ -38,6 +45,18 @@ VJEPA2_TWIN = VJEPA2Config(
     mlp_size=30,
     norm_eps=1e-6,
     rope="tiled",
+)
+VJEPA21_TWIN = VJEPA21Config(
+    family="vjepa2_1",
+    image_size=20,  # positions are stretched to a grid of 5 x 5
+    num_frames=6,
+    patch_size=4,
+    tubelet_size=2,
+    hidden_size=28,
+    num_layers=2,
+    num_heads=2,  # heads of 14: thirds of 4, and 2 features that do not turn
+    mlp_size=30,
+    norm_eps=1e-6,
 )
 LLAMA_TWIN = LlamaConfig(
     family="llama",
@@ -93,19 +112,22 @@ class TokenLlama(nn.Module):
     """Llama behind its token table, as the checkpoint holds them."""
 
     config: LlamaConfig
+    dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, tokens, mask):
         config = self.config
-        embedded = nn.Embed(config.vocab_size, config.hidden_size, name="token_embedding")(tokens)
-        llama = Llama(config)
+        embedded = nn.Embed(
+            config.vocab_size, config.hidden_size, dtype=self.dtype, name="token_embedding"
+        )(tokens)
+        llama = Llama(config, self.dtype)
         nn.share_scope(self, llama)  # layers and norm stand beside the table, as in the checkpoint
         return llama(embedded, mask)
 
 
-def model_of(config: Any) -> nn.Module:
-    families = {"vjepa2": VJEPA2, "llama": TokenLlama, "gemma": Gemma, "qwen3": Qwen3}
-    return families[config.family](config)
+def model_of(config: Any, dtype: Any = jnp.float32) -> nn.Module:
+    families = {"llama": TokenLlama, "gemma": Gemma, "qwen3": Qwen3}
+    return families.get(config.family, VJEPA2)(config, dtype)
 
 
 def table_of(config: Any):
@@ -118,7 +140,7 @@ def parameters(config: Any, weights: Mapping[str, np.ndarray]) -> dict:
 
 @functools.cache
 def shapes(config: Any) -> dict:
-    if config.family == "vjepa2":
+    if config.family in ("vjepa2", "vjepa2_1"):
         side = config.patch_size
         inputs = (jnp.zeros((1, config.tubelet_size, side, side, 3)),)
     else:
@@ -127,8 +149,8 @@ def shapes(config: Any) -> dict:
 
 
 @functools.cache
-def _runner(config: Any):
-    model = model_of(config)
+def _runner(config: Any, dtype: Any):
+    model = model_of(config, dtype)
 
     def run(params, *inputs):
         output, state = model.apply({"params": params}, *inputs, mutable=["intermediates"])
@@ -137,21 +159,25 @@ def _runner(config: Any):
     return jax.jit(run)
 
 
-def run(config: Any, params: dict, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """What a layer-by-layer comparison needs; rows at padding are zeroed.
+def run(
+    config: Any, params: dict, inputs: Mapping[str, np.ndarray], dtype: Any = jnp.float32
+) -> dict[str, np.ndarray]:
+    """What a layer-by-layer comparison needs, in float32; rows at padding are zeroed.
 
     Returns:
         "hidden": [layers, b, n, d] after each layer; "output": the module's result.
     """
-    if config.family == "vjepa2":
-        hidden, output = _runner(config)(params, inputs["video"].astype(np.float32))
-        return {"hidden": np.asarray(hidden), "output": np.asarray(output)}
+    if config.family in ("vjepa2", "vjepa2_1"):
+        found = _runner(config, dtype)(params, inputs["video"].astype(np.float32))
+        hidden, output = (np.asarray(array, np.float32) for array in found)
+        return {"hidden": hidden, "output": output}
     mask = inputs["mask"]
-    hidden, output = _runner(config)(params, inputs["tokens"], mask)
+    found = _runner(config, dtype)(params, inputs["tokens"], mask)
+    hidden, output = (np.asarray(array, np.float32) for array in found)
     kept = mask[..., None]
     if config.family == "llama":
         output = output * kept
-    return {"hidden": np.asarray(hidden * kept), "output": np.asarray(output)}
+    return {"hidden": hidden * kept, "output": output}
 
 
 def error(ours: np.ndarray, reference: np.ndarray) -> float:

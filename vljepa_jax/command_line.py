@@ -34,18 +34,25 @@ def define_config(help_text: str, *, required: bool = True) -> flags.FlagHolder:
     return holder
 
 
-def run(main: Callable[[], int | None]) -> None:
+def run(main: Callable[..., int | None], *, argument: str = "") -> None:
     """Runs ``main`` with parsed flags and exits with the status it returns.
 
     ``--help`` shows the docstring of the script.
+
+    Args:
+        argument: what the one argument that is no flag means; ``main`` is called with it. "" takes
+            none.
     """
 
     def checked(argv: Sequence[str]) -> int | None:
-        if len(argv) > 1:
-            sys.exit(f"error: unexpected argument '{argv[1]}'")
+        expected = 1 if argument else 0
+        if len(argv) > 1 + expected:
+            sys.exit(f"error: unexpected argument '{argv[1 + expected]}'")
+        if len(argv) < 1 + expected:
+            sys.exit(f"error: give {argument}\nTry {argv[0]} --help.")
         if not flags.FLAGS["verbosity"].present:  # absl's app shows what libraries say in passing
             logging.set_verbosity(logging.WARNING)
-        return main()
+        return main(*argv[1:])
 
     app.run(checked, flags_parser=_parse)
 

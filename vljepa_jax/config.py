@@ -41,7 +41,23 @@ class VJEPA2Config:
     num_heads: int
     mlp_size: int
     norm_eps: float
-    rope: Literal["tiled", "interleaved"]  # "tiled": upstream V-JEPA 2; "interleaved": 2.1
+    rope: Literal["tiled", "interleaved"]  # "tiled": as published; "interleaved": as in 2.1
+
+
+@dataclasses.dataclass(frozen=True)
+class VJEPA21Config:
+    """V-JEPA 2.1 video and image encoder (X-Encoder)."""
+
+    family: Literal["vjepa2_1"]
+    image_size: int  # pixels, the side to whose grid positions are stretched; published: 256
+    num_frames: int  # frames of the recipe's input: 1 for images, or any even number
+    patch_size: int  # pixels
+    tubelet_size: int  # frames per token of a video; a single image has its own embedding
+    hidden_size: int
+    num_layers: int
+    num_heads: int
+    mlp_size: int
+    norm_eps: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,7 +130,7 @@ class Qwen3Config:
 class ModelConfig:
     """VL-JEPA: X-Encoder, predictor and Y-Encoder around one shared space."""
 
-    x_encoder: VJEPA2Config
+    x_encoder: VJEPA2Config | VJEPA21Config
     predictor: LlamaConfig
     y_encoder: GemmaConfig | Qwen3Config
     embedding_size: int  # dimension of the shared space

@@ -7,9 +7,6 @@ clip, and of the clips; the cache's key names the first two, and it lies beside 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
-from collections.abc import Iterable, Iterator
 from typing import Any
 
 import jax
@@ -18,10 +15,10 @@ from rich.console import Console
 from rich.progress import Progress
 
 from vljepa_jax.config import TrainConfig
-from vljepa_jax.data.ffmpeg import ClipError
 from vljepa_jax.data.pipeline import array_spec, cached_clips
 from vljepa_jax.data.token_cache import cache_directory, write_token_cache
-from vljepa_jax.data.workers import decode_media
+from vljepa_jax.data.workers import decode_media, in_batches
+from vljepa_jax.fingerprint import fingerprint
 from vljepa_jax.models.vjepa2 import make_x_encoder, normalise
 
 _BATCH = 32  # clips encoded at a time
@@ -42,6 +39,12 @@ def cache_visual_tokens(config: TrainConfig, params: Any, console: Console) -> s
     """
     x_encoder = make_x_encoder(config.model)
     encode = jax.jit(lambda params, video: x_encoder.apply({"params": params}, normalise(video)))
+
+    def encode_batch(clips: np.ndarray) -> np.ndarray:
+        padding = [(0, _BATCH - len(clips))] + [(0, 0)] * 4  # one size: it is compiled once
+        tokens = encode(params["x_encoder"], np.pad(clips, padding))
+        return np.asarray(tokens, np.float32)[: len(clips)]
+
     key = _key(config, params["x_encoder"])
     _, *shape = array_spec(config)["visual_tokens"][0]
     for source, clips, name in cached_clips(config):
@@ -50,7 +53,7 @@ def cache_visual_tokens(config: TrainConfig, params: Any, console: Console) -> s
             continue
         decoded = decode_media(source, clips, config.data.video, config.data.num_workers)
         with Progress(console=console, transient=True) as progress:
-            tokens = _encode(lambda video: encode(params["x_encoder"], video), decoded)
+            tokens = in_batches(encode_batch, decoded, _BATCH)
             tracked = progress.track(tokens, len(clips), description="Computing visual tokens")
             if jax.process_index() == 0:
                 write_token_cache(directory, clips, tracked, tuple(shape))
@@ -62,37 +65,11 @@ def cache_visual_tokens(config: TrainConfig, params: Any, console: Console) -> s
     return key
 
 
-def _encode(encode, decoded: Iterable[np.ndarray | ClipError]) -> Iterator[np.ndarray | ClipError]:
-    """Encodes in batches of one size, so that the encoder is compiled once."""
-    batch: list[np.ndarray | ClipError] = []
-
-    def encoded() -> Iterator[np.ndarray | ClipError]:
-        videos = [clip for clip in batch if not isinstance(clip, ClipError)]
-        tokens = iter(())
-        if videos:
-            padding = [np.zeros_like(videos[0])] * (_BATCH - len(videos))
-            tokens = iter(np.asarray(encode(np.stack(videos + padding)), np.float32))
-        for clip in batch:
-            yield clip if isinstance(clip, ClipError) else next(tokens)
-        batch.clear()
-
-    for clip in decoded:
-        batch.append(clip)
-        if len(batch) == _BATCH:
-            yield from encoded()
-    yield from encoded()
-
-
 def _key(config: TrainConfig, x_encoder: Any) -> str:
     """Names the encoder's weights and settings and the way frames are taken."""
-    digest = hashlib.sha256()
     settings = [
         dataclasses.asdict(config.model.x_encoder),
         config.model.dtype,
         dataclasses.asdict(config.data.video),
     ]
-    digest.update(json.dumps(settings, sort_keys=True).encode())
-    for path, leaf in jax.tree_util.tree_leaves_with_path(x_encoder):
-        digest.update(jax.tree_util.keystr(path).encode())
-        digest.update(np.ascontiguousarray(jax.device_get(leaf)).tobytes())
-    return digest.hexdigest()[:16]
+    return fingerprint(settings, x_encoder)

@@ -14,6 +14,7 @@ from vljepa_jax import checkpoint
 from vljepa_jax.convert.export import export_checkpoint
 from vljepa_jax.convert.published import convert_checkpoint
 from vljepa_jax.convert.rules import ConversionError, export
+from vljepa_jax.data.tokenizers import Tokenizer
 
 CONSOLE = Console(quiet=True)
 
@@ -83,6 +84,24 @@ def test_config_json_is_that_of_the_slice(exported):
     assert settings["num_hidden_layers"] == 2
     assert settings["is_causal"] is False
     assert settings["rope_parameters"]["rope_type"] == "llama3"
+
+
+def test_sentence_transformers_finds_its_modules_and_the_tokenizer(exported):
+    config, _, out = exported
+    modules = json.loads((out / "y_encoder/modules.json").read_text())
+    assert [(m["path"], m["type"].rsplit(".", 1)[1]) for m in modules] == [
+        ("", "Transformer"),
+        ("1_Pooling", "Pooling"),
+        ("2_Dense", "Dense"),
+        ("3_Dense", "Dense"),
+    ]
+    pooling = json.loads((out / "y_encoder/1_Pooling/config.json").read_text())
+    assert pooling == {"word_embedding_dimension": 18, "pooling_mode_mean_tokens": True}
+    for part in ("predictor", "y_encoder"):
+        assert Tokenizer(str(out / part / "tokenizer.json")).pad_token == "[PAD]"
+        settings = json.loads((out / part / "tokenizer_config.json").read_text())
+        assert settings["pad_token"] == "[PAD]"
+    assert settings["model_max_length"] == config.data.text.target_length
 
 
 def test_refusals(exported, tmp_path):

@@ -134,11 +134,20 @@ def test_mean_embedding_is_normalised():
     np.testing.assert_allclose(mean_embedding([[1.0, 0.0], [0.0, 1.0]]), [0.5**0.5, 0.5**0.5])
 
 
-def test_few_shapes_are_compiled(model):
+def test_few_shapes_are_compiled(config, params):
+    model = Model(config, params, batch_size=4)
+    rng = np.random.default_rng(3)
     for n in range(1, 10):
         model.embed_text(["a word " * n] * n)
+        # videos of any length and size, queries of any length
+        frames = rng.integers(0, 256, (n, 3 * n + 8, 5 * n + 9, 3), dtype=np.uint8)
+        videos = [frames, PIL.Image.fromarray(frames[0])] * n
+        model.embed_video(videos[:n], ["what " * length for length in range(n)])
+        model.classify(frames, ["a dog", "a cat"], "what is it? " * n)
     # batches of 1, 2 and 4; lengths up to 16 are one bucket
     assert model._encode_text._cache_size() == 3
+    assert model._encode_video._cache_size() == 3
+    assert model._predict._cache_size() == 3
 
 
 def test_load_reads_a_run_directory(tmp_path, config, params, model):

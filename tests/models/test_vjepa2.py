@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from twins import VJEPA2_TWIN
+from twins import VJEPA2_TWIN, VJEPA21_TWIN
 
 from vljepa_jax.models import layers
 from vljepa_jax.models.vjepa2 import VJEPA2, token_grid, video_rotary
@@ -93,3 +93,25 @@ def test_interleaved_is_a_rotation_and_tiled_is_not():
     }
     np.testing.assert_allclose(turned["interleaved"], lengths, rtol=1e-5)
     assert np.abs(turned["tiled"] - lengths).max() > 0.01
+
+
+@pytest.mark.parametrize("first", [1, 4])
+def test_2_1_says_what_is_video_and_what_is_an_image(first):
+    """With layers that add nothing: the norm of patches through their own matrix, plus a vector."""
+    model = VJEPA2(VJEPA21_TWIN)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, first, 8, 8, 3)))["params"]
+    rng = np.random.default_rng(1)
+    params = jax.tree.map(lambda x: rng.standard_normal(x.shape, np.float32), shapes)
+    params["layers"] = jax.tree.map(jnp.zeros_like, params["layers"])
+    video = draw(1, 4, 8, 8, 3)
+    for frames, name, vector in (
+        (video, "patch_embedding", "video_modality"),
+        (video[:, :1], "image_patch_embedding", "image_modality"),
+    ):
+        patch = np.ravel(frames[0, -2:, 4:, 4:])  # the last token
+        x = patch @ params[name]["kernel"] + params[name]["bias"] + params[vector]
+        x = (x - x.mean()) / np.sqrt(x.var() + 1e-6)
+        found = model.apply({"params": params}, frames)
+        assert found.shape == (1, 8 if len(frames[0]) == 4 else 4, VJEPA21_TWIN.hidden_size)
+        expected = x * params["norm"]["scale"] + params["norm"]["bias"]
+        np.testing.assert_allclose(found[0, -1], expected, rtol=1e-4, atol=1e-4)

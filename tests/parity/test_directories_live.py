@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,7 @@ from twins import (
     QWEN3_TWIN,
     TOLERANCE,
     VJEPA2_TWIN,
+    error,
     errors,
     parameters,
     run,
@@ -28,6 +30,7 @@ from vljepa_jax import checkpoint
 from vljepa_jax.convert.export import export_backbone, export_checkpoint
 from vljepa_jax.convert.families import backbone, config_of
 from vljepa_jax.convert.published import convert_checkpoint, read_backbone
+from vljepa_jax.data.tokenizers import Tokenizer
 
 pytestmark = pytest.mark.parity
 torch = pytest.importorskip("torch")
@@ -138,6 +141,28 @@ def test_qwen3_as_y_encoder(tmp_path):
     inputs = texts(QWEN3_TWIN.vocab_size)
     theirs = reference.run_qwen3(load(tmp_path / "y"), **inputs)
     compare((model, {"y_encoder": params}, None), "y_encoder", inputs, theirs)
+
+
+def test_sentence_transformers_gives_our_embeddings(exported, tmp_path):
+    """Texts in: its tokenizer, pooling and dense modules, from the files alone."""
+    library = pytest.importorskip("sentence_transformers")
+    model, params, folder = exported
+    theirs = library.SentenceTransformer(str(folder / "y_encoder"), device="cpu")
+    sentences = ["the dog moves left", "cat", "a cat moves up the right"]
+    tokenizer = Tokenizer(twin_config(tmp_path).data.text.target_tokenizer)
+    tokens, mask = tokenizer.encode(sentences, 10)
+    ours = run(model.y_encoder, params["y_encoder"], {"tokens": tokens, "mask": mask})["output"]
+    assert error(ours, theirs.encode(sentences)) < TOLERANCE
+
+    model = dataclasses.replace(model, y_encoder=QWEN3_TWIN)
+    weights = reference.weights_of(reference.qwen3_reference(QWEN3_TWIN), seed=3)
+    params = parameters(QWEN3_TWIN, weights)
+    export_backbone(model, "y_encoder", params, tmp_path / "q")
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copyfile(folder / "y_encoder" / name, tmp_path / "q" / name)
+    theirs = library.SentenceTransformer(str(tmp_path / "q"), device="cpu")
+    ours = run(QWEN3_TWIN, params, {"tokens": tokens, "mask": mask})["output"]
+    assert error(ours, theirs.encode(sentences)) < TOLERANCE
 
 
 def test_original_checkpoints_of_vjepa2(tmp_path):

@@ -16,11 +16,11 @@ import safetensors.numpy
 from flax import traverse_util
 
 from vljepa_jax import checkpoint
-from vljepa_jax.config import as_dict
+from vljepa_jax.config import TrainConfig, as_dict
 from vljepa_jax.convert.families import backbone, config_of, family_of, parts_of, tokenizer_of
 from vljepa_jax.convert.rules import ConversionError, export
 from vljepa_jax.convert.settings import Setting, as_json
-from vljepa_jax.data.tokenizers import Tokenizer
+from vljepa_jax.data.tokenizers import Tokenizer, TokenizerError
 
 PyTree = Any
 
@@ -55,9 +55,8 @@ def export_checkpoint(
     _, params = checkpoint.load_teacher_params(run_dir)
     for part in parts:
         export_backbone(config.model, part, backbone(params, part), output / part, dtype)
-        if tokenizer := tokenizer_of(config, part):
-            shutil.copyfile(Tokenizer(tokenizer).path, output / part / "tokenizer.json")
         console.print(f"{part}: {output / part}")
+        _copy_tokenizer(config, part, output / part, console)
     held = {*parts, *(["token_embedding"] if "predictor" in parts else [])}  # they go together
     rest = {name: tree for name, tree in params.items() if name not in held}
     arrays = {"/".join(path): array for path, array in traverse_util.flatten_dict(rest).items()}
@@ -82,6 +81,43 @@ def export_backbone(
         if folder in folders:
             _save(folders[folder], directory / folder / "model.safetensors")
         _write_settings(settings[folder], directory / folder / "config.json")
+    if family.folders(config):
+        modules = [
+            {"idx": index, "name": str(index), "path": folder, "type": _module(folder)}
+            for index, folder in enumerate(sorted(settings))
+        ]
+        checkpoint.write_text(directory / "modules.json", json.dumps(modules, indent=2) + "\n")
+
+
+def _module(folder: str) -> str:
+    """sentence-transformers' class for a folder: "2_Dense" -> its Dense."""
+    kind = folder.split("_")[1] if folder else "Transformer"
+    return f"sentence_transformers.models.{kind}"
+
+
+def _copy_tokenizer(
+    config: TrainConfig, part: str, directory: Path, console: rich.console.Console
+) -> None:
+    """Puts the tokenizer beside the weights, in the form that transformers' AutoTokenizer reads."""
+    named = tokenizer_of(config, part)
+    if named is None:
+        return
+    path, length = named
+    try:
+        tokenizer = Tokenizer(path)
+    except TokenizerError as error:
+        console.print(f"{part}: exported without its tokenizer: {error}")
+        return
+    shutil.copyfile(tokenizer.path, directory / "tokenizer.json")
+    settings = {
+        "tokenizer_class": "PreTrainedTokenizerFast",  # what tokenizer.json says, and no more
+        "pad_token": tokenizer.pad_token,
+        "padding_side": "right",
+        "model_max_length": length,
+    }
+    checkpoint.write_text(
+        directory / "tokenizer_config.json", json.dumps(settings, indent=2) + "\n"
+    )
 
 
 def _refusal(model: Any, part: str) -> str:

@@ -43,12 +43,17 @@ class Family:
 
 FAMILIES = {
     "vjepa2": Family(vjepa2.table, vjepa2.settings, refusal=vjepa2.refusal),
+    "vjepa2_1": Family(vjepa2.table_2_1, vjepa2.settings_2_1),
     "llama": Family(llama.table, llama.settings),
     "gemma": Family(gemma.table, gemma.settings, gemma.folders),
     "qwen3": Family(qwen3.table, qwen3.settings, qwen3.folders),
 }
 PARTS = ("x_encoder", "predictor", "y_encoder")
-_TOKENIZERS = {"predictor": "query_tokenizer", "y_encoder": "target_tokenizer"}
+# A part that reads text -> its fields in data.text.
+_TEXTS = {
+    "predictor": ("query_tokenizer", "query_length"),
+    "y_encoder": ("target_tokenizer", "target_length"),
+}
 
 
 def parts_of(model: Any) -> tuple[str, ...]:
@@ -64,14 +69,18 @@ def family_of(model: Any, part: str) -> Family:
     return FAMILIES[config_of(model, part).family]
 
 
-def tokenizer_of(config: TrainConfig, part: str) -> str | None:
-    """The tokenizer of a part, as the config names it; ``None`` where it reads no text."""
+def tokenizer_of(config: TrainConfig, part: str) -> tuple[str, int] | None:
+    """The tokenizer of a part, as the config names it, and how many tokens a text may have.
+
+    ``None`` where the part, in this objective, reads no text.
+    """
     text = config.data.text
-    if part not in _TOKENIZERS:
-        return None
-    if isinstance(text, TextConfig):
-        return getattr(text, _TOKENIZERS[part])
-    return text.tokenizer if isinstance(text, PlainTextConfig) else None
+    if part in _TEXTS and isinstance(text, TextConfig):
+        tokenizer, length = _TEXTS[part]
+        return getattr(text, tokenizer), getattr(text, length)
+    if part in _TEXTS and isinstance(text, PlainTextConfig):
+        return text.tokenizer, text.length
+    return None
 
 
 def backbone(params: PyTree, part: str) -> PyTree:

@@ -84,7 +84,13 @@ def settings(config: GemmaConfig) -> tuple[Setting, ...]:
 def folders(config: GemmaConfig) -> dict[str, tuple[Setting, ...]]:
     """sentence-transformers' folders beside the backbone, and what their config.json must say."""
     sizes = (config.hidden_size, *config.dense_sizes)
-    found = {"1_Pooling": (Setting("pooling_mode_mean_tokens", True),)}
+    width = config.hidden_size
+    found = {
+        "1_Pooling": (
+            Setting("word_embedding_dimension", width, also="embedding_dimension", default=width),
+            Setting("pooling_mode_mean_tokens", True),
+        )
+    }
     for index, (size_in, size_out) in enumerate(itertools.pairwise(sizes)):
         found[f"{index + _FIRST_DENSE_FOLDER}_Dense"] = (
             Setting("in_features", size_in),

@@ -141,7 +141,7 @@ def _tokenizer_faults(config: TrainConfig, part: str, directory: Path) -> Iterat
     if named is None:
         return
     table_size = config_of(config.model, part).vocab_size
-    for path in dict.fromkeys((str(directory / "tokenizer.json"), named)):
+    for path in dict.fromkeys((str(directory / "tokenizer.json"), named[0])):
         if path != "@world" and not Path(path).is_file():
             continue  # training refuses a config whose tokenizer is not there
         try:

@@ -51,5 +51,11 @@ def settings(config: Qwen3Config) -> tuple[Setting, ...]:
 
 def folders(config: Qwen3Config) -> dict[str, tuple[Setting, ...]]:
     """sentence-transformers' folders beside the backbone, and what their config.json must say."""
-    del config
-    return {"1_Pooling": (Setting("pooling_mode_lasttoken", True),)}
+    width = config.hidden_size
+    return {
+        "1_Pooling": (
+            Setting("word_embedding_dimension", width, also="embedding_dimension", default=width),
+            Setting("pooling_mode_mean_tokens", False, default=False),
+            Setting("pooling_mode_lasttoken", True),
+        )
+    }

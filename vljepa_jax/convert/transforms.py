@@ -72,5 +72,19 @@ class Convolution3D:
         return array.reshape(*self.window, -1, array.shape[1]).transpose(4, 3, 0, 1, 2)
 
 
+@dataclasses.dataclass(frozen=True)
+class Broadcast:
+    """A vector that is added to all tokens: [1, 1, d] <-> [d]."""
+
+    rank: int = 3
+
+    def to_parameter(self, array: np.ndarray) -> np.ndarray:
+        return array[0, 0] if array.shape[:2] == (1, 1) else array
+
+    def to_source(self, array: np.ndarray) -> np.ndarray:
+        return array[None, None]
+
+
 SAME = Same()
 LINEAR = Linear()
+BROADCAST = Broadcast()

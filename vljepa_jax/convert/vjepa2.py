@@ -1,9 +1,16 @@
-"""Keys of V-JEPA 2 in the Hugging Face layout (facebook/vjepa2-*), for ``models.vjepa2.VJEPA2``."""
+"""Keys of V-JEPA 2 in the Hugging Face layout (facebook/vjepa2-*), for ``models.vjepa2.VJEPA2``.
 
-from vljepa_jax.config import VJEPA2Config
+V-JEPA 2.1 has no such layout: transformers has no class for it. Its table is that of the
+directories that docs/vjepa2_pt_to_safetensors.py makes: the keys of V-JEPA 2, and what 2.1 adds
+under the names of the original files.
+"""
+
+from collections.abc import Iterator
+
+from vljepa_jax.config import VJEPA2Config, VJEPA21Config
 from vljepa_jax.convert.rules import Entry, Ignored, Table
 from vljepa_jax.convert.settings import Setting
-from vljepa_jax.convert.transforms import LINEAR, Convolution3D
+from vljepa_jax.convert.transforms import BROADCAST, LINEAR, Convolution3D
 
 _LAYER = "encoder.layer.{layer}"
 _LINEARS = {
@@ -17,37 +24,58 @@ _LINEARS = {
 _NORMS = {"norm1": "attention_norm", "norm2": "mlp_norm"}
 
 
+def _patches(
+    theirs: str, ours: str, config: VJEPA2Config | VJEPA21Config, frames: int
+) -> tuple[Entry, ...]:
+    window = (frames, config.patch_size, config.patch_size)
+    return (
+        Entry(f"{theirs}.proj.weight", f"{ours}/kernel", Convolution3D(window)),
+        Entry(f"{theirs}.proj.bias", f"{ours}/bias"),
+    )
+
+
+def _norm(theirs: str, ours: str) -> tuple[Entry, ...]:
+    return Entry(f"{theirs}.weight", f"{ours}/scale"), Entry(f"{theirs}.bias", f"{ours}/bias")
+
+
+def _layers() -> Iterator[Entry]:
+    for theirs, ours in _LINEARS.items():
+        yield Entry(f"{_LAYER}.{theirs}.weight", f"layers/{ours}/kernel", LINEAR)
+        yield Entry(f"{_LAYER}.{theirs}.bias", f"layers/{ours}/bias")
+    for theirs, ours in _NORMS.items():
+        yield from _norm(f"{_LAYER}.{theirs}", f"layers/{ours}")
+
+
 def table(config: VJEPA2Config) -> Table:
     """The keys of the encoder."""
+    tubelet = config.tubelet_size
     return Table(
         prefix=r"(?:vjepa2\.)?",  # present in the checkpoints with a classifier
         entries=(
-            Entry(
-                "encoder.embeddings.patch_embeddings.proj.weight",
-                "patch_embedding/kernel",
-                Convolution3D((config.tubelet_size, config.patch_size, config.patch_size)),
-            ),
-            Entry("encoder.embeddings.patch_embeddings.proj.bias", "patch_embedding/bias"),
-            *(
-                Entry(f"{_LAYER}.{theirs}.weight", f"layers/{ours}/kernel", LINEAR)
-                for theirs, ours in _LINEARS.items()
-            ),
-            *(
-                Entry(f"{_LAYER}.{theirs}.bias", f"layers/{ours}/bias")
-                for theirs, ours in _LINEARS.items()
-            ),
-            *(
-                Entry(f"{_LAYER}.{theirs}.{kind}", f"layers/{ours}/{parameter}")
-                for theirs, ours in _NORMS.items()
-                for kind, parameter in (("weight", "scale"), ("bias", "bias"))
-            ),
-            Entry("encoder.layernorm.weight", "norm/scale"),
-            Entry("encoder.layernorm.bias", "norm/bias"),
+            *_patches("encoder.embeddings.patch_embeddings", "patch_embedding", config, tubelet),
+            *_layers(),
+            *_norm("encoder.layernorm", "norm"),
         ),
         ignored=(
             Ignored(r"predictor\..*", "V-JEPA 2's predictor of masked tokens; VL-JEPA has its own"),
             Ignored(r"(?:pooler|classifier)\..*", "head of a fine-tuned classifier"),
         ),
+    )
+
+
+def table_2_1(config: VJEPA21Config) -> Table:
+    """The keys of a V-JEPA 2.1 encoder."""
+    tubelet = config.tubelet_size
+    return Table(
+        entries=(
+            *_patches("encoder.embeddings.patch_embeddings", "patch_embedding", config, tubelet),
+            *_patches("patch_embed_img", "image_patch_embedding", config, 1),
+            Entry("video_mod_embed", "video_modality", BROADCAST),
+            Entry("img_mod_embed", "image_modality", BROADCAST),
+            *_layers(),
+            *_norm("norms_block.3", "norm"),
+        ),
+        ignored=(Ignored(r"norms_block\.[012]\..*", "norms of earlier layers, for distillation"),),
     )
 
 
@@ -57,6 +85,21 @@ def settings(config: VJEPA2Config) -> tuple[Setting, ...]:
         Setting("model_type", "vjepa2"),
         Setting("architectures", ["VJEPA2Model"], checked=False),
         Setting("crop_size", config.image_size, default=256),
+        *_sizes(config),
+    )
+
+
+def settings_2_1(config: VJEPA21Config) -> tuple[Setting, ...]:
+    """What the config.json of docs/vjepa2_pt_to_safetensors.py says of V-JEPA 2.1."""
+    return (
+        Setting("model_type", "vjepa2_1"),
+        Setting("rotary_size", config.image_size),
+        *_sizes(config),
+    )
+
+
+def _sizes(config: VJEPA2Config | VJEPA21Config) -> tuple[Setting, ...]:
+    return (
         Setting("frames_per_clip", config.num_frames, checked=False),  # does not change the model
         Setting("patch_size", config.patch_size, default=16),
         Setting("tubelet_size", config.tubelet_size, default=2),
@@ -75,4 +118,4 @@ def refusal(config: VJEPA2Config) -> str:
     """Why this config has no counterpart in the Hugging Face layout, or ""."""
     if config.rope == "tiled":
         return ""
-    return f"rope is '{config.rope}'; weights of V-JEPA 2 in this layout are for 'tiled' alone"
+    return f"rope is '{config.rope}'; V-JEPA 2 in this layout and in transformers is 'tiled'"

@@ -118,8 +118,11 @@ class Manifest:
     labels: Mapping[str, tuple[Label, ...]]
     n_expected: int | None
 
-    def rows(self) -> Iterator[Row | Fault]:
+    def rows(self, *, texts_needed: bool = True) -> Iterator[Row | Fault]:
         """Reads the rows, each as a ``Row`` or the ``Fault`` that is found first.
+
+        Args:
+            texts_needed: whether a row with neither texts nor candidates is a fault.
 
         Raises:
             ManifestError: their number differs from ``n_expected``.
@@ -133,7 +136,7 @@ class Manifest:
                 fields: Any = None
                 try:
                     fields = _json(line)
-                    yield self._row(number, fields)
+                    yield self._row(number, fields, texts_needed)
                 except RowError as error:
                     name = fields.get("id", "") if isinstance(fields, dict) else ""
                     yield Fault(str(self.path), number, str(name), error.kind, str(error))
@@ -142,7 +145,7 @@ class Manifest:
                 f"{self.path}: has {count} rows, but its meta file expects {self.n_expected}"
             )
 
-    def _row(self, number: int, fields: Any) -> Row:
+    def _row(self, number: int, fields: Any, texts_needed: bool) -> Row:
         if not isinstance(fields, dict):
             raise RowError("wrong type", "the row is no JSON object")
         _check_names(fields, _ROW_FIELDS, "field")
@@ -171,10 +174,10 @@ class Manifest:
             times=tuple(_number(t, f"times[{i}]") for i, t in enumerate(_list_of(fields, "times"))),
             tags={str(k): str(v) for k, v in _typed(fields, "tags", dict, {}).items()},
         )
-        self._check(annotation)
+        self._check(annotation, texts_needed)
         return Row(str(self.path), number, media + candidate_media, annotation)
 
-    def _check(self, annotation: Annotation) -> None:
+    def _check(self, annotation: Annotation, texts_needed: bool) -> None:
         task, texts, gold = annotation.task, annotation.texts, annotation.gold
         if task not in TASKS:
             raise RowError("unknown task", f"task '{task}' is unknown{nearest(task, TASKS)}")
@@ -195,7 +198,7 @@ class Manifest:
             count = len(annotation.candidates) or len(annotation.candidate_media)
         if gold is not None and not 0 <= gold < count:
             raise RowError("gold out of range", f"gold is {gold}, but there are {count} candidates")
-        if not texts and not count:
+        if texts_needed and not texts and not count:
             raise RowError("empty text", "has neither 'texts' nor 'cand'")
 
     def _medium(self, fields: Any, where: str) -> Medium:

@@ -30,8 +30,9 @@ class Tokenizer:
 
     Attributes:
         path: the file.
-        pad_id: id of the padding token ([PAD], or <pad> in Gemma's file,
-            <|finetune_right_pad_id|> in Llama's and <|endoftext|> in Qwen's).
+        pad_token: the padding token: [PAD], or <pad> in Gemma's file, <|finetune_right_pad_id|> in
+            Llama's and <|endoftext|> in Qwen's.
+        pad_id: its id.
         vocab_size: number of ids, added tokens included.
     """
 
@@ -53,11 +54,12 @@ class Tokenizer:
             raise TokenizerError(f"{self.path}: is no tokenizer.json ({error})") from error
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
-        ids = (self._tokenizer.token_to_id(token) for token in _PAD_TOKENS)
-        pad_id = next((token_id for token_id in ids if token_id is not None), None)
-        if pad_id is None:
+        known = (t for t in _PAD_TOKENS if self._tokenizer.token_to_id(t) is not None)
+        pad_token = next(known, None)
+        if pad_token is None:
             raise TokenizerError(f"{self.path}: has no padding token ({' or '.join(_PAD_TOKENS)})")
-        self.pad_id = pad_id
+        self.pad_token = pad_token
+        self.pad_id = self._tokenizer.token_to_id(pad_token)
         self.vocab_size = self._tokenizer.get_vocab_size()
 
     def check_fits(self, table_size: int) -> None:

@@ -8,10 +8,11 @@ images, GIF and animated WebP (which FFmpeg does not read) by Pillow.
 from __future__ import annotations
 
 import bisect
+import contextlib
 import io
 import itertools
 import struct
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from fractions import Fraction
 
 import av
@@ -130,6 +131,26 @@ def read_frames(
     return rendered
 
 
+def play_time(medium: Medium) -> tuple[float, float] | None:
+    """Start and end of what a medium shows, in seconds of its file; ``None`` for a still image.
+
+    Raises:
+        ClipError: the medium cannot be read.
+    """
+    if is_image(medium):
+        with _opened_image(medium) as image:
+            if getattr(image, "n_frames", 1) == 1:
+                return None
+            end = _delays(image)[1]
+    else:
+        with VideoFile(medium) as video:
+            end = video.timeline().end
+    first, last = _times(medium, end, (0.0, 1.0))
+    if first >= end:
+        raise clip_error(medium, f"starts at {first} s, but is {end:.2f} s long")
+    return first, min(last, end)
+
+
 def write_mp4(frames: Iterable[np.ndarray], fps: int | Fraction, crf: int = 23) -> bytes:
     """Encodes frames as H.264 in MP4.
 
@@ -184,25 +205,32 @@ def is_image(medium: Medium) -> bool:
 def _read_images(
     medium: Medium, moments: Sequence[float], render: Callable[[Image.Image], np.ndarray]
 ) -> list[np.ndarray]:
+    with _opened_image(medium) as image:
+        if image.mode.startswith(("I", "F")):
+            raise clip_error(medium, "images of 16 and 32 bits are not supported")
+        if getattr(image, "n_frames", 1) == 1:
+            still = render(ImageOps.exif_transpose(image).convert("RGB"))
+            return [still] * len(moments)
+        stamps, end = _delays(image)
+        if medium.start is not None and medium.start >= end:
+            raise clip_error(medium, f"starts at {medium.start} s, but is {end:.2f} s long")
+        indices = [
+            max(0, bisect.bisect_right(stamps, time + ROUNDING) - 1)
+            for time in _times(medium, end, moments)
+        ]
+        rendered = {}
+        for index in sorted(set(indices)):
+            image.seek(index)
+            rendered[index] = render(image.convert("RGB"))
+        return [rendered[index] for index in indices]
+
+
+@contextlib.contextmanager
+def _opened_image(medium: Medium) -> Iterator[Image.Image]:
+    """The image, whose faults, then and inside the block, become ClipError."""
     try:
         with Image.open(medium.path or io.BytesIO(medium.data)) as image:
-            if image.mode.startswith(("I", "F")):
-                raise clip_error(medium, "images of 16 and 32 bits are not supported")
-            if getattr(image, "n_frames", 1) == 1:
-                still = render(ImageOps.exif_transpose(image).convert("RGB"))
-                return [still] * len(moments)
-            stamps, end = _delays(image)
-            if medium.start is not None and medium.start >= end:
-                raise clip_error(medium, f"starts at {medium.start} s, but is {end:.2f} s long")
-            indices = [
-                max(0, bisect.bisect_right(stamps, time + ROUNDING) - 1)
-                for time in _times(medium, end, moments)
-            ]
-            rendered = {}
-            for index in sorted(set(indices)):
-                image.seek(index)
-                rendered[index] = render(image.convert("RGB"))
-            return [rendered[index] for index in indices]
+            yield image
     except ClipError:
         raise
     except _PILLOW_ERRORS as error:

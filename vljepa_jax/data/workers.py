@@ -6,7 +6,8 @@ import contextlib
 import functools
 import gc
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeVar
 
 import grain
 import numpy as np
@@ -16,6 +17,8 @@ from vljepa_jax.config import VideoConfig
 from vljepa_jax.data.storage import Source
 from vljepa_jax.data.token_cache import Clip
 from vljepa_jax.data.video import ClipError, load_clip
+
+T = TypeVar("T")
 
 # Examples that a worker hands over at a time: few enough to be ready soon, enough to pay.
 CHUNK = 8
@@ -40,14 +43,53 @@ def decode_media(
         In the order of ``requests``: uint8 [frames, size, size, 3], or the error of a clip that
         cannot be read.
     """
+    yield from in_workers(functools.partial(_decode_requests, source, video), requests, num_workers)
+
+
+def in_workers(
+    function: Callable[[Sequence[T]], list[np.ndarray | ClipError]],
+    requests: Sequence[T],
+    num_workers: int,
+) -> Iterator[np.ndarray | ClipError]:
+    """Maps a function over chunks of requests.
+
+    Args:
+        function: gives an array, or an error, for each request of a chunk.
+        num_workers: processes; 0 calls it in a thread of this one.
+
+    Yields:
+        In the order of ``requests``.
+    """
     chunks = grain.MapDataset.range(0, len(requests), CHUNK)
     chunks = chunks.map(lambda first: list(requests[first : first + CHUNK]))
-    chunks = chunks.map(functools.partial(_decode_requests, source, video))
+    chunks = chunks.map(function)
     with read_ahead(chunks, num_workers, AHEAD * max(1, num_workers)) as iterator:
         for chunk in iterator:
-            for clip in chunk:
+            for result in chunk:
                 # Workers hand over shared memory, an open file each until it is let go.
-                yield clip if isinstance(clip, ClipError) else np.array(clip)
+                yield result if isinstance(result, ClipError) else np.array(result)
+
+
+def in_batches(
+    function: Callable[[np.ndarray], np.ndarray],
+    decoded: Iterable[np.ndarray | ClipError],
+    size: int,
+) -> Iterator[np.ndarray | ClipError]:
+    """Applies a function of up to ``size`` stacked clips; errors pass through, in their places."""
+    batch: list[np.ndarray | ClipError] = []
+
+    def results() -> Iterator[np.ndarray | ClipError]:
+        clips = [clip for clip in batch if not isinstance(clip, ClipError)]
+        rows = iter(function(np.stack(clips)) if clips else ())
+        for clip in batch:
+            yield clip if isinstance(clip, ClipError) else next(rows)
+        batch.clear()
+
+    for clip in decoded:
+        batch.append(clip)
+        if len(batch) == size:
+            yield from results()
+    yield from results()
 
 
 @contextlib.contextmanager

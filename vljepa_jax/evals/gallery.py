@@ -8,7 +8,6 @@ import io
 import random
 from collections.abc import Iterable, Mapping, Sequence
 
-import numpy as np
 from PIL import Image
 
 from vljepa_jax.config import VideoConfig
@@ -17,10 +16,11 @@ from vljepa_jax.evals.benchmarks import benchmark_name
 from vljepa_jax.evals.evaluate import Datasets, Result
 from vljepa_jax.evals.examples import Clip
 from vljepa_jax.evals.protocols import Outcome
+from vljepa_jax.inference.contact_sheet import filmstrip
 
 _SEED = 0  # the choice must not depend on what the model answered
 _CARDS = 4  # examples shown of a benchmark
-_FRAMES, _PIXELS, _GAP = 4, 96, 2  # of a filmstrip
+_FRAMES, _PIXELS = 4, 96  # of a filmstrip
 
 HOW_CHOSEN = (
     f"Drawn at random with a fixed seed ({_SEED}) from all examples of each benchmark, "
@@ -152,16 +152,8 @@ def _filmstrips(clips: Iterable[Clip], datasets: Datasets) -> dict[Clip, str]:
         video = VideoConfig(frames, _PIXELS, "uniform", "centre", (1.0, 1.0))
         for clip, decoded in datasets.decode(group, video):
             readable = not isinstance(decoded, ClipError)
-            strips[clip] = _data_uri(_side_by_side(decoded)) if readable else ""
+            strips[clip] = _data_uri(filmstrip(decoded)) if readable else ""
     return strips
-
-
-def _side_by_side(frames: np.ndarray) -> Image.Image:
-    step = _PIXELS + _GAP
-    strip = Image.new("RGB", (len(frames) * step - _GAP, _PIXELS), "white")
-    for index, frame in enumerate(frames):
-        strip.paste(Image.fromarray(frame), (index * step, 0))
-    return strip
 
 
 def _data_uri(image: Image.Image) -> str:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import hashlib
 import os
+import pathlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -18,6 +21,8 @@ from vljepa_jax.config import ConfigError, ModelConfig, TrainConfig
 from vljepa_jax.data.records import Medium
 from vljepa_jax.data.tokenizers import Tokenizer
 from vljepa_jax.data.video import clip_from_frames, load_clip
+from vljepa_jax.fingerprint import fingerprint
+from vljepa_jax.inference.index import Hit, SearchIndexError, VideoIndex
 from vljepa_jax.inference.labels import mean_embedding
 from vljepa_jax.models.vljepa import VLJEPA
 
@@ -79,7 +84,7 @@ class Model:
                 "X-Encoder out with launch/convert.py --export"
             )
         tubelet = config.model.x_encoder.tubelet_size
-        if frames % tubelet:
+        if frames > 1 and frames % tubelet:
             raise ConfigError(f"frames = {frames}: the X-Encoder takes a multiple of {tubelet}")
         self.config = config
         self.batch_size = batch_size
@@ -172,6 +177,50 @@ class Model:
         """Discriminative VQA: the candidate answer nearest to Ŝ_Y under the question."""
         ranked = self.classify(videos, candidates, question)
         return [best for best, *_ in ranked] if _is_batch(videos) else ranked[0]
+
+    def retrieve(
+        self,
+        texts: str | Sequence[str],
+        index: VideoIndex | str | os.PathLike,
+        *,
+        top: int = 10,
+        each_once: bool = False,
+    ) -> list[Hit] | list[list[Hit]]:
+        """Text-to-video retrieval: clips of an index by their cosine to S_Y, best first.
+
+        Args:
+            texts: one text, or several, which give a list for each.
+            index: made by ``launch/embed.py`` with this model, or its directory.
+            top: hits a text.
+            each_once: only the best window of each clip.
+
+        Raises:
+            SearchIndexError: there is no index, or another model made it.
+        """
+        if not isinstance(index, VideoIndex):
+            index = VideoIndex(index)
+        if index.settings.model != self.fingerprint:
+            raise SearchIndexError(
+                f"'{index.directory}' was made by another model ({index.settings.model}, from "
+                f"'{index.checkpoint}') than this one ({self.fingerprint}); their embeddings do "
+                "not compare. Load that one, or embed the collection again"
+            )
+        hits = index.search(self.embed_text(texts), top, each_once=each_once)
+        return hits[0] if isinstance(texts, str) else hits
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """Names the weights and all settings that embeddings depend on, the frames excepted."""
+        model = dataclasses.asdict(self.config.model)
+        for name in ("remat", "unroll_layers"):  # how it is compiled
+            del model[name]
+        text = dataclasses.asdict(self.config.data.text)
+        for name in ("query_tokenizer", "target_tokenizer"):  # by their content, not their place
+            path = getattr(self, f"_{name}").path
+            text[name] = hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()
+        return fingerprint(
+            {"model": model, "text": text, "image_size": self.video.image_size}, self._params
+        )
 
     # -----------------------------------------------------------------------------------------
     # The parts

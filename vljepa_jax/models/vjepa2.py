@@ -1,9 +1,10 @@
-"""V-JEPA 2 video encoder.
+"""V-JEPA 2 and 2.1 video encoders.
 
-Source: transformers' models/vjepa2/modeling_vjepa2.py for V-JEPA 2, and for the rotary embedding
-of 2.1 facebookresearch/vjepa2's app/vjepa_2_1/models/utils/modules.py. The published 2.1 weights
-need more than that embedding (vectors for the modality, a patch embedding for single images), which
-is not here yet.
+Source: transformers' models/vjepa2/modeling_vjepa2.py for V-JEPA 2, and for 2.1
+facebookresearch/vjepa2's app/vjepa_2_1/models/vision_transformer.py and utils/modules.py. 2.1
+differs in three things: its rotary embedding is a true rotation, stretched to the grid of training;
+a vector is added to every token that says video or image; and a single image has a patch embedding
+of its own.
 
 Axes: b batch, T frames, H height and W width in pixels; a token stands for a tubelet of frames and
 a patch of pixels, on a grid of (frames, rows, columns); n tokens, rows and columns of the earliest
@@ -12,6 +13,7 @@ tubelet first; d width, k head size.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from typing import Any, Literal, Protocol
 
@@ -20,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
-from vljepa_jax.config import VJEPA2Config
+from vljepa_jax.config import VJEPA2Config, VJEPA21Config
 from vljepa_jax.models import layers
 from vljepa_jax.models.attention import attention
 
@@ -54,7 +56,7 @@ class VJEPA2(nn.Module):
         unroll: compiles every layer on its own.
     """
 
-    config: VJEPA2Config
+    config: VJEPA2Config | VJEPA21Config
     dtype: Any = jnp.float32
     remat: layers.Remat = "none"
     unroll: bool = False
@@ -66,14 +68,15 @@ class VJEPA2(nn.Module):
         """Encodes normalised video of any length and size.
 
         Args:
-            video: [b, T, H, W, 3], ImageNet mean and variance. A single frame is repeated to fill
-                one tubelet; otherwise T is a multiple of the tubelet, H and W of the patch.
+            video: [b, T, H, W, 3], ImageNet mean and variance. A single frame is an image: V-JEPA 2
+                repeats it to fill one tubelet, 2.1 embeds it in its own way. Otherwise T is a
+                multiple of the tubelet, H and W of the patch.
             kept: positions of the tokens that are encoded, in the order of the tokens; the pixels
                 of all others are not read. All of them where it is not given.
 
         Returns:
-            [b, n, d] with n = T / tubelet * H / patch * W / patch, or what is kept of them, after
-            the final norm.
+            [b, n, d] with n = T / tubelet * H / patch * W / patch (T / tubelet is 1 for an image),
+            or what is kept of them, after the final norm.
 
         Raises:
             ValueError: a size that does not divide.
@@ -84,22 +87,23 @@ class VJEPA2(nn.Module):
                 f"VJEPA2Config: hidden_size {config.hidden_size} is not a multiple of "
                 f"num_heads {config.num_heads}"
             )
-        if video.shape[1] == 1:
-            video = jnp.repeat(video, config.tubelet_size, axis=1)
-        grid = token_grid(config, video.shape[1:4])
-        x = _tubelets(video.astype(self.dtype), grid)
-        if kept is not None:
-            x = jnp.take_along_axis(x, kept[..., None], axis=1)
-        x = nn.Dense(
-            config.hidden_size,
-            dtype=self.dtype,
-            kernel_init=layers.kernel_init,
-            name="patch_embedding",
-        )(x)
+
+        def keep(tokens):
+            return tokens if kept is None else jnp.take_along_axis(tokens, kept[..., None], axis=1)
+
+        if config.family == "vjepa2_1":
+            x, grid = self._embed_by_modality(video)
+            x, rope = keep(x), "interleaved"
+        else:
+            if video.shape[1] == 1:
+                video = jnp.repeat(video, config.tubelet_size, axis=1)
+            grid = token_grid(config, video.shape[1:4])
+            x = keep(_tubelets(video.astype(self.dtype), grid))
+            x, rope = self._projection("patch_embedding")(x), config.rope
         rotary = video_rotary(
             grid,
             config.hidden_size // config.num_heads,
-            config.rope,
+            rope,
             trained_side=config.image_size // config.patch_size,
         )
         if kept is not None:
@@ -109,6 +113,35 @@ class VJEPA2(nn.Module):
         )
         x, _ = stack(config, self.dtype, name="layers")(x, rotary)
         return layers.layer_norm(config.norm_eps, self.dtype, name="norm")(x)
+
+    def _projection(self, name: str) -> nn.Dense:
+        return nn.Dense(
+            self.config.hidden_size, dtype=self.dtype, kernel_init=layers.kernel_init, name=name
+        )
+
+    def _embed_by_modality(self, video):
+        """Tokens [b, n, d] and their grid, by the embedding of images or that of videos (2.1)."""
+        config = self.config
+        unit = dataclasses.replace(config, tubelet_size=1)
+        kinds = {  # single frame? -> projection, modality vector, sizes of a token
+            False: ("patch_embedding", "video_modality", config),
+            True: ("image_patch_embedding", "image_modality", unit),
+        }
+
+        def embed(kind: bool, frames):
+            projection, modality, sizes = kinds[kind]
+            grid = token_grid(sizes, frames.shape[1:4])
+            x = self._projection(projection)(_tubelets(frames.astype(self.dtype), grid))
+            # As upstream initialises it: all but nothing.
+            start = nn.initializers.normal(1e-6)
+            vector = self.param(modality, start, (config.hidden_size,), jnp.float32)
+            return x + vector.astype(self.dtype), grid
+
+        still = video.shape[1] == 1
+        if self.is_initializing():  # the parameters of both, whatever the first input is
+            first = video[:, :1]
+            embed(not still, first if not still else jnp.repeat(first, config.tubelet_size, 1))
+        return embed(still, video)
 
 
 class LayerSizes(Protocol):
@@ -162,7 +195,9 @@ class Layer(nn.Module):
         return x, None
 
 
-def token_grid(config: VJEPA2Config, size: tuple[int, int, int]) -> tuple[int, int, int]:
+def token_grid(
+    config: VJEPA2Config | VJEPA21Config, size: tuple[int, int, int]
+) -> tuple[int, int, int]:
     """Tokens along (frames, rows, columns) of a video of ``size`` (frames, height, width).
 
     Raises:

@@ -1,0 +1,351 @@
+"""Our backbones against transformers on torch: same weights, same inputs, one process.
+
+    python benchmarks/backbones_vs_torch.py
+    python benchmarks/backbones_vs_torch.py --cases=vjepa2_8,gemma --repetitions=3
+
+It needs the environment of ``make test-parity``. On a CPU both compute in float32 with the same
+number of threads; on a GPU in bfloat16, torch through torch.compile. Torch attends through
+scaled_dot_product_attention. The two take turns, both warm, and the JSON that is printed holds the
+median of each, the ratio, and the share of the best matrix-product rate that either library reached
+here. Outputs are compared before anything is timed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "tests"))  # the references and the models around the backbones
+
+CASES = ("vjepa2_8", "vjepa2_16", "predictor", "predictor_train", "gemma")
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--cases", default=",".join(CASES), help="%(default)s")
+    parser.add_argument("--repetitions", type=int, default=7, help="of each, in turns")
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--scan", action="store_true", help="scan our layers, where it is a CPU")
+    chosen = parser.parse_args()
+    unknown = set(chosen.cases.split(",")) - set(CASES)
+    if unknown:
+        parser.error(f"--cases: no {', '.join(sorted(unknown))}; there are {', '.join(CASES)}")
+    return chosen
+
+
+ARGUMENTS = arguments()
+# Before jax starts its threads: as many as it sees processors. Torch is told below.
+os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: ARGUMENTS.threads])
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # torch needs room on a GPU too
+
+import jax  # noqa: E402
+import jax.numpy as jnp  # noqa: E402
+import numpy as np  # noqa: E402
+import reference_twins as reference  # noqa: E402
+import torch  # noqa: E402
+import transformers  # noqa: E402
+from twins import parameters  # noqa: E402
+
+from vljepa_jax.config import GemmaConfig, LlamaConfig, RopeScaling, VJEPA2Config  # noqa: E402
+from vljepa_jax.models.gemma import Gemma  # noqa: E402
+from vljepa_jax.models.llama import Llama  # noqa: E402
+from vljepa_jax.models.vjepa2 import VJEPA2  # noqa: E402
+
+GPU = jax.default_backend() == "gpu"
+UNROLL = not (GPU or ARGUMENTS.scan)
+DTYPE, TORCH_DTYPE = (jnp.bfloat16, torch.bfloat16) if GPU else (jnp.float32, torch.float32)
+DEVICE = "cuda" if GPU else "cpu"
+TOLERANCE = 0.1 if GPU else 1e-3  # max |a - b| / max |b|
+
+VISUAL_TOKENS, QUERY_TOKENS = 1024, 64
+TEXTS, TEXT_TOKENS = 32, 64
+
+# The published sizes (configs/vljepa_1b.py). Token tables are cut: a look-up has no arithmetic.
+VITL = VJEPA2Config(
+    family="vjepa2",
+    image_size=256,
+    num_frames=16,
+    patch_size=16,
+    tubelet_size=2,
+    hidden_size=1024,
+    num_layers=24,
+    num_heads=16,
+    mlp_size=4096,
+    norm_eps=1e-6,
+    rope="tiled",
+)
+PREDICTOR = LlamaConfig(
+    family="llama",
+    vocab_size=1024,
+    hidden_size=2048,
+    num_layers=8,
+    first_layer=0,
+    num_heads=32,
+    num_kv_heads=8,
+    head_size=64,
+    mlp_size=8192,
+    norm_eps=1e-5,
+    rope_theta=500_000.0,
+    rope_scaling=RopeScaling(32.0, 1.0, 4.0, 8192),
+    causal=False,
+)
+GEMMA = GemmaConfig(
+    family="gemma",
+    vocab_size=1024,
+    hidden_size=768,
+    num_layers=24,
+    num_heads=3,
+    num_kv_heads=1,
+    head_size=256,
+    mlp_size=1152,
+    norm_eps=1e-6,
+    query_scale=256.0,
+    sliding_window=512,
+    global_every=6,
+    rope_theta_local=10_000.0,
+    rope_theta_global=1_000_000.0,
+    dense_sizes=(),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """Two computations of the same, each returning when its result is there.
+
+    Attributes:
+        ours, theirs: both give numpy arrays to compare.
+        flops: of the matrix products, multiplications and additions apart.
+    """
+
+    ours: Callable[[], Any]
+    theirs: Callable[[], Any]
+    flops: float
+
+
+def main() -> None:
+    torch.set_num_threads(ARGUMENTS.threads)
+    peaks = {"jax": _peak_of_jax(), "torch": _peak_of_torch()}
+    best = max(peaks.values())
+    report = {
+        "machine": jax.devices()[0].device_kind if GPU else _processor(),
+        "threads": ARGUMENTS.threads,
+        "dtype": jnp.dtype(DTYPE).name,
+        "versions": {m.__name__: m.__version__ for m in (jax, torch, transformers)},
+        "layers": "unrolled" if UNROLL else "scanned",
+        "repetitions": ARGUMENTS.repetitions,
+        "matmul_gflops": {name: round(rate / 1e9, 1) for name, rate in peaks.items()},
+        "cases": {},
+    }
+    for name in ARGUMENTS.cases.split(","):
+        print(f"{name} ...", file=sys.stderr, flush=True)
+        report["cases"][name] = _measure(MAKERS[name](), best)
+    print(json.dumps(report, indent=2))
+
+
+def _processor() -> str:
+    """The processor's name, where Linux tells it."""
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def _measure(case: Case, peak: float) -> dict[str, float]:
+    ours, theirs = case.ours(), case.theirs()  # compiles, and warms both
+    error = float(np.abs(ours - theirs).max() / np.abs(theirs).max())
+    if not error < TOLERANCE:
+        raise SystemExit(f"the two differ by {error:.1e}: nothing to compare")
+    seconds: dict[str, list[float]] = {"ours": [], "theirs": []}
+    for _ in range(ARGUMENTS.repetitions):
+        for whose, run in (("ours", case.ours), ("theirs", case.theirs)):
+            start = time.perf_counter()
+            run()
+            seconds[whose].append(time.perf_counter() - start)
+    median = {whose: statistics.median(times) for whose, times in seconds.items()}
+    return {
+        "ours_ms": round(median["ours"] * 1e3, 2),
+        "torch_ms": round(median["theirs"] * 1e3, 2),
+        "torch_over_ours": round(median["theirs"] / median["ours"], 3),
+        "ours_share_of_peak": round(case.flops / median["ours"] / peak, 3),
+        "torch_share_of_peak": round(case.flops / median["theirs"] / peak, 3),
+        "gflop": round(case.flops / 1e9, 1),
+        "difference": float(f"{error:.1e}"),
+    }
+
+
+# ---------------------------------------------------------------------------------------------
+# The cases
+# ---------------------------------------------------------------------------------------------
+def vjepa2(frames: int) -> Case:
+    model = reference.vjepa2_reference(VITL, attention="sdpa")
+    params = _parameters(VITL, model)
+    video = np.random.default_rng(1).standard_normal((1, frames, 256, 256, 3), np.float32)
+    module = VJEPA2(VITL, DTYPE, unroll=UNROLL)
+    pixels = _tensor(video.transpose(0, 1, 4, 2, 3))
+    theirs = _torch_forward(model, pixel_values_videos=pixels, skip_predictor=True)
+    tokens = frames // 2 * 256
+    patches = 2 * tokens * 2 * 16 * 16 * 3 * VITL.hidden_size
+    return Case(
+        _ours_forward(module, params, jnp.asarray(video)),
+        theirs,
+        patches + _layers_flops(VITL, tokens, 1, VITL.num_heads, gated=False),
+    )
+
+
+def predictor(train: bool) -> Case:
+    model = reference.llama_reference(PREDICTOR, PREDICTOR.num_layers, attention="sdpa")
+    model.config.is_causal = False
+    for layer in model.layers:
+        layer.self_attn.is_causal = False
+    params = _parameters(PREDICTOR, model)
+    del params["token_embedding"]
+    length = VISUAL_TOKENS + QUERY_TOKENS
+    x = np.random.default_rng(1).standard_normal((1, length, 2048), np.float32)
+    module = Llama(PREDICTOR, DTYPE, unroll=UNROLL)
+    flops = _layers_flops(PREDICTOR, length, 1, PREDICTOR.num_kv_heads, gated=True)
+    embedded = _tensor(x)
+    if not train:
+        theirs = _torch_forward(model, inputs_embeds=embedded, use_cache=False)
+        return Case(_ours_forward(module, params, jnp.asarray(x)), theirs, flops)
+
+    @jax.jit
+    def gradients(params, x):
+        return jax.grad(lambda p: jnp.mean(jnp.square(module.apply({"params": p}, x))))(params)
+
+    inputs = jnp.asarray(x)
+    model.requires_grad_(True)
+    model.embed_tokens.requires_grad_(False)
+    compiled = torch.compile(model) if GPU else model
+
+    def ours() -> np.ndarray:
+        found = jax.block_until_ready(gradients(params, inputs))
+        return np.asarray(found["norm"]["scale"], np.float32)
+
+    def theirs() -> np.ndarray:
+        model.zero_grad(set_to_none=True)
+        states = compiled(inputs_embeds=embedded, use_cache=False).last_hidden_state
+        states.float().square().mean().backward()
+        _synchronise()
+        return model.norm.weight.grad.float().cpu().numpy()
+
+    return Case(ours, theirs, 3 * flops)
+
+
+def gemma() -> Case:
+    model = reference.gemma_reference(GEMMA, attention="sdpa")
+    params = _parameters(GEMMA, model)
+    tokens = np.random.default_rng(1).integers(0, GEMMA.vocab_size, (TEXTS, TEXT_TOKENS))
+    module = Gemma(GEMMA, DTYPE, unroll=UNROLL)
+    inputs = jnp.asarray(tokens, jnp.int32), jnp.ones(tokens.shape, bool)
+    ids = torch.tensor(tokens, device=DEVICE)
+    theirs = _torch_forward(model, input_ids=ids, use_cache=False)
+    return Case(
+        _ours_forward(module, params, *inputs),
+        lambda: theirs().mean(axis=1),  # no padding: the mean over all tokens
+        _layers_flops(GEMMA, TEXT_TOKENS, TEXTS, GEMMA.num_kv_heads, gated=True),
+    )
+
+
+MAKERS: dict[str, Callable[[], Case]] = {
+    "vjepa2_8": lambda: vjepa2(8),
+    "vjepa2_16": lambda: vjepa2(16),
+    "predictor": lambda: predictor(train=False),
+    "predictor_train": lambda: predictor(train=True),
+    "gemma": gemma,
+}
+
+
+def _parameters(config: Any, model: torch.nn.Module) -> Any:
+    """Randomises the reference; the same weights for ours, by our converter."""
+    params = parameters(config, reference.weights_of(model, seed=0))
+    model.to(DEVICE, TORCH_DTYPE)
+    return jax.device_put(params)
+
+
+def _ours_forward(module, params, *inputs) -> Callable[[], np.ndarray]:
+    apply = jax.jit(lambda params, *inputs: module.apply({"params": params}, *inputs))
+    return lambda: np.asarray(apply(params, *inputs), np.float32)
+
+
+def _torch_forward(model, **inputs) -> Callable[[], np.ndarray]:
+    compiled = torch.compile(model) if GPU else model
+
+    @torch.inference_mode()
+    def run() -> np.ndarray:
+        return compiled(**inputs).last_hidden_state.float().cpu().numpy()
+
+    return run
+
+
+def _tensor(array: np.ndarray) -> torch.Tensor:
+    return torch.tensor(array, device=DEVICE, dtype=TORCH_DTYPE)
+
+
+def _synchronise() -> None:
+    if GPU:
+        torch.cuda.synchronize()
+
+
+# ---------------------------------------------------------------------------------------------
+# Arithmetic
+# ---------------------------------------------------------------------------------------------
+def _layers_flops(config: Any, tokens: int, batch: int, kv_heads: int, *, gated: bool) -> float:
+    """Matrix products of a stack: projections, MLP, and the two of attention."""
+    width = config.hidden_size
+    head = getattr(config, "head_size", width // config.num_heads)
+    projections = width * head * (2 * config.num_heads + 2 * kv_heads)
+    mlp = (3 if gated else 2) * width * config.mlp_size
+    attention = 2 * tokens * config.num_heads * head
+    return 2.0 * batch * tokens * config.num_layers * (projections + mlp + attention)
+
+
+def _peak_of_jax() -> float:
+    """Operations a second of the best matrix product among a few sizes."""
+    multiply = jax.jit(jnp.matmul)
+
+    def product(size):
+        a = jnp.ones((size, size), DTYPE)
+        return lambda: multiply(a, a).block_until_ready()
+
+    return _peak(product)
+
+
+def _peak_of_torch() -> float:
+    def product(size):
+        a = torch.ones((size, size), dtype=TORCH_DTYPE, device=DEVICE)
+
+        def run():
+            torch.matmul(a, a)
+            _synchronise()
+
+        return run
+
+    return _peak(product)
+
+
+def _peak(product: Callable[[int], Callable[[], Any]]) -> float:
+    rates = []
+    for size in (4096, 8192) if GPU else (1024, 2048):
+        run = product(size)
+        run()
+        for _ in range(max(3, ARGUMENTS.repetitions)):
+            start = time.perf_counter()
+            run()
+            rates.append(2.0 * size**3 / (time.perf_counter() - start))
+    return max(rates)
+
+
+if __name__ == "__main__":
+    main()

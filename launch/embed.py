@@ -1,0 +1,85 @@
+r"""Embeds a collection of videos, so that launch/search.py finds them by a text.
+
+    python launch/embed.py --checkpoint=runs/demo --videos='footage/**/*.mp4' --output=index
+    python launch/embed.py --checkpoint=runs/demo --videos=clips.jsonl --output=index
+    python launch/embed.py --checkpoint=runs/demo --videos=datasets/clips:test --output=index
+
+--videos is a glob pattern, a directory (all videos and images below it), a manifest (the media of
+its rows), or a dataset of launch/prepare.py with all splits or one; it may be repeated. Long videos
+are cut into windows, so that a search answers with a time:
+
+    python launch/embed.py --checkpoint=runs/demo --videos=footage --output=index \
+        --window=4 --stride=2
+
+The same command brings the index up to date: only files that are new or have changed are embedded,
+and with --drop_missing those that --videos no longer names are removed. After an interruption it
+goes on where it was. Clips that cannot be read are named, counted and skipped; unreadable.txt in
+the index lists them.
+"""
+
+import os
+
+import rich.console
+from absl import flags
+
+from vljepa_jax import command_line
+
+_CHECKPOINT = flags.DEFINE_string("checkpoint", None, "A training run's directory.")
+_VIDEOS = flags.DEFINE_multi_string(
+    "videos", None, "Glob, directory, manifest or dataset[:split]; may be repeated."
+)
+_OUTPUT = flags.DEFINE_string("output", None, "The index's directory.")
+_QUERY = flags.DEFINE_string("query", "", "Asked of every clip; the query-free form by default.")
+_FRAMES = flags.DEFINE_integer("frames", 0, "Frames taken of a clip; 0 as trained.", lower_bound=0)
+_WINDOW = flags.DEFINE_float("window", 0.0, "Seconds of a window; 0 embeds every clip whole.")
+_STRIDE = flags.DEFINE_float(
+    "stride", None, "Seconds from one window to the next; the window by default."
+)
+_DROP_MISSING = flags.DEFINE_bool(
+    "drop_missing", False, "Remove from the index what --videos does not name."
+)
+_BATCH_SIZE = flags.DEFINE_integer("batch_size", 32, "Clips embedded at once.", lower_bound=1)
+_SHARD_ROWS = flags.DEFINE_integer(
+    "shard_rows", 512, "Embeddings after which a shard is written.", lower_bound=1
+)
+_NUM_WORKERS = flags.DEFINE_integer(
+    "num_workers", os.cpu_count(), "Decoding processes.", lower_bound=0
+)
+flags.mark_flags_as_required(["checkpoint", "videos", "output"])
+
+
+def main() -> None:
+    # After the flags, so that --help and a misspelt flag answer at once.
+    import vljepa_jax
+    from vljepa_jax.checkpoint import CheckpointError, load_config
+    from vljepa_jax.data.collection import list_items
+    from vljepa_jax.data.manifest import ManifestError
+    from vljepa_jax.data.storage import DatasetError
+    from vljepa_jax.data.tokenizers import TokenizerError
+    from vljepa_jax.inference.embed_collection import embed_collection
+    from vljepa_jax.inference.index import SearchIndexError
+
+    with command_line.explained(
+        CheckpointError, DatasetError, ManifestError, SearchIndexError, TokenizerError
+    ):
+        run_dir = os.path.abspath(_CHECKPOINT.value)
+        items, faults = list_items(_VIDEOS.value, load_config(run_dir).world)
+        model = vljepa_jax.load(run_dir, frames=_FRAMES.value, batch_size=_BATCH_SIZE.value)
+        embed_collection(
+            model,
+            items,
+            faults,
+            _OUTPUT.value,
+            checkpoint=run_dir,
+            query=_QUERY.value,
+            window=_WINDOW.value,
+            stride=_WINDOW.value if _STRIDE.value is None else _STRIDE.value,
+            drop_missing=_DROP_MISSING.value,
+            shard_rows=_SHARD_ROWS.value,
+            num_workers=_NUM_WORKERS.value,
+            console=rich.console.Console(),
+        )
+
+
+if __name__ == "__main__":
+    command_line.run(main)

@@ -1,0 +1,68 @@
+r"""Finds clips by a text in an index that launch/embed.py made.
+
+    python launch/search.py --index=index "a dog that spins"
+    python launch/search.py --index=index --top=5 --contact_sheet=found.png "a dog that spins"
+
+The score is the cosine of the text's embedding and the clip's. The model is the one that made the
+index, from where it was then; if it has moved, --checkpoint says where to. --json prints a list of
+{"rank", "score", "name", "start", "end"} for other programs.
+"""
+
+import json
+import os
+
+import rich.console
+import rich.table
+from absl import flags
+
+from vljepa_jax import command_line
+
+_INDEX = flags.DEFINE_string("index", None, "The index's directory.", required=True)
+_CHECKPOINT = flags.DEFINE_string("checkpoint", None, "The training run's directory, if it moved.")
+_TOP = flags.DEFINE_integer("top", 10, "Hits shown.", lower_bound=1)
+_EACH_ONCE = flags.DEFINE_bool("each_once", False, "Only the best window of each clip.")
+_CONTACT_SHEET = flags.DEFINE_string("contact_sheet", None, "A picture of the hits to write.")
+flags.register_validator(
+    "contact_sheet",
+    lambda path: path is None or path.lower().endswith((".png", ".jpg", ".webp")),
+    "must end in .png, .jpg or .webp",
+)
+_JSON = flags.DEFINE_bool("json", False, "Print JSON.")
+
+
+def main(text: str) -> None:
+    # After the flags, so that --help and a misspelt flag answer at once.
+    import vljepa_jax
+    from vljepa_jax.checkpoint import CheckpointError
+    from vljepa_jax.data.tokenizers import TokenizerError
+    from vljepa_jax.inference.contact_sheet import contact_sheet, when
+    from vljepa_jax.inference.index import SearchIndexError, VideoIndex
+
+    console = rich.console.Console()
+    with command_line.explained(CheckpointError, SearchIndexError, TokenizerError):
+        index = VideoIndex(_INDEX.value)
+        model = vljepa_jax.load(_CHECKPOINT.value or index.checkpoint)
+        hits = model.retrieve(text, index, top=_TOP.value, each_once=_EACH_ONCE.value)
+    if _CONTACT_SHEET.value:
+        contact_sheet(text, hits).save(_CONTACT_SHEET.value)
+    if _JSON.value:
+        rows = [
+            {"rank": rank, "score": hit.score, "name": hit.name, "start": hit.start, "end": hit.end}
+            for rank, hit in enumerate(hits, 1)
+        ]
+        print(json.dumps(rows, indent=2))
+        return
+    table = rich.table.Table(title=f"{text!r} among {len(index)} embeddings")
+    table.add_column("score", justify="right")
+    table.add_column("when")
+    table.add_column("clip", overflow="fold")
+    for hit in hits:
+        name = min(hit.name, os.path.relpath(hit.name), key=len)
+        table.add_row(f"{hit.score:.3f}", when(hit), name)
+    console.print(table)
+    if _CONTACT_SHEET.value:
+        console.print(f"drawn in {_CONTACT_SHEET.value}")
+
+
+if __name__ == "__main__":
+    command_line.run(main, argument="the text to search for, in quotes")

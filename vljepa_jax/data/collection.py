@@ -1,0 +1,264 @@
+"""Collections to embed: the clips of files, manifests and datasets, whole or in windows.
+
+A clip has a name that stays the same from run to run, and a stamp that changes with its content,
+so that an index can tell what is new.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import glob
+import hashlib
+import os
+import pathlib
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from vljepa_jax.config import ConfigError, VideoConfig, WorldConfig
+from vljepa_jax.data.ffmpeg import ClipError
+from vljepa_jax.data.manifest import (
+    IMAGE_EXTENSIONS,
+    VIDEO_EXTENSIONS,
+    Fault,
+    open_manifest,
+)
+from vljepa_jax.data.records import Medium
+from vljepa_jax.data.storage import Source, open_dataset
+from vljepa_jax.data.video import load_clip, play_time
+from vljepa_jax.data.workers import in_workers
+from vljepa_jax.data.world.build import dataset_path
+
+# Seconds of a medium.
+Span = tuple[float, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Media of a record of a dataset.
+
+    Attributes:
+        dataset: its directory.
+        split: of the dataset.
+        record: index in the split.
+        inputs: indices of the record's media that form X_V.
+    """
+
+    dataset: str
+    split: str
+    record: int
+    inputs: tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Item:
+    """One clip of a collection.
+
+    Attributes:
+        name: unique; a path, a path with its span, or DATASET:SPLIT/RECORD.
+        media: files or spans of files that form X_V, in order; () for a dataset's.
+        place: where a dataset's media are; ``None`` for files.
+    """
+
+    name: str
+    media: tuple[Medium, ...]
+    place: Place | None = None
+
+    def open(self) -> tuple[Medium, ...]:
+        """The media, read from the dataset if need be.
+
+        Raises:
+            ClipError: the dataset no longer holds them.
+        """
+        if self.place is None:
+            return self.media
+        try:
+            record = _source(self.place.dataset, self.place.split)[self.place.record]
+            return tuple(record.media[index] for index in self.place.inputs)
+        except (ValueError, IndexError, OSError) as error:
+            raise ClipError(f"{self.name}: cannot be read ({error})") from error
+
+    def stamp(self) -> str:
+        """Changes with the content: size and time of a file, a hash of embedded bytes.
+
+        Raises:
+            ClipError: a file is missing.
+        """
+        return " ".join(_stamp(medium) for medium in self.open())
+
+    def decode(self, video: VideoConfig, span: Span | None) -> np.ndarray:
+        """X_V, uint8 [frames, size, size, 3], of the whole or of a span (see ``windows``).
+
+        Raises:
+            ClipError: it cannot be read.
+        """
+        media = self.open()
+        if span is not None:
+            offset = self._offset()
+            start, end = (seconds + offset for seconds in span)
+            media = (dataclasses.replace(media[0], start=start, end=end),)
+        if video.frames % len(media):
+            raise ClipError(f"{self.name}: {len(media)} media cannot share {video.frames} frames")
+        return load_clip(media, video, rng=None)
+
+    def windows(self, window: float, stride: float) -> list[Span] | None:
+        """Spans of ``window`` seconds, ``stride`` apart; the last one ends where the clip ends.
+
+        ``None`` for what has no windows: an image, several media that form one input, and what is
+        no longer than one window. Times are those of the file; where a dataset holds a copy of a
+        part, they count from the beginning of that part.
+
+        Raises:
+            ClipError: it cannot be read.
+        """
+        media = self.open()
+        times = play_time(media[0]) if len(media) == 1 else None
+        if times is None:
+            return None
+        offset = self._offset()
+        start, end = (seconds - offset for seconds in times)
+        if end - start <= window:
+            return None
+        # A last window that begins less than a tenth of a stride after another would be a twin.
+        count = int(np.ceil((end - start - window) / stride - 0.1))
+        starts = [start + index * stride for index in range(count)] + [end - window]
+        return [(round(first, 3), round(first + window, 3)) for first in starts]
+
+    def _offset(self) -> float:
+        """Where time 0 of the reported spans is in the file that is decoded."""
+        medium = self.open()[0]
+        return medium.start or 0.0 if medium.data else 0.0
+
+
+def list_items(sources: Sequence[str], world: WorldConfig) -> tuple[list[Item], list[str]]:
+    """The clips that a collection names, without opening any medium.
+
+    Args:
+        sources: each a glob pattern or a file; a directory, for all videos and images below it; a
+            manifest (.jsonl); or a dataset's directory or "@world", with ":SPLIT" for one split.
+        world: what "@world" stands for.
+
+    Returns:
+        The clips, sorted and each once, and the faults of manifests' rows.
+
+    Raises:
+        ConfigError: a source names nothing.
+        DatasetError, ManifestError: a dataset or a manifest cannot be read.
+    """
+    items: dict[str, Item] = {}
+    faults: list[str] = []
+    for source in sources:
+        found = list(_items_of(source, world, faults))
+        if not found and not faults:
+            raise ConfigError(f"--videos: '{source}' names no video")
+        items |= {item.name: item for item in found}
+    return sorted(items.values(), key=lambda item: item.name), faults
+
+
+def decode_items(
+    requests: Sequence[tuple[Item, Span | None]], video: VideoConfig, num_workers: int
+) -> Iterator[np.ndarray | ClipError]:
+    """Decodes clips or spans of them; errors in the place of what cannot be read."""
+    return in_workers(functools.partial(_decode, video), requests, num_workers)
+
+
+def find_windows(
+    items: Sequence[Item], window: float, stride: float, num_workers: int
+) -> Iterator[list[Span | None] | ClipError]:
+    """The windows of each item; ``[None]`` stands for the whole."""
+    results = in_workers(functools.partial(_windows, window, stride), items, num_workers)
+    for result in results:
+        if isinstance(result, ClipError):
+            yield result
+        else:
+            yield [(float(start), float(end)) for start, end in result] or [None]
+
+
+def _items_of(source: str, world: WorldConfig, faults: list[str]) -> Iterator[Item]:
+    path, colon, split = source.rpartition(":")
+    if not colon or os.path.exists(source):
+        path, split = source, ""
+    if path == "@world" or os.path.isfile(os.path.join(path, "dataset_info.json")):
+        yield from _dataset_items(dataset_path(path, world), split)
+    elif source.endswith(".jsonl"):
+        manifest = open_manifest(source, split=None, root=None)
+        for row in manifest.rows(texts_needed=False):
+            if isinstance(row, Fault):
+                faults.append(f"{row.manifest}, row {row.row}: {row.kind}: {row.reason}")
+            elif row.annotation.inputs:
+                media = tuple(row.media[index] for index in row.annotation.inputs)
+                yield Item(" + ".join(map(_medium_name, media)), media)
+    else:
+        for file in _files(source):
+            yield Item(file, (Medium(path=file),))
+
+
+def _files(source: str) -> list[str]:
+    if os.path.isdir(source):
+        known = VIDEO_EXTENSIONS + IMAGE_EXTENSIONS
+        found = [p for p in pathlib.Path(source).rglob("*") if p.suffix.lower() in known]
+    else:
+        found = [pathlib.Path(p) for p in glob.glob(source, recursive=True)]
+    return [str(path.absolute()) for path in found if path.is_file()]
+
+
+def _dataset_items(directory: str, split: str) -> Iterator[Item]:
+    dataset = open_dataset(directory)
+    for name in [split] if split else dataset.splits:
+        source = dataset.source(name)
+        for index in range(len(source)):
+            record = source[index]
+            # Each distinct input that its annotations ask about, or the first medium.
+            inputs = dict.fromkeys(a.inputs for a in record.annotations if a.inputs)
+            for chosen in inputs or ([(0,)] if record.media else []):
+                which = "" if chosen == (0,) else f"[{', '.join(map(str, chosen))}]"
+                yield Item(
+                    f"{dataset.directory}:{name}/{record.id}{which}",
+                    (),
+                    Place(dataset.directory, name, index, chosen),
+                )
+
+
+def _medium_name(medium: Medium) -> str:
+    if medium.start is None and medium.end is None:
+        return medium.path
+    ends = ("" if seconds is None else f"{seconds:g}" for seconds in (medium.start, medium.end))
+    return f"{medium.path} [{'-'.join(ends)} s]"
+
+
+def _stamp(medium: Medium) -> str:
+    if medium.data:
+        span = f"{medium.start} {medium.end}".encode()
+        return hashlib.sha256(span + medium.data).hexdigest()[:16]
+    try:
+        status = os.stat(medium.path)
+    except OSError as error:
+        raise ClipError(f"{medium.path}: cannot be opened ({error.strerror})") from error
+    return f"{status.st_size}-{status.st_mtime_ns}"
+
+
+@functools.lru_cache(maxsize=8)
+def _source(dataset: str, split: str) -> Source:
+    return open_dataset(dataset).source(split)
+
+
+def _decode(
+    video: VideoConfig, requests: Sequence[tuple[Item, Span | None]]
+) -> list[np.ndarray | ClipError]:
+    return [_attempt(item.decode, video, span) for item, span in requests]
+
+
+def _windows(window: float, stride: float, items: Sequence[Item]) -> list[np.ndarray | ClipError]:
+    found = [_attempt(item.windows, window, stride) for item in items]
+    return [
+        spans if isinstance(spans, ClipError) else np.reshape(np.array(spans or []), (-1, 2))
+        for spans in found
+    ]
+
+
+def _attempt(function, *arguments):
+    try:
+        return function(*arguments)
+    except ClipError as error:
+        return error

@@ -1,0 +1,28 @@
+"""One short name for all that numbers depend on: settings and weights."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+import jax
+import numpy as np
+
+
+def fingerprint(settings: Any, params: Any) -> str:
+    """Names settings and weights: equal for equal ones, on any machine.
+
+    Args:
+        settings: plain values, fit for JSON.
+        params: a tree of arrays; every byte counts.
+
+    Returns:
+        16 hexadecimal digits of a SHA-256.
+    """
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        digest.update(jax.tree_util.keystr(path).encode())
+        # The array's own memory, not a copy of its bytes: a token table has a gigabyte.
+        digest.update(np.ascontiguousarray(jax.device_get(leaf)).reshape(-1).view(np.uint8))
+    return digest.hexdigest()[:16]

@@ -1,0 +1,212 @@
+"""Embeds a collection into an index: only what is new, a shard at a time."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from vljepa_jax.checkpoint import write_text
+from vljepa_jax.config import ConfigError
+from vljepa_jax.data.collection import Item, Span, decode_items, find_windows
+from vljepa_jax.data.ffmpeg import ClipError
+from vljepa_jax.data.workers import in_batches
+from vljepa_jax.inference.index import Entry, IndexSettings, IndexWriter
+from vljepa_jax.inference.model import Model
+
+_SHOWN = 20  # unreadable clips that are named on the screen; all are in the file
+
+
+@dataclasses.dataclass(frozen=True)
+class Summary:
+    """What became of a collection.
+
+    Attributes:
+        embedded: clips that were new or had changed.
+        rows: embeddings of these: windows, or one a clip.
+        unchanged: clips that were in the index already.
+        removed: clips that are no longer in the collection, or no longer readable.
+        unreadable: one line each.
+    """
+
+    embedded: int
+    rows: int
+    unchanged: int
+    removed: int
+    unreadable: tuple[str, ...]
+
+
+def embed_collection(
+    model: Model,
+    items: Sequence[Item],
+    faults: Sequence[str],
+    output: str | os.PathLike[str],
+    *,
+    checkpoint: str,
+    query: str,
+    window: float,
+    stride: float,
+    drop_missing: bool,
+    shard_rows: int,
+    num_workers: int,
+    console: Console,
+) -> Summary:
+    """Brings an index up to date with a collection; shows progress and a table.
+
+    Killed at any point and started again, it goes on after the last whole shard.
+
+    Args:
+        items: the collection.
+        faults: why parts of it could not be listed, to be told with the unreadable clips.
+        output: the index's directory; made if it is not there.
+        checkpoint: recorded, so that a search finds its model.
+        query: X_Q of all clips.
+        window: seconds; 0 embeds clips whole.
+        stride: seconds.
+        drop_missing: removes from the index what ``items`` do not hold.
+        shard_rows: embeddings after which a shard is written.
+        num_workers: decoding processes.
+
+    Raises:
+        ConfigError: window or stride make no sense.
+        SearchIndexError: the index was made by another model or in another way.
+    """
+    if window < 0 or (window > 0) != (stride > 0) or stride > window:
+        raise ConfigError(
+            f"window = {window}, stride = {stride}: give both in seconds, the stride no longer "
+            "than the window, or neither"
+        )
+    settings = IndexSettings(
+        model=model.fingerprint,
+        size=model.config.model.embedding_size,
+        query=query,
+        frames=model.video.frames,
+        window=window,
+        stride=stride,
+    )
+    unreadable: dict[str, str] = {}
+    with (
+        IndexWriter(output, settings, checkpoint) as index,
+        Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=console,
+        ) as bars,
+    ):
+        stamps = {}
+        for item in bars.track(items, description="Looking for changes"):
+            try:
+                stamps[item.name] = item.stamp()
+            except ClipError as error:
+                unreadable[item.name] = str(error)
+        known = {name: entry.stamp for name, entry in index.entries.items()}
+        new = [i for i in items if i.name in stamps and stamps[i.name] != known.get(i.name)]
+        requests = _requests(new, window, stride, num_workers, bars, unreadable)
+        decoded = decode_items(requests, model.video, num_workers)
+        vectors = in_batches(
+            lambda clips: model.predict(clips, [query] * len(clips)), decoded, model.batch_size
+        )
+        tracked = bars.track(vectors, len(requests), description="Embedding")
+        embedded = rows = 0
+        for entries, embeddings in _shards(requests, tracked, stamps, shard_rows, unreadable):
+            index.add(entries, embeddings)
+            embedded += len(entries)
+            rows += len(embeddings)
+        # What can no longer be read is no longer what was embedded.
+        gone = [name for name in unreadable if name in index.entries]
+        if drop_missing:
+            gone += list(index.entries.keys() - {item.name for item in items})
+        index.remove(gone)
+        lines = (*faults, *unreadable.values())
+        write_text(Path(output) / "unreadable.txt", "".join(f"{line}\n" for line in lines))
+    summary = Summary(embedded, rows, len(stamps) - len(new), len(gone), lines)
+    _show(summary, output, console)
+    return summary
+
+
+def _requests(
+    items: Sequence[Item],
+    window: float,
+    stride: float,
+    num_workers: int,
+    bars: Progress,
+    unreadable: dict[str, str],
+) -> list[tuple[Item, Span | None]]:
+    """What to decode: every item whole, or its windows."""
+    if not window:
+        return [(item, None) for item in items]
+    found = find_windows(items, window, stride, num_workers)
+    requests = []
+    tracked = bars.track(found, len(items), description="Measuring lengths")
+    for item, spans in zip(items, tracked, strict=True):
+        if isinstance(spans, ClipError):
+            unreadable[item.name] = str(spans)
+        else:
+            requests += [(item, span) for span in spans]
+    return requests
+
+
+def _shards(
+    requests: Sequence[tuple[Item, Span | None]],
+    vectors: Iterator[np.ndarray | ClipError],
+    stamps: dict[str, str],
+    shard_rows: int,
+    unreadable: dict[str, str],
+) -> Iterator[tuple[list[Entry], np.ndarray]]:
+    """Gathers whole clips until a shard is full; a clip with an unreadable window is left out."""
+    entries: list[Entry] = []
+    rows: list[np.ndarray] = []
+    spans: list[Span | None] = []
+    own: list[np.ndarray] = []
+    for position, ((item, span), vector) in enumerate(zip(requests, vectors, strict=True)):
+        if isinstance(vector, ClipError):
+            unreadable[item.name] = str(vector)
+        spans.append(span)
+        own.append(vector)
+        if position + 1 < len(requests) and requests[position + 1][0] is item:
+            continue
+        if item.name not in unreadable:
+            entries.append(Entry(item, stamps[item.name], tuple(spans)))
+            rows += own
+        spans, own = [], []
+        if len(rows) >= shard_rows:
+            yield entries, np.stack(rows)
+            entries, rows = [], []
+    if entries:
+        yield entries, np.stack(rows)
+
+
+def _show(summary: Summary, output: str | os.PathLike[str], console: Console) -> None:
+    for line in summary.unreadable[:_SHOWN]:
+        console.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
+    if len(summary.unreadable) > _SHOWN:
+        more = len(summary.unreadable) - _SHOWN
+        console.print(f"... and {more} more, see unreadable.txt in the index", style="yellow")
+    table = Table(title=str(output), show_header=False, title_style="bold")
+    table.add_column()
+    table.add_column(justify="right")
+    for label, count in (
+        ("clips embedded", summary.embedded),
+        ("embeddings", summary.rows),
+        ("clips that had not changed", summary.unchanged),
+        ("clips removed", summary.removed),
+        ("clips unreadable, skipped", len(summary.unreadable)),
+    ):
+        table.add_row(label, str(count))
+    console.print(table)

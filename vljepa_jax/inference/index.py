@@ -1,0 +1,373 @@
+"""An index: the embeddings of a collection on disk, and exact search in them.
+
+A directory with ``index.json`` (which model made it, and how) and shards, ``000007.npy`` (float32
+[rows, e], unit vectors) with ``000007.json`` (which clips the rows are). Shards are only ever
+added: a later entry of the same name replaces an earlier one, and one without rows removes it. A
+shard counts from the moment its JSON file appears, which is its last step, so that a writer may be
+killed at any point: the next one sweeps up what it left and goes on.
+
+Search compares the query with every row. That is one pass over memory-mapped files, some seconds
+for the six gigabytes of a million clips in 1536 dimensions and milliseconds when they are cached;
+it finds the nearest ones always, and an update costs nothing. An approximate structure would give
+up all three for collections beyond some ten million rows.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fcntl
+import functools
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from vljepa_jax.checkpoint import write_text
+from vljepa_jax.data.collection import Item, Place, Span
+from vljepa_jax.data.records import Medium
+
+_FORMAT = 1
+
+
+class SearchIndexError(ValueError):
+    """An index that cannot be used; the message names it and the mend."""
+
+
+@dataclasses.dataclass(frozen=True)
+class IndexSettings:
+    """What all embeddings of an index have in common.
+
+    Attributes:
+        model: fingerprint of the model (``Model.fingerprint``).
+        size: dimensions of the embeddings.
+        query: X_Q under which all clips were embedded.
+        frames: taken of each clip.
+        window: seconds of a window; 0 embeds clips whole.
+        stride: seconds from one window to the next.
+    """
+
+    model: str
+    size: int
+    query: str
+    frames: int
+    window: float
+    stride: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """One clip of an index.
+
+    Attributes:
+        item: where it is.
+        stamp: of its content when it was embedded.
+        spans: seconds of each of its rows; ``None`` for the whole.
+    """
+
+    item: Item
+    stamp: str
+    spans: tuple[Span | None, ...]
+
+
+class Hit(NamedTuple):
+    """A clip, or a window of one, that a search found.
+
+    Attributes:
+        name: of the clip; a path, where it is a file.
+        start, end: seconds of the window; ``None`` where the clip was embedded whole.
+        score: cosine similarity to the query.
+        item: to read it by.
+    """
+
+    name: str
+    start: float | None
+    end: float | None
+    score: float
+    item: Item
+
+
+class VideoIndex:
+    """An index opened for search.
+
+    Attributes:
+        directory: where it lies.
+        settings: what made it.
+        checkpoint: the run directory that the model was loaded from.
+        entries: the clips in it, by name.
+    """
+
+    def __init__(self, directory: str | os.PathLike[str]) -> None:
+        """Opens it; the embeddings stay on disk.
+
+        Raises:
+            SearchIndexError: there is no index, or a shard does not fit.
+        """
+        self.directory = Path(directory)
+        self.settings, self.checkpoint = _read_header(self.directory)
+        shards = [_Shard(path, self.settings.size) for path in _shard_paths(self.directory)]
+        newest = {entry.item.name: shard for shard in shards for entry in shard.entries}
+        self.entries: dict[str, Entry] = {}
+        self._shards: list[tuple[_Shard, list[tuple[Entry, int]]]] = []
+        for shard in shards:
+            live = [
+                (entry, first)
+                for entry, first in shard.rows()
+                if newest[entry.item.name] is shard and entry.spans
+            ]
+            self.entries |= {entry.item.name: entry for entry, _ in live}
+            if live:
+                self._shards.append((shard, live))
+
+    def __len__(self) -> int:
+        """Rows that a search looks at."""
+        return sum(len(entry.spans) for entry in self.entries.values())
+
+    def search(
+        self, queries: Float[np.ndarray, "q e"], top: int, *, each_once: bool = False
+    ) -> list[list[Hit]]:
+        """The rows nearest to each query by cosine, best first.
+
+        Args:
+            queries: unit vectors.
+            top: hits a query.
+            each_once: only the best window of each clip.
+        """
+        if not self._shards:
+            return [[] for _ in queries]
+        scores = np.concatenate([_scores(queries, *shard) for shard in self._shards], axis=1)
+        return [list(_best(row, self._rows, top, each_once)) for row in scores]
+
+    @functools.cached_property
+    def _rows(self) -> list[tuple[Entry, Span | None]]:
+        """What each column of the scores stands for."""
+        return [
+            (entry, span) for _, live in self._shards for entry, _ in live for span in entry.spans
+        ]
+
+
+class IndexWriter:
+    """An index opened for changes; a context manager. One process at a time.
+
+    Attributes:
+        directory: where it lies.
+        entries: the clips in it, by name.
+    """
+
+    def __init__(
+        self, directory: str | os.PathLike[str], settings: IndexSettings, checkpoint: str
+    ) -> None:
+        """Makes it, or opens it if it is there already.
+
+        Raises:
+            SearchIndexError: it was made by another model or in another way, is not an index, or
+                another process is writing.
+        """
+        self.directory = Path(directory)
+        self._size = settings.size
+        self._lock(settings, checkpoint)
+        try:
+            self._sweep()
+            self.entries = VideoIndex(directory).entries
+        except BaseException:
+            self._lock_file.close()
+            raise
+
+    def __enter__(self) -> IndexWriter:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._lock_file.close()
+
+    def add(self, entries: Sequence[Entry], embeddings: Float[np.ndarray, "n e"]) -> None:
+        """Writes a shard; entries replace those of the same name.
+
+        Args:
+            entries: one without spans removes what has its name.
+            embeddings: a row for each span of each entry, in order.
+        """
+        if len(embeddings) != sum(len(entry.spans) for entry in entries):
+            raise ValueError(f"{len(embeddings)} embeddings for another number of spans")
+        paths = _shard_paths(self.directory)
+        stem = self.directory / f"{int(paths[-1].stem) + 1 if paths else 0:06d}"
+        temporary = stem.with_suffix(".npy.tmp")
+        with temporary.open("wb") as file:
+            np.save(file, np.asarray(embeddings, np.float32))
+        os.replace(temporary, stem.with_suffix(".npy"))
+        write_text(stem.with_suffix(".json"), json.dumps([_fields(entry) for entry in entries]))
+        # From here on it counts.
+        for entry in entries:
+            self.entries.pop(entry.item.name, None)
+            if entry.spans:
+                self.entries[entry.item.name] = entry
+
+    def remove(self, names: Iterable[str]) -> None:
+        """Removes clips."""
+        gone = [Entry(self.entries[name].item, "", ()) for name in names if name in self.entries]
+        if gone:
+            self.add(gone, np.zeros((0, self._size), np.float32))
+
+    def _lock(self, settings: IndexSettings, checkpoint: str) -> None:
+        header = self.directory / "index.json"
+        others = {path.name for path in self.directory.glob("[!.]*")} - {"index.json.tmp"}
+        if others and not header.exists():
+            raise SearchIndexError(f"'{self.directory}' is not empty and holds no index")
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self._lock_file = (self.directory / ".lock").open("w")
+        try:
+            # The system lets it go when the process ends, however it ends.
+            fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self._lock_file.close()
+            raise SearchIndexError(f"another process is writing to '{self.directory}'") from error
+        try:
+            if header.exists():
+                _check_same(self.directory, settings)
+        except SearchIndexError:
+            self._lock_file.close()
+            raise
+        content = {"format": _FORMAT, "checkpoint": checkpoint, **dataclasses.asdict(settings)}
+        write_text(header, json.dumps(content, indent=2) + "\n")
+
+    def _sweep(self) -> None:
+        """Deletes what a killed writer left, and shards of which nothing counts any more.
+
+        Oldest first: an entry that removes a clip is needed as long as an older shard has it.
+        """
+        paths = _shard_paths(self.directory)
+        kept = {path.with_suffix(".npy") for path in paths}
+        for path in [*self.directory.glob("*.tmp"), *self.directory.glob("*.npy")]:
+            if path not in kept:
+                path.unlink()
+        shards = [_Shard(path, None) for path in paths]
+        last = {entry.item.name: shard for shard in shards for entry in shard.entries}
+        seen: set[str] = set()
+        for shard in shards:
+            needed = {
+                entry.item.name
+                for entry in shard.entries
+                if last[entry.item.name] is shard and (entry.spans or entry.item.name in seen)
+            }
+            if needed:
+                seen |= {entry.item.name for entry in shard.entries}
+            else:
+                shard.path.unlink()  # first: without it the other file counts for nothing
+                shard.path.with_suffix(".npy").unlink()
+
+
+class _Shard:
+    """One pair of files; the embeddings are mapped when they are asked for."""
+
+    def __init__(self, path: Path, size: int | None) -> None:
+        """``size``: dimensions to check the embeddings by; ``None`` does not look at them."""
+        self.path = path
+        try:
+            self.entries = [_entry(fields) for fields in json.loads(path.read_text())]
+        except (ValueError, KeyError, TypeError) as error:
+            raise SearchIndexError(f"{path}: is no shard of an index ({error!r})") from error
+        if size is not None:
+            expected = (sum(len(entry.spans) for entry in self.entries), size)
+            found = self.embeddings().shape
+            if found != expected:
+                raise SearchIndexError(
+                    f"{path.with_suffix('.npy')}: has shape {list(found)}, where {path.name} "
+                    f"tells {list(expected)}; delete both and embed again"
+                )
+
+    def embeddings(self) -> np.ndarray:
+        path = self.path.with_suffix(".npy")
+        some = any(entry.spans for entry in self.entries)  # nothing cannot be mapped
+        try:
+            return np.load(path, mmap_mode="r" if some else None)
+        except (OSError, ValueError) as error:
+            raise SearchIndexError(
+                f"{path}: cannot be read ({error}); delete it and {self.path.name}, and embed again"
+            ) from error
+
+    def rows(self) -> Iterator[tuple[Entry, int]]:
+        """The entries with their first rows."""
+        first = 0
+        for entry in self.entries:
+            yield entry, first
+            first += len(entry.spans)
+
+
+def _scores(queries: np.ndarray, shard: _Shard, live: Sequence[tuple[Entry, int]]) -> np.ndarray:
+    scores = queries.astype(np.float32) @ shard.embeddings().T
+    rows = [range(first, first + len(entry.spans)) for entry, first in live]
+    return scores[:, np.concatenate(rows).astype(int)]
+
+
+def _best(
+    scores: np.ndarray, rows: Sequence[tuple[Entry, Span | None]], top: int, each_once: bool
+) -> Iterator[Hit]:
+    seen: set[str] = set()
+    for index in np.argsort(-scores, kind="stable"):
+        if len(seen) == top:
+            return
+        entry, span = rows[index]
+        name = entry.item.name
+        key = name if each_once else str(index)
+        if key not in seen:
+            seen.add(key)
+            yield Hit(name, *(span or (None, None)), float(scores[index]), entry.item)
+
+
+def _shard_paths(directory: Path) -> list[Path]:
+    paths = [path for path in directory.glob("*.json") if path.stem.isdigit()]
+    return sorted(paths, key=lambda path: int(path.stem))
+
+
+def _read_header(directory: Path) -> tuple[IndexSettings, str]:
+    path = directory / "index.json"
+    if not path.is_file():
+        raise SearchIndexError(f"'{directory}' is no index; launch/embed.py makes one")
+    try:
+        fields = json.loads(path.read_text())
+        form, checkpoint = fields.pop("format"), fields.pop("checkpoint")
+        if form != _FORMAT:
+            raise SearchIndexError(f"{path}: is of form {form}, this version reads form {_FORMAT}")
+        return IndexSettings(**fields), checkpoint
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        if isinstance(error, SearchIndexError):
+            raise
+        raise SearchIndexError(f"{path}: is no header of an index ({error!r})") from error
+
+
+def _check_same(directory: Path, settings: IndexSettings) -> None:
+    made, checkpoint = _read_header(directory)
+    differing = [
+        f"{field.name}: {getattr(made, field.name)!r} in the index, "
+        f"{getattr(settings, field.name)!r} here"
+        for field in dataclasses.fields(IndexSettings)
+        if getattr(made, field.name) != getattr(settings, field.name)
+    ]
+    if differing:
+        raise SearchIndexError(
+            f"'{directory}' was made in another way, from '{checkpoint}':\n  "
+            + "\n  ".join(differing)
+            + "\nTake the same, or another --output."
+        )
+
+
+def _fields(entry: Entry) -> dict:
+    fields = dataclasses.asdict(entry)
+    for medium in fields["item"]["media"]:
+        del medium["data"]  # empty: bytes stay in the dataset, to which the place leads
+    return fields
+
+
+def _entry(fields: dict) -> Entry:
+    item, place = fields["item"], fields["item"]["place"]
+    return Entry(
+        Item(
+            item["name"],
+            tuple(Medium(**medium) for medium in item["media"]),
+            place and Place(**{**place, "inputs": tuple(place["inputs"])}),
+        ),
+        fields["stamp"],
+        tuple(span and (span[0], span[1]) for span in fields["spans"]),
+    )
