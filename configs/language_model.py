@@ -15,7 +15,7 @@ def get_config() -> ConfigDict:
     config.seed = 0  # of parameters, data order and augmentation
     config.objective = "language_model"  # predict the next token
     config.init_from = ""  # DIR[:params|:full] starts from another run; "" from random parameters
-    config.steps = 600
+    config.steps = 400
     config.batch_size = 64  # texts
     config.log_every = 20  # steps
     config.world = ConfigDict(

@@ -1,11 +1,9 @@
-"""Labels from an X-Encoder's tokens: frozen probes, and pretraining on labels.
+"""Labels from a frozen X-Encoder's tokens: probes (configs/x_encoder.py trains one on labels).
 
     :attentive  V-JEPA 2's attentive probe on a frozen X-Encoder, told the question (the default)
     :linear     a linear probe: the mean of the frozen tokens, then one linear layer; not told it
-    :labels     the attentive head and the X-Encoder learn together: supervised pretraining
 
     python launch/probe.py --config=configs/probe.py --checkpoint=runs/vjepa2
-    python launch/train.py --config=configs/probe.py:labels --workdir=runs/labels
 
 launch/probe.py takes the X-Encoder's sizes from what it is given and trains both probes.
 
@@ -16,18 +14,17 @@ evaluation configs; "ours" is a choice for the bundled world.
 from ml_collections import ConfigDict
 
 WIDTH = 192
-VARIANTS = ("attentive", "linear", "labels")
+VARIANTS = ("attentive", "linear")
 
 
 def get_config(variant: str = "attentive") -> ConfigDict:
     if variant not in VARIANTS:
         raise ValueError(f"no variant '{variant}': there are {', '.join(VARIANTS)}")
-    frozen = variant != "labels"
     config = ConfigDict()
     config.seed = 0  # of parameters, data order and augmentation
     config.objective = "probe"  # cross-entropy over the label set of each question
     config.init_from = ""  # a run with these parameters, e.g. what launch/probe.py writes
-    config.steps = 1500 if frozen else 3000  # ours
+    config.steps = 1500  # ours
     config.batch_size = 128  # clips
     config.log_every = 50  # steps
     config.world = _world()
@@ -57,10 +54,9 @@ def get_config(variant: str = "attentive") -> ConfigDict:
             "video": {
                 "frames": 8,
                 "image_size": 64,  # pixels
-                # A cache of tokens needs the same frames every time; training draws others.
-                "sampling": "uniform" if frozen else "jittered",
-                "crop": "centre" if frozen else "random",
-                "crop_scale": (0.8, 1.0),  # share of the area; positions are asked about
+                "sampling": "uniform",  # a cache of tokens needs the same frames every time
+                "crop": "centre",
+                "crop_scale": (1.0, 1.0),  # share of the area; random crops alone use it
             },
             "text": {
                 "per_clip": 8,  # questions that share a clip's pass through the X-Encoder
@@ -68,11 +64,11 @@ def get_config(variant: str = "attentive") -> ConfigDict:
                 "query_length": 16,  # tokens; hardly a question of the world is longer
             },
             "num_workers": 1,  # decoding processes beside the training one
-            "visual_tokens": "cache" if frozen else "compute",
+            "visual_tokens": "cache",
         }
     )
     config.loss = None  # this objective knows one loss alone
-    config.optimizer = _optimizer(frozen)
+    config.optimizer = _optimizer()
     config.sharding = _sharding()
     config.checkpoint = ConfigDict(
         {
@@ -136,20 +132,19 @@ def _pooler() -> ConfigDict:
     )
 
 
-def _optimizer(frozen: bool) -> ConfigDict:
+def _optimizer() -> ConfigDict:
     rules = (
+        _rule(r"^x_encoder/", frozen=True),
         # Norms, biases and tables are not drawn towards zero.
         _rule(r"norm|bias$|embedding$", decay=0.0),
         _rule(r".*"),
     )
-    if frozen:
-        rules = (_rule(r"^x_encoder/", frozen=True), *rules)
     return ConfigDict(
         {
             # V-JEPA 2 takes the best of a grid, 3e-4 to 5e-3 and weight decay 0.01 to 0.8.
             "learning_rate": 1e-3,
             "schedule": "cosine",  # V-JEPA 2
-            "warmup_steps": 0 if frozen else 100,  # V-JEPA 2: none for probes
+            "warmup_steps": 0,  # V-JEPA 2: none for probes
             "beta1": 0.9,
             "beta2": 0.999,
             "epsilon": 1e-8,

@@ -21,7 +21,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.seed = 0 if variant == "single" else 1  # of parameters, data order and augmentation
     config.objective = "probe"  # cross-entropy over the label set of each question
     config.init_from = ""  # DIR[:params|:full] starts from another run; "" from random parameters
-    config.steps = 1_600 if variant == "single" else 4_200
+    config.steps = 1_600 if variant == "single" else 1_500
     config.batch_size = 64  # clips
     config.log_every = 20  # steps
     config.world = ConfigDict(
@@ -119,7 +119,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.sharding = _sharding()
     config.checkpoint = ConfigDict(
         {
-            "every": 400,  # steps; what a killed run can lose
+            "every": 250,  # steps; what a killed run can lose
             "keep": 1,  # newest ones
         }
     )

@@ -15,8 +15,8 @@ def get_config() -> ConfigDict:
     config.seed = 0  # of parameters, data order and augmentation
     config.objective = "text_pairs"  # paraphrases near, other texts far
     config.init_from = ""  # DIR[:params|:full] starts from another run; "" from random parameters
-    config.steps = 1_000
-    config.batch_size = 128  # triplets; each text is told apart from 255 others
+    config.steps = 200
+    config.batch_size = 96  # triplets; each text is told apart from 191 others
     config.log_every = 20  # steps
     config.world = ConfigDict(
         {
@@ -84,7 +84,7 @@ def get_config() -> ConfigDict:
         {
             "learning_rate": 2e-3,
             "schedule": "cosine",
-            "warmup_steps": 100,
+            "warmup_steps": 40,
             "beta1": 0.9,
             "beta2": 0.98,
             "epsilon": 1e-8,

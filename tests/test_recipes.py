@@ -27,7 +27,7 @@ def test_demo_and_its_evaluation_share_one_world(variant):
     assert trained.world == parse(EvalConfig, recipe("eval/world.py")).world
 
 
-PROBES = [("probe.py", variant) for variant in ("attentive", "linear", "labels")]
+PROBES = [("probe.py", variant) for variant in ("attentive", "linear")]
 STAGE_0 = [
     ("vjepa2.py", size + stage)
     for size in ("tiny", "vitl", "vith", "vitg")

@@ -27,10 +27,17 @@ from twins import (
 )
 
 from vljepa_jax import checkpoint
+from vljepa_jax.config import TrainConfig, parse
 from vljepa_jax.convert.export import export_backbone, export_checkpoint
-from vljepa_jax.convert.families import backbone, config_of
-from vljepa_jax.convert.published import convert_checkpoint, read_backbone
+from vljepa_jax.convert.families import PARTS, backbone, config_of
+from vljepa_jax.convert.published import (
+    BOXED,
+    backbone_directory,
+    convert_checkpoint,
+    read_backbone,
+)
 from vljepa_jax.data.tokenizers import Tokenizer
+from vljepa_jax.objectives import make_objective
 
 pytestmark = pytest.mark.parity
 torch = pytest.importorskip("torch")
@@ -206,3 +213,26 @@ def test_a_pickle_that_runs_code_is_refused(tmp_path):
     assert answer.returncode != 0
     assert "weights_only" in answer.stderr.lower() or "Weights only" in answer.stderr
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_the_boxed_backbones(part):
+    """Read by us and by transformers; what half precision rounded is the same for both."""
+    directory = backbone_directory(part, BOXED)
+    config = parse(TrainConfig, json.loads((directory / "recipe.json").read_text()))
+    target, _ = jax.eval_shape(make_objective(config).init, jax.random.key(0))
+    filled, faults = read_backbone(config, part, directory, backbone(target, part))
+    assert not faults
+    model = load(directory).float()
+    if part == "x_encoder":
+        inputs = {"video": np.random.default_rng(1).standard_normal((2, 8, 64, 64, 3), np.float32)}
+        theirs = reference.run_vjepa2(model, **inputs)
+    elif part == "predictor":
+        inputs = texts(1024)
+        theirs = reference.run_llama(model, **inputs, causal=True)
+    else:
+        inputs = texts(1024)
+        theirs = reference.run_gemma(model, **inputs)
+    found = errors(run(config_of(config.model, part), filled.tree, inputs), theirs)
+    print({name: f"{value:.1e}" for name, value in found.items()})
+    assert max(found.values()) < TOLERANCE, found
