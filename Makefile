@@ -55,7 +55,7 @@ test-parity: $(VENV)/installed-parity  ## Compare live with torch and transforme
 	$(RUN) -m pytest -n auto --dist loadfile -m "parity and not slow"
 
 test-slow: $(VENV)/installed-parity  ## Compare at full published sizes (minutes, 10 GB of memory).
-	$(RUN) -m pytest -m slow -s
+	XLA_FLAGS= $(RUN) -m pytest -m slow -s  # compiled in full, unlike the quick tests
 
 lint: $(VENV)/installed  ## Check style.
 	$(VENV)/bin/ruff check .
