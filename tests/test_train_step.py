@@ -128,21 +128,25 @@ def test_meshes_give_the_single_device_loss_and_gradients(sharded, mesh):
 
 
 def compare(single, several, tolerance=1e-5):
+    np.testing.assert_allclose(several["loss"], single["loss"], rtol=1e-5)
     compared = single.keys() - {"bytes_per_device", "step_losses"}
     assert compared <= several.keys()
     for name in compared:
         scale = np.abs(single[name]).max()
         np.testing.assert_allclose(
-            several[name], single[name], rtol=tolerance, atol=tolerance * scale + 1e-8, err_msg=name
+            several[name],
+            single[name],
+            rtol=tolerance,
+            atol=tolerance * scale + 1e-8,
+            err_msg=name,
         )
     return len(compared)
 
 
-@pytest.mark.parametrize("objective", ["probe", "vjepa2"])
-def test_meshes_give_the_single_device_step_of_other_objectives(objective, tmp_path):
+# The gradient of L1 is a sum of signs, which cancel: rounding shows more than in the loss.
+@pytest.mark.parametrize(("objective", "tolerance"), [("probe", 1e-5), ("vjepa2", 3e-5)])
+def test_meshes_give_the_single_device_step_of_other_objectives(objective, tolerance, tmp_path):
     found = run_sharded(tmp_path, objective, ("1x1x1", "2x2x2"))
-    # The gradient of an L1 loss is a sum of signs, most of which cancel: 1.3e-5 was seen.
-    tolerance = 3e-5 if objective == "vjepa2" else 1e-5
     assert compare(found["1x1x1"], found["2x2x2"], tolerance) > 30
     assert np.isfinite(found["2x2x2"]["step_losses"]).all()
 
