@@ -50,16 +50,27 @@ def attention(
 
 
 def _plain_attention(query, key, value, scale, key_mask, causal, window):
-    """Two matrix products around a softmax, left to XLA; holds the scores [b, h, t, s]."""
+    """Two matrix products around a softmax, left to XLA; holds the scores [b, g, r, t, s].
+
+    Heads are moved to the front first, and those that share a key head stand below each other, so
+    that both products are plain batches of matrices. Given the heads inside, XLA's CPU backend
+    takes about twice as long for V-JEPA 2's 1,024 or 2,048 tokens.
+    """
     batch, queries, heads, size = query.shape
     keys, kv_heads = key.shape[1:3]
-    query = query.reshape(batch, queries, kv_heads, heads // kv_heads, size)
-    scores = scale * jnp.einsum("btgrk,bsgk->bgrts", query, key, preferred_element_type=jnp.float32)
+    shared = heads // kv_heads
+    query = query.reshape(batch, queries, kv_heads, shared, size).transpose(0, 2, 3, 1, 4)
+    query = query.reshape(batch, kv_heads, shared * queries, size)
+    key, value = key.transpose(0, 2, 1, 3), value.transpose(0, 2, 1, 3)
+    scores = scale * jnp.einsum("bgqk,bgsk->bgqs", query, key, preferred_element_type=jnp.float32)
+    scores = scores.reshape(batch, kv_heads, shared, queries, keys)
     mask = _mask(queries, keys, key_mask, causal, window)
     if mask is not None:
         scores = jnp.where(mask, scores, jnp.finfo(jnp.float32).min)
     weights = jax.nn.softmax(scores, axis=-1).astype(value.dtype)
-    mixed = jnp.einsum("bgrts,bsgk->btgrk", weights, value)
+    weights = weights.reshape(batch, kv_heads, shared * queries, keys)
+    mixed = jnp.einsum("bgqs,bgsk->bgqk", weights, value)
+    mixed = mixed.reshape(batch, kv_heads, shared, queries, size).transpose(0, 3, 1, 2, 4)
     return mixed.reshape(batch, queries, heads, size)
 
 
