@@ -150,7 +150,8 @@ def main() -> None:
     }
     for name in ARGUMENTS.cases.split(","):
         print(f"{name} ...", file=sys.stderr, flush=True)
-        report["cases"][name] = _measure(MAKERS[name](), best)
+        report["cases"][name] = found = _measure(MAKERS[name](), best)
+        print(json.dumps(found), file=sys.stderr, flush=True)  # what there is, if it is cut short
     print(json.dumps(report, indent=2))
 
 

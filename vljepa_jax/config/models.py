@@ -1,0 +1,203 @@
+"""The settings of every model: backbones, and what is trained of them."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+
+@dataclasses.dataclass(frozen=True)
+class VJEPA2Config:
+    """V-JEPA 2 video encoder (X-Encoder)."""
+
+    family: Literal["vjepa2"]
+    image_size: int  # pixels, the short side at which positions were trained (square input)
+    num_frames: int  # frames of the recipe's input; any even number works at run time
+    patch_size: int  # pixels
+    tubelet_size: int  # frames per token
+    hidden_size: int
+    num_layers: int
+    num_heads: int
+    mlp_size: int
+    norm_eps: float
+    rope: Literal["tiled", "interleaved"]  # "tiled": as published; "interleaved": as in 2.1
+
+
+@dataclasses.dataclass(frozen=True)
+class VJEPA21Config:
+    """V-JEPA 2.1 video and image encoder (X-Encoder)."""
+
+    family: Literal["vjepa2_1"]
+    image_size: int  # pixels, the side to whose grid positions are stretched; published: 256
+    num_frames: int  # frames of the recipe's input: 1 for images, or any even number
+    patch_size: int  # pixels
+    tubelet_size: int  # frames per token of a video; a single image has its own embedding
+    hidden_size: int
+    num_layers: int
+    num_heads: int
+    mlp_size: int
+    norm_eps: float
+
+
+@dataclasses.dataclass(frozen=True)
+class RopeScaling:
+    """Llama-3 frequency scaling."""
+
+    factor: float
+    low_freq_factor: float
+    high_freq_factor: float
+    original_max_positions: int
+
+
+@dataclasses.dataclass(frozen=True)
+class LlamaConfig:
+    """A slice of Llama-3 decoder layers (predictor, Y-Decoder)."""
+
+    family: Literal["llama"]
+    vocab_size: int
+    hidden_size: int
+    num_layers: int  # layers held, i.e. the length of the slice
+    first_layer: int  # index of the slice's first layer in the published model
+    num_heads: int
+    num_kv_heads: int
+    head_size: int
+    mlp_size: int
+    norm_eps: float
+    rope_theta: float
+    rope_scaling: RopeScaling | None
+    causal: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class GemmaConfig:
+    """EmbeddingGemma text encoder (Y-Encoder)."""
+
+    family: Literal["gemma"]
+    vocab_size: int
+    hidden_size: int
+    num_layers: int
+    num_heads: int
+    num_kv_heads: int
+    head_size: int
+    mlp_size: int
+    norm_eps: float
+    query_scale: float  # attention scores are scaled by query_scale ** -0.5
+    sliding_window: int  # full width; a local layer sees |i - j| < sliding_window // 2 + 1
+    global_every: int  # every n-th layer is global
+    rope_theta_local: float
+    rope_theta_global: float
+    dense_sizes: tuple[int, ...]  # the published model: (3072, 768); () drops the dense layers
+
+
+@dataclasses.dataclass(frozen=True)
+class Qwen3Config:
+    """Qwen3-Embedding text encoder (Y-Encoder): causal, the last token stands for the text."""
+
+    family: Literal["qwen3"]
+    vocab_size: int
+    hidden_size: int
+    num_layers: int
+    num_heads: int
+    num_kv_heads: int
+    head_size: int
+    mlp_size: int
+    norm_eps: float
+    rope_theta: float
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """VL-JEPA: X-Encoder, predictor and Y-Encoder around one shared space."""
+
+    x_encoder: VJEPA2Config | VJEPA21Config
+    predictor: LlamaConfig
+    y_encoder: GemmaConfig | Qwen3Config
+    embedding_size: int  # dimension of the shared space
+    pooling: Literal["all", "query"]  # tokens averaged by the predictor
+    initial_temperature: float
+    max_logit_scale: float
+    dtype: Literal["float32", "bfloat16"]  # of the computation; parameters are float32
+    remat: Literal["none", "dots", "full"]  # what the backward pass recomputes
+    unroll_layers: bool  # compile every layer on its own: faster on CPU, slower to compile
+
+
+@dataclasses.dataclass(frozen=True)
+class MaskConfig:
+    """One kind of multi-block mask (data/masks.py)."""
+
+    block_scale: tuple[float, float]  # area share of a block, drawn between these
+    aspect_ratio: tuple[float, float]  # height / width of a block
+    masked: float  # share of the patches that the blocks cover together
+
+
+@dataclasses.dataclass(frozen=True)
+class MaskPredictorConfig:
+    """V-JEPA 2's predictor of masked tokens."""
+
+    hidden_size: int
+    num_layers: int
+    num_heads: int
+    mlp_size: int
+    norm_eps: float
+
+
+@dataclasses.dataclass(frozen=True)
+class PretrainingConfig:
+    """V-JEPA 2's self-supervised pretraining of an X-Encoder (stage 0)."""
+
+    x_encoder: VJEPA2Config
+    mask_predictor: MaskPredictorConfig
+    masks: tuple[MaskConfig, ...]  # each clip is encoded and predicted under all of them
+    teacher_momentum: float  # the teacher keeps this share of itself at every step
+    dtype: Literal["float32", "bfloat16"]  # of the computation; parameters are float32
+    remat: Literal["none", "dots", "full"]
+    unroll_layers: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class AttentivePoolerConfig:
+    """V-JEPA 2's attentive pooler: self-attention layers, then one of cross-attention."""
+
+    num_layers: int  # self-attention layers before the cross-attention; may be 0
+    num_heads: int
+    mlp_size: int
+    norm_eps: float
+    query_vocab_size: int  # ids of the query tokenizer; 0: the pooler is not told the question
+
+
+@dataclasses.dataclass(frozen=True)
+class ProbeConfig:
+    """An X-Encoder and a small classifier of its tokens.
+
+    With the X-Encoder frozen (optimizer.rules) it measures what the tokens tell; with the X-Encoder
+    trained it is pretraining on labels.
+    """
+
+    x_encoder: VJEPA2Config
+    pooler: AttentivePoolerConfig | None  # None: the mean of the tokens, a linear probe
+    label_sets: dict[str, int]  # label sets of the dataset that are asked for -> their sizes
+    dtype: Literal["float32", "bfloat16"]  # of the computation; parameters are float32
+    remat: Literal["none", "dots", "full"]
+    unroll_layers: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class TextPairsConfig:
+    """A text encoder alone, pretrained on paraphrases."""
+
+    y_encoder: GemmaConfig | Qwen3Config
+    initial_temperature: float
+    max_logit_scale: float
+    dtype: Literal["float32", "bfloat16"]  # of the computation; parameters are float32
+    remat: Literal["none", "dots", "full"]
+    unroll_layers: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class LanguageModelConfig:
+    """A causal Llama with its token table, from whose layers a predictor can start."""
+
+    predictor: LlamaConfig
+    dtype: Literal["float32", "bfloat16"]  # of the computation; parameters are float32
+    remat: Literal["none", "dots", "full"]
+    unroll_layers: bool

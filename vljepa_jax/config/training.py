@@ -1,0 +1,231 @@
+"""The settings of data, training and evaluation."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+from typing import Literal
+
+from vljepa_jax.config.models import (
+    LanguageModelConfig,
+    ModelConfig,
+    PretrainingConfig,
+    ProbeConfig,
+    TextPairsConfig,
+)
+from vljepa_jax.config.parsing import ConfigError
+
+
+# ---------------------------------------------------------------------------------------------
+# Data
+# ---------------------------------------------------------------------------------------------
+@dataclasses.dataclass(frozen=True)
+class WorldConfig:
+    """The bundled video world (data/world)."""
+
+    seed: int  # draws the clips; held-out pairs and phrasings do not depend on it
+    cache_dir: str  # generated worlds are kept here, one folder per content
+    train_clips: int
+    train_triplets: int  # text triplets to train a text encoder on
+    test_clips: int  # of seen (object, motion) pairs
+    compositional_clips: int  # of pairs that training never shows
+    streams: int  # long scripted streams
+    stream_density: float  # events per second
+    image_size: int  # pixels
+    frames: int  # frames of a clip
+    fps: int
+
+
+@dataclasses.dataclass(frozen=True)
+class SourceConfig:
+    """One training source of the mixture."""
+
+    path: str  # a prepared dataset, or "@world" for the bundled world
+    split: str
+    weight: float  # share of examples, relative to the other sources
+    tasks: dict[str, float]  # annotation task -> relative weight; tasks not named are not used
+    tags: dict[str, str]  # only annotations with these tags; {} for all
+
+
+@dataclasses.dataclass(frozen=True)
+class VideoConfig:
+    """How X_V becomes an array [frames, height, width, 3]."""
+
+    frames: int
+    image_size: int
+    sampling: Literal["uniform", "jittered"]  # centres of equal spans, or a random point of each
+    crop: Literal["centre", "random"]
+    crop_scale: tuple[float, float]  # area share of random crops
+
+
+@dataclasses.dataclass(frozen=True)
+class TextConfig:
+    """Tokenizers (local tokenizer.json) and static lengths."""
+
+    query_tokenizer: str
+    target_tokenizer: str
+    query_length: int  # tokens; longer queries are cut
+    target_length: int
+    target_prompt: str  # prefix of every target, e.g. EmbeddingGemma's own; "" for none
+
+
+@dataclasses.dataclass(frozen=True)
+class QuestionsConfig:
+    """Questions whose answers are label sets of the dataset (objective "probe")."""
+
+    per_clip: int  # drawn of a clip; all of them share its pass through the X-Encoder
+    query_tokenizer: str  # read only where the pooler is told the question
+    query_length: int  # tokens; longer queries are cut
+
+
+@dataclasses.dataclass(frozen=True)
+class PlainTextConfig:
+    """Text alone (objectives "text_pairs" and "language_model")."""
+
+    tokenizer: str
+    length: int  # tokens; longer texts are cut
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    sources: tuple[SourceConfig, ...]
+    video: VideoConfig | None  # None where the objective sees text alone
+    text: TextConfig | QuestionsConfig | PlainTextConfig | None  # None: no text is read
+    num_workers: int  # decoding processes; 0 decodes in the training process
+    # "cache" stores a frozen X-Encoder's S_V on disk; "none": the objective sees text alone.
+    visual_tokens: Literal["compute", "cache", "none"]
+
+
+# ---------------------------------------------------------------------------------------------
+# Training
+# ---------------------------------------------------------------------------------------------
+@dataclasses.dataclass(frozen=True)
+class OptimizerRule:
+    """Settings of the parameters whose path matches; the first match counts."""
+
+    pattern: str  # regex, searched in "x_encoder/layers/mlp/up/kernel"
+    frozen: bool
+    rate: float  # multiplies the learning rate
+    decay: float  # multiplies the weight decay
+
+
+@dataclasses.dataclass(frozen=True)
+class ConstantThenDecay:
+    """Constant, then linear to zero over the last steps of the run (V-JEPA 2's cooldown)."""
+
+    decay_steps: int
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig:
+    learning_rate: float
+    schedule: Literal["constant", "cosine"] | ConstantThenDecay  # after the warm-up
+    warmup_steps: int
+    beta1: float
+    beta2: float
+    epsilon: float
+    weight_decay: float
+    max_grad_norm: float
+    rules: tuple[OptimizerRule, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class LossConfig:
+    name: Literal["info_nce"]
+    mask_equal_targets: bool  # rows with the same target text are not each other's negatives
+
+
+@dataclasses.dataclass(frozen=True)
+class ShardingRule:
+    pattern: str
+    spec: tuple[str | None, ...]  # a mesh axis, or None, per dimension
+
+
+@dataclasses.dataclass(frozen=True)
+class ShardingConfig:
+    data: int  # devices on each mesh axis; one of them may be -1, "all the rest"
+    fsdp: int
+    tensor: int
+    rules: tuple[ShardingRule, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class CheckpointConfig:
+    every: int  # steps
+    keep: int  # newest checkpoints kept
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """What ``launch/train.py`` takes."""
+
+    seed: int
+    objective: Literal["vljepa", "probe", "vjepa2", "text_pairs", "language_model"]
+    init_from: str  # "DIR[:params|:full|:x_encoder]"; "" starts from random parameters
+    steps: int
+    batch_size: int  # global
+    log_every: int
+    world: WorldConfig
+    model: ModelConfig | ProbeConfig | PretrainingConfig | TextPairsConfig | LanguageModelConfig
+    data: DataConfig
+    loss: LossConfig | None  # None where the objective knows one loss alone
+    optimizer: OptimizerConfig
+    sharding: ShardingConfig
+    checkpoint: CheckpointConfig
+
+    def __post_init__(self) -> None:
+        parts = (self.model, self.data.text, self.loss)
+        wanted = _OBJECTIVES[self.objective]
+        for name, part, kind in zip(("model", "data.text", "loss"), parts, wanted, strict=True):
+            if not isinstance(part, kind):
+                raise ConfigError(
+                    f"config: objective '{self.objective}' takes a {kind.__name__} as '{name}', "
+                    f"not a {type(part).__name__}"
+                )
+        text_alone = isinstance(self.data.text, PlainTextConfig)
+        without = [self.data.video is None, self.data.visual_tokens == "none"]
+        if without != [text_alone] * 2:
+            raise ConfigError(
+                f"config: objective '{self.objective}' "
+                + ("sees text alone: 'data.video' is None" if text_alone else "sees video")
+                + (" and 'data.visual_tokens' 'none'" if text_alone else ", which data describes")
+            )
+
+
+# objective -> what it takes as model, data.text and loss
+_OBJECTIVES = {
+    "vljepa": (ModelConfig, TextConfig, LossConfig),
+    "probe": (ProbeConfig, QuestionsConfig, types.NoneType),
+    "vjepa2": (PretrainingConfig, types.NoneType, types.NoneType),
+    "text_pairs": (TextPairsConfig, PlainTextConfig, types.NoneType),
+    "language_model": (LanguageModelConfig, PlainTextConfig, types.NoneType),
+}
+
+
+# ---------------------------------------------------------------------------------------------
+# Evaluation
+# ---------------------------------------------------------------------------------------------
+@dataclasses.dataclass(frozen=True)
+class BenchmarkConfig:
+    """One benchmark: which annotations, asked how, scored how."""
+
+    name: str  # metric prefix, e.g. "world/motion"
+    suffix: str  # metric suffix, e.g. "_compositional": world/motion_top1_compositional
+    protocol: Literal["choose", "retrieve", "match", "triplets"]
+    path: str  # a prepared dataset or "@world"
+    split: str
+    filter: dict[str, str]  # "task" or a tag -> value; all must hold
+    query: str | None  # replaces the annotations' own query; None keeps it
+    candidate_query: str  # "match": asked of the candidate clips
+    limit: int  # first n examples, 0 for all
+
+
+@dataclasses.dataclass(frozen=True)
+class EvalConfig:
+    """What ``launch/eval.py`` takes."""
+
+    frames: int  # 0: as trained
+    batch_size: int
+    world: WorldConfig
+    num_workers: int
+    benchmarks: tuple[BenchmarkConfig, ...]
