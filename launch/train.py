@@ -10,6 +10,14 @@ the X-Encoder alone, whatever its objective.
     python launch/train.py --config=configs/vljepa_1b.py:sft --summary
 
 tells what the config builds, part by part, without allocating any of it.
+
+Started as several processes (by SLURM, Open MPI, on the hosts of a TPU slice, or with
+JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID set) they train together: see
+launch/cluster/.
+
+    python launch/train.py --config=configs/demo.py --workdir=runs/demo --profile=100-105
+
+writes a profile of these steps to WORKDIR/profile, for tensorboard or ui.perfetto.dev.
 """
 
 import rich.console

@@ -14,6 +14,7 @@ from jaxtyping import Array, Int
 
 from vljepa_jax.config import TrainConfig
 from vljepa_jax.losses import Metrics
+from vljepa_jax.models.attention import on_mesh
 from vljepa_jax.objectives import Arrays, Objective
 from vljepa_jax.optimizer import Optimizer, make_optimizer, merge
 from vljepa_jax.sharding import batch_sharding, state_shardings
@@ -71,7 +72,8 @@ def make_gradients(objective: Objective, optimizer: Optimizer, mesh: Mesh, seed:
             representations = jax.lax.with_sharding_constraint(representations, rows)
             return objective.loss(params, representations, arrays)
 
-        (loss, metrics), grads = jax.value_and_grad(loss_of, has_aux=True)(trained)
+        with on_mesh(mesh):
+            (loss, metrics), grads = jax.value_and_grad(loss_of, has_aux=True)(trained)
         return loss, metrics, grads
 
     return gradients
