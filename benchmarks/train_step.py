@@ -176,7 +176,7 @@ def _batch(config: TrainConfig, seed: int) -> Arrays:
     }
     arrays = {}
     for name, (shape, dtype) in array_spec(config).items():
-        if dtype == bool:
+        if dtype == np.bool_:
             arrays[name] = np.ones(shape, bool)
         else:
             arrays[name] = rng.integers(0, vocabulary.get(name, 256), shape).astype(dtype)

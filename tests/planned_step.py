@@ -6,6 +6,7 @@ Writes JSON: {name: {"counted": FLOPs of a device, "xla": FLOPs of a device, "pl
 import dataclasses
 import json
 import sys
+from pathlib import Path
 
 import jax
 
@@ -70,4 +71,4 @@ results = {
     "one, unrolled": described(config((1, 1), unroll_layers=True)),
     "four": described(config((2, 2))),
 }
-json.dump(results, open(sys.argv[1], "w"))
+Path(sys.argv[1]).write_text(json.dumps(results))

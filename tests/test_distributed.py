@@ -1,10 +1,12 @@
 import os
+import socket
 import subprocess
 import sys
 
 import pytest
 
 from vljepa_jax import distributed
+from vljepa_jax.config import ConfigError
 
 
 @pytest.mark.parametrize(
@@ -40,7 +42,7 @@ def test_half_an_environment_is_refused(monkeypatch):
     monkeypatch.setenv("JAX_COORDINATOR_ADDRESS", "localhost:1")
     monkeypatch.setenv("JAX_NUM_PROCESSES", "2")
     monkeypatch.delenv("JAX_PROCESS_ID", raising=False)
-    with pytest.raises(ValueError, match="JAX_PROCESS_ID: '' is no number"):
+    with pytest.raises(ConfigError, match="JAX_PROCESS_ID: '' is no number"):
         distributed.initialise()
 
 
@@ -70,8 +72,6 @@ def test_two_processes_find_each_other(free_port):
 
 @pytest.fixture
 def free_port():
-    import socket
-
     with socket.socket() as sock:
         sock.bind(("localhost", 0))
         return sock.getsockname()[1]

@@ -1,4 +1,4 @@
-"""Whether this process is one of several of a run, told from what the launcher left behind."""
+"""What a process does before it trains: it joins the others of its run, and opens the cache."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from typing import Literal
 
 import jax
+
+from vljepa_jax.config import ConfigError
 
 Launcher = Literal["environment", "slurm", "open_mpi", "tpu"]
 
@@ -37,7 +39,7 @@ def initialise() -> None:
     """Joins the other processes of this run, where there are any; before JAX is used otherwise.
 
     Raises:
-        ValueError: JAX_COORDINATOR_ADDRESS is set without the other two variables.
+        ConfigError: JAX_COORDINATOR_ADDRESS is set without the other two variables.
     """
     found = launcher(os.environ)
     if found is None:
@@ -49,7 +51,7 @@ def initialise() -> None:
     for name in ("JAX_NUM_PROCESSES", "JAX_PROCESS_ID"):
         value = os.environ.get(name, "")
         if not value.isdigit():
-            raise ValueError(
+            raise ConfigError(
                 f"{name}: '{value}' is no number, but JAX_COORDINATOR_ADDRESS is set; set both, or "
                 "neither for a run of one process"
             )
@@ -60,6 +62,20 @@ def initialise() -> None:
         numbers["JAX_PROCESS_ID"],
         cluster_detection_method="deactivate",  # all devices of the host are this process's
     )
+
+
+def keep_compiled(directory: str | None) -> None:
+    """Keeps compiled programs in ``directory`` for later processes.
+
+    ``None`` takes ~/.cache/vljepa_jax on accelerators. On a CPU nothing is kept: a program compiled
+    for one processor may not run on another that shares the disk. JAX_COMPILATION_CACHE_DIR, where
+    it is set, goes before ``None``.
+    """
+    if directory is None:
+        if os.environ.get("JAX_COMPILATION_CACHE_DIR") or jax.default_backend() == "cpu":
+            return
+        directory = os.path.expanduser("~/.cache/vljepa_jax")
+    jax.config.update("jax_compilation_cache_dir", directory or None)
 
 
 def _many(environment: Mapping[str, str], name: str) -> bool:

@@ -109,6 +109,7 @@ class Trainer:
     Attributes:
         optimizer: with the rules matched against the objective's parameters.
         abstract_state: a ``TrainState`` of ``ShapeDtypeStruct`` with their shardings.
+        devices: of the mesh.
     """
 
     def __init__(self, config: TrainConfig, objective: Objective, mesh: Mesh) -> None:
@@ -118,6 +119,7 @@ class Trainer:
         self._init = make_state_init(objective, self.optimizer)
         self._init_extra = objective.init_extra
         self._rng = rng
+        self.devices = list(mesh.devices.flat)
         self._rows = batch_sharding(mesh)
         shapes = jax.eval_shape(self._init, rng)
         self._shardings = state_shardings(shapes, params, config.sharding.rules, mesh)
