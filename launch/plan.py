@@ -155,7 +155,10 @@ def _gib(size: float) -> str:
 
 
 def _plain(found) -> dict:
-    return dataclasses.asdict(found) | {
+    plain = dataclasses.asdict(found)
+    if found.roofline:
+        plain["roofline"] |= {"seconds": found.roofline.seconds, "limit": found.roofline.limit}
+    return plain | {
         "fits": found.fits,
         "examples_per_second": found.examples_per_second,
         "days": found.days,
