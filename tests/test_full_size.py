@@ -10,8 +10,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 GIB = 2**30
-# Data that need not be there: the bundled world for the recipe's two sources, its tokenizer for both
-# texts. Every size of the model is the recipe's.
+# Data that need not be there: the bundled world for both of the recipe's sources, its tokenizer for
+# both texts. Every size of the model is the recipe's.
 SYNTHETIC = {
     "init_from": "",
     "data.sources[0].path": "@world",

@@ -70,7 +70,7 @@ def gradients(name, settings, arrays):
     def loss(arrays):
         with kernel(name):
             mixed = attention(*arrays, scale=0.7, **settings)
-        return jnp.sum(jnp.sin(3.0 * mixed + jnp.arange(mixed.size).reshape(mixed.shape)))
+        return jnp.sum(jnp.sin(3.0 * mixed + (jnp.arange(mixed.size) % 7).reshape(mixed.shape)))
 
     return jax.grad(loss)(arrays)
 
@@ -139,7 +139,8 @@ for kv_heads in (2, 3):  # the second cannot be shared out by tensor
         jax.jit(jax.value_and_grad(loss, has_aux=True), static_argnums=1)((query, key, value), name)
         for name in ("plain", "splash")
     ]
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), *results)
+    for found, right in zip(*map(jax.tree.leaves, reversed(results)), strict=True):
+        assert np.abs(found - right).max() < 1e-5 * np.abs(right).max()
 """
 
 
