@@ -210,6 +210,7 @@ class VLMConfig:
 
     x_encoder: VJEPA2Config | VJEPA21Config
     predictor: LlamaConfig
+    words_weight: float  # of a second loss: the visual tokens tell the answers' words; 0: none
     dtype: Literal["float32", "bfloat16"]  # of the computation; parameters are float32
     remat: Literal["none", "dots", "full"]
     unroll_layers: bool
