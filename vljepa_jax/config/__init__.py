@@ -20,6 +20,7 @@ from vljepa_jax.config.models import (
     TextPairsConfig,
     VJEPA2Config,
     VJEPA21Config,
+    VLMConfig,
 )
 from vljepa_jax.config.parsing import (
     ConfigError,
@@ -34,6 +35,7 @@ from vljepa_jax.config.training import (
     CheckpointConfig,
     ConstantThenDecay,
     DataConfig,
+    DialogueConfig,
     EvalConfig,
     LossConfig,
     OptimizerConfig,
@@ -56,6 +58,7 @@ __all__ = [
     "ConfigError",
     "ConstantThenDecay",
     "DataConfig",
+    "DialogueConfig",
     "EvalConfig",
     "GemmaConfig",
     "LanguageModelConfig",
@@ -79,6 +82,7 @@ __all__ = [
     "TextPairsConfig",
     "TrainConfig",
     "VJEPA21Config",
+    "VLMConfig",
     "VJEPA2Config",
     "VideoConfig",
     "WorldConfig",
