@@ -14,7 +14,7 @@ from jaxtyping import Array, Int
 
 from vljepa_jax.config import TrainConfig
 from vljepa_jax.losses import Metrics
-from vljepa_jax.models.attention import on_mesh
+from vljepa_jax.models.placement import on_mesh
 from vljepa_jax.objectives import Arrays, Objective
 from vljepa_jax.optimizer import Optimizer, make_optimizer, merge
 from vljepa_jax.sharding import batch_sharding, state_shardings

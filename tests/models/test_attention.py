@@ -119,7 +119,8 @@ def test_unknown_kernels_are_refused():
 SHARDED = """
 import jax, numpy as np
 from jax.sharding import AxisType
-from vljepa_jax.models.attention import attention, kernel, on_mesh
+from vljepa_jax.models.attention import attention, kernel
+from vljepa_jax.models.placement import on_mesh
 
 jax.config.update("jax_num_cpu_devices", 8)
 axes = ("data", "fsdp", "tensor")

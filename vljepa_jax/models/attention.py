@@ -3,10 +3,10 @@
 Axes: b batch, t query tokens, s key tokens, h query heads, g key/value heads (h is a multiple
 of g), k head size.
 
-The kernel follows from where the computation will run. A training step says so by ``on_mesh``: a
-fused kernel is one device's program, which the compiler cannot divide, and so it runs under
-``shard_map`` with the rows over (fsdp, data) and the heads over tensor. Without a mesh (inference
-on one device, a test) attention is computed by XLA.
+The kernel follows from where the computation will run. A training step says so by
+``placement.on_mesh``: a fused kernel is one device's program, which the compiler cannot divide, and
+so it runs under ``shard_map`` with the rows over (fsdp, data) and the heads over tensor. Without a
+mesh (inference on one device, a test) attention is computed by XLA.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Bool, Float
 
 from vljepa_jax.models import attention_kernels as kernels
+from vljepa_jax.models.placement import mesh_here
 
 Kernel = Literal["auto", "plain", "chunked", "splash", "cudnn"]
 
@@ -30,18 +31,7 @@ Kernel = Literal["auto", "plain", "chunked", "splash", "cudnn"]
 _CHUNKED_FROM = 4096 * 2048
 _SPLASH_FROM = 512 * 512
 
-_mesh: contextvars.ContextVar[Mesh | None] = contextvars.ContextVar("mesh", default=None)
 _kernel: contextvars.ContextVar[Kernel] = contextvars.ContextVar("kernel", default="auto")
-
-
-@contextlib.contextmanager
-def on_mesh(mesh: Mesh) -> Iterator[None]:
-    """What is traced within runs on this mesh, and attention may use its devices' fused kernel."""
-    token = _mesh.set(mesh)
-    try:
-        yield
-    finally:
-        _mesh.reset(token)
 
 
 @contextlib.contextmanager
@@ -98,7 +88,7 @@ def attention(
     if heads % kv_heads:
         raise ValueError(f"attention: {heads} query heads do not divide over {kv_heads} key heads")
     masks = kernels.Masks(key_mask, causal, window)
-    mesh = _mesh.get()
+    mesh = mesh_here()
     platform = mesh.devices.flat[0].platform if mesh is not None else jax.default_backend()
     name = _kernel.get()
     if name == "auto":
