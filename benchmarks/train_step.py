@@ -149,6 +149,7 @@ def _adapted(config: TrainConfig, batch_size: int) -> TrainConfig:
     model = dataclasses.replace(
         model,
         x_encoder=dataclasses.replace(model.x_encoder, rope="tiled"),
+        predictor=dataclasses.replace(model.predictor, first_layer=0),
         y_encoder=dataclasses.replace(model.y_encoder, dense_sizes=()),
         dtype="bfloat16" if GPU else "float32",
         remat="none",

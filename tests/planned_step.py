@@ -24,7 +24,7 @@ from vljepa_jax.train_step import Trainer  # noqa: E402
 def config(mesh, **model):
     """Wide enough for matrix products to be most of the arithmetic."""
     base, width = tiny_train_config(), 128
-    sizes = {"hidden_size": width, "num_layers": 3, "num_heads": 4, "mlp_size": 4 * width}
+    sizes = {"hidden_size": width, "num_layers": 2, "num_heads": 4, "mlp_size": 4 * width}
     text = {"head_size": 32, "vocab_size": 512}
     parts = {
         "x_encoder": dataclasses.replace(base.model.x_encoder, **sizes),
@@ -37,31 +37,35 @@ def config(mesh, **model):
         batch_size=16,
         model=dataclasses.replace(base.model, **parts, embedding_size=64, **model),
         data=dataclasses.replace(
-            base.data, video=dataclasses.replace(base.data.video, image_size=96)
+            base.data, video=dataclasses.replace(base.data.video, image_size=64)
         ),
         sharding=dataclasses.replace(base.sharding, data=data, fsdp=fsdp),
     )
 
 
 def described(config):
+    """The plan of a step, beside the compiler's words on its unrolled twin."""
     devices = jax.devices()[: config.sharding.data * config.sharding.fsdp]
     found = plan(config, devices)
+    words = {
+        "counted": found.flops / found.devices,
+        "model": found.model_flops / found.devices,
+        "bytes": found.bytes,
+        "arguments": found.memory.total - found.memory.temporaries - found.memory.program,
+        "sent": found.sent,
+        "fits": found.fits,
+        "roofline": found.roofline,
+    }
+    if config.model.unroll_layers:  # is its own twin
+        return words
     unrolled = dataclasses.replace(
         config, model=dataclasses.replace(config.model, unroll_layers=True)
     )
     trainer = Trainer(unrolled, make_objective(unrolled), make_mesh(config.sharding, devices))
     compiled = trainer.compile(array_spec(unrolled))
-    arguments = compiled.memory_analysis().argument_size_in_bytes
-    return {
-        "counted": found.flops / found.devices,
-        "model": found.model_flops / found.devices,
-        "bytes": found.bytes,
+    return words | {
         "xla": compiled.cost_analysis()["flops"],
-        "arguments": found.memory.total - found.memory.temporaries - found.memory.program,
-        "xla_arguments": arguments,
-        "sent": found.sent,
-        "fits": found.fits,
-        "roofline": found.roofline,
+        "xla_arguments": compiled.memory_analysis().argument_size_in_bytes,
     }
 
 
