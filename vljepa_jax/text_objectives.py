@@ -1,4 +1,4 @@
-"""Objectives that pretrain the two text backbones (``objectives.py`` says what an objective is)."""
+"""Objectives that write or compare text alone (``objectives.py`` says what an objective is)."""
 
 from __future__ import annotations
 
@@ -8,11 +8,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import struct
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from vljepa_jax import losses
 from vljepa_jax.config import ConfigError, TrainConfig
+from vljepa_jax.models.parts import Y_DECODER
 from vljepa_jax.models.text_pretraining import LanguageModel, TextPairs
+from vljepa_jax.models.vljepa import VLJEPA
+from vljepa_jax.models.y_decoder import YDecoder, add_noise
+from vljepa_jax.optimizer import make_optimizer
 
 PyTree = Any
 Arrays = Mapping[str, Array]
@@ -86,6 +90,20 @@ class TokenLosses:
     tokens: Array
 
 
+def _token_losses(
+    logits: Float[Array, "B t v"], tokens: Int[Array, "B t"], mask: Bool[Array, "B t"]
+) -> TokenLosses:
+    nats = -jnp.take_along_axis(jax.nn.log_softmax(logits, axis=-1), tokens[..., None], axis=-1)
+    return TokenLosses(
+        jnp.sum(nats[..., 0], axis=1, where=mask), jnp.sum(mask, axis=1, dtype=jnp.float32)
+    )
+
+
+def _mean_token_loss(rows: TokenLosses) -> tuple[Float[Array, ""], losses.Metrics]:
+    loss = jnp.sum(rows.nats) / jnp.maximum(jnp.sum(rows.tokens), 1)
+    return loss, {"perplexity": jnp.exp(jax.lax.stop_gradient(loss))}
+
+
 class LanguageModelObjective:
     """Predict the next token, given those before it."""
 
@@ -105,21 +123,93 @@ class LanguageModelObjective:
         del extra, rng
         tokens, mask = arrays["tokens"], arrays["mask"]
         logits = self._model.apply({"params": params}, tokens[:, :-1], mask[:, :-1])
-        nats = -jnp.take_along_axis(
-            jax.nn.log_softmax(logits, axis=-1), tokens[:, 1:, None], axis=-1
-        )[..., 0]
-        follows = mask[:, 1:]
-        return TokenLosses(
-            jnp.sum(nats, axis=1, where=follows), jnp.sum(follows, axis=1, dtype=jnp.float32)
-        )
+        return _token_losses(logits, tokens[:, 1:], mask[:, 1:])
 
     def loss(
         self, params: PyTree, representations: TokenLosses, arrays: Arrays
     ) -> tuple[Float[Array, ""], losses.Metrics]:
         del params, arrays
-        tokens = jnp.maximum(jnp.sum(representations.tokens), 1)
-        loss = jnp.sum(representations.nats) / tokens
-        return loss, {"perplexity": jnp.exp(jax.lax.stop_gradient(loss))}
+        return _mean_token_loss(representations)
+
+    def init_extra(self, params: PyTree) -> PyTree:
+        del params
+        return {}
+
+    def update_extra(self, extra: PyTree, params: PyTree) -> PyTree:
+        del params
+        return extra
+
+
+class YDecoderObjective:
+    """Write the text whose embedding is shown, with noise: the inverse of the frozen Y-Encoder.
+
+    Where the data has video, the embedding is the prediction S^_Y of the frozen VL-JEPA instead.
+    """
+
+    def __init__(self, config: TrainConfig) -> None:
+        model = config.model
+        if not model.y_decoder.causal:
+            raise ConfigError("model.y_decoder.causal: a text must not be written from its end")
+        if model.prefix_tokens < 1 or model.noise < 0:
+            raise ConfigError("model: prefix_tokens must be at least 1, noise at least 0")
+        self._config = config
+        self._vljepa = VLJEPA(model.vljepa)
+        self._decoder = YDecoder(model)
+        params, _ = jax.eval_shape(self.init, jax.random.key(0))
+        trained, _ = make_optimizer(config.optimizer, config.steps, params).split(params)
+        if wrong := sorted(trained.keys() - set(Y_DECODER)):
+            raise ConfigError(
+                f"optimizer.rules: {', '.join(wrong)} must be frozen; a Y-Decoder inverts a model "
+                "that stays as it is"
+            )
+
+    def init(self, rng: jax.Array) -> tuple[PyTree, PyTree]:
+        embedder_rng, decoder_rng = jax.random.split(rng)
+        model, text = self._config.embedder
+        video = self._config.data.video
+        target = jnp.zeros((1, text.target_length), jnp.int32)
+        seen = jnp.ones(target.shape, bool)
+        if video is None:
+            params = self._vljepa.init(embedder_rng, target, seen, method="encode_text")["params"]
+        else:
+            query = jnp.zeros((1, text.query_length), jnp.int32)
+            batch = {
+                "video": jnp.zeros((1, video.frames, *[video.image_size] * 2, 3), jnp.uint8),
+                "query_tokens": query,
+                "query_mask": jnp.ones(query.shape, bool),
+                "target_tokens": target,
+                "target_mask": seen,
+            }
+            params = self._vljepa.init(embedder_rng, batch)["params"]
+        tokens = jnp.zeros((1, self._config.data.text.length), jnp.int32)
+        embedding = jnp.zeros((1, model.embedding_size))
+        decoder = self._decoder.init(decoder_rng, embedding, tokens, jnp.ones(tokens.shape, bool))
+        return params | decoder["params"], {}
+
+    def represent(
+        self, params: PyTree, extra: PyTree, arrays: Arrays, rng: jax.Array
+    ) -> TokenLosses:
+        del extra
+        embeddings = add_noise(self._embed(params, arrays), self._config.model.noise, rng)
+        tokens, mask = arrays["tokens"], arrays["mask"]
+        logits = self._decoder.apply({"params": params}, embeddings, tokens, mask)
+        return _token_losses(logits, tokens, mask)
+
+    def _embed(self, params: PyTree, arrays: Arrays) -> Float[Array, "B e"]:
+        def apply(method: str, *inputs: Array) -> Array:
+            return self._vljepa.apply({"params": params}, *inputs, method=method)
+
+        if self._config.data.video is None:
+            return apply("encode_text", arrays["target_tokens"], arrays["target_mask"])
+        cached = "visual_tokens" in arrays
+        visual = arrays["visual_tokens"] if cached else apply("encode_video", arrays["video"])
+        return apply("predict", visual, arrays["query_tokens"], arrays["query_mask"])
+
+    def loss(
+        self, params: PyTree, representations: TokenLosses, arrays: Arrays
+    ) -> tuple[Float[Array, ""], losses.Metrics]:
+        del params, arrays
+        return _mean_token_loss(representations)
 
     def init_extra(self, params: PyTree) -> PyTree:
         del params

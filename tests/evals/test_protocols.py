@@ -31,6 +31,7 @@ def benchmark(protocol: str, **fields) -> BenchmarkConfig:
         "filter": {},
         "query": None,
         "candidate_query": CAPTION,
+        "bank_split": "",
         "limit": 0,
     }
     return BenchmarkConfig(**(settings | fields))

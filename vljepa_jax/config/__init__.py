@@ -20,6 +20,7 @@ from vljepa_jax.config.models import (
     TextPairsConfig,
     VJEPA2Config,
     VJEPA21Config,
+    YDecoderConfig,
 )
 from vljepa_jax.config.parsing import (
     ConfigError,
@@ -34,6 +35,7 @@ from vljepa_jax.config.training import (
     CheckpointConfig,
     ConstantThenDecay,
     DataConfig,
+    DecodedTextConfig,
     EvalConfig,
     LossConfig,
     OptimizerConfig,
@@ -56,6 +58,7 @@ __all__ = [
     "ConfigError",
     "ConstantThenDecay",
     "DataConfig",
+    "DecodedTextConfig",
     "EvalConfig",
     "GemmaConfig",
     "LanguageModelConfig",
@@ -82,6 +85,7 @@ __all__ = [
     "VJEPA2Config",
     "VideoConfig",
     "WorldConfig",
+    "YDecoderConfig",
     "as_dict",
     "differences",
     "nearest",
