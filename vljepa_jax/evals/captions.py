@@ -5,9 +5,10 @@ formulas are those of pycocoevalcap's ``cider`` module, whose values these equal
 tokenised alike. All values are x 100, as in the paper of VL-JEPA.
 
 Tokenizer rule: a text is put in lower case, and its tokens are runs of letters, digits and inner
-apostrophes ("don't" is one token); everything else separates and is dropped. pycocoevalcap comes
-with the Stanford PTB tokenizer, in Java, which does nearly the same to captions: the difference
-shows in contractions and hyphens. Figures of two tokenizers do not compare.
+apostrophes ("don't" is one token); everything else separates and is dropped. pycocoevalcap
+tokenises with the Stanford PTB tokenizer in Java, which does nearly the same to captions; the
+difference shows in contractions and hyphens. Of published figures one must know the tokenizer
+before comparing.
 """
 
 from __future__ import annotations

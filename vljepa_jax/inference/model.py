@@ -17,7 +17,7 @@ import PIL.Image
 from jaxtyping import Array, Float, Int, UInt8
 
 from vljepa_jax.checkpoint import load_params, newest
-from vljepa_jax.config import ConfigError, ModelConfig, TrainConfig
+from vljepa_jax.config import ConfigError, ModelConfig, TrainConfig, YDecoderConfig
 from vljepa_jax.data.records import Medium
 from vljepa_jax.data.tokenizers import Tokenizer
 from vljepa_jax.data.video import clip_from_frames, load_clip
@@ -95,10 +95,13 @@ class Model:
                 frames.
         """
         if not isinstance(config.model, ModelConfig):
+            mend = "launch/convert.py --export writes its backbones out"
+            if isinstance(config.model, YDecoderConfig):
+                mend = "load the VL-JEPA's run, with y_decoder=DIR"
+            elif hasattr(config.model, "x_encoder"):
+                mend = f"start one from it with --config.init_from=DIR:x_encoder, or {mend}"
             raise ConfigError(
-                f"this run trained objective '{config.objective}', which has an X-Encoder and no "
-                "VL-JEPA: start one from it with --config.init_from=DIR:x_encoder, or write its "
-                "X-Encoder out with launch/convert.py --export"
+                f"this run trained objective '{config.objective}', and no VL-JEPA: {mend}"
             )
         tubelet = config.model.x_encoder.tubelet_size
         if frames > 1 and frames % tubelet:
