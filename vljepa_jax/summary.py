@@ -65,6 +65,11 @@ PARTS = {
         Part("Token table", r"^token_embedding/"),
         Part("Layers, norm", r"^predictor/"),
     ),
+    "vlm": (
+        Part("X-Encoder", r"^x_encoder/"),
+        Part("Token table", r"^token_embedding/"),
+        Part("Layers, norm, projection", r"^(predictor|vision_projection)/"),
+    ),
     "y_decoder": (
         Part("Y-Decoder: token table", r"^y_token_embedding/"),
         Part("Y-Decoder: layers, norm", r"^y_decoder/"),
@@ -167,6 +172,7 @@ def _seen(config: TrainConfig) -> str:
         "vjepa2": lambda: (
             f"The teacher sees {visual} tokens, the encoder the kept ones under each mask,"
         ),
+        "vlm": lambda: f"{visual} visual and {config.data.text.length} text tokens are read",
         "y_decoder": lambda: (
             f"{config.data.text.length} tokens are written from {visual} visual tokens"
         ),

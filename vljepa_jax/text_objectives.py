@@ -1,22 +1,23 @@
-"""Objectives that write or compare text alone (``objectives.py`` says what an objective is)."""
+"""Objectives of text: what pretrains the two text backbones, and the VLM that predicts tokens.
+
+``objectives.py`` says what an objective is.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import struct
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float
 
 from vljepa_jax import losses
-from vljepa_jax.config import ConfigError, TrainConfig
-from vljepa_jax.models.parts import Y_DECODER
+from vljepa_jax.config import ConfigError, LlamaConfig, TrainConfig
 from vljepa_jax.models.text_pretraining import LanguageModel, TextPairs
-from vljepa_jax.models.vljepa import VLJEPA
-from vljepa_jax.models.y_decoder import YDecoder, add_noise
-from vljepa_jax.optimizer import make_optimizer
+from vljepa_jax.models.vision_language import VLM
 
 PyTree = Any
 Arrays = Mapping[str, Array]
@@ -84,34 +85,74 @@ class TextPairsObjective:
 
 @struct.dataclass
 class TokenLosses:
-    """Attributes: nats and tokens [B], float32: a text's summed cross-entropy and its tokens."""
+    """Attributes: [B], float32, of the tokens that count in each text: their summed cross-entropy
+    in nats, how many are the likeliest ones, and how many there are."""
 
     nats: Array
+    right: Array
     tokens: Array
 
 
-def _token_losses(
-    logits: Float[Array, "B t v"], tokens: Int[Array, "B t"], mask: Bool[Array, "B t"]
-) -> TokenLosses:
-    nats = -jnp.take_along_axis(jax.nn.log_softmax(logits, axis=-1), tokens[..., None], axis=-1)
+def token_losses(logits: Array, tokens: Array, counts: Array) -> TokenLosses:
+    """Logits [B, t, v] of tokens [B, t]; those where ``counts``."""
+    nats = -jnp.take_along_axis(jax.nn.log_softmax(logits, axis=-1), tokens[..., None], axis=-1)[
+        ..., 0
+    ]
+    right = (jnp.argmax(logits, axis=-1) == tokens).astype(jnp.float32)
     return TokenLosses(
-        jnp.sum(nats[..., 0], axis=1, where=mask), jnp.sum(mask, axis=1, dtype=jnp.float32)
+        jnp.sum(nats, axis=1, where=counts),
+        jnp.sum(right, axis=1, where=counts),
+        jnp.sum(counts, axis=1, dtype=jnp.float32),
     )
 
 
-def _mean_token_loss(rows: TokenLosses) -> tuple[Float[Array, ""], losses.Metrics]:
-    loss = jnp.sum(rows.nats) / jnp.maximum(jnp.sum(rows.tokens), 1)
-    return loss, {"perplexity": jnp.exp(jax.lax.stop_gradient(loss))}
+def _next_token_losses(logits: Array, tokens: Array, counts: Array) -> TokenLosses:
+    """As ``token_losses``, for logits of the token after each one."""
+    return token_losses(logits[:, :-1], tokens[:, 1:], counts[:, 1:])
 
 
-class LanguageModelObjective:
-    """Predict the next token, given those before it."""
+class TokensObjective:
+    """The mean over all tokens that count, whatever the text."""
+
+    def loss(
+        self, params: PyTree, representations: TokenLosses, arrays: Arrays
+    ) -> tuple[Float[Array, ""], losses.Metrics]:
+        del params, arrays
+        tokens = jnp.maximum(jnp.sum(representations.tokens), 1)
+        loss = jnp.sum(representations.nats) / tokens
+        right = jnp.sum(representations.right) / tokens
+        return loss, {
+            "perplexity": jnp.exp(jax.lax.stop_gradient(loss)),
+            "accuracy": jax.lax.stop_gradient(right),
+        }
+
+    def init_extra(self, params: PyTree) -> PyTree:
+        del params
+        return {}
+
+    def update_extra(self, extra: PyTree, params: PyTree) -> PyTree:
+        del params
+        return extra
+
+
+class LanguageModelObjective(TokensObjective):
+    """Predict the next token, given those before it.
+
+    In a share of the steps the first half of the layers is left out, so that the last half, from
+    which a predictor starts, has met bare words too.
+    """
 
     def __init__(self, config: TrainConfig) -> None:
-        if not config.model.predictor.causal:
-            raise ConfigError("model.predictor.causal: a language model must not see what follows")
+        model = config.model
+        _require_causal(model.predictor)
+        if not 0 <= model.skip_share <= 1:
+            raise ConfigError(f"model.skip_share: {model.skip_share} is not in 0 .. 1")
         self._length = config.data.text.length
-        self._model = LanguageModel(config.model)
+        self._skip_share = model.skip_share
+        self._model = LanguageModel(model)
+        self._kept = model.predictor.num_layers - model.predictor.num_layers // 2
+        half = dataclasses.replace(model.predictor, num_layers=self._kept)
+        self._half = LanguageModel(dataclasses.replace(model, predictor=half))
 
     def init(self, rng: jax.Array) -> tuple[PyTree, PyTree]:
         tokens = jnp.zeros((1, self._length), jnp.int32)
@@ -120,101 +161,52 @@ class LanguageModelObjective:
     def represent(
         self, params: PyTree, extra: PyTree, arrays: Arrays, rng: jax.Array
     ) -> TokenLosses:
-        del extra, rng
+        del extra
         tokens, mask = arrays["tokens"], arrays["mask"]
-        logits = self._model.apply({"params": params}, tokens[:, :-1], mask[:, :-1])
-        return _token_losses(logits, tokens[:, 1:], mask[:, 1:])
 
-    def loss(
-        self, params: PyTree, representations: TokenLosses, arrays: Arrays
-    ) -> tuple[Float[Array, ""], losses.Metrics]:
-        del params, arrays
-        return _mean_token_loss(representations)
+        def whole(params: PyTree) -> Array:
+            return self._model.apply({"params": params}, tokens, mask)
 
-    def init_extra(self, params: PyTree) -> PyTree:
-        del params
-        return {}
+        def last_half(params: PyTree) -> Array:
+            predictor = params["predictor"]
+            layers = jax.tree.map(lambda x: x[-self._kept :], predictor["layers"])
+            params = {**params, "predictor": {**predictor, "layers": layers}}
+            return self._half.apply({"params": params}, tokens, mask)
 
-    def update_extra(self, extra: PyTree, params: PyTree) -> PyTree:
-        del params
-        return extra
+        if self._skip_share:
+            skipped = jax.random.bernoulli(rng, self._skip_share)
+            logits = jax.lax.cond(skipped, last_half, whole, params)
+        else:
+            logits = whole(params)
+        return _next_token_losses(logits, tokens, mask)
 
 
-class YDecoderObjective:
-    """Write the text whose embedding is shown, with noise: the inverse of the frozen Y-Encoder.
-
-    Where the data has video, the embedding is the prediction S^_Y of the frozen VL-JEPA instead.
-    """
+class VLMObjective(TokensObjective):
+    """Predict the tokens of the answers, given the clip and what was said before."""
 
     def __init__(self, config: TrainConfig) -> None:
-        model = config.model
-        if not model.y_decoder.causal:
-            raise ConfigError("model.y_decoder.causal: a text must not be written from its end")
-        if model.prefix_tokens < 1 or model.noise < 0:
-            raise ConfigError("model: prefix_tokens must be at least 1, noise at least 0")
+        _require_causal(config.model.predictor)
         self._config = config
-        self._vljepa = VLJEPA(model.vljepa)
-        self._decoder = YDecoder(model)
-        params, _ = jax.eval_shape(self.init, jax.random.key(0))
-        trained, _ = make_optimizer(config.optimizer, config.steps, params).split(params)
-        if wrong := sorted(trained.keys() - set(Y_DECODER)):
-            raise ConfigError(
-                f"optimizer.rules: {', '.join(wrong)} must be frozen; a Y-Decoder inverts a model "
-                "that stays as it is"
-            )
+        self._model = VLM(config.model)
 
     def init(self, rng: jax.Array) -> tuple[PyTree, PyTree]:
-        embedder_rng, decoder_rng = jax.random.split(rng)
-        model, text = self._config.embedder
         video = self._config.data.video
-        target = jnp.zeros((1, text.target_length), jnp.int32)
-        seen = jnp.ones(target.shape, bool)
-        if video is None:
-            params = self._vljepa.init(embedder_rng, target, seen, method="encode_text")["params"]
-        else:
-            query = jnp.zeros((1, text.query_length), jnp.int32)
-            batch = {
-                "video": jnp.zeros((1, video.frames, *[video.image_size] * 2, 3), jnp.uint8),
-                "query_tokens": query,
-                "query_mask": jnp.ones(query.shape, bool),
-                "target_tokens": target,
-                "target_mask": seen,
-            }
-            params = self._vljepa.init(embedder_rng, batch)["params"]
-        tokens = jnp.zeros((1, self._config.data.text.length), jnp.int32)
-        embedding = jnp.zeros((1, model.embedding_size))
-        decoder = self._decoder.init(decoder_rng, embedding, tokens, jnp.ones(tokens.shape, bool))
-        return params | decoder["params"], {}
+        size = (1, video.frames, video.image_size, video.image_size, 3)
+        example = {
+            "video": jnp.zeros(size, jnp.uint8),
+            "tokens": jnp.zeros((1, 1), jnp.int32),
+            "mask": jnp.ones((1, 1), bool),
+        }
+        return self._model.init(rng, example)["params"], {}
 
     def represent(
         self, params: PyTree, extra: PyTree, arrays: Arrays, rng: jax.Array
     ) -> TokenLosses:
-        del extra
-        embeddings = add_noise(self._embed(params, arrays), self._config.model.noise, rng)
-        tokens, mask = arrays["tokens"], arrays["mask"]
-        logits = self._decoder.apply({"params": params}, embeddings, tokens, mask)
-        return _token_losses(logits, tokens, mask)
+        del extra, rng
+        logits = self._model.apply({"params": params}, arrays)
+        return _next_token_losses(logits, arrays["tokens"], arrays["answer_mask"])
 
-    def _embed(self, params: PyTree, arrays: Arrays) -> Float[Array, "B e"]:
-        def apply(method: str, *inputs: Array) -> Array:
-            return self._vljepa.apply({"params": params}, *inputs, method=method)
 
-        if self._config.data.video is None:
-            return apply("encode_text", arrays["target_tokens"], arrays["target_mask"])
-        cached = "visual_tokens" in arrays
-        visual = arrays["visual_tokens"] if cached else apply("encode_video", arrays["video"])
-        return apply("predict", visual, arrays["query_tokens"], arrays["query_mask"])
-
-    def loss(
-        self, params: PyTree, representations: TokenLosses, arrays: Arrays
-    ) -> tuple[Float[Array, ""], losses.Metrics]:
-        del params, arrays
-        return _mean_token_loss(representations)
-
-    def init_extra(self, params: PyTree) -> PyTree:
-        del params
-        return {}
-
-    def update_extra(self, extra: PyTree, params: PyTree) -> PyTree:
-        del params
-        return extra
+def _require_causal(predictor: LlamaConfig) -> None:
+    if not predictor.causal:
+        raise ConfigError("model.predictor.causal: a language model must not see what follows")

@@ -20,6 +20,7 @@ from vljepa_jax.config.models import (
     TextPairsConfig,
     VJEPA2Config,
     VJEPA21Config,
+    VLMConfig,
     YDecoderConfig,
 )
 from vljepa_jax.config.parsing import (
@@ -36,6 +37,7 @@ from vljepa_jax.config.training import (
     ConstantThenDecay,
     DataConfig,
     DecodedTextConfig,
+    DialogueConfig,
     EvalConfig,
     LossConfig,
     OptimizerConfig,
@@ -59,6 +61,7 @@ __all__ = [
     "ConstantThenDecay",
     "DataConfig",
     "DecodedTextConfig",
+    "DialogueConfig",
     "EvalConfig",
     "GemmaConfig",
     "LanguageModelConfig",
@@ -82,6 +85,7 @@ __all__ = [
     "TextPairsConfig",
     "TrainConfig",
     "VJEPA21Config",
+    "VLMConfig",
     "VJEPA2Config",
     "VideoConfig",
     "WorldConfig",

@@ -12,6 +12,7 @@ from vljepa_jax.config.models import (
     PretrainingConfig,
     ProbeConfig,
     TextPairsConfig,
+    VLMConfig,
     YDecoderConfig,
 )
 from vljepa_jax.config.parsing import ConfigError
@@ -81,7 +82,7 @@ class QuestionsConfig:
 
 @dataclasses.dataclass(frozen=True)
 class PlainTextConfig:
-    """Text alone (objectives "text_pairs" and "language_model")."""
+    """Text alone (objective "text_pairs")."""
 
     tokenizer: str
     length: int  # tokens; longer texts are cut
@@ -98,11 +99,22 @@ class DecodedTextConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class DialogueConfig:
+    """Questions about a clip with their answers, one text (objectives "language_model", "vlm")."""
+
+    tokenizer: str
+    length: int  # tokens; longer texts are cut
+    per_clip: int  # questions drawn of a clip
+    context: bool  # the clip's captions stand before, as if they were the clip
+
+
+@dataclasses.dataclass(frozen=True)
 class DataConfig:
     sources: tuple[SourceConfig, ...]
     video: VideoConfig | None  # None where the objective sees text alone
-    # None: no text is read
-    text: TextConfig | QuestionsConfig | PlainTextConfig | DecodedTextConfig | None
+    text: (
+        TextConfig | QuestionsConfig | PlainTextConfig | DialogueConfig | DecodedTextConfig | None
+    )  # None: no text is read
     num_workers: int  # decoding processes; 0 decodes in the training process
     # "cache" stores a frozen X-Encoder's S_V on disk; "none": the objective sees text alone.
     visual_tokens: Literal["compute", "cache", "none"]
@@ -172,7 +184,9 @@ class TrainConfig:
     """What ``launch/train.py`` takes."""
 
     seed: int
-    objective: Literal["vljepa", "probe", "vjepa2", "text_pairs", "language_model", "y_decoder"]
+    objective: Literal[
+        "vljepa", "probe", "vjepa2", "text_pairs", "language_model", "vlm", "y_decoder"
+    ]
     # "DIR[:params|:full|:PART]" or "DIR:PART,DIR:PART", of x_encoder, y_encoder, vljepa, y_decoder;
     # "" starts from random parameters
     init_from: str
@@ -186,6 +200,7 @@ class TrainConfig:
         | PretrainingConfig
         | TextPairsConfig
         | LanguageModelConfig
+        | VLMConfig
         | YDecoderConfig
     )
     data: DataConfig
@@ -203,7 +218,7 @@ class TrainConfig:
                     f"config: objective '{self.objective}' takes a {kind.__name__} as '{name}', "
                     f"not a {type(part).__name__}"
                 )
-        text_alone = isinstance(self.data.text, PlainTextConfig)
+        text_alone = self.objective in ("text_pairs", "language_model")
         without = [self.data.video is None, self.data.visual_tokens == "none"]
         if isinstance(self.data.text, DecodedTextConfig):  # embeddings of texts, or of videos
             text_alone = without[0]
@@ -228,7 +243,8 @@ _OBJECTIVES = {
     "probe": (ProbeConfig, QuestionsConfig, types.NoneType),
     "vjepa2": (PretrainingConfig, types.NoneType, types.NoneType),
     "text_pairs": (TextPairsConfig, PlainTextConfig, types.NoneType),
-    "language_model": (LanguageModelConfig, PlainTextConfig, types.NoneType),
+    "language_model": (LanguageModelConfig, DialogueConfig, types.NoneType),
+    "vlm": (VLMConfig, DialogueConfig, types.NoneType),
     "y_decoder": (YDecoderConfig, DecodedTextConfig, types.NoneType),
 }
 
