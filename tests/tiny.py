@@ -399,3 +399,15 @@ def tiny_y_decoder_config(*, predicted: bool = False, **overrides: Any) -> Train
         optimizer=dataclasses.replace(base.optimizer, rules=rules),
     )
     return dataclasses.replace(config, **overrides)
+
+
+def fake_decoded(config: TrainConfig, seed: int = 0) -> dict[str, np.ndarray]:
+    """A global batch for ``tiny_y_decoder_config``, from texts."""
+    rng = np.random.default_rng(seed)
+    rows, text = config.batch_size, config.data.text
+    lengths = {"query_": text.embedded.query_length, "target_": text.embedded.target_length}
+    arrays = {"target_id": np.arange(rows, dtype=np.int32)}
+    for side, length in (lengths | {"": text.length}).items():
+        arrays[f"{side}tokens"] = rng.integers(1, 1024, (rows, length), np.int32)
+        arrays[f"{side}mask"] = np.arange(length) < rng.integers(1, length + 1, (rows, 1))
+    return arrays

@@ -115,7 +115,9 @@ def make_report(
     }
     report = json.loads(json.dumps(report))  # tuples become lists, as in what was read back
     if _measured_alike(previous, report):
-        report["metrics"].update(previous["metrics"])
+        # Those of older versions, which name no unit, are measured anew.
+        kept = {name: m for name, m in previous["metrics"].items() if "unit" in m}
+        report["metrics"].update(kept)
     for result in results:
         report["metrics"].update(_metrics(result, evaluation.frames or train.data.video.frames))
     return {**{k: v for k, v in previous.items() if k not in report}, **report}
