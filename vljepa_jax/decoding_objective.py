@@ -82,11 +82,10 @@ class YDecoderObjective(TokensObjective):
         return token_losses(logits, tokens, mask)
 
     def _embed(self, params: PyTree, arrays: Arrays) -> Float[Array, "B e"]:
-        def apply(method: str, *inputs: Array) -> Array:
+        def apply(method: str, *inputs: Any) -> Array:
             return self._vljepa.apply({"params": params}, *inputs, method=method)
 
         if self._config.data.video is None:
             return apply("encode_text", arrays["target_tokens"], arrays["target_mask"])
-        cached = "visual_tokens" in arrays
-        visual = arrays["visual_tokens"] if cached else apply("encode_video", arrays["video"])
+        visual = apply("visual_tokens", arrays)
         return apply("predict", visual, arrays["query_tokens"], arrays["query_mask"])
