@@ -17,6 +17,7 @@ from jaxtyping import Array, Float
 
 from vljepa_jax import losses
 from vljepa_jax.config import ConfigError, TrainConfig
+from vljepa_jax.decoding_objective import YDecoderObjective
 from vljepa_jax.models import layers
 from vljepa_jax.models.mask_predictor import MaskPredictor
 from vljepa_jax.models.probe import Probe
@@ -276,6 +277,7 @@ _OBJECTIVES = {
     "text_pairs": TextPairsObjective,
     "language_model": LanguageModelObjective,
     "vlm": VLMObjective,
+    "y_decoder": YDecoderObjective,
 }
 
 

@@ -50,6 +50,8 @@ def _benchmarks(split: str, suffix: str) -> tuple[ConfigDict, ...]:
                 "filter": selection,  # task and tags that an annotation must have
                 "query": query,  # None: the annotation's own
                 "candidate_query": CAPTION_QUERY if protocol == "match" else "",
+                # whose captions nearest-neighbour decoding takes
+                "bank_split": "train" if protocol == "caption" else "",
                 "limit": 0,  # first n examples, 0 for all
             }
         )
@@ -71,6 +73,8 @@ def _benchmarks(split: str, suffix: str) -> tuple[ConfigDict, ...]:
         benchmark("vqa_relation", "choose", task="vqa", kind="relation"),
         # Which of four clips leads from the first image to the second.
         benchmark("state_match", "match", task="state"),
+        # CIDEr of what the Y-Decoder writes, and of the nearest caption of training.
+        benchmark("caption", "caption", task="caption", kind="caption", phrasing="seen"),
         # Two paraphrases and a hard negative: the Y-Encoder alone.
         benchmark("triplets", "triplets", task="triplet"),
     )

@@ -21,6 +21,7 @@ from vljepa_jax.config.models import (
     VJEPA2Config,
     VJEPA21Config,
     VLMConfig,
+    YDecoderConfig,
 )
 from vljepa_jax.config.parsing import (
     ConfigError,
@@ -35,6 +36,7 @@ from vljepa_jax.config.training import (
     CheckpointConfig,
     ConstantThenDecay,
     DataConfig,
+    DecodedTextConfig,
     DialogueConfig,
     EvalConfig,
     LossConfig,
@@ -58,6 +60,7 @@ __all__ = [
     "ConfigError",
     "ConstantThenDecay",
     "DataConfig",
+    "DecodedTextConfig",
     "DialogueConfig",
     "EvalConfig",
     "GemmaConfig",
@@ -86,6 +89,7 @@ __all__ = [
     "VJEPA2Config",
     "VideoConfig",
     "WorldConfig",
+    "YDecoderConfig",
     "as_dict",
     "differences",
     "nearest",

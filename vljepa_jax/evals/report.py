@@ -115,7 +115,9 @@ def make_report(
     }
     report = json.loads(json.dumps(report))  # tuples become lists, as in what was read back
     if _measured_alike(previous, report):
-        report["metrics"].update(previous["metrics"])
+        # Those of older versions, which name no unit, are measured anew.
+        kept = {name: m for name, m in previous["metrics"].items() if "unit" in m}
+        report["metrics"].update(kept)
     for result in results:
         report["metrics"].update(_metrics(result, evaluation.frames or train.data.video.frames))
     return {**{k: v for k, v in previous.items() if k not in report}, **report}
@@ -212,7 +214,10 @@ def sections(
         fields = ", ".join(report["sweep"]["fields"])
         made.append(
             Section(
-                f"Sweep of {fields}", "Values in percent.", "table", sweep_table(report["sweep"])
+                f"Sweep of {fields}",
+                "Shares in percent, CIDEr x 100.",
+                "table",
+                sweep_table(report["sweep"]),
             )
         )
     if curves:
@@ -262,6 +267,11 @@ def percent(share: float) -> str:
     return f"{100 * share:.1f}".removesuffix(".0") if share in (0, 1) else f"{100 * share:.1f}"
 
 
+def shown(number: float, unit: str) -> str:
+    """A metric's number, in percent where it is a share."""
+    return percent(number) if unit == "share" else f"{number:.1f}"
+
+
 def above_chance(metric: Mapping[str, Any]) -> bool:
     """Whether the whole interval lies above chance."""
     return metric["interval"][0] > metric["chance"]
@@ -272,7 +282,7 @@ def _verdict(metrics: Mapping[str, Any]) -> str:
     return (
         f"{above} of {len(metrics)} metrics lie above chance with 95 % confidence. Chance is what "
         "guessing would score; for a choice it is the better of picking uniformly and of always "
-        "giving the most frequent answer."
+        "giving the most frequent answer, for a caption a training caption drawn at random."
     )
 
 
@@ -280,13 +290,16 @@ def _groups(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Rows of the headline table by dataset and split."""
     groups: dict[str, list[dict[str, Any]]] = {}
     for name, metric in metrics.items():
-        row = {**metric, "name": name, "above": above_chance(metric)}
+        numbers = {"value": metric["value"], "chance": metric["chance"]}
+        numbers |= dict(zip(("low", "high"), metric["interval"], strict=True))
+        texts = {key: shown(number, metric["unit"]) for key, number in numbers.items()}
+        row = {**metric, "name": name, "above": above_chance(metric), "shown": texts}
         groups.setdefault(f"{metric['path']} · {metric['split']}", []).append(row)
     return [{"title": title, "rows": rows} for title, rows in groups.items()]
 
 
 def sweep_table(sweep: Mapping[str, Any]) -> dict[str, Any]:
-    """Header and rows of text: a metric a row, a setting a column, values in percent."""
+    """Header and rows of text: a metric a row, a setting a column, shares in percent."""
     fields = sweep["fields"]
     settings = [
         ", ".join(f"{f}={v}" for f, v in zip(fields, run["values"], strict=True))
@@ -296,10 +309,13 @@ def sweep_table(sweep: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "header": ["metric", *settings],
         "rows": [
-            [name, *(percent(run["metrics"][name]["value"]) for run in sweep["runs"])]
-            for name in names
+            [name, *(_shown_value(run["metrics"][name]) for run in sweep["runs"])] for name in names
         ],
     }
+
+
+def _shown_value(metric: Mapping[str, Any]) -> str:
+    return shown(metric["value"], metric["unit"])
 
 
 def _training(train: Mapping[str, Any]) -> str:

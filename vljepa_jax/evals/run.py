@@ -8,12 +8,11 @@ from pathlib import Path
 import rich.console
 import rich.table
 
-from vljepa_jax.checkpoint import load_params
 from vljepa_jax.config import BenchmarkConfig, EvalConfig
 from vljepa_jax.evals import report
 from vljepa_jax.evals.evaluate import Datasets, Result, evaluate
 from vljepa_jax.evals.gallery import make_galleries
-from vljepa_jax.inference.model import Model
+from vljepa_jax.inference.model import load
 from vljepa_jax.run_log import read_metrics
 
 
@@ -31,8 +30,8 @@ def evaluate_run(
     Raises:
         CheckpointError, ConfigError, EvaluationError: see what is called.
     """
-    train, params = load_params(run_dir)
-    model = Model(train, params, frames=config.frames, batch_size=config.batch_size)
+    model = load(run_dir, frames=config.frames, batch_size=config.batch_size)
+    train = model.config
     datasets = Datasets(config.world, config.num_workers)
     results = evaluate(model, benchmarks, datasets)
     made = report.make_report(report.read_report(output), run_dir, train, config, results)
@@ -42,6 +41,11 @@ def evaluate_run(
     report.write_report(output, made, _title(run_dir), page)
     console = rich.console.Console()
     console.print(_results_table(results))
+    if model.text_decoder is None and any(b.protocol == "caption" for b in benchmarks):
+        console.print(
+            f"'{run_dir}' has no Y-Decoder in y_decoder/: captions are the nearest texts alone.",
+            style="yellow",
+        )
     for why in unreadable.values():
         console.print(f"unreadable, counted as wrong: {why}", style="yellow", highlight=False)
     console.print(f"report: {output / 'report.html'}", highlight=False)
@@ -60,12 +64,11 @@ def sweep_run(
         settings: their values, and the config that has them.
         output: the report goes into a folder of its own there.
     """
-    train, params = load_params(run_dir)
     runs = []
     for values, config in settings:
-        model = Model(train, params, frames=config.frames, batch_size=config.batch_size)
+        model = load(run_dir, frames=config.frames, batch_size=config.batch_size)
         results = evaluate(model, config.benchmarks, Datasets(config.world, config.num_workers))
-        measured = report.make_report({}, run_dir, train, config, results)
+        measured = report.make_report({}, run_dir, model.config, config, results)
         runs.append({"values": list(values), "metrics": measured["metrics"]})
     made = measured | {"metrics": {}, "sweep": {"fields": list(fields), "runs": runs}}
     page = report.sections(made, read_metrics(run_dir), [], {})
@@ -82,21 +85,23 @@ def _title(run_dir: Path) -> str:
 
 def _results_table(results: Sequence[Result]) -> rich.table.Table:
     table = rich.table.Table(rich.table.Column("metric", overflow="fold"))
-    for column in ("value %", "chance %", "95 % interval", "n"):
+    for column in ("value", "chance", "95 % interval", "n"):
         table.add_column(column, justify="right")
     for result in results:
         for name, metric in result.metrics.items():
-            low, high = metric.interval
-            above = low > metric.chance
+            value, chance, low, high = (
+                report.shown(number, metric.unit)
+                for number in (metric.value, metric.chance, *metric.interval)
+            )
+            above = metric.interval[0] > metric.chance
             table.add_row(
                 name,
-                f"[bold]{report.percent(metric.value)}[/]"
-                if above
-                else report.percent(metric.value),
-                report.percent(metric.chance),
-                f"{report.percent(low)} to {report.percent(high)}",
+                f"[bold]{value}[/]" if above else value,
+                chance,
+                f"{low} to {high}",
                 str(metric.n),
             )
+    table.caption = "Shares in percent; CIDEr x 100."
     return table
 
 

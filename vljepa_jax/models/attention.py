@@ -19,7 +19,7 @@ from typing import Literal, get_args
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from vljepa_jax.models import attention_kernels as kernels
 from vljepa_jax.models.placement import mesh_here
@@ -61,12 +61,13 @@ def attention(
     key_mask: Bool[Array, "b s"] | None = None,
     causal: bool = False,
     window: int | None = None,
+    query_start: int | Int[Array, ""] = 0,
 ) -> Float[Array, "b t h k"]:
     """Scaled dot-product attention with grouped key/value heads and a float32 softmax.
 
     What may attend to what is said in structure (padding, causal, window) and not as a dense mask,
-    so that a fused kernel can skip what is masked; positions i and j count from 0 in both query
-    and key.
+    so that a fused kernel can skip what is masked; positions j of keys count from 0, positions i of
+    queries from ``query_start``.
 
     Args:
         query: [b, t, h, k], already rotated.
@@ -77,6 +78,8 @@ def attention(
             is finite; its result means nothing and the caller must not use it.
         causal: only keys j <= i.
         window: only keys with |i - j| < window (two-sided).
+        query_start: position of the first query among the keys; above 0 where the keys of earlier
+            positions were kept.
 
     Returns:
         [b, t, h, k] in the dtype of ``value``.
@@ -87,12 +90,14 @@ def attention(
     heads, kv_heads = query.shape[2], key.shape[2]
     if heads % kv_heads:
         raise ValueError(f"attention: {heads} query heads do not divide over {kv_heads} key heads")
-    masks = kernels.Masks(key_mask, causal, window)
+    masks = kernels.Masks(key_mask, query_start, causal, window)
     mesh = mesh_here()
     platform = mesh.devices.flat[0].platform if mesh is not None else jax.default_backend()
     name = _kernel.get()
     if name == "auto":
         name = _choose(platform if mesh is not None else "cpu", query, key)
+    if name in ("splash", "cudnn") and not (isinstance(query_start, int) and query_start == 0):
+        name = "plain"  # text that is written token by token: fused kernels count from 0
     if name == "splash":
         return _sharded(kernels.splash, mesh, platform != "tpu")(query, key, value, scale, masks)
     if name == "cudnn":
@@ -128,7 +133,7 @@ def _sharded(compute, mesh: Mesh | None, *settings):
         spec = (heads, heads, heads, PartitionSpec(rows_axes))
 
         def local(query, key, value, key_mask):
-            local_masks = kernels.Masks(key_mask, masks.causal, masks.window)
+            local_masks = kernels.Masks(key_mask, 0, masks.causal, masks.window)
             return compute(query, key, value, scale, local_masks, *settings)
 
         # Every input is divided by what its spec says or equal everywhere, and so is the output;

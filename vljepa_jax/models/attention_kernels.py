@@ -13,7 +13,7 @@ import operator
 import jax
 import jax.numpy as jnp
 from flax import struct
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 _CHUNK = 512  # queries whose scores "chunked" holds at a time
 _LANES = 128  # splash: lengths are padded to a multiple of it
@@ -26,11 +26,13 @@ class Masks:
 
     Attributes:
         key_mask: [b, s], False at padding; or None.
+        query_start: position of the first query among the keys.
         causal: only keys j <= i.
         window: only keys with |i - j| < window; or None.
     """
 
     key_mask: Bool[Array, "b s"] | None
+    query_start: int | Int[Array, ""] = 0
     causal: bool = struct.field(pytree_node=False, default=False)
     window: int | None = struct.field(pytree_node=False, default=None)
 
@@ -40,7 +42,8 @@ class Masks:
         None where all may see all.
         """
         mask = None if self.key_mask is None else self.key_mask[:, None, None, None, :]
-        distance = first + jnp.arange(queries)[:, None] - jnp.arange(keys)[None, :]
+        position = self.query_start + first + jnp.arange(queries)
+        distance = position[:, None] - jnp.arange(keys)[None, :]
         for wanted, near in (
             (self.causal, distance >= 0),
             (self.window is not None, jnp.abs(distance) < (self.window or 0)),

@@ -143,6 +143,13 @@ class Rotary:
         """The angles of tokens at these rows of a table [n, k]."""
         return self.replace(cos=self.cos[positions], sin=self.sin[positions])
 
+    def slice(self, start: Int[Array, ""], length: int) -> Rotary:
+        """The angles of ``length`` positions of a table [n, k], the first of which is ``start``."""
+        cos, sin = (
+            jax.lax.dynamic_slice_in_dim(table, start, length) for table in (self.cos, self.sin)
+        )
+        return self.replace(cos=cos, sin=sin)
+
 
 def rotary_frequencies(theta: float, head_size: int) -> np.ndarray:
     """Angles per position, theta ** (-2 i / k): float32 [k / 2]."""
@@ -278,7 +285,8 @@ def scan_layers(
 ) -> type:
     """One traced layer, run ``num_layers`` times; parameters are stacked along axis 0.
 
-    ``block.__call__(carry, *inputs)`` returns (carry, None). A layer that sows into "intermediates"
+    ``block.__call__(carry, *inputs)`` returns (carry, output), the outputs being stacked along axis
+    0; the output may be None. A layer that sows into "intermediates"
     has its values stacked along axis 0 as well.
 
     Args:
