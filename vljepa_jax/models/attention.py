@@ -90,14 +90,14 @@ def attention(
     heads, kv_heads = query.shape[2], key.shape[2]
     if heads % kv_heads:
         raise ValueError(f"attention: {heads} query heads do not divide over {kv_heads} key heads")
-    masks = kernels.Masks(key_mask, query_start, causal, window)
+    masks = kernels.Masks(key_mask, causal, window, query_start)
     mesh = mesh_here()
     platform = mesh.devices.flat[0].platform if mesh is not None else jax.default_backend()
     name = _kernel.get()
-    if name == "auto":
+    if not isinstance(query_start, int) or query_start:
+        name = "plain"  # a token or few after kept keys: scores are small, and no kernel knows it
+    elif name == "auto":
         name = _choose(platform if mesh is not None else "cpu", query, key)
-    if name in ("splash", "cudnn") and not (isinstance(query_start, int) and query_start == 0):
-        name = "plain"  # text that is written token by token: fused kernels count from 0
     if name == "splash":
         return _sharded(kernels.splash, mesh, platform != "tpu")(query, key, value, scale, masks)
     if name == "cudnn":
@@ -133,7 +133,7 @@ def _sharded(compute, mesh: Mesh | None, *settings):
         spec = (heads, heads, heads, PartitionSpec(rows_axes))
 
         def local(query, key, value, key_mask):
-            local_masks = kernels.Masks(key_mask, 0, masks.causal, masks.window)
+            local_masks = kernels.Masks(key_mask, masks.causal, masks.window)
             return compute(query, key, value, scale, local_masks, *settings)
 
         # Every input is divided by what its spec says or equal everywhere, and so is the output;

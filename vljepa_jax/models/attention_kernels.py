@@ -26,24 +26,24 @@ class Masks:
 
     Attributes:
         key_mask: [b, s], False at padding; or None.
-        query_start: position of the first query among the keys.
         causal: only keys j <= i.
         window: only keys with |i - j| < window; or None.
+        query_start: position of the first query among the keys; fused kernels take 0 alone.
     """
 
     key_mask: Bool[Array, "b s"] | None
-    query_start: int | Int[Array, ""] = 0
     causal: bool = struct.field(pytree_node=False, default=False)
     window: int | None = struct.field(pytree_node=False, default=None)
+    query_start: int | Int[Array, ""] = 0
 
     def dense(self, first: int | Array, queries: int, keys: int) -> Array | None:
-        """True where queries first .. first + queries - 1 may see a key: [b or 1, 1, 1, t, s].
+        """True where the queries from the given one on may see a key: [b or 1, 1, 1, t, s].
 
         None where all may see all.
         """
         mask = None if self.key_mask is None else self.key_mask[:, None, None, None, :]
-        position = self.query_start + first + jnp.arange(queries)
-        distance = position[:, None] - jnp.arange(keys)[None, :]
+        positions = self.query_start + first + jnp.arange(queries)
+        distance = positions[:, None] - jnp.arange(keys)[None, :]
         for wanted, near in (
             (self.causal, distance >= 0),
             (self.window is not None, jnp.abs(distance) < (self.window or 0)),
