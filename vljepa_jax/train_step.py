@@ -130,6 +130,11 @@ class Trainer:
             self._shardings,
         )
 
+    @property
+    def step(self) -> Callable:
+        """The pure step, not compiled: (state, arrays) -> (state, metrics)."""
+        return self._step
+
     def init(self) -> TrainState:
         """Random parameters, made where they lie."""
         return jax.jit(self._init, out_shardings=self._shardings)(self._rng)
