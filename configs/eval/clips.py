@@ -39,6 +39,7 @@ def get_config(dataset: str = "") -> ConfigDict:
         _benchmark("vqa", "choose", dataset, "vqa"),
         _benchmark("classification", "choose", dataset, "classification"),
     )
+    config.stream = None  # the study of selective decoding needs the world's streams
     return config
 
 

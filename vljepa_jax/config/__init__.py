@@ -30,6 +30,7 @@ from vljepa_jax.config.parsing import (
     plain_dict,
 )
 from vljepa_jax.config.training import (
+    STREAM_REFERENCE_RATE,
     BenchmarkConfig,
     CheckpointConfig,
     ConstantThenDecay,
@@ -43,6 +44,8 @@ from vljepa_jax.config.training import (
     ShardingConfig,
     ShardingRule,
     SourceConfig,
+    StreamSet,
+    StreamStudyConfig,
     TextConfig,
     TrainConfig,
     VideoConfig,
@@ -50,6 +53,7 @@ from vljepa_jax.config.training import (
 )
 
 __all__ = [
+    "STREAM_REFERENCE_RATE",
     "AttentivePoolerConfig",
     "BenchmarkConfig",
     "CheckpointConfig",
@@ -75,6 +79,8 @@ __all__ = [
     "ShardingConfig",
     "ShardingRule",
     "SourceConfig",
+    "StreamSet",
+    "StreamStudyConfig",
     "TextConfig",
     "TextPairsConfig",
     "TrainConfig",

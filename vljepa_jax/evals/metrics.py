@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from collections.abc import Collection, Hashable, Sequence
+from typing import Literal
 
 import numpy as np
 import scipy.stats
@@ -24,12 +25,14 @@ class Metric:
         chance: what guessing would score; how it is counted is the protocol's matter.
         n: number of examples.
         interval: 95 % confidence interval of ``value`` (Wilson).
+        unit: of the numbers.
     """
 
     value: float
     chance: float
     n: int
     interval: tuple[float, float]
+    unit: Literal["share"] = "share"
 
 
 def proportion(right: Sequence[bool] | np.ndarray, chance: float) -> Metric:
