@@ -31,6 +31,11 @@ demo: $(VENV)/installed  ## Build the video world, train, evaluate, and write ru
 	    --workdir=$(DEMO)/captions --config.init_from=$(DEMO)/start:params
 	$(KEEP_MEMORY) $(RUN) launch/train.py --config=configs/demo.py --workdir=$(DEMO) \
 	    --config.init_from=$(DEMO)/captions:params
+	test -d $(DEMO)/y_decoder_start || $(KEEP_MEMORY) $(RUN) launch/convert.py \
+	    --config=configs/y_decoder.py --y_decoder=@boxed --output=$(DEMO)/y_decoder_start
+	$(KEEP_MEMORY) $(RUN) launch/train.py --config=configs/y_decoder.py \
+	    --workdir=$(DEMO)/y_decoder \
+	    --config.init_from=$(DEMO):y_encoder,$(DEMO)/y_decoder_start:y_decoder
 	$(KEEP_MEMORY) $(RUN) launch/eval.py --config=configs/eval/world.py --checkpoint=$(DEMO)
 
 backbones: $(VENV)/installed  ## Pretrain the backbones in vljepa_jax/backbones anew (over an hour).

@@ -4,8 +4,9 @@
     python launch/train.py --config=configs/demo.py --workdir=runs/short --config.steps=100
 
 The workdir receives config.json, checkpoints/, metrics.jsonl, tensorboard/ and train.json.
---config.init_from=DIR[:params|:full|:x_encoder] starts from another run, of which :x_encoder takes
-the X-Encoder alone, whatever its objective.
+--config.init_from=DIR[:params|:full|:PART] starts from another run; PART (x_encoder, y_encoder,
+vljepa or y_decoder) takes this part alone, whatever the run's objective, and DIR:PART,DIR:PART
+takes parts of several runs.
 
     python launch/train.py --config=configs/vljepa_1b.py:sft --summary
 

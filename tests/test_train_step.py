@@ -144,10 +144,15 @@ def compare(single, several, tolerance=1e-5):
 
 
 # The gradient of L1 is a sum of signs, which cancel: rounding shows more than in the loss.
-@pytest.mark.parametrize(("objective", "tolerance"), [("probe", 1e-5), ("vjepa2", 3e-5)])
-def test_meshes_give_the_single_device_step_of_other_objectives(objective, tolerance, tmp_path):
+@pytest.mark.parametrize(
+    ("objective", "tolerance", "gradients"),
+    [("probe", 1e-5, 30), ("vjepa2", 3e-5, 30), ("y_decoder", 1e-5, 12)],
+)
+def test_meshes_give_the_single_device_step_of_other_objectives(
+    objective, tolerance, gradients, tmp_path
+):
     found = run_sharded(tmp_path, objective, ("1x1x1", "2x2x2"))
-    assert compare(found["1x1x1"], found["2x2x2"], tolerance) > 30
+    assert compare(found["1x1x1"], found["2x2x2"], tolerance) > gradients
     assert np.isfinite(found["2x2x2"]["step_losses"]).all()
 
 

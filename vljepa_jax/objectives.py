@@ -17,12 +17,17 @@ from jaxtyping import Array, Float
 
 from vljepa_jax import losses
 from vljepa_jax.config import ConfigError, TrainConfig
+from vljepa_jax.decoding_objective import YDecoderObjective
 from vljepa_jax.models import layers
 from vljepa_jax.models.mask_predictor import MaskPredictor
 from vljepa_jax.models.probe import Probe
 from vljepa_jax.models.vjepa2 import make_x_encoder, normalise, token_grid
 from vljepa_jax.models.vljepa import VLJEPA
-from vljepa_jax.text_objectives import LanguageModelObjective, TextPairsObjective
+from vljepa_jax.text_objectives import (
+    LanguageModelObjective,
+    TextPairsObjective,
+    VLMObjective,
+)
 
 PyTree = Any
 Arrays = Mapping[str, Array]
@@ -271,6 +276,8 @@ _OBJECTIVES = {
     "vjepa2": VJEPA2Objective,
     "text_pairs": TextPairsObjective,
     "language_model": LanguageModelObjective,
+    "vlm": VLMObjective,
+    "y_decoder": YDecoderObjective,
 }
 
 

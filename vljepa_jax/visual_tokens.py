@@ -37,7 +37,7 @@ def cache_visual_tokens(config: TrainConfig, params: Any, console: Console) -> s
         ConfigError: the sampling is random, so that no clip has tokens of its own.
         OSError: the cache cannot be written.
     """
-    x_encoder = make_x_encoder(config.model)
+    x_encoder = make_x_encoder(config.embedder[0])
     encode = jax.jit(lambda params, video: x_encoder.apply({"params": params}, normalise(video)))
 
     def encode_batch(clips: np.ndarray) -> np.ndarray:
@@ -67,9 +67,10 @@ def cache_visual_tokens(config: TrainConfig, params: Any, console: Console) -> s
 
 def _key(config: TrainConfig, x_encoder: Any) -> str:
     """Names the encoder's weights and settings and the way frames are taken."""
+    model, _ = config.embedder
     settings = [
-        dataclasses.asdict(config.model.x_encoder),
-        config.model.dtype,
+        dataclasses.asdict(model.x_encoder),
+        model.dtype,
         dataclasses.asdict(config.data.video),
     ]
     return fingerprint(settings, x_encoder)

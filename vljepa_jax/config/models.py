@@ -198,6 +198,31 @@ class LanguageModelConfig:
     """A causal Llama with its token table, from whose layers a predictor can start."""
 
     predictor: LlamaConfig
+    skip_share: float  # of steps that leave out the first half of the layers
     dtype: Literal["float32", "bfloat16"]  # of the computation; parameters are float32
+    remat: Literal["none", "dots", "full"]
+    unroll_layers: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class VLMConfig:
+    """A language model that reads an X-Encoder's tokens before the text, and predicts tokens."""
+
+    x_encoder: VJEPA2Config | VJEPA21Config
+    predictor: LlamaConfig
+    dtype: Literal["float32", "bfloat16"]  # of the computation; parameters are float32
+    remat: Literal["none", "dots", "full"]
+    unroll_layers: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class YDecoderConfig:
+    """A causal Llama that writes the text whose embedding it is given (Y-Decoder)."""
+
+    vljepa: ModelConfig  # whose embeddings are decoded; frozen
+    y_decoder: LlamaConfig
+    prefix_tokens: int  # made from one embedding, before the first token of the text
+    noise: float  # length of the Gaussian noise on the unit embedding; 0 for none
+    dtype: Literal["float32", "bfloat16"]  # of the decoder's computation; parameters are float32
     remat: Literal["none", "dots", "full"]
     unroll_layers: bool

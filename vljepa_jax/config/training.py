@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import types
-from typing import Literal
+from typing import Any, Literal
 
 from vljepa_jax.config.models import (
     LanguageModelConfig,
@@ -12,6 +12,8 @@ from vljepa_jax.config.models import (
     PretrainingConfig,
     ProbeConfig,
     TextPairsConfig,
+    VLMConfig,
+    YDecoderConfig,
 )
 from vljepa_jax.config.parsing import ConfigError
 
@@ -80,17 +82,39 @@ class QuestionsConfig:
 
 @dataclasses.dataclass(frozen=True)
 class PlainTextConfig:
-    """Text alone (objectives "text_pairs" and "language_model")."""
+    """Text alone (objective "text_pairs")."""
 
     tokenizer: str
     length: int  # tokens; longer texts are cut
 
 
 @dataclasses.dataclass(frozen=True)
+class DecodedTextConfig:
+    """Texts that are embedded, and written again from their embeddings (objective "y_decoder")."""
+
+    embedded: TextConfig  # as in the run whose embeddings are decoded
+    tokenizer: str  # of the decoder
+    length: int  # tokens, the end token included; longer texts are cut, and have no end
+    end_token: str  # a special token of the decoder's tokenizer
+
+
+@dataclasses.dataclass(frozen=True)
+class DialogueConfig:
+    """Questions about a clip with their answers, one text (objectives "language_model", "vlm")."""
+
+    tokenizer: str
+    length: int  # tokens; longer texts are cut
+    per_clip: int  # questions drawn of a clip
+    context: bool  # the clip's captions stand before, as if they were the clip
+
+
+@dataclasses.dataclass(frozen=True)
 class DataConfig:
     sources: tuple[SourceConfig, ...]
     video: VideoConfig | None  # None where the objective sees text alone
-    text: TextConfig | QuestionsConfig | PlainTextConfig | None  # None: no text is read
+    text: (
+        TextConfig | QuestionsConfig | PlainTextConfig | DialogueConfig | DecodedTextConfig | None
+    )  # None: no text is read
     num_workers: int  # decoding processes; 0 decodes in the training process
     # "cache" stores a frozen X-Encoder's S_V on disk; "none": the objective sees text alone.
     visual_tokens: Literal["compute", "cache", "none"]
@@ -160,13 +184,25 @@ class TrainConfig:
     """What ``launch/train.py`` takes."""
 
     seed: int
-    objective: Literal["vljepa", "probe", "vjepa2", "text_pairs", "language_model"]
-    init_from: str  # "DIR[:params|:full|:x_encoder]"; "" starts from random parameters
+    objective: Literal[
+        "vljepa", "probe", "vjepa2", "text_pairs", "language_model", "vlm", "y_decoder"
+    ]
+    # "DIR[:params|:full|:PART]" or "DIR:PART,DIR:PART", of x_encoder, y_encoder, vljepa, y_decoder;
+    # "" starts from random parameters
+    init_from: str
     steps: int
     batch_size: int  # global
     log_every: int
     world: WorldConfig
-    model: ModelConfig | ProbeConfig | PretrainingConfig | TextPairsConfig | LanguageModelConfig
+    model: (
+        ModelConfig
+        | ProbeConfig
+        | PretrainingConfig
+        | TextPairsConfig
+        | LanguageModelConfig
+        | VLMConfig
+        | YDecoderConfig
+    )
     data: DataConfig
     loss: LossConfig | None  # None where the objective knows one loss alone
     optimizer: OptimizerConfig
@@ -182,14 +218,23 @@ class TrainConfig:
                     f"config: objective '{self.objective}' takes a {kind.__name__} as '{name}', "
                     f"not a {type(part).__name__}"
                 )
-        text_alone = isinstance(self.data.text, PlainTextConfig)
+        text_alone = self.objective in ("text_pairs", "language_model")
         without = [self.data.video is None, self.data.visual_tokens == "none"]
+        if isinstance(self.data.text, DecodedTextConfig):  # embeddings of texts, or of videos
+            text_alone = without[0]
         if without != [text_alone] * 2:
             raise ConfigError(
                 f"config: objective '{self.objective}' "
                 + ("sees text alone: 'data.video' is None" if text_alone else "sees video")
                 + (" and 'data.visual_tokens' 'none'" if text_alone else ", which data describes")
             )
+
+    @property
+    def embedder(self) -> tuple[Any, Any]:
+        """What embeds, and the texts it reads: (model, data.text), or those that are decoded."""
+        if isinstance(self.model, YDecoderConfig):
+            return self.model.vljepa, self.data.text.embedded
+        return self.model, self.data.text
 
 
 # objective -> what it takes as model, data.text and loss
@@ -198,7 +243,9 @@ _OBJECTIVES = {
     "probe": (ProbeConfig, QuestionsConfig, types.NoneType),
     "vjepa2": (PretrainingConfig, types.NoneType, types.NoneType),
     "text_pairs": (TextPairsConfig, PlainTextConfig, types.NoneType),
-    "language_model": (LanguageModelConfig, PlainTextConfig, types.NoneType),
+    "language_model": (LanguageModelConfig, DialogueConfig, types.NoneType),
+    "vlm": (VLMConfig, DialogueConfig, types.NoneType),
+    "y_decoder": (YDecoderConfig, DecodedTextConfig, types.NoneType),
 }
 
 
@@ -211,12 +258,13 @@ class BenchmarkConfig:
 
     name: str  # metric prefix, e.g. "world/motion"
     suffix: str  # metric suffix, e.g. "_compositional": world/motion_top1_compositional
-    protocol: Literal["choose", "retrieve", "match", "triplets"]
+    protocol: Literal["choose", "retrieve", "match", "triplets", "caption"]
     path: str  # a prepared dataset or "@world"
     split: str
     filter: dict[str, str]  # "task" or a tag -> value; all must hold
     query: str | None  # replaces the annotations' own query; None keeps it
     candidate_query: str  # "match": asked of the candidate clips
+    bank_split: str  # "caption": whose captions nearest-neighbour decoding takes
     limit: int  # first n examples, 0 for all
 
 

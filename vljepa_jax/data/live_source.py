@@ -74,7 +74,7 @@ def parse_source(text: str, *, size: str = "", rate: float = 0.0) -> LiveSource:
         match = re.fullmatch(r"(\d+)x(\d+)", size)
         if not match or rate <= 0:
             raise SourceError(
-                "raw frames on standard input need --size=WIDTHxHEIGHT and --rate=FRAMES_PER_SECOND"
+                "raw frames on standard input need --size=WIDTHxHEIGHT and --fps=FRAMES_PER_SECOND"
             )
         return LiveSource("stdin", "-", size=(int(match[1]), int(match[2])), rate=rate)
     if match := re.fullmatch(r"camera(?::(\d+))?", text):
@@ -140,7 +140,9 @@ def _live_frames(source: LiveSource) -> Iterator[PlayedFrame]:
                 first = frame.time if first is None else first
                 now = frame.time - first
                 if last is not None and not last < now < last + _JUMP:
-                    raise SourceError(f"{source.name}: its clock jumps from {last:.1f} s to {now:.1f}")
+                    raise SourceError(
+                        f"{source.name}: its clock jumps from {last:.1f} s to {now:.1f}"
+                    )
                 last = now
                 yield PlayedFrame(now, now + period, functools.partial(_rgb, frame, reformatter))
     except (av.FFmpegError, OSError) as error:

@@ -81,15 +81,15 @@ class TextRows:
     trainable = True
 
     def __init__(self, config: TrainConfig):
-        self._text = config.data.text
+        model, self._text = config.embedder
         self._query_tokenizer = Tokenizer(self._text.query_tokenizer)
         self._target_tokenizer = Tokenizer(self._text.target_tokenizer)
-        self._query_tokenizer.check_fits(config.model.predictor.vocab_size)
-        self._target_tokenizer.check_fits(config.model.y_encoder.vocab_size)
+        self._query_tokenizer.check_fits(model.predictor.vocab_size)
+        self._target_tokenizer.check_fits(model.y_encoder.vocab_size)
 
     @staticmethod
     def spec(config: TrainConfig) -> Spec:
-        text = config.data.text
+        _, text = config.embedder
         return {
             "query_tokens": ((text.query_length,), np.int32),
             "query_mask": ((text.query_length,), np.bool_),
@@ -138,6 +138,18 @@ def text_id(text: str) -> int:
     """A number for a text: equal for equal texts, and by one chance in 2**32 for others."""
     digest = hashlib.blake2b(text.encode(), digest_size=4).digest()
     return int.from_bytes(digest, "little", signed=True)
+
+
+def several(
+    annotations: Sequence[Annotation], choose: Choose, count: int, rng: np.random.Generator
+) -> tuple[Annotation, ...]:
+    """Up to ``count`` different annotations of one clip (of the same media)."""
+    asked = [choose(annotations, rng)]
+    left = [a for a in annotations if a.inputs == asked[0].inputs and a is not asked[0]]
+    while left and len(asked) < count:
+        asked.append(choose(left, rng))
+        left = [a for a in left if a is not asked[-1]]
+    return tuple(asked)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -207,13 +219,8 @@ class QuestionRows:
         rng: np.random.Generator,
     ) -> Row:
         del dataset
-        first = choose(annotations, rng)
-        asked = [first]
-        left = [a for a in annotations if a.inputs == first.inputs and a is not first]
-        while left and len(asked) < self._questions.per_clip:
-            asked.append(choose(left, rng))
-            left = [a for a in left if a is not asked[-1]]
-        return Row(first.id, first.inputs, tuple(asked))
+        asked = several(annotations, choose, self._questions.per_clip, rng)
+        return Row(asked[0].id, asked[0].inputs, asked)
 
     def arrays(self, contents: Sequence[tuple[Annotation, ...]]) -> dict[str, np.ndarray]:
         count = self._questions.per_clip

@@ -218,7 +218,10 @@ def sections(
         fields = ", ".join(report["sweep"]["fields"])
         made.append(
             Section(
-                f"Sweep of {fields}", "Values in percent.", "table", sweep_table(report["sweep"])
+                f"Sweep of {fields}",
+                "Shares in percent, CIDEr x 100.",
+                "table",
+                sweep_table(report["sweep"]),
             )
         )
     made += extra
@@ -270,8 +273,10 @@ def percent(share: float) -> str:
 
 
 def shown(number: float, unit: str) -> str:
-    """A metric's number: in percent where it is a share, "2.85×" where it is a ratio."""
-    return f"{number:.2f}×" if unit == "ratio" else percent(number)
+    """A metric's number: a share in percent, a ratio as "2.85×"."""
+    if unit == "share":
+        return percent(number)
+    return f"{number:.2f}×" if unit == "ratio" else f"{number:.1f}"
 
 
 def above_chance(metric: Mapping[str, Any]) -> bool:
@@ -284,7 +289,7 @@ def _verdict(metrics: Mapping[str, Any]) -> str:
     return (
         f"{above} of {len(metrics)} metrics lie above chance with 95 % confidence. Chance is what "
         "guessing would score; for a choice it is the better of picking uniformly and of always "
-        "giving the most frequent answer."
+        "giving the most frequent answer, for a caption a training caption drawn at random."
     )
 
 
@@ -301,7 +306,7 @@ def _groups(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def sweep_table(sweep: Mapping[str, Any]) -> dict[str, Any]:
-    """Header and rows of text: a metric a row, a setting a column, values in percent."""
+    """Header and rows of text: a metric a row, a setting a column, shares in percent."""
     fields = sweep["fields"]
     settings = [
         ", ".join(f"{f}={v}" for f, v in zip(fields, run["values"], strict=True))
@@ -311,10 +316,13 @@ def sweep_table(sweep: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "header": ["metric", *settings],
         "rows": [
-            [name, *(percent(run["metrics"][name]["value"]) for run in sweep["runs"])]
-            for name in names
+            [name, *(_shown_value(run["metrics"][name]) for run in sweep["runs"])] for name in names
         ],
     }
+
+
+def _shown_value(metric: Mapping[str, Any]) -> str:
+    return shown(metric["value"], metric["unit"])
 
 
 def _training(train: Mapping[str, Any]) -> str:

@@ -9,13 +9,12 @@ from typing import Any
 import rich.console
 import rich.table
 
-from vljepa_jax.checkpoint import load_params
 from vljepa_jax.config import BenchmarkConfig, EvalConfig, StreamStudyConfig
 from vljepa_jax.evals import report, stream_report
 from vljepa_jax.evals.evaluate import Datasets, evaluate
 from vljepa_jax.evals.gallery import make_galleries
 from vljepa_jax.evals.stream_run import run_stream_benchmark
-from vljepa_jax.inference.model import Model
+from vljepa_jax.inference.model import load
 from vljepa_jax.run_log import read_metrics
 
 
@@ -33,12 +32,13 @@ def evaluate_run(
         benchmarks: those of ``config`` that are run now.
         output: directory of the report. Metrics there that are not measured again are kept, if
             they are of the same run and settings.
+        study: of selective decoding on the world's streams; ``None`` leaves it out.
 
     Raises:
         CheckpointError, ConfigError, EvaluationError: see what is called.
     """
-    train, params = load_params(run_dir)
-    model = Model(train, params, frames=config.frames, batch_size=config.batch_size)
+    model = load(run_dir, frames=config.frames, batch_size=config.batch_size)
+    train = model.config
     datasets = Datasets(config.world, config.num_workers)
     results = evaluate(model, benchmarks, datasets)
     previous = report.read_report(output)
@@ -58,6 +58,11 @@ def evaluate_run(
     measured += [] if streams is None else stream_report.metrics(streams, study)
     console = rich.console.Console()
     console.print(_results_table({name: made["metrics"][name] for name in measured}))
+    if model.text_decoder is None and any(b.protocol == "caption" for b in benchmarks):
+        console.print(
+            f"'{run_dir}' has no Y-Decoder in y_decoder/: captions are the nearest texts alone.",
+            style="yellow",
+        )
     for why in unreadable.values():
         console.print(f"unreadable, counted as wrong: {why}", style="yellow", highlight=False)
     console.print(f"report: {output / 'report.html'}", highlight=False)
@@ -76,12 +81,11 @@ def sweep_run(
         settings: their values, and the config that has them.
         output: the report goes into a folder of its own there.
     """
-    train, params = load_params(run_dir)
     runs = []
     for values, config in settings:
-        model = Model(train, params, frames=config.frames, batch_size=config.batch_size)
+        model = load(run_dir, frames=config.frames, batch_size=config.batch_size)
         results = evaluate(model, config.benchmarks, Datasets(config.world, config.num_workers))
-        measured = report.make_report({}, run_dir, train, config, results)
+        measured = report.make_report({}, run_dir, model.config, config, results)
         runs.append({"values": list(values), "metrics": measured["metrics"]})
     made = measured | {"metrics": {}, "sweep": {"fields": list(fields), "runs": runs}}
     page = report.sections(made, read_metrics(run_dir), [], {})
@@ -107,7 +111,7 @@ def _results_table(metrics: Mapping[str, Mapping[str, Any]]) -> rich.table.Table
         )
         bold = f"[bold]{value}[/]" if report.above_chance(metric) else value
         table.add_row(name, bold, chance, f"{low} to {high}", str(metric["n"]))
-    table.caption = "Shares in percent, ratios with ×."
+    table.caption = "Shares in percent, CIDEr x 100, ratios with ×."
     return table
 
 

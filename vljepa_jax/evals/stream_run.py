@@ -22,7 +22,6 @@ from vljepa_jax.evals.stream_study import (
 from vljepa_jax.inference.embed_stream import embed_stream
 from vljepa_jax.inference.model import Model
 from vljepa_jax.inference.segmentation import midpoints, segment_embeddings, ward_tree
-from vljepa_jax.inference.text_bank import TextBank
 from vljepa_jax.inference.timeline import Spoken, Timeline
 
 BENCHMARK = "stream"
@@ -111,6 +110,9 @@ def _embed(model: Model, source: Source, index: int, config: StreamStudyConfig) 
 
 
 def _decoder(model: Model, config: StreamStudyConfig, world: WorldConfig) -> tuple[str, Decode]:
+    """The Y-Decoder with its name or, without one, the nearest training captions."""
+    if model.text_decoder is not None:
+        return "Y-Decoder, greedy", model.decode
     source = open_dataset(build_world(world)).source("train")
     texts: dict[str, None] = {}
     for index in range(len(source)):
@@ -121,8 +123,8 @@ def _decoder(model: Model, config: StreamStudyConfig, world: WorldConfig) -> tup
             break
     if not texts:
         raise ConfigError("config.world has no training captions for the study to decode with")
-    bank = TextBank(list(texts), model.embed_text(list(texts)))
-    return f"nearest of {len(texts)} training captions", bank.decode
+    bank = model.text_bank(list(texts))
+    return f"nearest of {len(texts)} training captions (no Y-Decoder)", bank.decode
 
 
 def _timeline(

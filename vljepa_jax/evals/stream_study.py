@@ -134,6 +134,7 @@ def run_study(
         decode: embeddings to texts.
         score: CIDEr-D, ×100.
     """
+    decode = _remembering(decode)
     tick = 1 / config.ticks_per_second
     seconds = np.array([len(stream.times) * tick for stream in streams])
     annotations = np.array([len(stream.texts) for stream in streams])
@@ -229,6 +230,21 @@ def _paired_texts(
     distinct, where = np.unique(np.concatenate(chosen), axis=0, return_inverse=True)
     texts = decode(distinct)
     return [texts[index] for index in where.ravel()]
+
+
+def _remembering(decode: Decode) -> Decode:
+    """Decodes each embedding once: strategies and rates share ticks, and one tree its segments."""
+    known: dict[bytes, str] = {}
+
+    def remembering(embeddings: np.ndarray) -> list[str]:
+        keys = [row.tobytes() for row in embeddings]
+        new = [index for index, key in enumerate(keys) if key not in known]
+        if new:
+            texts = decode(embeddings[new])
+            known.update((keys[index], text) for index, text in zip(new, texts, strict=True))
+        return [known[key] for key in keys]
+
+    return remembering
 
 
 # ---------------------------------------------------------------------------------------------

@@ -111,11 +111,13 @@ class Narrator:
         return said
 
     def feed(self, end: float, embedding: Float[np.ndarray, " e"]) -> list[Said]:
-        """Takes the embedding of the window that ends at ``end`` seconds; gives what there is to say."""
+        """Takes the embedding of a window that ends at ``end`` seconds; gives what to say."""
         self.windows += 1
         time = end - self._window / 2
         self._times.append(time)
-        self.change = 0.0 if self._before is None else float(np.linalg.norm(embedding - self._before))
+        self.change = (
+            0.0 if self._before is None else float(np.linalg.norm(embedding - self._before))
+        )
         self._before = embedding
         change = self._segmenter.update(embedding)
         said = []

@@ -33,6 +33,21 @@ def embedding_init(width: int) -> nn.initializers.Initializer:
     return nn.initializers.normal(width**-0.5)
 
 
+def projection_init(scale: float) -> nn.initializers.Initializer:
+    """For a projection from one space into another: the identity where their sizes agree.
+
+    Args:
+        scale: of the outputs, for inputs of unit variance.
+    """
+
+    def init(key: Array, shape: tuple[int, int], dtype: Any = jnp.float32) -> Array:
+        if shape[0] == shape[1]:
+            return scale * jnp.eye(shape[0], dtype=dtype)
+        return scale * kernel_init(key, shape, dtype)
+
+    return init
+
+
 def gelu(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """Exact GELU. Through erf as in torch; jax.nn.gelu's erfc is far slower on CPU."""
     return 0.5 * x * (1 + jax.lax.erf(x * np.sqrt(0.5).astype(x.dtype)))
@@ -115,6 +130,13 @@ class Rotary:
     def at(self, positions: Int[Array, "b t"]) -> Rotary:
         """The angles of tokens at these rows of a table [n, k]."""
         return self.replace(cos=self.cos[positions], sin=self.sin[positions])
+
+    def slice(self, start: Int[Array, ""], length: int) -> Rotary:
+        """The angles of ``length`` positions of a table [n, k], the first of which is ``start``."""
+        cos, sin = (
+            jax.lax.dynamic_slice_in_dim(table, start, length) for table in (self.cos, self.sin)
+        )
+        return self.replace(cos=cos, sin=sin)
 
 
 def rotary_frequencies(theta: float, head_size: int) -> np.ndarray:
@@ -247,7 +269,8 @@ def scan_layers(
 ) -> type:
     """One traced layer, run ``num_layers`` times; parameters are stacked along axis 0.
 
-    ``block.__call__(carry, *inputs)`` returns (carry, None). A layer that sows into "intermediates"
+    ``block.__call__(carry, *inputs)`` returns (carry, output), the outputs being stacked along axis
+    0; the output may be None. A layer that sows into "intermediates"
     has its values stacked along axis 0 as well.
 
     Args:
