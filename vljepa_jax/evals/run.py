@@ -63,6 +63,9 @@ def evaluate_run(
             f"'{run_dir}' has no Y-Decoder in y_decoder/: captions are the nearest texts alone.",
             style="yellow",
         )
+    for name in measured:
+        if caveat := made["metrics"][name].get("caveat"):
+            console.print(f"{name} says little: {caveat}", style="yellow", highlight=False)
     for why in unreadable.values():
         console.print(f"unreadable, counted as wrong: {why}", style="yellow", highlight=False)
     console.print(f"report: {output / 'report.html'}", highlight=False)

@@ -30,7 +30,8 @@ def metrics(result: StreamResult, config: StreamStudyConfig) -> dict[str, dict[s
             found = study.reductions[strategy, _HEADLINE_FORM]
             made[name + (f"_at_{part.density:g}" if index else "")] = {
                 "value": found.value,
-                "chance": 1.0,  # the uniform strategy itself
+                # What the uniform strategy itself reaches: 1 unless its curve is flat.
+                "chance": STREAM_REFERENCE_RATE / found.uniform_rate,
                 "n": int(study.annotations.sum()),
                 "interval": list(found.interval),
                 "unit": "ratio",
@@ -41,7 +42,11 @@ def metrics(result: StreamResult, config: StreamStudyConfig) -> dict[str, dict[s
                 "streams": part.streams,
                 "decoder": result.decoder,
                 "query": config.query,
-                "bounded": found.bounded,
+                "cider": found.quality,
+                "cider_blind": study.blind,
+                "over_uniform": found.over_uniform,
+                "over_uniform_interval": list(found.over_uniform_interval),
+                "caveat": found.caveat,
                 "unreadable": 0,
             }
     return made

@@ -184,7 +184,8 @@ class _Session:
                 self._say(said)
             self._lags.add(time.monotonic() - arrival.due)
             self._reached = window.end
-            self._events.tick(window.end, self._narrator.change, window.clip[-1])
+            middle = window.clip[len(window.clip) // 2]
+            self._events.tick(self._narrator.time, self._narrator.change, middle)
 
     def _say(self, said: Said | None) -> None:
         if said is not None:

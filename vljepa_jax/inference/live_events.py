@@ -83,6 +83,8 @@ class Events:
             self._console.print(line + (f"  ({others})" if others else ""), markup=False)
 
     def tick(self, seconds: float, change: float, frame: np.ndarray) -> None:
+        """Takes how far the embedding moved, and a frame of the window, at its time."""
+        self.write("tick", time=round(seconds, 3), change=round(change, 4))
         if self._recorder:
             self._recorder.tick(seconds, change, frame)
 

@@ -79,6 +79,8 @@ class Narrator:
     Attributes:
         windows: embeddings taken.
         decoded: how often a text was decoded, or labels were scored.
+        time: seconds that the last embedding tells of, the middle of its window.
+        change: its distance from the one before.
     """
 
     def __init__(
@@ -98,7 +100,7 @@ class Narrator:
             patience: seconds; 0 waits for the end of every segment.
         """
         self.windows = self.decoded = 0
-        self.change = 0.0  # of the last embedding to the one before
+        self.time = self.change = 0.0
         self._say, self._make, self._window, self._patience = say, segmenter, window, patience
         self._last_text: str | None = None
         self._restart()
@@ -113,7 +115,7 @@ class Narrator:
     def feed(self, end: float, embedding: Float[np.ndarray, " e"]) -> list[Said]:
         """Takes the embedding of a window that ends at ``end`` seconds; gives what to say."""
         self.windows += 1
-        time = end - self._window / 2
+        time = self.time = end - self._window / 2
         self._times.append(time)
         self.change = (
             0.0 if self._before is None else float(np.linalg.norm(embedding - self._before))

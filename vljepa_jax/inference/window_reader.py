@@ -171,7 +171,9 @@ class WindowReader:
             elif len(self._waiting) == self._capacity:
                 lost = self._waiting.popleft()
                 self.dropped += 1
-                if lost.restarted:
+                if lost.restarted and self._waiting:
+                    self._waiting[0] = dataclasses.replace(self._waiting[0], restarted=True)
+                elif lost.restarted:
                     self._restarted = True
             self._waiting.append(Arrival(window, due, self._restarted))
             self._restarted = False
