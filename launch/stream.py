@@ -67,7 +67,7 @@ def main() -> None:
         settings = LiveSettings(
             query=_QUERY.value,
             query_file=_QUERY_FILE.value,
-            typed=source.kind != "stdin" and sys.stdin is not None,
+            typed=source.kind != "stdin" and sys.platform != "win32",
             window=_WINDOW.value,
             ticks_per_second=_TICKS.value,
             rate=None if _THRESHOLD.value is not None else _RATE.value,

@@ -11,7 +11,7 @@ from PIL import Image
 from tiny import tiny_train_config
 
 from vljepa_jax.data.ffmpeg import PlayedFrame
-from vljepa_jax.data.live_source import LiveSource, SourceError, parse_source, play
+from vljepa_jax.data.live_source import LiveSource, SourceEnded, SourceError, parse_source, play
 from vljepa_jax.data.video import write_mp4
 from vljepa_jax.inference.sliding_window import SlidingWindow
 from vljepa_jax.inference.window_reader import WindowReader
@@ -104,6 +104,17 @@ def test_a_broken_source_is_tried_again_with_growing_pauses():
     times = [arrival.window.end for arrival in arrivals]
     assert times == sorted(times)  # the stream's clock goes on
     assert any("no route" in note and "again in" in note for note in notes)
+
+
+def test_a_recording_at_an_address_is_not_played_again():
+    def player(_):
+        yield from frames(16)
+        raise SourceEnded
+
+    source = LiveSource("network", "http://made-up/clip.mp4")
+    with WindowReader(source, sliding(), capacity=99, player=player) as reader:
+        assert len(everything(reader)) == 7
+    assert reader.reconnections == 0
 
 
 def test_a_fault_of_a_file_is_raised_where_windows_are_taken(tmp_path):

@@ -210,13 +210,19 @@ class VideoFile:
     def play(self) -> Iterator[PlayedFrame]:
         """Every frame of the file, span or not, from the first on, in constant memory.
 
+        Their times ascend: a frame that does not begin after the one before is left out.
+
         Raises:
             ClipError: the file is damaged.
         """
         self._rewind()
         stream, reformatter = self._stream, VideoReformatter()
         tick, origin = stream.time_base, 0 if self._evenly_spaced else stream.start_time or 0
+        last = None
         for stamp, frame in self._frames():
+            if last is not None and stamp <= last:
+                continue
+            last = stamp
             begin = float((stamp - origin) * tick)
             end = begin + float((frame.duration or _frame_ticks(stream)) * tick)
             yield PlayedFrame(begin, end, functools.partial(_image, frame, reformatter))

@@ -35,6 +35,10 @@ class SourceError(ValueError):
     """A source that cannot be read; the message names it and the reason."""
 
 
+class SourceEnded(Exception):
+    """A recording at an address is over: it has a length, and this was its end."""
+
+
 @dataclasses.dataclass(frozen=True)
 class LiveSource:
     """What ``--source`` names.
@@ -93,14 +97,16 @@ def play(source: LiveSource, stdin: BinaryIO | None = None) -> Iterator[PlayedFr
     """Opens a source and yields its frames until it ends.
 
     Args:
-        stdin: what "-" reads; standard input by default.
+        stdin: what "-" reads, unbuffered; standard input by default.
 
     Raises:
+        SourceEnded: an address that holds a recording, at its end.
         SourceError: it cannot be opened, is silent for some seconds, or breaks off.
         ClipError: a file is damaged.
     """
     if source.kind == "stdin":
-        yield from _raw_frames(source, stdin or sys.stdin.buffer)
+        # Not sys.stdin: a thread that waits in its lock would stop Python from ending.
+        yield from _raw_frames(source, stdin or open(0, "rb", buffering=0, closefd=False))
     elif source.kind == "file":
         with VideoFile(Medium(path=source.name)) as video:
             yield from video.play()
@@ -110,15 +116,17 @@ def play(source: LiveSource, stdin: BinaryIO | None = None) -> Iterator[PlayedFr
 
 def _raw_frames(source: LiveSource, stdin: BinaryIO) -> Iterator[PlayedFrame]:
     width, height = source.size
-    count = 0
-    while len(data := stdin.read(width * height * 3)) == width * height * 3:
-        image = functools.partial(Image.frombytes, "RGB", source.size, data)
-        yield PlayedFrame(count / source.rate, (count + 1) / source.rate, image)
-        count += 1
+    wanted, count, data = width * height * 3, 0, b""
+    while part := stdin.read(wanted - len(data)):
+        data += part
+        if len(data) == wanted:
+            image = functools.partial(Image.frombytes, "RGB", source.size, data)
+            yield PlayedFrame(count / source.rate, (count + 1) / source.rate, image)
+            count, data = count + 1, b""
     if data:
         raise SourceError(
-            f"standard input ended inside a frame: {len(data)} of {width * height * 3} bytes. Are "
-            f"the frames {width}x{height} in rgb24?"
+            f"standard input ended inside a frame: {len(data)} of {wanted} bytes. Are the frames "
+            f"{width}x{height} in rgb24?"
         )
 
 
@@ -145,6 +153,8 @@ def _live_frames(source: LiveSource) -> Iterator[PlayedFrame]:
                     )
                 last = now
                 yield PlayedFrame(now, now + period, functools.partial(_rgb, frame, reformatter))
+            if source.kind == "network" and container.duration:
+                raise SourceEnded
     except (av.FFmpegError, OSError) as error:
         raise SourceError(f"{source.name}: {getattr(error, 'strerror', None) or error}") from error
 

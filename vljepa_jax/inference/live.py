@@ -6,7 +6,6 @@ import dataclasses
 import os
 import select
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -96,8 +95,9 @@ def follow(
     settings.segmenter()  # what cannot work is told before the model is loaded
     batch = _FAST_BATCH if settings.fast and not source.reconnects else _BATCH
     model = load(run_dir, y_decoder=y_decoder, batch_size=batch)
+    say = _speaker(model, settings)
     narrator = Narrator(
-        _speaker(model, settings),
+        say,
         settings.segmenter,
         window=settings.window,
         patience=settings.patience,
@@ -108,8 +108,9 @@ def follow(
     queries = _Queries(settings)
     size = model.video.image_size
     blank = np.zeros((batch, model.video.frames, size, size, 3), np.uint8)
-    for rows in {1, 2, batch}:  # compiled before the source is opened, not while it waits
-        model.predict(blank[:rows], [queries.query] * rows)
+    for rows in (batch, 2, 1):  # compiled before the source is opened, not while it waits
+        embeddings = model.predict(blank[:rows], [queries.query] * rows)
+    say(embeddings[0])
     with ExitStack() as stack:
         console = console or rich.console.Console(highlight=False)
         events = stack.enter_context(Events(console, settings.jsonl, settings.timeline))
@@ -219,6 +220,7 @@ class _Queries:
         self.query = CAPTION_QUERY if settings.query is None else settings.query
         self._file, self._typed = settings.query_file, settings.typed
         self._stamp: int | None = None
+        self._line = ""  # typed so far
         self.changed()  # the file's, from the beginning
 
     def changed(self) -> bool:
@@ -233,12 +235,12 @@ class _Queries:
                         self.query = file.read().strip() or before
             except FileNotFoundError:
                 self._stamp = None  # not there yet, or being replaced
-        while self._typed and select.select([sys.stdin], [], [], 0)[0]:
-            line = sys.stdin.readline()
-            if not line:  # closed
-                self._typed = False
-            elif line.strip():
-                self.query = line.strip()
+        while self._typed and select.select([0], [], [], 0)[0]:
+            data = os.read(0, 4096)
+            self._typed = bool(data)  # else standard input was closed
+            *lines, self._line = (self._line + data.decode(errors="replace")).split("\n")
+            for line in filter(None, map(str.strip, lines)):
+                self.query = line
         return self.query != before
 
 

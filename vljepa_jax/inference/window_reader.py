@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from vljepa_jax.data.ffmpeg import PlayedFrame
-from vljepa_jax.data.live_source import LiveSource, SourceError, play
+from vljepa_jax.data.live_source import LiveSource, SourceEnded, SourceError, play
 from vljepa_jax.inference.sliding_window import SlidingWindow, Window
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0  # seconds before a broken source is tried again
@@ -117,6 +117,8 @@ class WindowReader:
                     if not self._source.reconnects:
                         break
                     reason = "ended"
+                except SourceEnded:
+                    break
                 except SourceError as error:
                     if not self._source.reconnects:
                         raise
