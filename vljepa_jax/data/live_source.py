@@ -106,7 +106,7 @@ def play(source: LiveSource, stdin: BinaryIO | None = None) -> Iterator[PlayedFr
     """
     if source.kind == "stdin":
         # Not sys.stdin: a thread that waits in its lock would stop Python from ending.
-        yield from _raw_frames(source, stdin or open(0, "rb", buffering=0, closefd=False))
+        yield from _raw_frames(source, stdin or open(0, "rb", buffering=0, closefd=False))  # noqa: SIM115
     elif source.kind == "file":
         with VideoFile(Medium(path=source.name)) as video:
             yield from video.play()
