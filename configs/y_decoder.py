@@ -22,7 +22,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.objective = "y_decoder"  # write the text whose embedding is shown
     # DIR:y_encoder,DIR:y_decoder: the Y-Encoder of a VL-JEPA, and a decoder to start from
     config.init_from = ""
-    config.steps = {"": 100, "predicted": 50}[variant]
+    config.steps = {"": 240, "predicted": 60}[variant]
     config.batch_size = 32  # texts
     config.log_every = 10  # steps
     config.world = _world()
@@ -126,13 +126,14 @@ def _vljepa() -> ConfigDict:
 def _model(variant: str) -> ConfigDict:
     model = ConfigDict()
     model.vljepa = _vljepa()  # whose embeddings are decoded; frozen
-    model.y_decoder = ConfigDict(  # the language model that comes with the package, whole
+    # The last half of the language model that comes with the package, as in the predictor.
+    model.y_decoder = ConfigDict(
         {
             "family": "llama",
             "vocab_size": 1024,
             "hidden_size": WIDTH,
-            "num_layers": 4,
-            "first_layer": 0,
+            "num_layers": 2,
+            "first_layer": 2,
             "num_heads": 3,
             "num_kv_heads": 3,
             "head_size": WIDTH // 3,
@@ -144,8 +145,8 @@ def _model(variant: str) -> ConfigDict:
         }
     )
     model.prefix_tokens = 4  # made from an embedding, before the first token of the text
-    # Length of the Gaussian noise on the unit embedding: launch/noise.py measures it. Predictions
-    # need none.
+    # Largest length of the Gaussian noise on the unit embedding: launch/noise.py measures it.
+    # Predictions need none.
     model.noise = {"": 3.75, "predicted": 0.0}[variant]
     model.dtype = "float32"  # of the computation
     model.remat = "none"  # nothing is recomputed in the backward pass
@@ -211,6 +212,7 @@ def _optimizer(variant: str) -> ConfigDict:
                 _rule(r"^(?!y_prefix/|y_token_embedding/|y_decoder/)", frozen=True),
                 # Norms, biases and the words are not drawn towards zero.
                 _rule(r"norm|bias$|embedding$", decay=0.0),
+                _rule(r"^y_prefix/", rate=3.0),  # new, beside a pretrained decoder
                 _rule(r".*"),
             ),
         }

@@ -146,7 +146,7 @@ def _model(variant: str) -> ConfigDict:
         }
     )
     model.prefix_tokens = 8  # made from an embedding, before the first token of the text
-    # Length of the Gaussian noise on the unit embedding; measure it for your VL-JEPA.
+    # Largest length of the Gaussian noise on the unit embedding; measure it for your VL-JEPA.
     model.noise = {"": 1.0, "predicted": 0.0}[variant]
     model.dtype = "bfloat16"  # of the decoder's computation
     model.remat = "full"  # a layer's activations are computed again in the backward pass

@@ -114,7 +114,8 @@ def test_only_answers_count_for_a_vlm_and_they_depend_on_the_clip():
     assert {name: (a.shape, a.dtype) for name, a in arrays.items()} == array_spec(config)
     found = objective.represent(params, {}, arrays, jax.random.key(0))
     loss, metrics = objective.loss(params, found, arrays)
-    logits = VLM(config.model).apply({"params": params}, arrays)
+    logits, words = VLM(config.model).apply({"params": params}, arrays)
+    assert words is None
     probability = np.asarray(jax.nn.softmax(np.asarray(logits, np.float64)))
     tokens, counts = arrays["tokens"], arrays["answer_mask"]
     places = [(r, t) for r, t in np.argwhere(counts) if t > 0]
@@ -126,7 +127,37 @@ def test_only_answers_count_for_a_vlm_and_they_depend_on_the_clip():
     other = objective.represent(
         params, {}, arrays | {"video": 255 - arrays["video"]}, jax.random.key(0)
     )
-    assert (np.abs(np.asarray(found.nats) - np.asarray(other.nats)) > 1e-4).all()
+    assert (np.abs(np.asarray(found.answers.nats - other.answers.nats)) > 1e-4).all()
+
+
+def test_the_visual_tokens_tell_which_words_the_answers_have():
+    """Against the formula in float64, 3e-4 (a sum over the vocabulary of logits in the hundreds);
+    and the answers' loss is what it was, 1e-5."""
+    config = tiny_vlm_config()
+    model = dataclasses.replace(config.model, words_weight=0.5)
+    objective = make_objective(dataclasses.replace(config, model=model))
+    params = random_params(objective)
+    arrays = first_batch(config).arrays
+    found = objective.represent(params, {}, arrays, jax.random.key(0))
+    loss, metrics = objective.loss(params, found, arrays)
+
+    visual = VLM(model).apply({"params": params}, arrays["video"], method="encode_video")
+    projection = params["vision_projection"]
+    tokens = np.float64(visual) @ np.float64(projection["kernel"]) + projection["bias"]
+    likeness = tokens @ np.float64(params["token_embedding"]["embedding"]).T
+    likeness *= np.exp(float(params["word_log_scale"]))
+    logits = np.log(np.exp(likeness).mean(axis=1)) + np.float64(params["word_bias"])
+    right = 1 / (1 + np.exp(-logits))
+    for row, answered in enumerate(arrays["answer_mask"]):
+        said = set(arrays["tokens"][row][answered].tolist())
+        chances = [p if v in said else 1 - p for v, p in enumerate(right[row])]
+        assert float(found.words[row]) == pytest.approx(-np.log(chances).sum(), rel=3e-4)
+    assert float(metrics["words"]) == pytest.approx(float(found.words.mean()))
+
+    del params["word_bias"], params["word_log_scale"]
+    plain = make_objective(config)
+    alone, _ = plain.loss(params, plain.represent(params, {}, arrays, jax.random.key(0)), arrays)
+    assert float(loss - alone) == pytest.approx(0.5 * float(metrics["words"]), rel=1e-5)
 
 
 def test_a_vlm_sees_no_answer_before_it_is_given():
@@ -136,8 +167,8 @@ def test_a_vlm_sees_no_answer_before_it_is_given():
     model = VLM(config.model)
     changed = arrays["tokens"].copy()
     changed[:, 6:] = (changed[:, 6:] + 1) % 1024
-    before = model.apply({"params": params}, arrays)
-    after = model.apply({"params": params}, arrays | {"tokens": changed})
+    before, _ = model.apply({"params": params}, arrays)
+    after, _ = model.apply({"params": params}, arrays | {"tokens": changed})
     np.testing.assert_array_equal(before[:, :6], after[:, :6])
     assert (before[:, 6:] != after[:, 6:]).any()
 

@@ -100,7 +100,10 @@ def test_the_loss_is_that_of_the_tokens_after_the_noisy_embedding(config, arrays
     embedded = VLJEPA(config.model.vljepa).apply(
         {"params": params}, arrays["target_tokens"], arrays["target_mask"], method="encode_text"
     )
-    noisy = add_noise(embedded, 0.5, key)
+    level_key, noise_key = jax.random.split(key)
+    level = 0.5 * jax.random.uniform(level_key, (len(embedded), 1))
+    assert float(level.std()) > 0.05  # one a row
+    noisy = add_noise(embedded, level, noise_key)
     logits = YDecoder(config.model).apply(
         {"params": params}, noisy, arrays["tokens"], arrays["mask"]
     )

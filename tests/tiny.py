@@ -309,6 +309,7 @@ def tiny_vlm_config(**overrides: Any) -> TrainConfig:
     model = VLMConfig(
         base.model.x_encoder,
         dataclasses.replace(base.model.predictor, causal=True),
+        words_weight=0.0,
         dtype="float32",
         remat="none",
         unroll_layers=False,

@@ -23,6 +23,9 @@ Arrays = Mapping[str, Array]
 class YDecoderObjective(TokensObjective):
     """Write the text whose embedding is shown, with noise: the inverse of the frozen Y-Encoder.
 
+    The level of the noise is drawn anew for each row, evenly between none and ``model.noise``: what
+    is said clearly teaches to read at all, what is nearly drowned to guess well.
+
     Where the data has video, the embedding is the prediction S^_Y of the frozen VL-JEPA instead.
     """
 
@@ -70,17 +73,19 @@ class YDecoderObjective(TokensObjective):
         self, params: PyTree, extra: PyTree, arrays: Arrays, rng: jax.Array
     ) -> TokenLosses:
         del extra
-        embeddings = add_noise(self._embed(params, arrays), self._config.model.noise, rng)
         tokens, mask = arrays["tokens"], arrays["mask"]
+        embeddings = self._embed(params, arrays)
+        level_rng, noise_rng = jax.random.split(rng)
+        level = self._config.model.noise * jax.random.uniform(level_rng, (len(embeddings), 1))
+        embeddings = add_noise(embeddings, level, noise_rng)
         logits = self._decoder.apply({"params": params}, embeddings, tokens, mask)
         return token_losses(logits, tokens, mask)
 
     def _embed(self, params: PyTree, arrays: Arrays) -> Float[Array, "B e"]:
-        def apply(method: str, *inputs: Array) -> Array:
+        def apply(method: str, *inputs: Any) -> Array:
             return self._vljepa.apply({"params": params}, *inputs, method=method)
 
         if self._config.data.video is None:
             return apply("encode_text", arrays["target_tokens"], arrays["target_mask"])
-        cached = "visual_tokens" in arrays
-        visual = arrays["visual_tokens"] if cached else apply("encode_video", arrays["video"])
+        visual = apply("visual_tokens", arrays)
         return apply("predict", visual, arrays["query_tokens"], arrays["query_mask"])

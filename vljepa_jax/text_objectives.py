@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 from flax import struct
 from jaxtyping import Array, Float
 
@@ -181,11 +182,26 @@ class LanguageModelObjective(TokensObjective):
         return _next_token_losses(logits, tokens, mask)
 
 
+@struct.dataclass
+class AnswersAndWords:
+    """Attributes: the answers' tokens; and [B], float32, the summed cross-entropy in nats of which
+    words of the vocabulary the answers have, ``None`` where that is not asked."""
+
+    answers: TokenLosses
+    words: Array | None
+
+
 class VLMObjective(TokensObjective):
-    """Predict the tokens of the answers, given the clip and what was said before."""
+    """Predict the tokens of the answers, given the clip and what was said before.
+
+    Where words have weight, the visual tokens themselves also tell which words the answers have:
+    an encoder that starts far from the language model's space finds it soonest that way.
+    """
 
     def __init__(self, config: TrainConfig) -> None:
         _require_causal(config.model.predictor)
+        if config.model.words_weight < 0:
+            raise ConfigError(f"model.words_weight: {config.model.words_weight} is less than 0")
         self._config = config
         self._model = VLM(config.model)
 
@@ -201,10 +217,25 @@ class VLMObjective(TokensObjective):
 
     def represent(
         self, params: PyTree, extra: PyTree, arrays: Arrays, rng: jax.Array
-    ) -> TokenLosses:
+    ) -> AnswersAndWords:
         del extra, rng
-        logits = self._model.apply({"params": params}, arrays)
-        return _next_token_losses(logits, arrays["tokens"], arrays["answer_mask"])
+        tokens, counts = arrays["tokens"], arrays["answer_mask"]
+        logits, words = self._model.apply({"params": params}, arrays)
+        if words is not None:
+            rows = jnp.arange(len(tokens))[:, None]
+            said = jnp.zeros(words.shape).at[rows, tokens].max(counts.astype(jnp.float32))
+            words = jnp.sum(optax.sigmoid_binary_cross_entropy(words, said), axis=1)
+        return AnswersAndWords(_next_token_losses(logits, tokens, counts), words)
+
+    def loss(
+        self, params: PyTree, representations: AnswersAndWords, arrays: Arrays
+    ) -> tuple[Float[Array, ""], losses.Metrics]:
+        loss, metrics = super().loss(params, representations.answers, arrays)
+        if representations.words is not None:
+            words = jnp.mean(representations.words)
+            metrics |= {"words": jax.lax.stop_gradient(words)}
+            loss += self._config.model.words_weight * words
+        return loss, metrics
 
 
 def _require_causal(predictor: LlamaConfig) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import json
 import math
 import os
@@ -25,6 +26,7 @@ from absl import logging
 from vljepa_jax import checkpoint
 from vljepa_jax.config import ConfigError, TrainConfig
 from vljepa_jax.data.pipeline import Batch, TrainPipeline, array_spec, check_paths
+from vljepa_jax.meters import Meter, Profile
 from vljepa_jax.objectives import make_objective
 from vljepa_jax.run_log import Progress, RunLog
 from vljepa_jax.sharding import check_batch_size, make_mesh
@@ -38,7 +40,24 @@ class NonFiniteLoss(RuntimeError):
     """The loss or the gradient became infinite or not a number."""
 
 
-def train(config: TrainConfig, workdir: str | os.PathLike[str]) -> None:
+@dataclasses.dataclass(frozen=True)
+class Watch:
+    """How a run is watched, which changes nothing of what it computes.
+
+    Attributes:
+        profile: the first and the last step to be traced, into ``profile/``; ``None`` for none.
+        wandb: the Weights & Biases project that metrics go to as well; "" for none.
+    """
+
+    profile: tuple[int, int] | None = None
+    wandb: str = ""
+
+
+def train(
+    config: TrainConfig,
+    workdir: str | os.PathLike[str],
+    watch: Watch = Watch(),
+) -> None:
     """Trains until ``config.steps`` updates are made, from wherever ``workdir`` stands.
 
     Leaves config.json, checkpoints/, metrics.jsonl, tensorboard/ and, at the end, train.json
@@ -73,7 +92,7 @@ def train(config: TrainConfig, workdir: str | os.PathLike[str]) -> None:
         tokens_key = cache_visual_tokens(config, state.params, console) if cached else ""
         pipeline = TrainPipeline(config, tokens_key)
         checkpoint.claim(run_dir, config)  # last: a wrong config leaves nothing to be in its way
-        stopped_by = _Run(config, run_dir, trainer, pipeline, console, position).loop(state)
+        stopped_by = _Run(config, run_dir, trainer, pipeline, console, position, watch).loop(state)
         if stopped_by is not None:
             console.print(
                 f"{stopped_by.name}: step {position.step} of {config.steps} is saved in "
@@ -149,8 +168,11 @@ class _Run:
         pipeline: TrainPipeline,
         console: rich.console.Console,
         position: _Position,
+        watch: Watch,
     ) -> None:
         """``position`` is moved along with the run."""
+        self._watch = watch
+        self._meter = Meter(config, trainer.devices)
         self._config = config
         self._run_dir = run_dir
         self._trainer = trainer
@@ -169,7 +191,8 @@ class _Run:
         with (
             contextlib.closing(batches),
             checkpoint.Checkpoints(self._run_dir, config.checkpoint.keep) as self._checkpoints,
-            RunLog(self._run_dir, position.step) as self._log,
+            RunLog(self._run_dir, position.step, self._watch.wandb, config) as self._log,
+            Profile(self._run_dir, self._watch.profile) as profile,
             Progress(position.step, config.steps, self._console) as self._progress,
             _Signals() as signals,
         ):
@@ -187,7 +210,10 @@ class _Run:
                         self._finish(*unread)
                         self._checkpoints.save(state, dataclasses.asdict(position))
                     break
+                profile.before(step)
+                # Both are only started here: the rows travel while the step before is computed.
                 state, metrics = train_step(state, self._trainer.put(batch.arrays))
+                profile.after(step, functools.partial(jax.block_until_ready, metrics))
                 # A step's metrics are fetched when the next one is under way, so that devices do
                 # not wait for the log; but before a save, so that nothing broken is saved.
                 if unread is not None:
@@ -223,12 +249,14 @@ class _Run:
         self._progress.update(step, values["loss"])
         if step % config.log_every == 0 or step in (1, config.steps):
             seconds = time.perf_counter() - self._interval_began
-            rate = (position.examples - self._interval_examples) / seconds
+            examples = position.examples - self._interval_examples
+            rate = examples / seconds
             values |= {
                 "examples_per_second": rate,
                 "wall_seconds": position.wall_seconds,
                 "data/wait": self._waited / seconds,  # share of the time
                 "data/replaced": position.replaced,
+                **self._meter.measure(examples // config.batch_size, seconds),
             }
             self._log.write(step, values)
             seconds_left = (config.steps - step) * config.batch_size / rate

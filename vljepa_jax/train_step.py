@@ -14,6 +14,7 @@ from jaxtyping import Array, Int
 
 from vljepa_jax.config import TrainConfig
 from vljepa_jax.losses import Metrics
+from vljepa_jax.models.placement import on_mesh
 from vljepa_jax.objectives import Arrays, Objective
 from vljepa_jax.optimizer import Optimizer, make_optimizer, merge
 from vljepa_jax.sharding import batch_sharding, state_shardings
@@ -71,7 +72,8 @@ def make_gradients(objective: Objective, optimizer: Optimizer, mesh: Mesh, seed:
             representations = jax.lax.with_sharding_constraint(representations, rows)
             return objective.loss(params, representations, arrays)
 
-        (loss, metrics), grads = jax.value_and_grad(loss_of, has_aux=True)(trained)
+        with on_mesh(mesh):
+            (loss, metrics), grads = jax.value_and_grad(loss_of, has_aux=True)(trained)
         return loss, metrics, grads
 
     return gradients
@@ -107,6 +109,7 @@ class Trainer:
     Attributes:
         optimizer: with the rules matched against the objective's parameters.
         abstract_state: a ``TrainState`` of ``ShapeDtypeStruct`` with their shardings.
+        devices: of the mesh.
     """
 
     def __init__(self, config: TrainConfig, objective: Objective, mesh: Mesh) -> None:
@@ -116,6 +119,7 @@ class Trainer:
         self._init = make_state_init(objective, self.optimizer)
         self._init_extra = objective.init_extra
         self._rng = rng
+        self.devices = list(mesh.devices.flat)
         self._rows = batch_sharding(mesh)
         shapes = jax.eval_shape(self._init, rng)
         self._shardings = state_shardings(shapes, params, config.sharding.rules, mesh)

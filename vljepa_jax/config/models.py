@@ -210,6 +210,7 @@ class VLMConfig:
 
     x_encoder: VJEPA2Config | VJEPA21Config
     predictor: LlamaConfig
+    words_weight: float  # of a second loss: the visual tokens tell the answers' words; 0: none
     dtype: Literal["float32", "bfloat16"]  # of the computation; parameters are float32
     remat: Literal["none", "dots", "full"]
     unroll_layers: bool
@@ -222,7 +223,7 @@ class YDecoderConfig:
     vljepa: ModelConfig  # whose embeddings are decoded; frozen
     y_decoder: LlamaConfig
     prefix_tokens: int  # made from one embedding, before the first token of the text
-    noise: float  # length of the Gaussian noise on the unit embedding; 0 for none
+    noise: float  # largest length of the Gaussian noise on the unit embedding; 0 for none
     dtype: Literal["float32", "bfloat16"]  # of the decoder's computation; parameters are float32
     remat: Literal["none", "dots", "full"]
     unroll_layers: bool

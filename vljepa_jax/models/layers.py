@@ -19,6 +19,8 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
+from vljepa_jax.models.placement import by_rows, gathered
+
 # Keeps the scale of activations whatever the width; about 0.02-0.03 at the published widths.
 kernel_init = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal")
 
@@ -108,6 +110,16 @@ def last_token(x: Float[Array, "b t d"], mask: Bool[Array, "b t"]) -> Float[Arra
     last = x.shape[1] - 1 - jnp.argmax(mask[:, ::-1], axis=1)
     picked = jnp.take_along_axis(x, last[:, None, None], axis=1)[:, 0].astype(jnp.float32)
     return jnp.where(mask.any(axis=1, keepdims=True), picked, 0.0)
+
+
+class TokenTable(nn.Embed):
+    """A vector a token: [*b] ids -> [*b, d] in ``dtype``."""
+
+    def __call__(self, tokens: Int[Array, "*b"]) -> Float[Array, "*b d"]:
+        # Each device looks its own rows up: a table divided by features would give its part of
+        # every row of the batch.
+        (table,) = self.promote_dtype(self.embedding, dtype=self.dtype, inexact=False)
+        return by_rows(gathered(table)[tokens])
 
 
 # ---------------------------------------------------------------------------------------------
@@ -202,6 +214,7 @@ class SelfAttention(nn.Module):
         Without ``rotary`` the tokens have no positions.
         """
         width = x.shape[-1]
+        x = by_rows(x)
         project = functools.partial(
             nn.Dense, use_bias=self.use_bias, dtype=self.dtype, kernel_init=kernel_init
         )
@@ -222,7 +235,9 @@ class SelfAttention(nn.Module):
             query, key = rotate(query, rotary), rotate(key, rotary)
         mixed = attend(query, key, value)
         mixed = mixed.reshape(*x.shape[:2], self.num_heads * self.head_size)
-        return project(width, name="output", kernel_init=residual_init(self.num_layers))(mixed)
+        return by_rows(
+            project(width, name="output", kernel_init=residual_init(self.num_layers))(mixed)
+        )
 
 
 class MLP(nn.Module):
@@ -249,13 +264,14 @@ class MLP(nn.Module):
         project = functools.partial(
             nn.Dense, use_bias=self.use_bias, dtype=self.dtype, kernel_init=kernel_init
         )
+        x = by_rows(x)
         hidden = project(self.hidden_size, name="up")(x)
         if self.gated:
             hidden = self.activation(project(self.hidden_size, name="gate")(x)) * hidden
         else:
             hidden = self.activation(hidden)
         down = project(x.shape[-1], name="down", kernel_init=residual_init(self.num_layers))
-        return down(hidden)
+        return by_rows(down(hidden))
 
 
 # ---------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """Llama-3 layers: the predictor (bidirectional) and text decoders (causal).
 
 Source: transformers' models/llama/modeling_llama.py and, for the frequency scaling, its
-modeling_rope_utils.py. The token table is apart (``nn.Embed``), since VL-JEPA freezes it.
+modeling_rope_utils.py. The token table is apart (``layers.TokenTable``), since VL-JEPA freezes it.
 
 Axes: b batch, t tokens, s positions with room in a cache, d width, l layers, g key/value heads,
 k head size.

@@ -6,9 +6,11 @@ the X-Encoder, d width of the predictor, v vocabulary.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
@@ -37,7 +39,7 @@ class VisionLanguage(nn.Module):
         self.vision_projection = nn.Dense(
             width, dtype=dtype, kernel_init=layers.projection_init(width**-0.5)
         )
-        self.token_embedding = nn.Embed(
+        self.token_embedding = layers.TokenTable(
             config.predictor.vocab_size,
             width,
             dtype=dtype,
@@ -99,17 +101,37 @@ class VLM(VisionLanguage):
 
     config: VLMConfig
 
-    def __call__(self, batch: Mapping[str, Array]) -> Float[Array, "b q v"]:
-        """Logits of the token after each one.
+    def __call__(
+        self, batch: Mapping[str, Array]
+    ) -> tuple[Float[Array, "b q v"], Float[Array, "b v"] | None]:
+        """Logits of the token after each one, and of the words that the clip is described with.
 
         Args:
             batch: "video" (as for ``encode_video``) or "visual_tokens" [b, n, x]; "tokens" and
                 "mask" [b, q], padded on the right.
 
         Returns:
-            float32 [b, q, v], by the token table, as in Llama 3.2 1B and 3B.
+            float32 [b, q, v], by the token table, as in Llama 3.2 1B and 3B; and float32 [b, v],
+            ``None`` where words have no weight.
         """
         visual = self.visual_tokens(batch)
         words = self.embed_query(batch["tokens"])
         hidden = self.contextualise(visual, words, batch["mask"])[:, visual.shape[1] :]
-        return self.token_embedding.attend(hidden).astype(jnp.float32)
+        following = self.token_embedding.attend(hidden).astype(jnp.float32)
+        return following, self.words(visual) if self.config.words_weight else None
+
+    @nn.compact
+    def words(self, visual_tokens: Float[Array, "b n x"]) -> Float[Array, "b v"]:
+        """Logits of each word of the vocabulary to be said of the clip.
+
+        Each visual token speaks for itself, by its likeness to the language model's own vectors of
+        words; the clip has a word where any of its tokens does. (A caption's words as labels:
+        SuperClass, arXiv 2411.03313. Ours: the words' vectors, and the tokens one by one.)
+        """
+        vocabulary = self.config.predictor.vocab_size
+        scale = self.param("word_log_scale", nn.initializers.constant(math.log(10.0)), ())
+        # Most words are not said.
+        bias = self.param("word_bias", nn.initializers.constant(-4.0), (vocabulary,))
+        tokens = self.vision_projection(visual_tokens)
+        likeness = self.token_embedding.attend(tokens).astype(jnp.float32) * jnp.exp(scale)
+        return jax.nn.logsumexp(likeness, axis=1) - math.log(tokens.shape[1]) + bias

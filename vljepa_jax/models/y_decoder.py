@@ -11,8 +11,6 @@ Axes: b batch, e shared space, p prefix tokens, t tokens of the text, d width, v
 
 from __future__ import annotations
 
-import functools
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -109,15 +107,16 @@ class YDecoder(nn.Module):
         return self.y_token_embedding.attend(hidden).astype(jnp.float32)
 
 
-@functools.partial(jax.jit, static_argnames="level")
-def add_noise(embeddings: Float[Array, "b e"], level: float, rng: jax.Array) -> Float[Array, "b e"]:
+def add_noise(
+    embeddings: Float[Array, "b e"], level: float | Float[Array, "b 1"], rng: jax.Array
+) -> Float[Array, "b e"]:
     """Unit vectors with isotropic Gaussian noise, brought back to length 1.
 
     Args:
         embeddings: unit vectors, float32.
-        level: root-mean-square length of the noise, which does not depend on e. In many dimensions
-            noise is at right angles to any vector: the cosine with it is about
-            (1 + level ** 2) ** -0.5.
+        level: root-mean-square length of the noise, which does not depend on e; one of all, or one
+            a row. In many dimensions noise is at right angles to any vector: the cosine with it is
+            about (1 + level ** 2) ** -0.5.
         rng: of this draw.
     """
     noise = jax.random.normal(rng, embeddings.shape) * embeddings.shape[-1] ** -0.5
