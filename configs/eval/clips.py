@@ -41,6 +41,7 @@ def get_config(dataset: str = "") -> ConfigDict:
         # What the Y-Decoder writes, and the nearest caption of training.
         _benchmark("caption", "caption", dataset, "caption"),
     )
+    config.stream = None  # the study of selective decoding needs the world's streams
     return config
 
 

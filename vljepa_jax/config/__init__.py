@@ -32,6 +32,7 @@ from vljepa_jax.config.parsing import (
     plain_dict,
 )
 from vljepa_jax.config.training import (
+    STREAM_REFERENCE_RATE,
     BenchmarkConfig,
     CheckpointConfig,
     ConstantThenDecay,
@@ -47,6 +48,8 @@ from vljepa_jax.config.training import (
     ShardingConfig,
     ShardingRule,
     SourceConfig,
+    StreamSet,
+    StreamStudyConfig,
     TextConfig,
     TrainConfig,
     VideoConfig,
@@ -54,6 +57,7 @@ from vljepa_jax.config.training import (
 )
 
 __all__ = [
+    "STREAM_REFERENCE_RATE",
     "AttentivePoolerConfig",
     "BenchmarkConfig",
     "CheckpointConfig",
@@ -81,6 +85,8 @@ __all__ = [
     "ShardingConfig",
     "ShardingRule",
     "SourceConfig",
+    "StreamSet",
+    "StreamStudyConfig",
     "TextConfig",
     "TextPairsConfig",
     "TrainConfig",

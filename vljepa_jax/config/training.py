@@ -269,6 +269,50 @@ class BenchmarkConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class StreamSet:
+    """Streams of the bundled world with one density of events."""
+
+    density: float  # events per second
+    streams: int
+
+
+@dataclasses.dataclass(frozen=True)
+class StreamStudyConfig:
+    """The study of selective decoding (paper §4.6), benchmark "stream"."""
+
+    sets: tuple[StreamSet, ...]  # the first gives the headline
+    query: str
+    window: float  # seconds of video that an embedding sees
+    ticks_per_second: float  # embeddings
+    rates: tuple[float, ...]  # decodings per second, swept
+    smoothing: float  # seconds that the online segmentation averages
+    variance_window: float  # seconds of its variance
+    bank_texts: int  # captions of the training split to choose from where there is no Y-Decoder
+
+    def __post_init__(self) -> None:
+        rates = self.rates
+        if not self.sets or not rates or not all(0 < r <= self.ticks_per_second for r in rates):
+            raise ConfigError(
+                "config.stream: at least one set and one rate are needed, and no rate may exceed "
+                f"ticks_per_second = {self.ticks_per_second}"
+            )
+        if min(rates) > self.ticks_per_second / 2:
+            raise ConfigError(
+                "config.stream.rates: the online strategy ends no segment before its second tick; "
+                f"one rate at least must be below {self.ticks_per_second / 2}"
+            )
+        if STREAM_REFERENCE_RATE not in rates:
+            raise ConfigError(
+                f"config.stream.rates must hold {STREAM_REFERENCE_RATE}, the uniform rate that "
+                "others are compared with"
+            )
+
+
+# Decodings per second of the uniform strategy at which its quality is to be reached (paper §4.6).
+STREAM_REFERENCE_RATE = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
 class EvalConfig:
     """What ``launch/eval.py`` takes."""
 
@@ -277,3 +321,4 @@ class EvalConfig:
     world: WorldConfig
     num_workers: int
     benchmarks: tuple[BenchmarkConfig, ...]
+    stream: StreamStudyConfig | None  # None: no such study

@@ -25,14 +25,14 @@ class Metric:
         chance: what guessing would score; how it is counted is the protocol's matter.
         n: number of examples.
         interval: 95 % confidence interval of ``value`` (of a share Wilson's, else the bootstrap's).
-        unit: "share", or "cider", whose values are x 100.
+        unit: "share", "cider", whose values are x 100, or "ratio".
     """
 
     value: float
     chance: float
     n: int
     interval: tuple[float, float]
-    unit: Literal["share", "cider"] = "share"
+    unit: Literal["share", "cider", "ratio"] = "share"
 
 
 def proportion(right: Sequence[bool] | np.ndarray, chance: float) -> Metric:

@@ -33,7 +33,7 @@ from vljepa_jax.evals.evaluate import Result
 from vljepa_jax.evals.gallery import HOW_CHOSEN, Gallery
 
 # Settings of an evaluation that change no result of another benchmark.
-_FREE_FIELDS = ("benchmarks", "batch_size", "num_workers")
+_FREE_FIELDS = ("benchmarks", "batch_size", "num_workers", "stream")
 
 _NO_CURVE = ("step", "log_batch_size")
 _COLUMNS = 3
@@ -101,7 +101,7 @@ def make_report(
 
     Metrics of ``previous`` that were not measured again stay as long as they belong to the same
     training run (its config and what ``train.json`` says) and to the same evaluation settings;
-    parts that other commands wrote stay in any case.
+    parts that other commands wrote stay in any case; "streams" goes with the metrics.
 
     Args:
         run_dir: the training run, whose ``train.json`` is copied.
@@ -118,6 +118,8 @@ def make_report(
         # Those of older versions, which name no unit, are measured anew.
         kept = {name: m for name, m in previous["metrics"].items() if "unit" in m}
         report["metrics"].update(kept)
+    else:
+        previous = {key: value for key, value in previous.items() if key != "streams"}
     for result in results:
         report["metrics"].update(_metrics(result, evaluation.frames or train.data.video.frames))
     return {**{k: v for k, v in previous.items() if k not in report}, **report}
@@ -197,6 +199,7 @@ def sections(
     curves: Sequence[Mapping[str, float]],
     galleries: Sequence[Gallery],
     unreadable: Mapping[str, str],
+    extra: Sequence[Section] = (),
 ) -> list[Section]:
     """The sections of the page, in order; those with nothing to show are left out.
 
@@ -205,6 +208,7 @@ def sections(
         curves: the rows of ``metrics.jsonl``, one a logged training step.
         galleries: examples with pictures.
         unreadable: reason by clip.
+        extra: sections of other studies, shown after the results.
     """
     made = []
     if report["metrics"]:
@@ -220,6 +224,7 @@ def sections(
                 sweep_table(report["sweep"]),
             )
         )
+    made += extra
     if curves:
         made.append(Section("Training", _training(report["train"]), "figure", _curves(curves)))
     if unreadable:
@@ -268,8 +273,10 @@ def percent(share: float) -> str:
 
 
 def shown(number: float, unit: str) -> str:
-    """A metric's number, in percent where it is a share."""
-    return percent(number) if unit == "share" else f"{number:.1f}"
+    """A metric's number: a share in percent, a ratio as "2.85×"."""
+    if unit == "share":
+        return percent(number)
+    return f"{number:.2f}×" if unit == "ratio" else f"{number:.1f}"
 
 
 def above_chance(metric: Mapping[str, Any]) -> bool:
@@ -350,7 +357,13 @@ def _curves(rows: Sequence[Mapping[str, float]]) -> Markup:
             axes.grid(alpha=0.2)
             if len(names) > 1:
                 axes.legend()
-        buffer = io.StringIO()
+        return inline_svg(figure)
+
+
+def inline_svg(figure: Figure) -> Markup:
+    """A figure as part of the page, in colours that do on light and on dark."""
+    buffer = io.StringIO()
+    with matplotlib.rc_context(_STYLE):
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :]
