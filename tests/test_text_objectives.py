@@ -77,7 +77,7 @@ def test_the_loss_of_triplets_is_that_of_the_formula():
     arrays["text_id"][5, 2] = arrays["text_id"][2, 0]  # a negative that is another row's text
     key = jax.random.key(0)
     found = objective.represent(params, {}, arrays, key)
-    loss, _ = objective.loss(params, found, arrays)
+    loss, _ = objective.loss(params, found, arrays, jax.random.key(0), None)
 
     text, paraphrase, other = (
         np.asarray(x, np.float64) for x in (found.text, found.paraphrase, found.other)
@@ -123,7 +123,7 @@ def test_the_loss_of_tokens_is_that_of_the_formula():
     params = random_params(objective)
     arrays = first_batch(config).arrays
     found = objective.represent(params, {}, arrays, jax.random.key(0))
-    loss, metrics = objective.loss(params, found, arrays)
+    loss, metrics = objective.loss(params, found, arrays, jax.random.key(0), None)
     tokens, mask = arrays["tokens"], arrays["mask"]
     logits = LanguageModel(config.model).apply({"params": params}, tokens, mask)
     probability = np.asarray(jax.nn.softmax(np.asarray(logits, np.float64)))

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import struct
+from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
 from vljepa_jax import losses
@@ -58,14 +59,20 @@ class TextPairsObjective:
         return Triplets(*(embeddings[:, place] for place in range(three)))
 
     def loss(
-        self, params: PyTree, representations: Triplets, arrays: Arrays
+        self,
+        params: PyTree,
+        representations: Triplets,
+        arrays: Arrays,
+        rng: jax.Array,
+        mesh: Mesh | None,
     ) -> tuple[Float[Array, ""], losses.Metrics]:
+        del rng
         text, paraphrase = representations.text, representations.paraphrase
         # Equal texts have paraphrases that mean the same, though their words may differ.
         text_id, _, other_id = arrays["text_id"].T
         scale = self._model.apply({"params": params}, method="logit_scale")
         loss, metrics = losses.info_nce(
-            text, paraphrase, scale, text_id, representations.other, other_id
+            text, paraphrase, scale, text_id, representations.other, other_id, mesh=mesh
         )
         return loss, metrics | losses.embedding_metrics(text, paraphrase)
 
@@ -114,9 +121,14 @@ class LanguageModelObjective:
         )
 
     def loss(
-        self, params: PyTree, representations: TokenLosses, arrays: Arrays
+        self,
+        params: PyTree,
+        representations: TokenLosses,
+        arrays: Arrays,
+        rng: jax.Array,
+        mesh: Mesh | None,
     ) -> tuple[Float[Array, ""], losses.Metrics]:
-        del params, arrays
+        del params, arrays, rng, mesh
         tokens = jnp.maximum(jnp.sum(representations.tokens), 1)
         loss = jnp.sum(representations.nats) / tokens
         return loss, {"perplexity": jnp.exp(jax.lax.stop_gradient(loss))}

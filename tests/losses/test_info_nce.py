@@ -1,3 +1,8 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -99,53 +104,117 @@ def test_equal_targets_are_no_negatives():
     assert loss == 0.0
 
 
-def test_embedding_metrics_tell_spread_from_collapse():
-    rng = np.random.default_rng(2)
-    spread = jnp.float32(unit_rows(rng, 256, 16))
-    collapsed = jnp.tile(spread[:1], (256, 1))
-    line = jnp.where(jnp.arange(256)[:, None] % 2 == 0, spread[:1], -spread[:1])
-    good = losses.embedding_metrics(spread, spread)
-    bad = losses.embedding_metrics(collapsed, collapsed)
-    assert good["alignment"] == 0.0
-    assert bad["uniformity/target"] == pytest.approx(0.0, abs=1e-5)
-    assert good["uniformity/target"] < -3.0
-    assert 14.0 < good["rank/prediction"] <= 16.0
-    assert bad["rank/prediction"] == pytest.approx(1.0, rel=1e-4)
-    assert losses.embedding_metrics(line, -line)["rank/prediction"] == pytest.approx(1.0, rel=1e-4)
-    assert losses.embedding_metrics(line, -line)["alignment"] == pytest.approx(4.0, rel=1e-5)
+@pytest.mark.parametrize("at_once", [1, 100, 10**6])
+def test_few_logits_at_a_time_change_nothing(at_once):
+    """Of 23 rows: one at a time, four and a rest, all."""
+    rng = np.random.default_rng(3)
+    predicted, target, more = (jnp.float32(unit_rows(rng, n, 6)) for n in (23, 23, 2))
+    ids, more_ids = jnp.array([0, 1] * 11 + [2]), jnp.array([5, 2])
+
+    def loss(*embeddings, **options):
+        predicted, target, more = embeddings
+        return losses.info_nce(predicted, target, 9.0, ids, more, more_ids, **options)[0]
+
+    found = jax.value_and_grad(loss, (0, 1, 2))(predicted, target, more, logits_at_once=at_once)
+    expected = jax.value_and_grad(loss, (0, 1, 2))(predicted, target, more)
+    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-7)
 
 
-def test_uniformity_by_hand():
-    # Squared distances 2 (twice) and 4 (once) between e1, e2, -e1.
-    vectors = jnp.array([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]])
-    expected = np.log((2 * np.exp(-4.0) + np.exp(-8.0)) / 3)
-    metrics = losses.embedding_metrics(vectors, vectors)
-    assert metrics["uniformity/prediction"] == pytest.approx(expected, rel=1e-5)
+# -------------------------------------------------------------------------------------------------
+# Rows on 8 devices
+# -------------------------------------------------------------------------------------------------
+MESHES = ("8x1x1", "2x4x1", "2x2x2")
+ROWS, EXTRA = 72, 24
 
 
-def test_cross_entropy_by_hand():
-    """Two clips of two questions: sets {0, 1} and {2, 3, 4}; the last question does not count."""
-    no = -np.inf
-    logits = jnp.array(
-        [
-            [[0.0, np.log(3.0), no, no, no], [no, no, 1.0, 1.0, 1.0]],
-            [[np.log(3.0), 0.0, no, no, no], [9.0, 0.0, no, no, no]],
-        ]
+@pytest.fixture(scope="module")
+def data():
+    rng = np.random.default_rng(4)
+    ids = np.arange(ROWS, dtype=np.int32)
+    ids[[3, 40, 71]] = 3  # on three devices
+    negative_ids = np.arange(1000, 1000 + EXTRA, dtype=np.int32)
+    negative_ids[5] = 60
+    return {
+        "x": rng.normal(size=(ROWS, 8)),
+        "y": rng.normal(size=(ROWS, 8)),
+        "n": rng.normal(size=(EXTRA, 8)),
+        "wx": rng.normal(size=(8, 16)),
+        "wy": rng.normal(size=(8, 16)),
+        "scale": np.array(10.0),
+        "ids": ids,
+        "negative_ids": negative_ids,
+    }
+
+
+@pytest.fixture(scope="module")
+def on_devices(data, tmp_path_factory):
+    directory = tmp_path_factory.mktemp("info_nce")
+    np.savez(directory / "data.npz", **data)
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=8"
+    script = Path(__file__).with_name("sharded_info_nce.py")
+    subprocess.run(
+        [sys.executable, str(script), str(directory), *MESHES],
+        env=os.environ | {"XLA_FLAGS": flags},
+        check=True,
     )
-    label = jnp.array([[1, 3], [1, 1]])
-    group = jnp.array([[0, 1], [0, 0]])
-    mask = jnp.array([[True, True], [True, False]])
+    return directory
 
-    def loss_of(logits):
-        return losses.cross_entropy(logits, label, mask, group, ["two", "three", "none"])
 
-    (loss, metrics), gradient = jax.value_and_grad(loss_of, has_aux=True)(logits)
-    expected = (np.log(4 / 3) + np.log(3.0) + np.log(4.0)) / 3
-    np.testing.assert_allclose(loss, expected, rtol=1e-6)
-    np.testing.assert_allclose(metrics["accuracy/two"], 1 / 2)
-    np.testing.assert_allclose(metrics["accuracy/three"], 0.0)  # ties go to the first label
-    np.testing.assert_allclose(metrics["accuracy"], 1 / 3, rtol=1e-6)
-    assert np.isnan(metrics["accuracy/none"])
-    np.testing.assert_allclose(gradient[0, 0], [1 / 12, -1 / 12, 0, 0, 0], atol=1e-6)
-    np.testing.assert_allclose(gradient[0, 1], [0, 0, 1 / 9, -2 / 9, 1 / 9], atol=1e-6)
-    np.testing.assert_array_equal(gradient[1, 1], 0)
+@pytest.fixture(scope="module")
+def plain(data):
+    """The formula as it is written, on one device, in float64."""
+
+    def loss(inputs):
+        def unit(x):
+            return x / jnp.linalg.norm(x, axis=1, keepdims=True)
+
+        predicted, target = unit(inputs["x"] @ inputs["wx"]), unit(inputs["y"] @ inputs["wy"])
+        logits = inputs["scale"] * predicted @ target.T
+        wrong = inputs["scale"] * predicted @ unit(inputs["n"] @ inputs["wy"]).T
+        ids = data["ids"]
+        logits = jnp.where((ids[:, None] == ids) & ~np.eye(ROWS, dtype=bool), -jnp.inf, logits)
+        wrong = jnp.where(ids[:, None] == data["negative_ids"], -jnp.inf, wrong)
+        choices = jax.nn.log_softmax(jnp.concatenate([logits, wrong], axis=1), axis=1)
+        back = jax.nn.log_softmax(logits, axis=0)
+        return -(jnp.mean(jnp.diagonal(choices)) + jnp.mean(jnp.diagonal(back))) / 2
+
+    with jax.enable_x64(True):
+        inputs = {name: jnp.asarray(data[name]) for name in ("x", "y", "n", "wx", "wy", "scale")}
+        assert all(leaf.dtype == jnp.float64 for leaf in inputs.values())
+        value, gradients = jax.value_and_grad(loss)(inputs)
+        return jax.device_get({"loss": value, **gradients})
+
+
+def gradient_errors(found, expected):
+    return {
+        name: np.abs(found[name] - gradient).max() / np.abs(gradient).max()
+        for name, gradient in expected.items()
+        if name != "loss"
+    }
+
+
+@pytest.mark.parametrize("mesh", MESHES)
+def test_rows_on_devices_have_the_plain_formulas_gradients(on_devices, plain, mesh):
+    """Of every device's rows and of parameters that are divided among them: to 1e-5."""
+    found = dict(np.load(on_devices / f"{mesh}.npz"))
+    assert found["loss"] == pytest.approx(float(plain["loss"]), rel=1e-6)
+    errors = gradient_errors(found, plain)
+    assert len(errors) == 6
+    assert max(errors.values()) < 1e-5, errors
+
+
+def test_gradients_that_stay_on_their_device_would_be_seen(on_devices, plain):
+    found = dict(np.load(on_devices / "dropped.npz"))
+    assert found["loss"] == pytest.approx(float(plain["loss"]), rel=1e-6)
+    errors = gradient_errors(found, plain)
+    assert min(errors[name] for name in ("x", "y", "n", "wx", "wy")) > 1e-2, errors
+
+
+def test_no_device_holds_the_logits_of_all_its_rows(on_devices):
+    """9 rows a device, of which 3 are compared with 72 + 24 candidates, or 4 with 72."""
+    program = (on_devices / "8x1x1.txt").read_text()
+    for held in ("f32[3,96]", "f32[4,72]"):
+        assert held in program
+    for too_much in ("f32[72,72]", "f32[9,72]", "f32[9,96]", "f32[72,96]"):
+        assert too_much not in program

@@ -14,6 +14,7 @@ from vljepa_jax.evals import report
 from vljepa_jax.evals.evaluate import Datasets, Result, evaluate
 from vljepa_jax.evals.gallery import make_galleries
 from vljepa_jax.inference.model import Model
+from vljepa_jax.processes import first_process
 from vljepa_jax.run_log import read_metrics
 
 
@@ -35,6 +36,8 @@ def evaluate_run(
     model = Model(train, params, frames=config.frames, batch_size=config.batch_size)
     datasets = Datasets(config.world, config.num_workers)
     results = evaluate(model, benchmarks, datasets)
+    if not first_process():
+        return
     made = report.make_report(report.read_report(output), run_dir, train, config, results)
     unreadable = {str(clip): why for result in results for clip, why in result.unreadable.items()}
     galleries = make_galleries(results, datasets)
@@ -67,6 +70,8 @@ def sweep_run(
         results = evaluate(model, config.benchmarks, Datasets(config.world, config.num_workers))
         measured = report.make_report({}, run_dir, train, config, results)
         runs.append({"values": list(values), "metrics": measured["metrics"]})
+    if not first_process():
+        return
     made = measured | {"metrics": {}, "sweep": {"fields": list(fields), "runs": runs}}
     page = report.sections(made, read_metrics(run_dir), [], {})
     directory = output / ("sweep_" + "_".join(fields))
