@@ -1,12 +1,14 @@
 """The X-Encoder that comes with the package: V-JEPA 2's architecture, pretrained on labels.
 
 The parameters see a part of the bundled world that no other recipe uses (its own seed), and of it
-the training split: no held-out pair, no held-out phrasing. Two stages:
+the training split: no held-out pair, no held-out phrasing. Three stages:
 
-    :single   clips with one object: objects and motions are learnt soonest where nothing distracts
-    (none)    all clips; starts from the first stage's parameters (--config.init_from=DIR:params)
+    :single    clips with one object: objects and motions are learnt soonest where nothing distracts
+    (none)     all clips; starts from the first stage's parameters (--config.init_from=DIR:params)
+    :language  answers in words, through the frozen last layers of the small language model
+               (configs/language_model.py): the tokens come to mean words to those layers
 
-``make x-encoder`` runs both; docs/backbones.md tells why labels, and what they reach.
+``make backbones`` runs all; docs/backbones.md tells why labels, and what they reach.
 """
 
 from ml_collections import ConfigDict
@@ -15,13 +17,16 @@ WIDTH = 192
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    if variant not in ("", "single"):
-        raise ValueError(f"no variant '{variant}': there are 'single' and the one without")
+    if variant not in ("", "single", "language"):
+        raise ValueError(f"no variant '{variant}': there are 'single', 'language' and none")
+    language = variant == "language"
     config = ConfigDict()
-    config.seed = 0 if variant == "single" else 1  # of parameters, data order and augmentation
-    config.objective = "probe"  # cross-entropy over the label set of each question
+    # Of parameters, data order and augmentation.
+    config.seed = {"single": 0, "": 1, "language": 2}[variant]
+    # Cross-entropy over the label set of each question, or over the tokens of its answer.
+    config.objective = "vlm" if language else "probe"
     config.init_from = ""  # DIR[:params|:full] starts from another run; "" from random parameters
-    config.steps = 1_600 if variant == "single" else 1_500
+    config.steps = {"single": 1_600, "": 1_500, "language": 1_500}[variant]
     config.batch_size = 64  # clips
     config.micro_batch_size = 0  # rows whose activations are held at a time; 0 for all
     config.log_every = 20  # steps
@@ -41,37 +46,7 @@ def get_config(variant: str = "") -> ConfigDict:
             "fps": 8,
         }
     )
-    config.model = ConfigDict(
-        {
-            "x_encoder": {
-                "family": "vjepa2",
-                "image_size": 64,  # pixels
-                "num_frames": 8,
-                "patch_size": 16,  # pixels
-                "tubelet_size": 2,  # frames per token: 4 x 4 x 4 = 64 tokens a clip
-                "hidden_size": WIDTH,
-                "num_layers": 4,
-                "num_heads": 3,
-                "mlp_size": 4 * WIDTH,
-                "norm_eps": 1e-6,
-                "rope": "tiled",  # V-JEPA 2 as published, so that it can be exported
-            },
-            # One cross-attention, told the question: what it reads is in single tokens, where the
-            # predictor of a VL-JEPA will look for it. It is left behind after training.
-            "pooler": {
-                "num_layers": 0,  # self-attention layers before the cross-attention
-                "num_heads": 3,
-                "mlp_size": 4 * WIDTH,
-                "norm_eps": 1e-6,
-                "query_vocab_size": 1024,
-            },
-            # Label sets of the dataset -> their sizes.
-            "label_sets": {"motions": 14, "objects": 104, "counts": 5, "yes_no": 2, "colours": 6},
-            "dtype": "float32",  # of the computation
-            "remat": "none",  # nothing is recomputed in the backward pass
-            "unroll_layers": True,  # faster on CPU
-        }
-    )
+    config.model = _vlm() if language else _probe()
     config.data = ConfigDict(
         {
             "sources": (
@@ -79,7 +54,9 @@ def get_config(variant: str = "") -> ConfigDict:
                     "path": "@world",
                     "split": "train",
                     "weight": 1.0,
-                    "tasks": {"classification": 1.0, "vqa": 1.0},
+                    # Caption tasks have no labels.
+                    "tasks": {"classification": 1.0, "vqa": 1.0}
+                    | ({"caption": 0.5} if language else {}),
                     "tags": {"objects": "1"} if variant == "single" else {},
                 },
             ),
@@ -90,11 +67,7 @@ def get_config(variant: str = "") -> ConfigDict:
                 "crop": "random",  # nothing is flipped: directions are asked about
                 "crop_scale": (0.8, 1.0),  # share of the area
             },
-            "text": {
-                "per_clip": 8,  # questions that share a clip's pass through the X-Encoder
-                "query_tokenizer": "@world",  # ships with the package
-                "query_length": 16,  # tokens; hardly a question of the world is longer
-            },
+            "text": _dialogue() if language else _questions(),
             "num_workers": 1,  # decoding processes beside the training one
             "visual_tokens": "compute",  # the X-Encoder is what is trained
         }
@@ -112,8 +85,9 @@ def get_config(variant: str = "") -> ConfigDict:
             "max_grad_norm": 1.0,
             # The first rule found in a parameter's path counts.
             "rules": (
+                *(_language_model_rules() if language else ()),
                 # Norms, biases and the question's words are not drawn towards zero.
-                _rule(r"norm|bias$|embedding$", decay=0.0),
+                _rule(r"norm|bias$|embedding$|scale$", decay=0.0),
                 _rule(r".*"),
             ),
         }
@@ -132,11 +106,98 @@ def get_config(variant: str = "") -> ConfigDict:
     return config
 
 
+def _x_encoder() -> dict:
+    return {
+        "family": "vjepa2",
+        "image_size": 64,  # pixels
+        "num_frames": 8,
+        "patch_size": 16,  # pixels
+        "tubelet_size": 2,  # frames per token: 4 x 4 x 4 = 64 tokens a clip
+        "hidden_size": WIDTH,
+        "num_layers": 4,
+        "num_heads": 3,
+        "mlp_size": 4 * WIDTH,
+        "norm_eps": 1e-6,
+        "rope": "tiled",  # V-JEPA 2 as published, so that it can be exported
+    }
+
+
+def _probe() -> ConfigDict:
+    return ConfigDict(
+        {
+            "x_encoder": _x_encoder(),
+            # One cross-attention, told the question: what it reads is in single tokens, where the
+            # predictor of a VL-JEPA will look for it. It is left behind after training.
+            "pooler": {
+                "num_layers": 0,  # self-attention layers before the cross-attention
+                "num_heads": 3,
+                "mlp_size": 4 * WIDTH,
+                "norm_eps": 1e-6,
+                "query_vocab_size": 1024,
+            },
+            # Label sets of the dataset -> their sizes.
+            "label_sets": {"motions": 14, "objects": 104, "counts": 5, "yes_no": 2, "colours": 6},
+            "dtype": "float32",  # of the computation
+            "remat": "none",  # nothing is recomputed in the backward pass
+            "unroll_layers": True,  # faster on CPU
+        }
+    )
+
+
+def _vlm() -> ConfigDict:
+    return ConfigDict(
+        {
+            "x_encoder": _x_encoder(),
+            "predictor": {
+                "family": "llama",
+                "vocab_size": 1024,
+                "hidden_size": WIDTH,
+                "num_layers": 2,  # the last half: what the demo's predictor starts from
+                "first_layer": 2,
+                "num_heads": 3,
+                "num_kv_heads": 3,
+                "head_size": WIDTH // 3,
+                "mlp_size": 512,
+                "norm_eps": 1e-5,
+                "rope_theta": 500_000.0,  # Llama 3
+                "rope_scaling": None,  # for contexts longer than any here
+                "causal": True,
+            },
+            "words_weight": 0.05,  # of a second loss: the visual tokens tell the answers' words
+            "dtype": "float32",  # of the computation
+            "remat": "none",  # nothing is recomputed in the backward pass
+            "unroll_layers": True,  # faster on CPU
+        }
+    )
+
+
+def _questions() -> dict:
+    return {
+        "per_clip": 8,  # questions that share a clip's pass through the X-Encoder
+        "query_tokenizer": "@world",  # ships with the package
+        "query_length": 16,  # tokens; hardly a question of the world is longer
+    }
+
+
+def _dialogue() -> dict:
+    return {
+        "tokenizer": "@world",  # ships with the package
+        "length": 72,  # tokens; longer texts are cut
+        "per_clip": 5,  # questions that share a clip's pass through the X-Encoder
+        "context": False,  # the clip alone tells
+    }
+
+
 def _rule(
     pattern: str, *, frozen: bool = False, rate: float = 1.0, decay: float = 1.0
 ) -> ConfigDict:
     """``rate`` and ``decay`` multiply the learning rate and the weight decay."""
     return ConfigDict({"pattern": pattern, "frozen": frozen, "rate": rate, "decay": decay})
+
+
+def _language_model_rules() -> tuple[ConfigDict, ...]:
+    """It stays what it is, and the tokens enter it as they are."""
+    return (_rule(r"^(predictor|token_embedding|vision_projection)/", frozen=True),)
 
 
 def _sharding() -> ConfigDict:
@@ -152,10 +213,11 @@ def _sharding() -> ConfigDict:
             # Stacked layers: [layer, in, out]. The first rule found in the path counts.
             "rules": (
                 rule(
-                    r"layers/(attention/(query|key|value)|mlp/up)/kernel$", None, "fsdp", "tensor"
+                    r"layers/(attention/(query|key|value)|mlp/(gate|up))/kernel$",
+                    *(None, "fsdp", "tensor"),
                 ),
                 rule(r"layers/(attention/output|mlp/down)/kernel$", None, "tensor", "fsdp"),
-                rule(r"^(set_query|classifier)/|norm|bias$"),  # small: copied
+                rule(r"^(set_query|classifier)/|norm|bias$|scale$"),  # small: copied
                 rule(r"embedding$", "tensor", "fsdp"),
                 rule(r"kernel$", "fsdp", "tensor"),
             ),

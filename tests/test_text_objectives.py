@@ -7,13 +7,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny import tiny_text_config
+from tiny import tiny_text_config, tiny_vlm_config
 
 from vljepa_jax.config import ConfigError
 from vljepa_jax.data.pipeline import TrainPipeline, array_spec
 from vljepa_jax.data.rows import text_id
 from vljepa_jax.data.tokenizers import Tokenizer
 from vljepa_jax.models.text_pretraining import LanguageModel
+from vljepa_jax.models.vision_language import VLM
 from vljepa_jax.objectives import make_objective
 from vljepa_jax.train_loop import train
 
@@ -43,6 +44,152 @@ def test_rows_of_triplets_hold_the_texts_of_one_annotation():
         np.testing.assert_array_equal(batch.arrays["tokens"][row], tokens)
         np.testing.assert_array_equal(batch.arrays["mask"][row], mask)
         assert batch.arrays["text_id"][row].tolist() == [text_id(text) for text in texts[name]]
+
+
+def dialogue_config(objective="language_model", **dialogue):
+    config = tiny_text_config(objective)
+    tasks = {"caption": 1.0, "classification": 1.0, "vqa": 1.0}
+    source = dataclasses.replace(config.data.sources[0], tasks=tasks)
+    text = dataclasses.replace(config.data.text, **dialogue)
+    data = dataclasses.replace(config.data, sources=(source,), text=text)
+    return dataclasses.replace(config, data=data)
+
+
+@pytest.mark.parametrize("context", [False, True])
+def test_a_dialogue_is_told_the_captions_and_asked_several_things_of_one_clip(context):
+    config = dialogue_config(length=160, per_clip=4, context=context)
+    batch = first_batch(config)
+    reader = TrainPipeline(config)._reader._sources[0]
+    records = {
+        a.id: reader.source[i]
+        for i in range(len(reader.source))
+        for a in reader.source[i].annotations
+    }
+    words = _words()
+    for row, name in enumerate(batch.ids):
+        annotations = [a for a in records[name].annotations if a.tags.get("phrasing") != "held_out"]
+        text = words.decode(batch.arrays["tokens"][row][batch.arrays["mask"][row]])
+        answers = words.decode(batch.arrays["tokens"][row][batch.arrays["answer_mask"][row]])
+        asked = [a for a in annotations if words.normal(a.query) in text]
+        assert 1 <= len(asked) <= 4  # of this clip alone
+        plain = next(a for a in annotations if a.tags["kind"] == "caption")
+        begins = [
+            text.startswith(words.normal(c))
+            for a in annotations
+            if a.task == "caption"
+            for c in a.texts
+        ]
+        assert any(begins) == context
+        # What is marked is the answers of what is asked, in the order of the text.
+        for annotation in sorted(asked, key=lambda a: text.index(words.normal(a.query))):
+            possible = [
+                words.normal(t) for t in (annotation.texts or reader.dataset.answer(annotation))
+            ]
+            found = [t for t in possible if answers.startswith(t)]
+            assert found, (answers, possible)
+            answers = answers.removeprefix(max(found, key=len)).strip()
+        assert not answers
+        # A caption that is asked for comes after all that it would give away.
+        if words.normal(plain.query) in text:
+            rest = text.split(words.normal(plain.query))[1]
+            assert not any(words.normal(a.query) in rest for a in asked if a.task != "caption")
+
+
+class _words:
+    def __init__(self):
+        self._tokenizer = Tokenizer("@world")._tokenizer
+
+    def decode(self, ids):
+        return self._tokenizer.decode(ids.tolist()).strip()
+
+    def normal(self, text):
+        return self.decode(np.array(self._tokenizer.encode(text).ids))
+
+
+def test_only_answers_count_for_a_vlm_and_they_depend_on_the_clip():
+    config = tiny_vlm_config()
+    objective = make_objective(config)
+    params = random_params(objective)
+    arrays = first_batch(config).arrays
+    assert {name: (a.shape, a.dtype) for name, a in arrays.items()} == array_spec(config)
+    found = objective.represent(params, {}, arrays, jax.random.key(0))
+    loss, metrics = objective.loss(params, found, arrays, jax.random.key(0), None)
+    logits, words = VLM(config.model).apply({"params": params}, arrays)
+    assert words is None
+    probability = np.asarray(jax.nn.softmax(np.asarray(logits, np.float64)))
+    tokens, counts = arrays["tokens"], arrays["answer_mask"]
+    places = [(r, t) for r, t in np.argwhere(counts) if t > 0]
+    nats = [-np.log(probability[r, t - 1, tokens[r, t]]) for r, t in places]
+    right = [logits[r, t - 1].argmax() == tokens[r, t] for r, t in places]
+    assert float(loss) == pytest.approx(np.mean(nats), rel=1e-5)
+    assert float(metrics["accuracy"]) == pytest.approx(np.mean(right))
+    assert 0 < counts.sum() < arrays["mask"].sum()
+    other = objective.represent(
+        params, {}, arrays | {"video": 255 - arrays["video"]}, jax.random.key(0)
+    )
+    assert (np.abs(np.asarray(found.answers.nats - other.answers.nats)) > 1e-4).all()
+
+
+def test_the_visual_tokens_tell_which_words_the_answers_have():
+    """Against the formula in float64, 3e-4 (a sum over the vocabulary of logits in the hundreds);
+    and the answers' loss is what it was, 1e-5."""
+    config = tiny_vlm_config()
+    model = dataclasses.replace(config.model, words_weight=0.5)
+    objective = make_objective(dataclasses.replace(config, model=model))
+    params = random_params(objective)
+    arrays = first_batch(config).arrays
+    found = objective.represent(params, {}, arrays, jax.random.key(0))
+    loss, metrics = objective.loss(params, found, arrays, jax.random.key(0), None)
+
+    visual = VLM(model).apply({"params": params}, arrays["video"], method="encode_video")
+    projection = params["vision_projection"]
+    tokens = np.float64(visual) @ np.float64(projection["kernel"]) + projection["bias"]
+    likeness = tokens @ np.float64(params["token_embedding"]["embedding"]).T
+    likeness *= np.exp(float(params["word_log_scale"]))
+    logits = np.log(np.exp(likeness).mean(axis=1)) + np.float64(params["word_bias"])
+    right = 1 / (1 + np.exp(-logits))
+    for row, answered in enumerate(arrays["answer_mask"]):
+        said = set(arrays["tokens"][row][answered].tolist())
+        chances = [p if v in said else 1 - p for v, p in enumerate(right[row])]
+        assert float(found.words[row]) == pytest.approx(-np.log(chances).sum(), rel=3e-4)
+    assert float(metrics["words"]) == pytest.approx(float(found.words.mean()))
+
+    del params["word_bias"], params["word_log_scale"]
+    plain = make_objective(config)
+    key = jax.random.key(0)
+    alone, _ = plain.loss(params, plain.represent(params, {}, arrays, key), arrays, key, None)
+    assert float(loss - alone) == pytest.approx(0.5 * float(metrics["words"]), rel=1e-5)
+
+
+def test_a_vlm_sees_no_answer_before_it_is_given():
+    config = tiny_vlm_config()
+    params = random_params(make_objective(config))
+    arrays = first_batch(config).arrays
+    model = VLM(config.model)
+    changed = arrays["tokens"].copy()
+    changed[:, 6:] = (changed[:, 6:] + 1) % 1024
+    before, _ = model.apply({"params": params}, arrays)
+    after, _ = model.apply({"params": params}, arrays | {"tokens": changed})
+    np.testing.assert_array_equal(before[:, :6], after[:, :6])
+    assert (before[:, 6:] != after[:, 6:]).any()
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_the_last_half_of_the_layers_alone_in_a_share_of_the_steps(share):
+    config = tiny_text_config("language_model")
+    model = dataclasses.replace(config.model, skip_share=share)
+    objective = make_objective(dataclasses.replace(config, model=model))
+    params = random_params(objective)
+    arrays = first_batch(config).arrays
+    nats = objective.represent(params, {}, arrays, jax.random.key(0)).nats
+    half = model.predictor.num_layers // 2
+    predictor = params["predictor"]
+    for part in (slice(0, half), slice(half, None)):
+        zeroed = jax.tree.map(lambda x: x.at[part].set(0.0), predictor["layers"])  # noqa: B023
+        without = {**params, "predictor": {**predictor, "layers": zeroed}}
+        changed = objective.represent(without, {}, arrays, jax.random.key(0)).nats
+        used = share == 0 or part.start == half
+        assert (np.abs(np.asarray(nats - changed)) > 1e-4).all() == used
 
 
 def test_a_sentence_is_the_query_and_an_answer():

@@ -12,6 +12,7 @@ from vljepa_jax.config import (
     AttentivePoolerConfig,
     CheckpointConfig,
     DataConfig,
+    DialogueConfig,
     GemmaConfig,
     LanguageModelConfig,
     LlamaConfig,
@@ -35,6 +36,7 @@ from vljepa_jax.config import (
     VICRegConfig,
     VideoConfig,
     VJEPA2Config,
+    VLMConfig,
     WorldConfig,
 )
 from vljepa_jax.data.masks import draw_mask
@@ -286,11 +288,15 @@ def tiny_text_config(objective: str, **overrides: Any) -> TrainConfig:
         model, task = TextPairsConfig(base.model.y_encoder, 0.07, 100.0, **how), "triplet"
     else:
         causal = dataclasses.replace(base.model.predictor, causal=True)
-        model, task = LanguageModelConfig(causal, **how), "caption"
+        model, task = LanguageModelConfig(causal, 0.0, **how), "caption"
     data = DataConfig(
         sources=(SourceConfig("@world", "train", 1.0, {task: 1.0}, {}),),
         video=None,
-        text=PlainTextConfig("@world", 12),
+        text=(
+            PlainTextConfig("@world", 12)
+            if objective == "text_pairs"
+            else DialogueConfig("@world", 12, per_clip=1, context=False)
+        ),
         num_workers=0,
         visual_tokens="none",
     )
@@ -302,6 +308,29 @@ def tiny_text_config(objective: str, **overrides: Any) -> TrainConfig:
         data=data,
         loss=None,
         optimizer=dataclasses.replace(base.optimizer, rules=(base.optimizer.rules[-1],)),
+    )
+    return dataclasses.replace(config, **overrides)
+
+
+def tiny_vlm_config(**overrides: Any) -> TrainConfig:
+    """As ``tiny_train_config``, for the objective "vlm"."""
+    base = tiny_train_config()
+    model = VLMConfig(
+        base.model.x_encoder,
+        dataclasses.replace(base.model.predictor, causal=True),
+        words_weight=0.0,
+        dtype="float32",
+        remat="none",
+        unroll_layers=False,
+    )
+    source = dataclasses.replace(base.data.sources[0], tasks={"vqa": 1.0, "caption": 1.0})
+    text = DialogueConfig("@world", 48, per_clip=3, context=False)
+    config = dataclasses.replace(
+        base,
+        objective="vlm",
+        model=model,
+        data=dataclasses.replace(base.data, sources=(source,), text=text),
+        loss=None,
     )
     return dataclasses.replace(config, **overrides)
 

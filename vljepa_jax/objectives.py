@@ -24,7 +24,11 @@ from vljepa_jax.models.mask_predictor import MaskPredictor
 from vljepa_jax.models.probe import Probe
 from vljepa_jax.models.vjepa2 import make_x_encoder, normalise, token_grid
 from vljepa_jax.models.vljepa import VLJEPA
-from vljepa_jax.text_objectives import LanguageModelObjective, TextPairsObjective
+from vljepa_jax.text_objectives import (
+    LanguageModelObjective,
+    TextPairsObjective,
+    VLMObjective,
+)
 
 PyTree = Any
 Arrays = Mapping[str, Array]
@@ -310,6 +314,7 @@ _OBJECTIVES = {
     "vjepa2": VJEPA2Objective,
     "text_pairs": TextPairsObjective,
     "language_model": LanguageModelObjective,
+    "vlm": VLMObjective,
 }
 
 

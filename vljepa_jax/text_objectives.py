@@ -1,19 +1,25 @@
-"""Objectives that pretrain the two text backbones (``objectives.py`` says what an objective is)."""
+"""Objectives of text: what pretrains the two text backbones, and the VLM that predicts tokens.
+
+``objectives.py`` says what an objective is.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 from flax import struct
 from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
 from vljepa_jax import losses
-from vljepa_jax.config import ConfigError, TrainConfig
+from vljepa_jax.config import ConfigError, LlamaConfig, TrainConfig
 from vljepa_jax.models.text_pretraining import LanguageModel, TextPairs
+from vljepa_jax.models.vision_language import VLM
 
 PyTree = Any
 Arrays = Mapping[str, Array]
@@ -87,38 +93,30 @@ class TextPairsObjective:
 
 @struct.dataclass
 class TokenLosses:
-    """Attributes: nats and tokens [B], float32: a text's summed cross-entropy and its tokens."""
+    """Attributes: [B], float32, of the tokens that count in each text: their summed cross-entropy
+    in nats, how many are the likeliest ones, and how many there are."""
 
     nats: Array
+    right: Array
     tokens: Array
 
 
-class LanguageModelObjective:
-    """Predict the next token, given those before it."""
+def _token_losses(logits: Array, tokens: Array, counts: Array) -> TokenLosses:
+    """Of next tokens: logits [B, t, v] after each of tokens [B, t]; those where ``counts``."""
+    logits, following, counts = logits[:, :-1], tokens[:, 1:], counts[:, 1:]
+    nats = -jnp.take_along_axis(jax.nn.log_softmax(logits, axis=-1), following[..., None], axis=-1)[
+        ..., 0
+    ]
+    right = (jnp.argmax(logits, axis=-1) == following).astype(jnp.float32)
+    return TokenLosses(
+        jnp.sum(nats, axis=1, where=counts),
+        jnp.sum(right, axis=1, where=counts),
+        jnp.sum(counts, axis=1, dtype=jnp.float32),
+    )
 
-    def __init__(self, config: TrainConfig) -> None:
-        if not config.model.predictor.causal:
-            raise ConfigError("model.predictor.causal: a language model must not see what follows")
-        self._length = config.data.text.length
-        self._model = LanguageModel(config.model)
 
-    def init(self, rng: jax.Array) -> tuple[PyTree, PyTree]:
-        tokens = jnp.zeros((1, self._length), jnp.int32)
-        return self._model.init(rng, tokens, jnp.ones(tokens.shape, bool))["params"], {}
-
-    def represent(
-        self, params: PyTree, extra: PyTree, arrays: Arrays, rng: jax.Array
-    ) -> TokenLosses:
-        del extra, rng
-        tokens, mask = arrays["tokens"], arrays["mask"]
-        logits = self._model.apply({"params": params}, tokens[:, :-1], mask[:, :-1])
-        nats = -jnp.take_along_axis(
-            jax.nn.log_softmax(logits, axis=-1), tokens[:, 1:, None], axis=-1
-        )[..., 0]
-        follows = mask[:, 1:]
-        return TokenLosses(
-            jnp.sum(nats, axis=1, where=follows), jnp.sum(follows, axis=1, dtype=jnp.float32)
-        )
+class _TokensObjective:
+    """The mean over all tokens that count, whatever the text."""
 
     def loss(
         self,
@@ -131,7 +129,11 @@ class LanguageModelObjective:
         del params, arrays, rng, mesh
         tokens = jnp.maximum(jnp.sum(representations.tokens), 1)
         loss = jnp.sum(representations.nats) / tokens
-        return loss, {"perplexity": jnp.exp(jax.lax.stop_gradient(loss))}
+        right = jnp.sum(representations.right) / tokens
+        return loss, {
+            "perplexity": jnp.exp(jax.lax.stop_gradient(loss)),
+            "accuracy": jax.lax.stop_gradient(right),
+        }
 
     def init_extra(self, params: PyTree) -> PyTree:
         del params
@@ -140,3 +142,115 @@ class LanguageModelObjective:
     def update_extra(self, extra: PyTree, params: PyTree) -> PyTree:
         del params
         return extra
+
+
+class LanguageModelObjective(_TokensObjective):
+    """Predict the next token, given those before it.
+
+    In a share of the steps the first half of the layers is left out, so that the last half, from
+    which a predictor starts, has met bare words too.
+    """
+
+    def __init__(self, config: TrainConfig) -> None:
+        model = config.model
+        _require_causal(model.predictor)
+        if not 0 <= model.skip_share <= 1:
+            raise ConfigError(f"model.skip_share: {model.skip_share} is not in 0 .. 1")
+        self._length = config.data.text.length
+        self._skip_share = model.skip_share
+        self._model = LanguageModel(model)
+        self._kept = model.predictor.num_layers - model.predictor.num_layers // 2
+        half = dataclasses.replace(model.predictor, num_layers=self._kept)
+        self._half = LanguageModel(dataclasses.replace(model, predictor=half))
+
+    def init(self, rng: jax.Array) -> tuple[PyTree, PyTree]:
+        tokens = jnp.zeros((1, self._length), jnp.int32)
+        return self._model.init(rng, tokens, jnp.ones(tokens.shape, bool))["params"], {}
+
+    def represent(
+        self, params: PyTree, extra: PyTree, arrays: Arrays, rng: jax.Array
+    ) -> TokenLosses:
+        del extra
+        tokens, mask = arrays["tokens"], arrays["mask"]
+
+        def whole(params: PyTree) -> Array:
+            return self._model.apply({"params": params}, tokens, mask)
+
+        def last_half(params: PyTree) -> Array:
+            predictor = params["predictor"]
+            layers = jax.tree.map(lambda x: x[-self._kept :], predictor["layers"])
+            params = {**params, "predictor": {**predictor, "layers": layers}}
+            return self._half.apply({"params": params}, tokens, mask)
+
+        if self._skip_share:
+            skipped = jax.random.bernoulli(rng, self._skip_share)
+            logits = jax.lax.cond(skipped, last_half, whole, params)
+        else:
+            logits = whole(params)
+        return _token_losses(logits, tokens, mask)
+
+
+@struct.dataclass
+class AnswersAndWords:
+    """Attributes: the answers' tokens; and [B], float32, the summed cross-entropy in nats of which
+    words of the vocabulary the answers have, ``None`` where that is not asked."""
+
+    answers: TokenLosses
+    words: Array | None
+
+
+class VLMObjective(_TokensObjective):
+    """Predict the tokens of the answers, given the clip and what was said before.
+
+    Where words have weight, the visual tokens themselves also tell which words the answers have:
+    an encoder that starts far from the language model's space finds it soonest that way.
+    """
+
+    def __init__(self, config: TrainConfig) -> None:
+        _require_causal(config.model.predictor)
+        if config.model.words_weight < 0:
+            raise ConfigError(f"model.words_weight: {config.model.words_weight} is less than 0")
+        self._config = config
+        self._model = VLM(config.model)
+
+    def init(self, rng: jax.Array) -> tuple[PyTree, PyTree]:
+        video = self._config.data.video
+        size = (1, video.frames, video.image_size, video.image_size, 3)
+        example = {
+            "video": jnp.zeros(size, jnp.uint8),
+            "tokens": jnp.zeros((1, 1), jnp.int32),
+            "mask": jnp.ones((1, 1), bool),
+        }
+        return self._model.init(rng, example)["params"], {}
+
+    def represent(
+        self, params: PyTree, extra: PyTree, arrays: Arrays, rng: jax.Array
+    ) -> AnswersAndWords:
+        del extra, rng
+        tokens, counts = arrays["tokens"], arrays["answer_mask"]
+        logits, words = self._model.apply({"params": params}, arrays)
+        if words is not None:
+            rows = jnp.arange(len(tokens))[:, None]
+            said = jnp.zeros(words.shape).at[rows, tokens].max(counts.astype(jnp.float32))
+            words = jnp.sum(optax.sigmoid_binary_cross_entropy(words, said), axis=1)
+        return AnswersAndWords(_token_losses(logits, tokens, counts), words)
+
+    def loss(
+        self,
+        params: PyTree,
+        representations: AnswersAndWords,
+        arrays: Arrays,
+        rng: jax.Array,
+        mesh: Mesh | None,
+    ) -> tuple[Float[Array, ""], losses.Metrics]:
+        loss, metrics = super().loss(params, representations.answers, arrays, rng, mesh)
+        if representations.words is not None:
+            words = jnp.mean(representations.words)
+            metrics |= {"words": jax.lax.stop_gradient(words)}
+            loss += self._config.model.words_weight * words
+        return loss, metrics
+
+
+def _require_causal(predictor: LlamaConfig) -> None:
+    if not predictor.causal:
+        raise ConfigError("model.predictor.causal: a language model must not see what follows")

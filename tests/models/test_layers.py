@@ -97,3 +97,14 @@ def test_stack_equals_a_loop_in_values_and_gradients(remat, unroll):
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
     state = stack.apply({"params": params}, x, 0.1, mutable=["intermediates"])[1]
     assert state["intermediates"]["hidden"][0].shape == (3, 2, 4)
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (64, 48), (48, 64)])
+def test_a_projection_starts_at_the_scale_asked_for(shape):
+    """And as the identity where the sizes agree."""
+    x = np.random.default_rng(0).standard_normal((2000, shape[0])).astype(np.float32)
+    kernel = layers.projection_init(0.1)(jax.random.key(0), shape)
+    assert kernel.shape == shape
+    assert float(jnp.std(x @ kernel)) == pytest.approx(0.1, rel=0.1)
+    if shape[0] == shape[1]:
+        np.testing.assert_allclose(x @ kernel, 0.1 * x, rtol=1e-5)

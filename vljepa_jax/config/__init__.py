@@ -20,6 +20,7 @@ from vljepa_jax.config.models import (
     TextPairsConfig,
     VJEPA2Config,
     VJEPA21Config,
+    VLMConfig,
 )
 from vljepa_jax.config.parsing import (
     ConfigError,
@@ -34,6 +35,7 @@ from vljepa_jax.config.training import (
     CheckpointConfig,
     ConstantThenDecay,
     DataConfig,
+    DialogueConfig,
     EvalConfig,
     LossConfig,
     OptimizerConfig,
@@ -58,6 +60,7 @@ __all__ = [
     "ConfigError",
     "ConstantThenDecay",
     "DataConfig",
+    "DialogueConfig",
     "EvalConfig",
     "GemmaConfig",
     "LanguageModelConfig",
@@ -82,6 +85,7 @@ __all__ = [
     "TextPairsConfig",
     "TrainConfig",
     "VJEPA21Config",
+    "VLMConfig",
     "VJEPA2Config",
     "VICRegConfig",
     "VideoConfig",

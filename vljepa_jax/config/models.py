@@ -198,6 +198,19 @@ class LanguageModelConfig:
     """A causal Llama with its token table, from whose layers a predictor can start."""
 
     predictor: LlamaConfig
+    skip_share: float  # of steps that leave out the first half of the layers
+    dtype: Literal["float32", "bfloat16"]  # of the computation; parameters are float32
+    remat: Literal["none", "dots", "full"]
+    unroll_layers: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class VLMConfig:
+    """A language model that reads an X-Encoder's tokens before the text, and predicts tokens."""
+
+    x_encoder: VJEPA2Config | VJEPA21Config
+    predictor: LlamaConfig
+    words_weight: float  # of a second loss: the visual tokens tell the answers' words; 0: none
     dtype: Literal["float32", "bfloat16"]  # of the computation; parameters are float32
     remat: Literal["none", "dots", "full"]
     unroll_layers: bool

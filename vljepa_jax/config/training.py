@@ -12,6 +12,7 @@ from vljepa_jax.config.models import (
     PretrainingConfig,
     ProbeConfig,
     TextPairsConfig,
+    VLMConfig,
 )
 from vljepa_jax.config.parsing import ConfigError
 
@@ -80,17 +81,29 @@ class QuestionsConfig:
 
 @dataclasses.dataclass(frozen=True)
 class PlainTextConfig:
-    """Text alone (objectives "text_pairs" and "language_model")."""
+    """Text alone (objective "text_pairs")."""
 
     tokenizer: str
     length: int  # tokens; longer texts are cut
 
 
 @dataclasses.dataclass(frozen=True)
+class DialogueConfig:
+    """Questions about a clip with their answers, one text (objectives "language_model", "vlm")."""
+
+    tokenizer: str
+    length: int  # tokens; longer texts are cut
+    per_clip: int  # questions drawn of a clip
+    context: bool  # the clip's captions stand before, as if they were the clip
+
+
+@dataclasses.dataclass(frozen=True)
 class DataConfig:
     sources: tuple[SourceConfig, ...]
     video: VideoConfig | None  # None where the objective sees text alone
-    text: TextConfig | QuestionsConfig | PlainTextConfig | None  # None: no text is read
+    text: (
+        TextConfig | QuestionsConfig | PlainTextConfig | DialogueConfig | None
+    )  # None: no text is read
     num_workers: int  # decoding processes; 0 decodes in the training process
     # "cache" stores a frozen X-Encoder's S_V on disk; "none": the objective sees text alone.
     visual_tokens: Literal["compute", "cache", "none"]
@@ -182,7 +195,7 @@ class TrainConfig:
     """What ``launch/train.py`` takes."""
 
     seed: int
-    objective: Literal["vljepa", "probe", "vjepa2", "text_pairs", "language_model"]
+    objective: Literal["vljepa", "probe", "vjepa2", "text_pairs", "language_model", "vlm"]
     init_from: str  # "DIR[:params|:full|:x_encoder]"; "" starts from random parameters
     steps: int
     batch_size: int  # global
@@ -192,7 +205,14 @@ class TrainConfig:
     # where as many in a row are broken as leave no doubt.
     on_non_finite: Literal["stop", "skip"]
     world: WorldConfig
-    model: ModelConfig | ProbeConfig | PretrainingConfig | TextPairsConfig | LanguageModelConfig
+    model: (
+        ModelConfig
+        | ProbeConfig
+        | PretrainingConfig
+        | TextPairsConfig
+        | LanguageModelConfig
+        | VLMConfig
+    )
     data: DataConfig
     loss: LossConfig | None  # None where the objective knows one loss alone
     optimizer: OptimizerConfig
@@ -208,7 +228,7 @@ class TrainConfig:
                     f"config: objective '{self.objective}' takes a {kind.__name__} as '{name}', "
                     f"not a {type(part).__name__}"
                 )
-        text_alone = isinstance(self.data.text, PlainTextConfig)
+        text_alone = self.objective in ("text_pairs", "language_model")
         without = [self.data.video is None, self.data.visual_tokens == "none"]
         if without != [text_alone] * 2:
             raise ConfigError(
@@ -224,7 +244,8 @@ _OBJECTIVES = {
     "probe": (ProbeConfig, QuestionsConfig, types.NoneType),
     "vjepa2": (PretrainingConfig, types.NoneType, types.NoneType),
     "text_pairs": (TextPairsConfig, PlainTextConfig, types.NoneType),
-    "language_model": (LanguageModelConfig, PlainTextConfig, types.NoneType),
+    "language_model": (LanguageModelConfig, DialogueConfig, types.NoneType),
+    "vlm": (VLMConfig, DialogueConfig, types.NoneType),
 }
 
 

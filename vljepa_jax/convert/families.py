@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from vljepa_jax.config import PlainTextConfig, TextConfig, TrainConfig
+from vljepa_jax.config import DialogueConfig, PlainTextConfig, TextConfig, TrainConfig
 from vljepa_jax.convert import gemma, llama, qwen3, vjepa2
 from vljepa_jax.convert.rules import Table
 from vljepa_jax.convert.settings import Setting
@@ -78,7 +78,7 @@ def tokenizer_of(config: TrainConfig, part: str) -> tuple[str, int] | None:
     if part in _TEXTS and isinstance(text, TextConfig):
         tokenizer, length = _TEXTS[part]
         return getattr(text, tokenizer), getattr(text, length)
-    if part in _TEXTS and isinstance(text, PlainTextConfig):
+    if part in _TEXTS and isinstance(text, (PlainTextConfig, DialogueConfig)):
         return text.tokenizer, text.length
     return None
 

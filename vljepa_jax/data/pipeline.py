@@ -20,7 +20,7 @@ from vljepa_jax.config import ConfigError, SourceConfig, TrainConfig, nearest
 from vljepa_jax.data.records import Annotation, Record
 from vljepa_jax.data.rows import MaskRows, QuestionRows, Row, Rows, TextRows
 from vljepa_jax.data.storage import Dataset, Source, open_dataset
-from vljepa_jax.data.text_rows import SentenceRows, TripletRows
+from vljepa_jax.data.text_rows import DialogueRows, TripletRows
 from vljepa_jax.data.token_cache import Clip, TokenCache, cache_directory
 from vljepa_jax.data.video import ClipError, load_clip
 from vljepa_jax.data.workers import AHEAD, CHUNK, read_ahead
@@ -32,7 +32,8 @@ _ROWS: dict[str, type[Rows]] = {
     "probe": QuestionRows,
     "vjepa2": MaskRows,
     "text_pairs": TripletRows,
-    "language_model": SentenceRows,
+    "language_model": DialogueRows,
+    "vlm": DialogueRows,
 }
 # Unreadable records in a row after which something else must be wrong.
 _ATTEMPTS = 16

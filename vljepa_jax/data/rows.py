@@ -140,6 +140,18 @@ def text_id(text: str) -> int:
     return int.from_bytes(digest, "little", signed=True)
 
 
+def several(
+    annotations: Sequence[Annotation], choose: Choose, count: int, rng: np.random.Generator
+) -> tuple[Annotation, ...]:
+    """Up to ``count`` different annotations of one clip (of the same media)."""
+    asked = [choose(annotations, rng)]
+    left = [a for a in annotations if a.inputs == asked[0].inputs and a is not asked[0]]
+    while left and len(asked) < count:
+        asked.append(choose(left, rng))
+        left = [a for a in left if a is not asked[-1]]
+    return tuple(asked)
+
+
 # ---------------------------------------------------------------------------------------------
 # Probe: several questions about one clip
 # ---------------------------------------------------------------------------------------------
@@ -207,13 +219,8 @@ class QuestionRows:
         rng: np.random.Generator,
     ) -> Row:
         del dataset
-        first = choose(annotations, rng)
-        asked = [first]
-        left = [a for a in annotations if a.inputs == first.inputs and a is not first]
-        while left and len(asked) < self._questions.per_clip:
-            asked.append(choose(left, rng))
-            left = [a for a in left if a is not asked[-1]]
-        return Row(first.id, first.inputs, tuple(asked))
+        asked = several(annotations, choose, self._questions.per_clip, rng)
+        return Row(asked[0].id, asked[0].inputs, asked)
 
     def arrays(self, contents: Sequence[tuple[Annotation, ...]]) -> dict[str, np.ndarray]:
         count = self._questions.per_clip

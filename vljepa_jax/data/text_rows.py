@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from vljepa_jax.config import TrainConfig
+from vljepa_jax.config import ConfigError, TrainConfig
 from vljepa_jax.data.records import Annotation
-from vljepa_jax.data.rows import Choose, Row, Spec, text_id
+from vljepa_jax.data.rows import Choose, Row, Spec, several, text_id
 from vljepa_jax.data.storage import Dataset
 from vljepa_jax.data.tokenizers import Tokenizer
 
@@ -63,21 +63,32 @@ class TripletRows:
         }
 
 
-class SentenceRows:
-    """A query and a text that answers it, as one text: tokens int32 [L] and mask bool [L]."""
+class DialogueRows:
+    """What is asked of a clip, each question with its answer, as one text.
+
+    tokens int32 [L], mask bool [L], and answer_mask bool [L], True at the tokens of answers. With
+    ``data.text.context`` the clip's captions stand before the questions, and tell a reader what
+    the clip would show. Captions that are asked for stand last: they would tell, too.
+    """
 
     name = ""
     trainable = True
 
     def __init__(self, config: TrainConfig):
-        self._length = config.data.text.length
-        self._tokenizer = Tokenizer(config.data.text.tokenizer)
+        self._dialogue = config.data.text
+        if self._dialogue.per_clip < 1:
+            raise ConfigError(f"data.text.per_clip: {self._dialogue.per_clip} is less than 1")
+        self._tokenizer = Tokenizer(self._dialogue.tokenizer)
         self._tokenizer.check_fits(config.model.predictor.vocab_size)
 
     @staticmethod
     def spec(config: TrainConfig) -> Spec:
         length = config.data.text.length
-        return {"tokens": ((length,), np.int32), "mask": ((length,), np.bool_)}
+        return {
+            "tokens": ((length,), np.int32),
+            "mask": ((length,), np.bool_),
+            "answer_mask": ((length,), np.bool_),
+        }
 
     def check(self, dataset: Dataset, field: str) -> None:
         del dataset, field
@@ -93,11 +104,32 @@ class SentenceRows:
         choose: Choose,
         rng: np.random.Generator,
     ) -> Row:
-        annotation = choose(annotations, rng)
-        texts = annotation.texts or dataset.answer(annotation)
-        text = f"{annotation.query} {texts[rng.integers(len(texts))]}".strip()
-        return Row(annotation.id, (), text)
+        asked = several(annotations, choose, self._dialogue.per_clip, rng)
+        asked = sorted(asked, key=lambda annotation: annotation.task == "caption")  # stable
 
-    def arrays(self, contents: Sequence[str]) -> dict[str, np.ndarray]:
-        tokens, mask = self._tokenizer.encode(contents, self._length)
-        return {"tokens": tokens, "mask": mask}
+        def answer(annotation: Annotation) -> str:
+            texts = annotation.texts or dataset.answer(annotation)
+            return texts[rng.integers(len(texts))]
+
+        inputs = asked[0].inputs
+        turns = [(annotation.query, answer(annotation)) for annotation in asked]
+        if self._dialogue.context:
+            captions = [a for a in annotations if a.inputs == inputs and a.task == "caption"]
+            told = [answer(captions[place]) for place in rng.permutation(len(captions))]
+            turns = [*((text, "") for text in told), *turns]
+        return Row(asked[0].id, inputs, tuple(turns))
+
+    def arrays(self, contents: Sequence[tuple[tuple[str, str], ...]]) -> dict[str, np.ndarray]:
+        texts, answers = [], []
+        for turns in contents:
+            text, spans = "", []
+            for query, answer in turns:
+                text = f"{text} {query}".strip()
+                start = len(text)
+                text = f"{text} {answer}".strip()
+                spans.append((start, len(text)))
+            texts.append(text)
+            answers.append(spans)
+        length = self._dialogue.length
+        tokens, mask, answer_mask = self._tokenizer.encode_spans(texts, answers, length)
+        return {"tokens": tokens, "mask": mask, "answer_mask": answer_mask}

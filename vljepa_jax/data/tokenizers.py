@@ -99,3 +99,26 @@ class Tokenizer:
             ids[row, : len(encoding.ids)] = encoding.ids
             mask[row, : len(encoding.ids)] = True
         return ids, mask
+
+    def encode_spans(
+        self, texts: Sequence[str], spans: Sequence[Sequence[tuple[int, int]]], length: int
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Tokenizes texts and finds the tokens of some of their characters.
+
+        Args:
+            texts: n texts.
+            spans: of each text, (first, past the last) character of what is to be found.
+            length: tokens a text, special tokens included; longer texts are cut.
+
+        Returns:
+            ids and mask as ``encode``; bool [n, length], True at tokens with a character of a span.
+        """
+        ids, mask = self.encode(texts, length)
+        inside = np.zeros_like(mask)
+        for row, encoding in enumerate(self._tokenizer.encode_batch(list(texts))):
+            for place, (start, end) in enumerate(encoding.offsets):
+                # A token may begin with the space before its word.
+                inside[row, place] = any(
+                    max(start, first) < min(end, last) for first, last in spans[row]
+                )
+        return ids, mask, inside

@@ -33,6 +33,21 @@ def embedding_init(width: int) -> nn.initializers.Initializer:
     return nn.initializers.normal(width**-0.5)
 
 
+def projection_init(scale: float) -> nn.initializers.Initializer:
+    """For a projection from one space into another: the identity where their sizes agree.
+
+    Args:
+        scale: of the outputs, for inputs of unit variance.
+    """
+
+    def init(key: Array, shape: tuple[int, int], dtype: Any = jnp.float32) -> Array:
+        if shape[0] == shape[1]:
+            return scale * jnp.eye(shape[0], dtype=dtype)
+        return scale * kernel_init(key, shape, dtype)
+
+    return init
+
+
 def gelu(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """Exact GELU. Through erf as in torch; jax.nn.gelu's erfc is far slower on CPU."""
     return 0.5 * x * (1 + jax.lax.erf(x * np.sqrt(0.5).astype(x.dtype)))

@@ -1,7 +1,7 @@
 """VL-JEPA: X-Encoder, predictor and Y-Encoder around one shared embedding space (paper, 3.1).
 
-Axes: b batch, T frames, H height and W width in pixels, n visual tokens, q query tokens, t target
-tokens, x width of the X-Encoder, d width of the predictor, e size of the shared space.
+Axes: b batch, n visual tokens, q query tokens, t target tokens, x width of the X-Encoder, e size of
+the shared space.
 """
 
 from __future__ import annotations
@@ -12,14 +12,13 @@ from collections.abc import Mapping
 import flax.linen as nn
 import jax.numpy as jnp
 from flax import struct
-from jaxtyping import Array, Bool, Float, Int, UInt8
+from jaxtyping import Array, Bool, Float, Int
 
 from vljepa_jax.config import ModelConfig
 from vljepa_jax.models import layers
-from vljepa_jax.models.llama import Llama
 from vljepa_jax.models.temperature import learned_logit_scale
 from vljepa_jax.models.text_encoder import make_text_encoder
-from vljepa_jax.models.vjepa2 import make_x_encoder, normalise
+from vljepa_jax.models.vision_language import VisionLanguage
 
 
 @struct.dataclass
@@ -37,7 +36,7 @@ class Output:
     logit_scale: Float[Array, ""]
 
 
-class VLJEPA(nn.Module):
+class VLJEPA(VisionLanguage):
     """Predicts the embedding of a target text from a video and a query.
 
     Every method is used through ``model.apply({"params": params}, ..., method="predict")``; it
@@ -54,22 +53,12 @@ class VLJEPA(nn.Module):
     config: ModelConfig
 
     def setup(self):
+        super().setup()
         config = self.config
-        dtype = jnp.dtype(config.dtype)
-        width = config.predictor.hidden_size
-        linear = functools.partial(nn.Dense, kernel_init=layers.kernel_init)
-        self.x_encoder = make_x_encoder(config)
-        self.vision_projection = linear(width, dtype=dtype)
-        self.token_embedding = nn.Embed(
-            config.predictor.vocab_size,
-            width,
-            dtype=dtype,
-            embedding_init=layers.embedding_init(width),
-        )
-        self.predictor = Llama(config.predictor, dtype, config.remat, config.unroll_layers)
         self.y_encoder = make_text_encoder(
-            config.y_encoder, dtype, config.remat, config.unroll_layers
+            config.y_encoder, jnp.dtype(config.dtype), config.remat, config.unroll_layers
         )
+        linear = functools.partial(nn.Dense, kernel_init=layers.kernel_init)
         # A bias here would add the same vector to all embeddings, which contrast with each other.
         self.predictor_head = linear(config.embedding_size, use_bias=False)
         self.y_head = linear(config.embedding_size, use_bias=False)
@@ -85,30 +74,13 @@ class VLJEPA(nn.Module):
         Raises:
             ValueError: neither or both of "video" and "visual_tokens" are given.
         """
-        if ("video" in batch) == ("visual_tokens" in batch):
-            raise ValueError('batch: give either "video" or "visual_tokens"')
-        visual_tokens = (
-            self.encode_video(batch["video"]) if "video" in batch else batch["visual_tokens"]
-        )
         return Output(
-            predicted=self.predict(visual_tokens, batch["query_tokens"], batch["query_mask"]),
+            predicted=self.predict(
+                self.visual_tokens(batch), batch["query_tokens"], batch["query_mask"]
+            ),
             target=self.encode_text(batch["target_tokens"], batch["target_mask"]),
             logit_scale=self.logit_scale(),
         )
-
-    def encode_video(
-        self, video: UInt8[Array, "b T H W 3"] | Float[Array, "b T H W 3"]
-    ) -> Float[Array, "b n x"]:
-        """X-Encoder: S_V.
-
-        Args:
-            video: uint8 pixels, which are normalised here, or floats that already are
-                (ImageNet mean and standard deviation).
-
-        Returns:
-            [b, n, x] in the computation's dtype.
-        """
-        return self.x_encoder(normalise(video))
 
     def predict(
         self,
@@ -133,28 +105,6 @@ class VLJEPA(nn.Module):
             visual_mask &= ~query_mask.any(axis=1, keepdims=True)
         pooled = layers.masked_mean(hidden, jnp.concatenate([visual_mask, query_mask], axis=1))
         return layers.l2_normalise(self.predictor_head(pooled))
-
-    def embed_query(self, query_tokens: Int[Array, "b q"]) -> Float[Array, "b q d"]:
-        """Looks the query tokens up in the predictor's token table."""
-        return self.token_embedding(query_tokens)
-
-    def contextualise(
-        self,
-        visual_tokens: Float[Array, "b n x"],
-        query_embeddings: Float[Array, "b q d"],
-        query_mask: Bool[Array, "b q"],
-    ) -> Float[Array, "b n+q d"]:
-        """Runs the predictor's layers over the visual tokens, then the query tokens.
-
-        Positions run over both; every token attends to every token that is not padding.
-
-        Returns:
-            [b, n + q, d] after the final norm; what stands at padding means nothing.
-        """
-        visual = self.vision_projection(visual_tokens)
-        tokens = jnp.concatenate([visual, query_embeddings.astype(visual.dtype)], axis=1)
-        mask = jnp.concatenate([jnp.ones(visual.shape[:2], bool), query_mask], axis=1)
-        return self.predictor(tokens, mask)
 
     def encode_text(
         self, tokens: Int[Array, "b t"], mask: Bool[Array, "b t"]

@@ -1,0 +1,137 @@
+"""What a VL-JEPA and a VLM have in common: an X-Encoder whose tokens a Llama reads before the text.
+
+Axes: b batch, T frames, H height and W width in pixels, n visual tokens, q text tokens, x width of
+the X-Encoder, d width of the predictor, v vocabulary.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, UInt8
+
+from vljepa_jax.config import ModelConfig, VLMConfig
+from vljepa_jax.models import layers
+from vljepa_jax.models.llama import Llama
+from vljepa_jax.models.vjepa2 import make_x_encoder, normalise
+
+
+class VisionLanguage(nn.Module):
+    """X-Encoder, projection, token table and Llama layers.
+
+    Attributes:
+        config: of these parts.
+    """
+
+    config: ModelConfig | VLMConfig
+
+    def setup(self):
+        config = self.config
+        dtype = jnp.dtype(config.dtype)
+        width = config.predictor.hidden_size
+        self.x_encoder = make_x_encoder(config)
+        # Visual tokens enter at the scale of the words beside them. Larger ones, as after the
+        # usual initialisation, would drown what the pretrained layers add to them.
+        self.vision_projection = nn.Dense(
+            width, dtype=dtype, kernel_init=layers.projection_init(width**-0.5)
+        )
+        self.token_embedding = nn.Embed(
+            config.predictor.vocab_size,
+            width,
+            dtype=dtype,
+            embedding_init=layers.embedding_init(width),
+        )
+        self.predictor = Llama(config.predictor, dtype, config.remat, config.unroll_layers)
+
+    def encode_video(
+        self, video: UInt8[Array, "b T H W 3"] | Float[Array, "b T H W 3"]
+    ) -> Float[Array, "b n x"]:
+        """X-Encoder: S_V.
+
+        Args:
+            video: uint8 pixels, which are normalised here, or floats that already are
+                (ImageNet mean and standard deviation).
+
+        Returns:
+            [b, n, x] in the computation's dtype.
+        """
+        return self.x_encoder(normalise(video))
+
+    def visual_tokens(self, batch: Mapping[str, Array]) -> Float[Array, "b n x"]:
+        """S_V of a batch, which holds either "video" or, encoded outside, "visual_tokens".
+
+        Raises:
+            ValueError: neither or both of "video" and "visual_tokens" are given.
+        """
+        if ("video" in batch) == ("visual_tokens" in batch):
+            raise ValueError('batch: give either "video" or "visual_tokens"')
+        if "visual_tokens" in batch:
+            return batch["visual_tokens"]
+        return self.encode_video(batch["video"])
+
+    def embed_query(self, query_tokens: Int[Array, "b q"]) -> Float[Array, "b q d"]:
+        """Looks the query tokens up in the predictor's token table."""
+        return self.token_embedding(query_tokens)
+
+    def contextualise(
+        self,
+        visual_tokens: Float[Array, "b n x"],
+        query_embeddings: Float[Array, "b q d"],
+        query_mask: Bool[Array, "b q"],
+    ) -> Float[Array, "b n+q d"]:
+        """Runs the predictor's layers over the visual tokens, then the query tokens.
+
+        Positions run over both; every token attends to every token that is not padding.
+
+        Returns:
+            [b, n + q, d] after the final norm; what stands at padding means nothing.
+        """
+        visual = self.vision_projection(visual_tokens)
+        tokens = jnp.concatenate([visual, query_embeddings.astype(visual.dtype)], axis=1)
+        mask = jnp.concatenate([jnp.ones(visual.shape[:2], bool), query_mask], axis=1)
+        return self.predictor(tokens, mask)
+
+
+class VLM(VisionLanguage):
+    """Predicts the tokens of a text after a clip: the token-space peer of a VL-JEPA."""
+
+    config: VLMConfig
+
+    def __call__(
+        self, batch: Mapping[str, Array]
+    ) -> tuple[Float[Array, "b q v"], Float[Array, "b v"] | None]:
+        """Logits of the token after each one, and of the words that the clip is described with.
+
+        Args:
+            batch: "video" (as for ``encode_video``) or "visual_tokens" [b, n, x]; "tokens" and
+                "mask" [b, q], padded on the right.
+
+        Returns:
+            float32 [b, q, v], by the token table, as in Llama 3.2 1B and 3B; and float32 [b, v],
+            ``None`` where words have no weight.
+        """
+        visual = self.visual_tokens(batch)
+        words = self.embed_query(batch["tokens"])
+        hidden = self.contextualise(visual, words, batch["mask"])[:, visual.shape[1] :]
+        following = self.token_embedding.attend(hidden).astype(jnp.float32)
+        return following, self.words(visual) if self.config.words_weight else None
+
+    @nn.compact
+    def words(self, visual_tokens: Float[Array, "b n x"]) -> Float[Array, "b v"]:
+        """Logits of each word of the vocabulary to be said of the clip.
+
+        Each visual token speaks for itself, by its likeness to the language model's own vectors of
+        words; the clip has a word where any of its tokens does. (A caption's words as labels:
+        SuperClass, arXiv 2411.03313. Ours: the words' vectors, and the tokens one by one.)
+        """
+        vocabulary = self.config.predictor.vocab_size
+        scale = self.param("word_log_scale", nn.initializers.constant(math.log(10.0)), ())
+        # Most words are not said.
+        bias = self.param("word_bias", nn.initializers.constant(-4.0), (vocabulary,))
+        tokens = self.vision_projection(visual_tokens)
+        likeness = self.token_embedding.attend(tokens).astype(jnp.float32) * jnp.exp(scale)
+        return jax.nn.logsumexp(likeness, axis=1) - math.log(tokens.shape[1]) + bias
