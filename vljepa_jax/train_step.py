@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -193,7 +194,6 @@ class Trainer:
     Attributes:
         optimizer: with the rules matched against the objective's parameters.
         abstract_state: a ``TrainState`` of ``ShapeDtypeStruct`` with their shardings.
-        held_rows: of a global batch, the rows that this process gives to ``put``: int64 [b].
     """
 
     def __init__(self, config: TrainConfig, objective: Objective, mesh: Mesh) -> None:
@@ -206,7 +206,7 @@ class Trainer:
         self._rows = batch_sharding(mesh)
         self._everywhere = NamedSharding(mesh, PartitionSpec())
         self._batch_size = config.batch_size
-        self.held_rows = held_rows(mesh, config.batch_size)
+        self._mesh = mesh
         shapes = jax.eval_shape(self._init, rng)
         self._shardings = state_shardings(shapes, params, config.sharding.rules, mesh)
         self._step = make_train_step(config, objective, self.optimizer, mesh)
@@ -215,6 +215,11 @@ class Trainer:
             shapes,
             self._shardings,
         )
+
+    @functools.cached_property  # a mesh of devices that are not here is compiled for as well
+    def held_rows(self) -> np.ndarray:
+        """Of a global batch, the rows that this process gives to ``put``: int64 [b], ascending."""
+        return held_rows(self._mesh, self._batch_size)
 
     def init(self) -> TrainState:
         """Random parameters, made where they lie."""
