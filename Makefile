@@ -9,7 +9,7 @@ BACKBONES ?= runs/backbones
 # hands the same pages out again; without this a step of the demo takes about 1.4 times as long.
 KEEP_MEMORY = MALLOC_ARENA_MAX=1 MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=1000000000000
 
-.PHONY: help demo backbones test test-parity test-slow lint format goldens clean
+.PHONY: help demo backbones test test-parity test-slow test-full-size lint format goldens clean
 .DEFAULT_GOAL := help
 
 help:  ## List the targets.
@@ -31,6 +31,11 @@ demo: $(VENV)/installed  ## Build the video world, train, evaluate, and write ru
 	    --workdir=$(DEMO)/captions --config.init_from=$(DEMO)/start:params
 	$(KEEP_MEMORY) $(RUN) launch/train.py --config=configs/demo.py --workdir=$(DEMO) \
 	    --config.init_from=$(DEMO)/captions:params
+	test -d $(DEMO)/y_decoder_start || $(KEEP_MEMORY) $(RUN) launch/convert.py \
+	    --config=configs/y_decoder.py --y_decoder=@boxed --output=$(DEMO)/y_decoder_start
+	$(KEEP_MEMORY) $(RUN) launch/train.py --config=configs/y_decoder.py \
+	    --workdir=$(DEMO)/y_decoder \
+	    --config.init_from=$(DEMO):y_encoder,$(DEMO)/y_decoder_start:y_decoder
 	$(KEEP_MEMORY) $(RUN) launch/eval.py --config=configs/eval/world.py --checkpoint=$(DEMO)
 
 backbones: $(VENV)/installed  ## Pretrain the backbones in vljepa_jax/backbones anew (over an hour).
@@ -57,13 +62,16 @@ backbones: $(VENV)/installed  ## Pretrain the backbones in vljepa_jax/backbones 
 	    cp $(BACKBONES)/exported/$$part/config.json vljepa_jax/backbones/$$part/recipe.json; done
 
 test: $(VENV)/installed  ## Run the suite (no torch needed).
-	$(RUN) -m pytest -n auto --dist loadfile -m "not parity"
+	$(RUN) -m pytest -n auto --dist loadfile -m "not parity and not slow"
 
 test-parity: $(VENV)/installed-parity  ## Compare live with torch and transformers.
 	$(RUN) -m pytest -n auto --dist loadfile -m "parity and not slow"
 
 test-slow: $(VENV)/installed-parity  ## Compare at full published sizes (minutes, 10 GB of memory).
-	XLA_FLAGS= $(RUN) -m pytest -m slow -s  # compiled in full, unlike the quick tests
+	XLA_FLAGS= $(RUN) -m pytest -m "slow and not full_size" -s  # compiled in full, unlike the others
+
+test-full-size: $(VENV)/installed  ## Two steps of the 1B model (24 GiB of memory, 30 GB of disk).
+	XLA_FLAGS= $(KEEP_MEMORY) $(RUN) -m pytest -m full_size -s
 
 lint: $(VENV)/installed  ## Check style.
 	$(VENV)/bin/ruff check .

@@ -16,7 +16,6 @@ import argparse
 import dataclasses
 import json
 import os
-import platform
 import statistics
 import sys
 import time
@@ -56,6 +55,7 @@ import numpy as np  # noqa: E402
 import reference_twins as reference  # noqa: E402
 import torch  # noqa: E402
 import transformers  # noqa: E402
+from measured_peak import peaks, processor  # noqa: E402
 from twins import parameters  # noqa: E402
 
 from vljepa_jax.config import GemmaConfig, LlamaConfig, RopeScaling, VJEPA2Config  # noqa: E402
@@ -136,16 +136,16 @@ class Case:
 
 def main() -> None:
     torch.set_num_threads(ARGUMENTS.threads)
-    peaks = {"jax": _peak_of_jax(), "torch": _peak_of_torch()}
-    best = max(peaks.values())
+    rates = peaks(GPU, ARGUMENTS.repetitions)
+    best = max(rates.values())
     report = {
-        "machine": jax.devices()[0].device_kind if GPU else _processor(),
+        "machine": jax.devices()[0].device_kind if GPU else processor(),
         "threads": ARGUMENTS.threads,
         "dtype": jnp.dtype(DTYPE).name,
         "versions": {m.__name__: m.__version__ for m in (jax, torch, transformers)},
         "layers": "unrolled" if UNROLL else "scanned",
         "repetitions": ARGUMENTS.repetitions,
-        "matmul_gflops": {name: round(rate / 1e9, 1) for name, rate in peaks.items()},
+        "matmul_gflops": {name: round(rate / 1e9, 1) for name, rate in rates.items()},
         "cases": {},
     }
     for name in ARGUMENTS.cases.split(","):
@@ -153,14 +153,6 @@ def main() -> None:
         report["cases"][name] = found = _measure(MAKERS[name](), best)
         print(json.dumps(found), file=sys.stderr, flush=True)  # what there is, if it is cut short
     print(json.dumps(report, indent=2))
-
-
-def _processor() -> str:
-    """The processor's name, where Linux tells it."""
-    path = Path("/proc/cpuinfo")
-    lines = path.read_text().splitlines() if path.exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
 
 
 def _measure(case: Case, peak: float) -> dict[str, float]:
@@ -310,42 +302,6 @@ def _layers_flops(config: Any, tokens: int, batch: int, kv_heads: int, *, gated:
     mlp = (3 if gated else 2) * width * config.mlp_size
     attention = 2 * tokens * config.num_heads * head
     return 2.0 * batch * tokens * config.num_layers * (projections + mlp + attention)
-
-
-def _peak_of_jax() -> float:
-    """Operations a second of the best matrix product among a few sizes."""
-    multiply = jax.jit(jnp.matmul)
-
-    def product(size):
-        a = jnp.ones((size, size), DTYPE)
-        return lambda: multiply(a, a).block_until_ready()
-
-    return _peak(product)
-
-
-def _peak_of_torch() -> float:
-    def product(size):
-        a = torch.ones((size, size), dtype=TORCH_DTYPE, device=DEVICE)
-
-        def run():
-            torch.matmul(a, a)
-            _synchronise()
-
-        return run
-
-    return _peak(product)
-
-
-def _peak(product: Callable[[int], Callable[[], Any]]) -> float:
-    rates = []
-    for size in (4096, 8192) if GPU else (1024, 2048):
-        run = product(size)
-        run()
-        for _ in range(max(3, ARGUMENTS.repetitions)):
-            start = time.perf_counter()
-            run()
-            rates.append(2.0 * size**3 / (time.perf_counter() - start))
-    return max(rates)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from absl import flags
 from vljepa_jax import command_line
 from vljepa_jax.config import TrainConfig, parse
 
-_PARTS = ("x_encoder", "predictor", "y_encoder")
+_PARTS = ("x_encoder", "predictor", "y_encoder", "y_decoder")
 
 _CONFIG = command_line.define_config(
     "The recipe, FILE[:variant]; --config.a.b=value overrides.", required=False
@@ -49,7 +49,7 @@ def _complete(values: dict) -> bool:
 flags.register_multi_flags_validator(
     ["config", "output", "checkpoint", "export", *_PARTS],
     _complete,
-    "give --config, --output and at least one of --x_encoder, --predictor, --y_encoder; "
+    f"give --config, --output and at least one of {', '.join('--' + part for part in _PARTS)}; "
     "or --checkpoint and --export alone",
 )
 

@@ -3,6 +3,8 @@
     python launch/eval.py --config=configs/eval/world.py --checkpoint=runs/demo
 
 --benchmarks=world/motion,world/t2v runs these alone; report.json keeps the others' metrics.
+--benchmarks=stream is the study of selective decoding on long streams: CIDEr against the rate of
+decodings, uniform and selective; its pictures are stream_curves.png and stream_timeline.png.
 --sweep.FIELD=v1,v2 evaluates with each value of any config field and tabulates; several swept
 fields give every combination, for example --sweep.frames=4,8.
 """
@@ -15,8 +17,8 @@ from pathlib import Path
 from absl import flags
 
 from vljepa_jax import command_line
-from vljepa_jax.config import EvalConfig, parse
-from vljepa_jax.evals.benchmarks import select_benchmarks
+from vljepa_jax.config import ConfigError, EvalConfig, parse
+from vljepa_jax.evals.benchmarks import select
 from vljepa_jax.evals.examples import EvaluationError
 from vljepa_jax.evals.sweep import settings, take_sweeps
 
@@ -35,20 +37,23 @@ def main(sweeps: dict[str, list[str]]) -> None:
         chosen = []
         for values, config in settings(_CONFIG.value, sweeps):
             parsed = parse(EvalConfig, config)
-            chosen.append((values, parsed, select_benchmarks(parsed.benchmarks, _BENCHMARKS.value)))
+            chosen.append((values, parsed, *select(parsed, _BENCHMARKS.value)))
+        if sweeps and _BENCHMARKS.value and not chosen[0][2]:
+            raise ConfigError("--sweep takes benchmarks of clips; the streams' study sweeps rates")
 
     # Only now: what is misspelt is answered at once.
     from vljepa_jax.checkpoint import CheckpointError
+    from vljepa_jax.data.ffmpeg import ClipError
     from vljepa_jax.data.storage import DatasetError
     from vljepa_jax.evals.run import evaluate_run, sweep_run
 
-    with command_line.explained(CheckpointError, DatasetError, EvaluationError):
+    with command_line.explained(CheckpointError, ClipError, DatasetError, EvaluationError):
         if sweeps:
-            runs = [(v, dataclasses.replace(config, benchmarks=b)) for v, config, b in chosen]
+            runs = [(v, dataclasses.replace(config, benchmarks=b)) for v, config, b, _ in chosen]
             sweep_run(run_dir, list(sweeps), runs, output)
         else:
-            ((_, config, benchmarks),) = chosen
-            evaluate_run(run_dir, config, benchmarks, output)
+            ((_, config, benchmarks, study),) = chosen
+            evaluate_run(run_dir, config, benchmarks, output, study)
 
 
 if __name__ == "__main__":

@@ -4,12 +4,21 @@
     python launch/train.py --config=configs/demo.py --workdir=runs/short --config.steps=100
 
 The workdir receives config.json, checkpoints/, metrics.jsonl, tensorboard/ and train.json.
---config.init_from=DIR[:params|:full|:x_encoder] starts from another run, of which :x_encoder takes
-the X-Encoder alone, whatever its objective.
+--config.init_from=DIR[:params|:full|:PART] starts from another run; PART (x_encoder, y_encoder,
+vljepa or y_decoder) takes this part alone, whatever the run's objective, and DIR:PART,DIR:PART
+takes parts of several runs.
 
     python launch/train.py --config=configs/vljepa_1b.py:sft --summary
 
 tells what the config builds, part by part, without allocating any of it.
+
+Started as several processes (by SLURM, Open MPI, on the hosts of a TPU slice, or with
+JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID set) they train together: see
+launch/cluster/.
+
+    python launch/train.py --config=configs/demo.py --workdir=runs/demo --profile=100-105
+
+writes a profile of these steps to WORKDIR/profile, for tensorboard or ui.perfetto.dev.
 """
 
 import rich.console
@@ -20,6 +29,20 @@ from vljepa_jax.config import TrainConfig, parse
 
 _CONFIG = command_line.define_config("The recipe, FILE[:variant]; --config.a.b=value overrides.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run's directory.")
+_PROFILE = flags.DEFINE_string("profile", "", "FIRST-LAST: steps to trace, e.g. 100-105.")
+_WANDB = flags.DEFINE_string("wandb", "", "A Weights & Biases project to log to as well.")
+_ATTENTION = flags.DEFINE_enum(
+    "attention",
+    "auto",
+    ["auto", "plain", "chunked", "splash", "cudnn"],
+    "The attention kernel; auto takes what suits the devices. Results are the same.",
+)
+_COMPILATION_CACHE = flags.DEFINE_string(
+    "compilation_cache",
+    None,
+    "Where compiled programs are kept, so that a restart need not compile; by default "
+    "~/.cache/vljepa_jax on a GPU or TPU, and nowhere on a CPU. '' for nowhere.",
+)
 _SUMMARY = flags.DEFINE_bool("summary", False, "Print parameters and shapes, and stop.")
 flags.register_multi_flags_validator(
     ["workdir", "summary"],
@@ -37,16 +60,23 @@ def main() -> None:
             print_summary(config, rich.console.Console())
             return
     # Only now: with these, a misspelt command would take seconds to be answered.
+    from vljepa_jax import distributed
     from vljepa_jax.checkpoint import CheckpointError
     from vljepa_jax.data.pipeline import DataError
     from vljepa_jax.data.storage import DatasetError
     from vljepa_jax.data.tokenizers import TokenizerError
-    from vljepa_jax.train_loop import NonFiniteLoss, train
+    from vljepa_jax.meters import parse_steps
+    from vljepa_jax.models.attention import kernel
+    from vljepa_jax.train_loop import NonFiniteLoss, Watch, train
 
     with command_line.explained(
         CheckpointError, DataError, DatasetError, NonFiniteLoss, TokenizerError
     ):
-        train(config, _WORKDIR.value)
+        watch = Watch(profile=parse_steps(_PROFILE.value), wandb=_WANDB.value)
+        distributed.initialise()
+        distributed.keep_compiled(_COMPILATION_CACHE.value)
+        with kernel(_ATTENTION.value):
+            train(config, _WORKDIR.value, watch)
 
 
 if __name__ == "__main__":

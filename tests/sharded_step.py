@@ -13,11 +13,13 @@ import jax
 import numpy as np
 from tiny import (
     fake_arrays,
+    fake_decoded,
     fake_masked,
     fake_questions,
     tiny_pretraining_config,
     tiny_probe_config,
     tiny_train_config,
+    tiny_y_decoder_config,
 )
 
 from vljepa_jax.objectives import make_objective
@@ -28,6 +30,7 @@ OBJECTIVES = {
     "vljepa": (tiny_train_config, fake_arrays),
     "probe": (tiny_probe_config, fake_questions),
     "vjepa2": (tiny_pretraining_config, fake_masked),
+    "y_decoder": (tiny_y_decoder_config, fake_decoded),
 }
 
 

@@ -59,7 +59,7 @@ def test_probes_are_of_the_tiny_encoder_and_know_the_label_sets():
 
 
 def test_unknown_variants_are_named():
-    for name in ("probe.py", "vjepa2.py"):
+    for name in ("probe.py", "vjepa2.py", "y_decoder.py", "y_decoder_1b.py"):
         with pytest.raises(ValueError, match="no variant 'large'"):
             recipe(name, "large")
 
@@ -100,3 +100,30 @@ def test_backbones_learn_from_worlds_that_nothing_else_uses(name, variant):
     demo = parse(TrainConfig, recipe("demo.py"))
     assert config.world.seed != demo.world.seed
     assert {(source.path, source.split) for source in config.data.sources} == {("@world", "train")}
+
+
+Y_DECODERS = [("y_decoder.py", "demo.py", ""), ("y_decoder_1b.py", "vljepa_1b.py", "sft")]
+
+
+@pytest.mark.parametrize(("name", "embedder", "stage"), Y_DECODERS)
+@pytest.mark.parametrize("variant", ["", "predicted"])
+def test_y_decoders_are_of_their_vljepa_and_cover_their_parameters(name, embedder, stage, variant):
+    config = parse(TrainConfig, recipe(name, variant))
+    vljepa = parse(TrainConfig, recipe(embedder, stage))
+    assert config.model.vljepa == vljepa.model
+    assert config.data.text.embedded == vljepa.data.text
+    if variant:
+        assert config.data.video.frames == vljepa.data.video.frames
+    params, extra = jax.eval_shape(make_objective(config).init, jax.random.key(0))
+    optimizer = make_optimizer(config.optimizer, config.steps, params)
+    assert optimizer.split(params)[0].keys() == {"y_prefix", "y_token_embedding", "y_decoder"}
+    mesh = AbstractMesh((1, 1, 1), AXES)
+    state_shardings({"params": params, "extra": extra}, params, config.sharding.rules, mesh)
+
+
+def test_the_small_y_decoder_is_the_last_half_of_the_language_model_of_the_box():
+    made = parse(TrainConfig, recipe("language_model.py")).model.predictor
+    config = parse(TrainConfig, recipe("y_decoder.py"))
+    half = made.num_layers // 2
+    assert config.model.y_decoder == dataclasses.replace(made, num_layers=half, first_layer=half)
+    assert config.world == parse(TrainConfig, recipe("demo.py")).world

@@ -1,14 +1,18 @@
 import io
 import json
 import struct
+import sys
+import types
 
 import numpy as np
 import pytest
 import rich.console
 import tensorboardX
 from tensorboardX.proto import event_pb2
+from tiny import tiny_train_config
 
 from vljepa_jax import run_log
+from vljepa_jax.config import ConfigError
 from vljepa_jax.losses import Histogram
 from vljepa_jax.run_log import Progress, RunLog, read_metrics
 
@@ -99,3 +103,44 @@ def test_progress_shows_step_loss_rate_and_time_left(terminal):
     assert "123.4 examples/s" in text
     assert "left" in text
     assert terminal or text == "step 10/40  loss 2.2500  123.4 examples/s  1:01 left\n"
+
+
+class FakeWandb(types.ModuleType):
+    """Remembers what it is told."""
+
+    def __init__(self):
+        super().__init__("wandb")
+        self.inits, self.logged, self.finished = [], [], 0
+
+    def init(self, **settings):
+        self.inits.append(settings)
+        return self
+
+    def log(self, metrics, step):
+        self.logged.append((step, metrics))
+
+    def finish(self):
+        self.finished += 1
+
+
+def test_wandb_gets_scalars_and_a_continued_run_is_the_same_one(tmp_path, monkeypatch):
+    fake = FakeWandb()
+    monkeypatch.setitem(sys.modules, "wandb", fake)
+    config = tiny_train_config()
+    for step in (0, 2):
+        with RunLog(tmp_path, step, "project", config) as log:
+            log.write(step + 1, {"loss": 0.5})
+    assert fake.logged == [(1, {"loss": 0.5}), (3, {"loss": 0.5})]
+    assert fake.finished == 2
+    first, second = fake.inits
+    assert first == second  # its id too, which is drawn at random
+    assert (first["project"], first["name"]) == ("project", tmp_path.name)
+    assert first["config"]["batch_size"] == config.batch_size
+
+
+def test_wandb_is_not_needed_unless_asked_for(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with RunLog(tmp_path, 0) as log:
+        log.write(1, {"loss": 0.5})
+    with pytest.raises(ConfigError, match="pip install wandb"):
+        RunLog(tmp_path, 0, "project")

@@ -12,6 +12,7 @@ from vljepa_jax.config import (
     AttentivePoolerConfig,
     CheckpointConfig,
     DataConfig,
+    DecodedTextConfig,
     DialogueConfig,
     GemmaConfig,
     LanguageModelConfig,
@@ -38,6 +39,7 @@ from vljepa_jax.config import (
     VJEPA2Config,
     VLMConfig,
     WorldConfig,
+    YDecoderConfig,
 )
 from vljepa_jax.data.masks import draw_mask
 
@@ -381,4 +383,43 @@ def fake_masked(config: TrainConfig, seed: int = 0) -> dict[str, np.ndarray]:
         drawn = [draw_mask(mask, grid, rng) for _ in range(config.batch_size)]
         arrays[f"kept_{index}"] = np.stack([kept for kept, _ in drawn])
         arrays[f"predicted_{index}"] = np.stack([predicted for _, predicted in drawn])
+    return arrays
+
+
+def tiny_y_decoder_config(*, predicted: bool = False, **overrides: Any) -> TrainConfig:
+    """As ``tiny_train_config``, for the objective "y_decoder"; from videos where ``predicted``."""
+    base = tiny_train_config()
+    causal = dataclasses.replace(base.model.predictor, causal=True)
+    model = YDecoderConfig(base.model, causal, 2, 0.5, "float32", "none", False)
+    data = dataclasses.replace(
+        base.data,
+        sources=(SourceConfig("@world", "train", 1.0, {"caption": 1.0, "vqa": 1.0}, {}),),
+        video=base.data.video if predicted else None,
+        text=DecodedTextConfig(base.data.text, "@world", 20, "[EOS]"),
+        visual_tokens="compute" if predicted else "none",
+    )
+    rules = (
+        OptimizerRule(r"^(?!y_prefix/|y_token_embedding/|y_decoder/)", True, 1.0, 1.0),
+        OptimizerRule(r".*", False, 1.0, 1.0),
+    )
+    config = dataclasses.replace(
+        base,
+        objective="y_decoder",
+        model=model,
+        data=data,
+        loss=None,
+        optimizer=dataclasses.replace(base.optimizer, rules=rules),
+    )
+    return dataclasses.replace(config, **overrides)
+
+
+def fake_decoded(config: TrainConfig, seed: int = 0) -> dict[str, np.ndarray]:
+    """A global batch for ``tiny_y_decoder_config``, from texts."""
+    rng = np.random.default_rng(seed)
+    rows, text = config.batch_size, config.data.text
+    lengths = {"query_": text.embedded.query_length, "target_": text.embedded.target_length}
+    arrays = {"target_id": np.arange(rows, dtype=np.int32)}
+    for side, length in (lengths | {"": text.length}).items():
+        arrays[f"{side}tokens"] = rng.integers(1, 1024, (rows, length), np.int32)
+        arrays[f"{side}mask"] = np.arange(length) < rng.integers(1, length + 1, (rows, 1))
     return arrays

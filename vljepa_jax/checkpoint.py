@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,14 +25,8 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
-from vljepa_jax.config import (
-    ConfigError,
-    TrainConfig,
-    as_dict,
-    differences,
-    nearest,
-    parse,
-)
+from vljepa_jax.config import ConfigError, TrainConfig, as_dict, differences, nearest, parse
+from vljepa_jax.models.parts import PARTS
 from vljepa_jax.sharding import path_name
 from vljepa_jax.train_step import TrainState
 
@@ -291,24 +286,26 @@ def initial_state(
     Args:
         init_from: "" for a fresh one; "DIR" or "DIR:params" for the parameters of another run, and
             its extra state (an averaged teacher) where it has one that fits; "DIR:full" for its
-            optimiser state and position in the data as well; "DIR:x_encoder" for the X-Encoder
-            alone, of a run with any objective (its teacher, where it has one).
+            optimiser state and position in the data as well; "DIR:PART" for a part alone
+            (``models.parts``), of a run with any objective (of its teacher, where it has one);
+            "DIR:PART,DIR:PART" for several.
         make_fresh: gives the random state; called only where it is needed, and only when what
             ``init_from`` names is there.
         make_extra: gives the extra state for parameters that come without one.
 
     Raises:
-        ConfigError: the part after the colon is unknown.
+        ConfigError: what follows a colon is unknown, or what is named twice or not in the model.
         CheckpointError: nothing is there, or it does not fit.
     """
     if not init_from:
         return make_fresh()
-    directory, part = _split_source(init_from)
+    sources = _split_sources(init_from)
+    if sources[0][1] in PARTS:
+        return _with_parts(sources, make_fresh, make_extra, abstract)
+    ((directory, part),) = sources
     path = _require(directory)
     if part == "full":
         return restore(path, abstract)[0]
-    if part == "x_encoder":
-        return _with_x_encoder(path, make_fresh, make_extra, abstract)
     _check(path, "params", abstract.params)
     # The random parameters are let go before the others are read: both may not fit.
     fresh = make_fresh().replace(params=None, extra=None)
@@ -322,21 +319,31 @@ def initial_state(
     return fresh.replace(params=params, extra=extra)
 
 
-def _with_x_encoder(
-    path: Path,
+def _with_parts(
+    sources: list[tuple[str, str]],
     make_fresh: Callable[[], TrainState],
     make_extra: Callable[[PyTree], PyTree],
     abstract: TrainState,
 ) -> TrainState:
-    item, saved, where = "params", _saved_tree(path, "params"), ()
-    if teacher := _saved_extra(path).get("teacher", {}):
-        item, saved, where = "training", teacher, ("extra", "teacher")
-    wanted = {"x_encoder": abstract.params["x_encoder"]}
-    _raise_differences(path, item, {"x_encoder": saved.get("x_encoder", {})}, wanted)
+    reads, taken = [], set()
+    for directory, part in sources:
+        path = _require(directory)
+        wanted = {name: abstract.params[name] for name in PARTS[part] if name in abstract.params}
+        if not wanted:
+            raise ConfigError(f"init_from: the model of this config has no {part}")
+        if twice := taken & wanted.keys():
+            raise ConfigError(f"init_from: {', '.join(sorted(twice))} would come from two runs")
+        taken |= wanted.keys()
+        item, saved, where = "params", _saved_tree(path, "params"), ()
+        if (teacher := _saved_extra(path).get("teacher", {})) and wanted.keys() <= teacher.keys():
+            item, saved, where = "training", teacher, ("extra", "teacher")
+        _raise_differences(path, item, {n: saved[n] for n in wanted if n in saved}, wanted)
+        reads.append((path, item, where, wanted))
     fresh = make_fresh()
-    params = {name: tree for name, tree in fresh.params.items() if name != "x_encoder"}
+    params = {name: tree for name, tree in fresh.params.items() if name not in taken}
     fresh = fresh.replace(params=None, extra=None)
-    params |= _read_part(path, item, where, wanted, ocp.checkpoint_utils.construct_restore_args)
+    for read in reads:
+        params |= _read_part(*read, ocp.checkpoint_utils.construct_restore_args)
     return fresh.replace(params=params, extra=make_extra(params))
 
 
@@ -347,12 +354,26 @@ def _require(directory: str | os.PathLike[str]) -> Path:
     return path
 
 
-def _split_source(init_from: str) -> tuple[str, str]:
-    directory, colon, part = init_from.rpartition(":")
+def _split_sources(init_from: str) -> list[tuple[str, str]]:
+    """ "DIR:PART,DIR:PART" -> [(DIR, PART), ...]; "DIR" alone means its parameters."""
+    after_a_part = "|".join(f"(?<=:{part})," for part in PARTS)
+    sources = [_split_source(source) for source in re.split(after_a_part, init_from)]
+    whole = [part for _, part in sources if part not in PARTS]
+    if whole and len(sources) > 1:
+        raise ConfigError(
+            f"init_from: '{init_from}' lists parts, and ':{whole[0]}' is not one of "
+            f"{', '.join(PARTS)}"
+        )
+    return sources
+
+
+def _split_source(source: str) -> tuple[str, str]:
+    directory, colon, part = source.rpartition(":")
     if not colon or "/" in part or "\\" in part:  # the colon, if any, belongs to the path
-        return init_from, "params"
-    parts = ("params", "full", "x_encoder")
+        return source, "params"
+    parts = ("params", "full", *PARTS)
     if part not in parts:
-        hint = nearest(part, parts)
-        raise ConfigError(f"init_from: '{init_from}' is not DIR[:params|:full|:x_encoder]{hint}")
+        raise ConfigError(
+            f"init_from: '{source}' is not DIR[:{'|:'.join(parts)}]{nearest(part, parts)}"
+        )
     return directory, part

@@ -19,6 +19,7 @@ from jaxtyping import Array, Float
 
 from vljepa_jax import losses
 from vljepa_jax.config import ConfigError, TrainConfig
+from vljepa_jax.decoding_objective import YDecoderObjective
 from vljepa_jax.models import layers
 from vljepa_jax.models.mask_predictor import MaskPredictor
 from vljepa_jax.models.probe import Probe
@@ -47,8 +48,7 @@ class Objective(Protocol):
 
         Args:
             arrays: rows of a batch, or some of them, as ``data.pipeline`` names them.
-            rng: the key of this step. What is drawn from it holds for every row alike, as a batch
-                may be represented in pieces.
+            rng: the key of these rows and this step, for objectives that draw at random.
         """
 
     def loss(
@@ -315,6 +315,7 @@ _OBJECTIVES = {
     "text_pairs": TextPairsObjective,
     "language_model": LanguageModelObjective,
     "vlm": VLMObjective,
+    "y_decoder": YDecoderObjective,
 }
 
 

@@ -1,4 +1,4 @@
-"""Where a run's metrics go: ``metrics.jsonl``, TensorBoard and the progress line.
+"""Where a run's metrics go: ``metrics.jsonl``, TensorBoard, W&B if asked, the progress line.
 
 ``metrics.jsonl`` holds one JSON object a logged step. Opened at step s it is cut back to s: what
 a killed run logged after its last checkpoint is computed, and logged, again.
@@ -7,6 +7,7 @@ a killed run logged after its last checkpoint is computed, and logged, again.
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,25 @@ import rich.progress
 import tensorboardX
 
 from vljepa_jax.checkpoint import write_text
+from vljepa_jax.config import ConfigError, TrainConfig, as_dict
 from vljepa_jax.losses import Histogram
 
 
 class RunLog:
     """The metrics of one run directory, continued after ``step``."""
 
-    def __init__(self, run_dir: Path, step: int) -> None:
+    def __init__(
+        self, run_dir: Path, step: int, wandb: str = "", config: TrainConfig | None = None
+    ) -> None:
+        """Opens the files.
+
+        Args:
+            wandb: the Weights & Biases project that scalars go to as well; "" for none.
+            config: of the run, shown there.
+
+        Raises:
+            ConfigError: ``wandb`` is asked for, but not installed.
+        """
         path = run_dir / "metrics.jsonl"
         kept = [row for row in read_metrics(run_dir) if row["step"] <= step]
         write_text(path, "".join(json.dumps(row) + "\n" for row in kept))
@@ -31,6 +44,7 @@ class RunLog:
         self._tensorboard = tensorboardX.SummaryWriter(
             str(run_dir / "tensorboard"), purge_step=step + 1, flush_secs=10
         )
+        self._wandb = _open_wandb(wandb, run_dir, config) if wandb else None
 
     def __enter__(self) -> RunLog:
         return self
@@ -38,6 +52,8 @@ class RunLog:
     def __exit__(self, *_: Any) -> None:
         self._file.close()
         self._tensorboard.close()
+        if self._wandb is not None:
+            self._wandb.finish()
 
     def write(self, step: int, metrics: Mapping[str, float | Histogram]) -> None:
         """Logs a step; histograms go to TensorBoard alone."""
@@ -49,6 +65,8 @@ class RunLog:
                 self._add_histogram(name, value, step)
             else:
                 self._tensorboard.add_scalar(name, value, step)
+        if self._wandb is not None:
+            self._wandb.log(scalars, step=step)
 
     def _add_histogram(self, name: str, histogram: Histogram, step: int) -> None:
         counts = np.asarray(histogram.counts)
@@ -65,6 +83,25 @@ class RunLog:
             bucket_counts=counts.tolist(),
             global_step=step,
         )
+
+
+def _open_wandb(project: str, run_dir: Path, config: TrainConfig | None) -> Any:
+    """The run of this directory there: the same one, however often the command is given."""
+    try:
+        import wandb
+    except ImportError as error:
+        raise ConfigError("--wandb: it is not installed; pip install wandb") from error
+    path = run_dir / "wandb.json"
+    if not path.exists():
+        write_text(path, json.dumps({"id": uuid.uuid4().hex[:12]}) + "\n")
+    return wandb.init(
+        project=project,
+        id=json.loads(path.read_text())["id"],
+        name=run_dir.name,
+        dir=str(run_dir),
+        config=as_dict(config) if config is not None else None,
+        resume="allow",
+    )
 
 
 def read_metrics(run_dir: Path) -> list[dict[str, Any]]:

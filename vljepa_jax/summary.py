@@ -57,6 +57,25 @@ PARTS = {
         Part("X-Encoder", r"^x_encoder/"),
         Part("Predictor of masked tokens", r"^mask_predictor/"),
     ),
+    "text_pairs": (
+        Part("Y-Encoder", r"^y_encoder/"),
+        Part("Temperature", r"^log_logit_scale$"),
+    ),
+    "language_model": (
+        Part("Token table", r"^token_embedding/"),
+        Part("Layers, norm", r"^predictor/"),
+    ),
+    "vlm": (
+        Part("X-Encoder", r"^x_encoder/"),
+        Part("Token table", r"^token_embedding/"),
+        Part("Layers, norm, projection", r"^(predictor|vision_projection)/"),
+    ),
+    "y_decoder": (
+        Part("Y-Decoder: token table", r"^y_token_embedding/"),
+        Part("Y-Decoder: layers, norm", r"^y_decoder/"),
+        Part("Y-Decoder: prefix", r"^y_prefix/"),
+        Part("The VL-JEPA that is decoded", r""),
+    ),
 }
 PAPER_TOTAL = 1.6e9
 
@@ -98,11 +117,9 @@ def count_parameters(config: TrainConfig) -> dict[str, Count]:
 
 def visual_token_count(config: TrainConfig) -> int:
     """Tokens that a clip of this config becomes."""
-    video = config.data.video
-    frames = max(video.frames, config.model.x_encoder.tubelet_size)
-    return math.prod(
-        token_grid(config.model.x_encoder, (frames, video.image_size, video.image_size))
-    )
+    video, encoder = config.data.video, config.embedder[0].x_encoder
+    frames = max(video.frames, encoder.tubelet_size)
+    return math.prod(token_grid(encoder, (frames, video.image_size, video.image_size)))
 
 
 def print_summary(config: TrainConfig, console: rich.console.Console) -> None:
@@ -140,8 +157,14 @@ def print_summary(config: TrainConfig, console: rich.console.Console) -> None:
     for name, (shape, dtype) in array_spec(config).items():
         shapes.add_row(name, " x ".join(map(str, shape)), str(dtype))
     console.print(shapes)
+    console.print(f"{_seen(config)} of each of {config.batch_size} rows, for {config.steps} steps.")
+
+
+def _seen(config: TrainConfig) -> str:
+    if config.data.video is None:
+        return f"{config.data.text.length} tokens are seen"
     visual = visual_token_count(config)
-    seen = {
+    return {
         "vljepa": lambda: (
             f"The predictor sees {visual} visual and {config.data.text.query_length} query tokens"
         ),
@@ -149,8 +172,11 @@ def print_summary(config: TrainConfig, console: rich.console.Console) -> None:
         "vjepa2": lambda: (
             f"The teacher sees {visual} tokens, the encoder the kept ones under each mask,"
         ),
+        "vlm": lambda: f"{visual} visual and {config.data.text.length} text tokens are read",
+        "y_decoder": lambda: (
+            f"{config.data.text.length} tokens are written from {visual} visual tokens"
+        ),
     }[config.objective]()
-    console.print(f"{seen} of each of {config.batch_size} rows, for {config.steps} steps.")
 
 
 def _short(number: float) -> str:

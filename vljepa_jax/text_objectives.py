@@ -101,13 +101,12 @@ class TokenLosses:
     tokens: Array
 
 
-def _token_losses(logits: Array, tokens: Array, counts: Array) -> TokenLosses:
-    """Of next tokens: logits [B, t, v] after each of tokens [B, t]; those where ``counts``."""
-    logits, following, counts = logits[:, :-1], tokens[:, 1:], counts[:, 1:]
-    nats = -jnp.take_along_axis(jax.nn.log_softmax(logits, axis=-1), following[..., None], axis=-1)[
+def token_losses(logits: Array, tokens: Array, counts: Array) -> TokenLosses:
+    """Logits [B, t, v] of tokens [B, t]; those where ``counts``."""
+    nats = -jnp.take_along_axis(jax.nn.log_softmax(logits, axis=-1), tokens[..., None], axis=-1)[
         ..., 0
     ]
-    right = (jnp.argmax(logits, axis=-1) == following).astype(jnp.float32)
+    right = (jnp.argmax(logits, axis=-1) == tokens).astype(jnp.float32)
     return TokenLosses(
         jnp.sum(nats, axis=1, where=counts),
         jnp.sum(right, axis=1, where=counts),
@@ -115,7 +114,12 @@ def _token_losses(logits: Array, tokens: Array, counts: Array) -> TokenLosses:
     )
 
 
-class _TokensObjective:
+def _next_token_losses(logits: Array, tokens: Array, counts: Array) -> TokenLosses:
+    """As ``token_losses``, for logits of the token after each one."""
+    return token_losses(logits[:, :-1], tokens[:, 1:], counts[:, 1:])
+
+
+class TokensObjective:
     """The mean over all tokens that count, whatever the text."""
 
     def loss(
@@ -144,7 +148,7 @@ class _TokensObjective:
         return extra
 
 
-class LanguageModelObjective(_TokensObjective):
+class LanguageModelObjective(TokensObjective):
     """Predict the next token, given those before it.
 
     In a share of the steps the first half of the layers is left out, so that the last half, from
@@ -187,7 +191,7 @@ class LanguageModelObjective(_TokensObjective):
             logits = jax.lax.cond(skipped, last_half, whole, params)
         else:
             logits = whole(params)
-        return _token_losses(logits, tokens, mask)
+        return _next_token_losses(logits, tokens, mask)
 
 
 @struct.dataclass
@@ -199,7 +203,7 @@ class AnswersAndWords:
     words: Array | None
 
 
-class VLMObjective(_TokensObjective):
+class VLMObjective(TokensObjective):
     """Predict the tokens of the answers, given the clip and what was said before.
 
     Where words have weight, the visual tokens themselves also tell which words the answers have:
@@ -233,7 +237,7 @@ class VLMObjective(_TokensObjective):
             rows = jnp.arange(len(tokens))[:, None]
             said = jnp.zeros(words.shape).at[rows, tokens].max(counts.astype(jnp.float32))
             words = jnp.sum(optax.sigmoid_binary_cross_entropy(words, said), axis=1)
-        return AnswersAndWords(_token_losses(logits, tokens, counts), words)
+        return AnswersAndWords(_next_token_losses(logits, tokens, counts), words)
 
     def loss(
         self,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import json
 import math
 import os
@@ -27,6 +28,7 @@ from vljepa_jax.checkpoint_writer import Checkpoints
 from vljepa_jax.config import ConfigError, TrainConfig, nearest
 from vljepa_jax.data.pipeline import Batch, TrainPipeline, array_spec, check_paths
 from vljepa_jax.losses import Histogram
+from vljepa_jax.meters import Meter, Profile
 from vljepa_jax.objectives import make_objective
 from vljepa_jax.processes import first_process, gather
 from vljepa_jax.run_log import Progress, RunLog, add_row
@@ -42,7 +44,24 @@ class NonFiniteLoss(RuntimeError):
     """The loss or the gradient became infinite or not a number."""
 
 
-def train(config: TrainConfig, workdir: str | os.PathLike[str]) -> None:
+@dataclasses.dataclass(frozen=True)
+class Watch:
+    """How a run is watched, which changes nothing of what it computes.
+
+    Attributes:
+        profile: the first and the last step to be traced, into ``profile/``; ``None`` for none.
+        wandb: the Weights & Biases project that metrics go to as well; "" for none.
+    """
+
+    profile: tuple[int, int] | None = None
+    wandb: str = ""
+
+
+def train(
+    config: TrainConfig,
+    workdir: str | os.PathLike[str],
+    watch: Watch = Watch(),
+) -> None:
     """Trains until ``config.steps`` updates are made, from wherever ``workdir`` stands.
 
     Leaves config.json, checkpoints/, metrics.jsonl, tensorboard/ and, at the end, train.json
@@ -80,7 +99,7 @@ def train(config: TrainConfig, workdir: str | os.PathLike[str]) -> None:
         pipeline = TrainPipeline(config, tokens_key)
         if first_process():
             checkpoint.claim(run_dir, config)  # last: a wrong config leaves nothing in its way
-        stopped_by = _Run(config, run_dir, trainer, pipeline, console, position).loop(state)
+        stopped_by = _Run(config, run_dir, trainer, pipeline, console, position, watch).loop(state)
         if stopped_by is not None:
             console.print(
                 f"{stopped_by.name}: step {position.step} of {config.steps} is saved in "
@@ -158,8 +177,11 @@ class _Run:
         pipeline: TrainPipeline,
         console: rich.console.Console,
         position: _Position,
+        watch: Watch,
     ) -> None:
         """``position`` is moved along with the run."""
+        self._watch = watch
+        self._meter = Meter(config, trainer.devices)
         self._config = config
         self._run_dir = run_dir
         self._trainer = trainer
@@ -181,7 +203,8 @@ class _Run:
         with (
             contextlib.ExitStack() as at_end,
             Checkpoints(self._run_dir, config.checkpoint) as self._checkpoints,
-            _open_log(self._run_dir, position.step) as self._log,
+            self._open_log() as self._log,
+            Profile(self._run_dir, self._watch.profile) as profile,
             Progress(position.step, config.steps, self._console) as self._progress,
             _Signals() as signals,
         ):
@@ -190,7 +213,10 @@ class _Run:
             unread = None
             for step in range(position.step + 1, config.steps + 1):
                 batch = self._next(step)
+                profile.before(step)
+                # Both are only started here: the rows travel while the step before is computed.
                 state, metrics = train_step(state, self._trainer.put(batch.arrays))
+                profile.after(step, functools.partial(jax.block_until_ready, metrics))
                 # A step's metrics are fetched when the next one is under way, so that devices do
                 # not wait for the log; but before a save, so that nothing broken is saved.
                 if unread is not None:
@@ -242,19 +268,27 @@ class _Run:
         if step % config.log_every == 0 or step in (1, config.steps):
             self._share_counts()
             seconds = time.perf_counter() - self._interval_began
-            rate = (position.examples - self._interval_examples) / seconds
+            examples = position.examples - self._interval_examples
+            rate = examples / seconds
             values |= {
                 "examples_per_second": rate,
                 "wall_seconds": position.wall_seconds,
                 "data/wait": self._waited / seconds,  # share of the time
                 "data/replaced": position.replaced,
                 "skipped": position.skipped,
+                **self._meter.measure(examples // config.batch_size, seconds),
             }
             if self._log is not None:
                 self._log.write(step, values)
             seconds_left = (config.steps - step) * config.batch_size / rate
             self._progress.logged(step, values["loss"], rate, seconds_left)
             self._restart_interval()
+
+    def _open_log(self) -> contextlib.AbstractContextManager[RunLog | None]:
+        """The log of the first process; ``None`` in every other."""
+        if not first_process():
+            return contextlib.nullcontext()
+        return RunLog(self._run_dir, self._position.step, self._watch.wandb, self._config)
 
     def _restart_interval(self) -> None:
         self._interval_began = time.perf_counter()
@@ -314,11 +348,6 @@ class _Run:
             + (f"{self._skipped} steps in a row are broken. " if self._skipped > 1 else "")
             + (f"Last good checkpoint: '{good}'." if good else "No checkpoint was saved yet.")
         )
-
-
-def _open_log(run_dir: Path, step: int) -> contextlib.AbstractContextManager[RunLog | None]:
-    """The log of the first process; ``None`` in every other."""
-    return RunLog(run_dir, step) if first_process() else contextlib.nullcontext()
 
 
 class _Signals:

@@ -44,7 +44,7 @@ def cache_visual_tokens(config: TrainConfig, params: Any, console: Console) -> s
     params = params["x_encoder"]
     if jax.process_count() > 1:  # of arrays that lie on all processes, one could not be read here
         params = multihost_utils.process_allgather(params, tiled=True)
-    x_encoder = make_x_encoder(config.model)
+    x_encoder = make_x_encoder(config.embedder[0])
     encode = jax.jit(lambda params, video: x_encoder.apply({"params": params}, normalise(video)))
 
     def encode_batch(clips: np.ndarray) -> np.ndarray:
@@ -70,9 +70,10 @@ def cache_visual_tokens(config: TrainConfig, params: Any, console: Console) -> s
 
 def _key(config: TrainConfig, x_encoder: Any) -> str:
     """Names the encoder's weights and settings and the way frames are taken."""
+    model, _ = config.embedder
     settings = [
-        dataclasses.asdict(config.model.x_encoder),
-        config.model.dtype,
+        dataclasses.asdict(model.x_encoder),
+        model.dtype,
         dataclasses.asdict(config.data.video),
     ]
     return fingerprint(settings, x_encoder)

@@ -38,7 +38,10 @@ def get_config(dataset: str = "") -> ConfigDict:
         # The candidate answer, or the label, nearest to the predicted embedding.
         _benchmark("vqa", "choose", dataset, "vqa"),
         _benchmark("classification", "choose", dataset, "classification"),
+        # What the Y-Decoder writes, and the nearest caption of training.
+        _benchmark("caption", "caption", dataset, "caption"),
     )
+    config.stream = None  # the study of selective decoding needs the world's streams
     return config
 
 
@@ -53,6 +56,7 @@ def _benchmark(name: str, protocol: str, dataset: str, task: str) -> ConfigDict:
             "filter": {"task": task},  # task and tags that an annotation must have
             "query": None,  # the annotation's own
             "candidate_query": "",
+            "bank_split": "train" if protocol == "caption" else "",
             "limit": 0,  # first n examples, 0 for all
         }
     )

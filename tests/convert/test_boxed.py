@@ -12,6 +12,7 @@ from safetensors.numpy import load_file
 import vljepa_jax
 from vljepa_jax import checkpoint
 from vljepa_jax.config import TrainConfig, parse
+from vljepa_jax.convert.export import export_checkpoint
 from vljepa_jax.convert.families import PARTS
 from vljepa_jax.convert.published import BOXED, backbone_directory, convert_checkpoint
 from vljepa_jax.data.tokenizers import Tokenizer
@@ -67,3 +68,24 @@ def test_the_demo_starts_from_the_box(tmp_path):
     np.testing.assert_array_equal(
         params["predictor"]["layers"]["mlp"]["up"]["kernel"][0], first.astype(np.float32).T
     )
+
+
+def test_a_y_decoder_starts_from_the_boxed_language_model_and_goes_out_again(tmp_path):
+    console = rich.console.Console(quiet=True)
+    recipe = runpy.run_path(str(ROOT / "configs" / "y_decoder.py"))
+    config = parse(TrainConfig, recipe["get_config"]())
+    directory = backbone_directory("y_decoder", BOXED)
+    convert_checkpoint(config, {"y_decoder": directory}, tmp_path / "start", console)
+    _, params = checkpoint.load_params(tmp_path / "start")
+    published = load_file(BOX / "predictor" / "model.safetensors")
+    prefix = "model." if any(key.startswith("model.") for key in published) else ""
+    words = published[f"{prefix}embed_tokens.weight"].astype(np.float32)
+    np.testing.assert_array_equal(params["y_token_embedding"]["embedding"], words)
+    up = published[f"{prefix}layers.3.mlp.up_proj.weight"].astype(np.float32).T
+    np.testing.assert_array_equal(params["y_decoder"]["layers"]["mlp"]["up"]["kernel"][1], up)
+    export_checkpoint(tmp_path / "start", tmp_path / "out", console)
+    again = load_file(tmp_path / "out" / "y_decoder" / "model.safetensors")
+    np.testing.assert_array_equal(again["embed_tokens.weight"], words)
+    assert (tmp_path / "out" / "y_decoder" / "tokenizer.json").is_file()
+    rest = load_file(tmp_path / "out" / "y_decoder.safetensors")
+    assert {name.split("/")[0] for name in rest} == {"y_encoder", "y_head", "y_prefix"}

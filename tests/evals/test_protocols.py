@@ -7,6 +7,7 @@ import pytest
 
 from vljepa_jax.config import BenchmarkConfig
 from vljepa_jax.data.records import Annotation
+from vljepa_jax.evals.captions import cider_d, tokenise
 from vljepa_jax.evals.examples import Clip, EvaluationError, choose_examples, make_example
 from vljepa_jax.evals.protocols import PROTOCOLS, Embeddings
 
@@ -31,6 +32,7 @@ def benchmark(protocol: str, **fields) -> BenchmarkConfig:
         "filter": {},
         "query": None,
         "candidate_query": CAPTION,
+        "bank_split": "",
         "limit": 0,
     }
     return BenchmarkConfig(**(settings | fields))
@@ -224,3 +226,66 @@ def test_an_example_that_does_not_fit_is_named(protocol, annotation, fault):
     config = benchmark(protocol)
     with pytest.raises(EvaluationError, match=f"'set/name' .* example 'x' {fault}"):
         PROTOCOLS[protocol].needs(config, examples(config, [annotation]))
+
+
+# ---------------------------------------------------------------------------------------------
+# caption
+# ---------------------------------------------------------------------------------------------
+def caption_scores(written):
+    """Three clips, the last one unreadable; a bank of two captions."""
+    config = benchmark("caption", bank_split="train")
+    bank = (("a dog spins",), ("a red car drives off",))
+    annotations = [
+        Annotation("a", "caption", "Describe.", texts=("a dog spins", "a spinning dog")),
+        Annotation("b", "caption", "Describe.", texts=("a blue car drives off",)),
+        Annotation("c", "caption", "Describe.", texts=("a cat jumps",)),
+    ]
+    chosen = examples(config, annotations, bank)
+    videos = {
+        (clip(0), "Describe."): direction(10),
+        (clip(1), "Describe."): direction(80),
+        (clip(2), "Describe."): None,
+    }
+    texts = {"a dog spins": direction(0), "a red car drives off": direction(90)}
+    protocol = PROTOCOLS["caption"]
+    needs = protocol.needs(config, chosen)
+    assert needs.written == needs.videos == videos.keys()
+    assert needs.texts == texts.keys()
+    return protocol.score(config, chosen, Embeddings(videos, texts, written))
+
+
+def test_captions_are_scored_in_one_corpus_beside_the_nearest_text():
+    said = ["A dog spins.", "a blue car drives off"]
+    scores = caption_scores({(clip(i), "Describe."): text for i, text in enumerate(said)})
+    references = [
+        [["a", "dog", "spins"], ["a", "spinning", "dog"]],
+        [["a", "blue", "car", "drives", "off"]],
+        [["a", "cat", "jumps"]],
+    ]
+
+    def cider(*texts):
+        return cider_d([tokenise(text) for text in texts], references)
+
+    found = cider(*said, "")
+    metric = scores.metrics["_cider"]
+    assert metric.value == pytest.approx(found.mean())
+    assert (metric.n, metric.unit) == (3, "cider")
+    assert metric.interval[0] <= metric.value <= metric.interval[1]
+    nearest = scores.metrics["_cider_nearest_neighbour"]
+    assert nearest.value == pytest.approx(cider("a dog spins", "a red car drives off", "").mean())
+    assert nearest.value < metric.value
+    assert nearest.chance == metric.chance < metric.value
+    first, second, third = scores.outcomes
+    assert first.options == ("A dog spins.", "a dog spins")
+    beside = cider("", second.options[1], "")[1]
+    assert second.scores == (pytest.approx(found[1]), pytest.approx(beside))
+    assert third.options == ("", "")
+    assert third.unreadable == (clip(2),)
+
+
+def test_without_a_y_decoder_the_nearest_text_is_scored_alone():
+    scores = caption_scores(None)
+    assert scores.metrics.keys() == {"_cider_nearest_neighbour"}
+    assert [outcome.options for outcome in scores.outcomes] == [
+        *(("a dog spins",), ("a red car drives off",), ("",))
+    ]

@@ -7,16 +7,20 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import pytest
 from absl import flags
 from ml_collections import config_flags
 from random_run import random_params, save_run
-from tiny import tiny_train_config, tiny_world_config
+from tiny import tiny_train_config, tiny_world_config, tiny_y_decoder_config
 
-from vljepa_jax.config import EvalConfig, parse
+from vljepa_jax.checkpoint import save_params
+from vljepa_jax.config import ConfigError, EvalConfig, parse
 from vljepa_jax.evals import report
 from vljepa_jax.evals.benchmarks import select_benchmarks
+from vljepa_jax.evals.caption_gap import caption_gap
 from vljepa_jax.evals.run import evaluate_run, sweep_run
+from vljepa_jax.objectives import make_objective
 
 ROOT = Path(__file__).parents[2]
 RECIPE = ROOT / "configs" / "eval" / "world.py"
@@ -30,6 +34,8 @@ CONTRACT = {
     "world/vqa_presence_top1",
     "world/state_match_top1",
     "world/triplets",
+    "world/caption_cider",
+    "world/caption_cider_nearest_neighbour",
 }
 
 
@@ -52,7 +58,12 @@ def config():
 def run_dir(tmp_path_factory):
     directory = tmp_path_factory.mktemp("runs") / "demo"
     train = tiny_train_config()
-    save_run(directory, train, random_params(train))
+    params = random_params(train)
+    save_run(directory, train, params)
+    decoder = tiny_y_decoder_config()
+    fresh, _ = make_objective(decoder).init(jax.random.key(0))
+    own = {name: params[name] for name in ("y_encoder", "y_head")}
+    save_params(directory / "y_decoder", decoder, fresh | jax.tree.map(jax.numpy.asarray, own))
     return directory
 
 
@@ -71,8 +82,9 @@ def test_the_report_keeps_its_contract(whole):
     assert "world/t2v_held_out_phrasing_r1" in names
     for metric in whole["metrics"].values():
         low, high = metric["interval"]
-        assert 0 <= low <= metric["value"] <= high <= 1
-        assert 0 < metric["chance"] < 1
+        largest = {"share": 1, "cider": 1000}[metric["unit"]]
+        assert 0 <= low <= metric["value"] <= high <= largest
+        assert 0 < metric["chance"] < largest
         assert metric["n"] > 0
         assert metric["unreadable"] == 0
         assert metric["frames"] == 4  # 0 in the recipe: as trained
@@ -142,6 +154,16 @@ def test_a_wrong_command_is_one_clear_error(arguments, message):
     assert done.returncode == 1
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_the_gap_is_measured_on_the_captions_of_the_bank(run_dir, config):
+    gap = caption_gap(run_dir, config, 3)
+    assert gap.n == 3
+    assert -1 <= gap.cosine <= 1
+    assert gap.noisy_cosine[0] == pytest.approx(1, abs=1e-5)
+    alone = dataclasses.replace(config, benchmarks=())
+    with pytest.raises(ConfigError, match='none of protocol "caption"'):
+        caption_gap(run_dir, alone, 3)
 
 
 def test_percent_shows_sensible_digits():

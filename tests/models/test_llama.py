@@ -7,7 +7,7 @@ import pytest
 from twins import LLAMA_TWIN
 
 from vljepa_jax.config import RopeScaling
-from vljepa_jax.models.llama import Llama, scaled_frequencies
+from vljepa_jax.models.llama import KVCache, Llama, scaled_frequencies
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +41,33 @@ def test_padding_changes_nothing(params):
     padded = model({"params": params}, x, mask)
     for row, length in enumerate((5, 4)):
         np.testing.assert_allclose(padded[row, :length], alone[row, :length], atol=1e-6)
+
+
+@pytest.mark.parametrize("parts", [(7,), (3, 4), (2, 1, 1, 3)])
+def test_a_cache_gives_what_the_whole_text_gives(params, parts):
+    """Float32 with sums in another order: 1e-5."""
+    config = dataclasses.replace(LLAMA_TWIN, causal=True)
+    x = draw(2, 7, config.hidden_size)
+    whole = jax.jit(Llama(config).apply)({"params": params}, x)
+    cache, found, start = KVCache.empty(config, 2, 9, jnp.float32), [], 0  # room for two more
+    for length in parts:
+        part = x[:, start : start + length]
+        out, cache = jax.jit(Llama(config).apply)({"params": params}, part, None, cache)
+        found.append(out)
+        start += length
+    assert int(cache.length) == 7
+    assert not np.any(cache.key[:, :, 7:])
+    np.testing.assert_allclose(np.concatenate(found, axis=1), whole, atol=1e-5)
+
+
+def test_a_cache_is_refused_where_it_would_be_wrong(params):
+    x = draw(1, 3, LLAMA_TWIN.hidden_size)
+    causal = dataclasses.replace(LLAMA_TWIN, causal=True)
+    cache = KVCache.empty(causal, 1, 3, jnp.float32)
+    with pytest.raises(ValueError, match="causal layers"):
+        Llama(LLAMA_TWIN).apply({"params": params}, x, None, cache)
+    with pytest.raises(ValueError, match="without padding"):
+        Llama(causal).apply({"params": params}, x, np.ones((1, 3), bool), cache)
 
 
 def test_order_matters(params):

@@ -21,6 +21,7 @@ from vljepa_jax.config.models import (
     VJEPA2Config,
     VJEPA21Config,
     VLMConfig,
+    YDecoderConfig,
 )
 from vljepa_jax.config.parsing import (
     ConfigError,
@@ -31,10 +32,12 @@ from vljepa_jax.config.parsing import (
     plain_dict,
 )
 from vljepa_jax.config.training import (
+    STREAM_REFERENCE_RATE,
     BenchmarkConfig,
     CheckpointConfig,
     ConstantThenDecay,
     DataConfig,
+    DecodedTextConfig,
     DialogueConfig,
     EvalConfig,
     LossConfig,
@@ -46,6 +49,8 @@ from vljepa_jax.config.training import (
     ShardingRule,
     SIGRegConfig,
     SourceConfig,
+    StreamSet,
+    StreamStudyConfig,
     TextConfig,
     TrainConfig,
     VICRegConfig,
@@ -54,12 +59,14 @@ from vljepa_jax.config.training import (
 )
 
 __all__ = [
+    "STREAM_REFERENCE_RATE",
     "AttentivePoolerConfig",
     "BenchmarkConfig",
     "CheckpointConfig",
     "ConfigError",
     "ConstantThenDecay",
     "DataConfig",
+    "DecodedTextConfig",
     "DialogueConfig",
     "EvalConfig",
     "GemmaConfig",
@@ -81,6 +88,8 @@ __all__ = [
     "ShardingRule",
     "SIGRegConfig",
     "SourceConfig",
+    "StreamSet",
+    "StreamStudyConfig",
     "TextConfig",
     "TextPairsConfig",
     "TrainConfig",
@@ -90,6 +99,7 @@ __all__ = [
     "VICRegConfig",
     "VideoConfig",
     "WorldConfig",
+    "YDecoderConfig",
     "as_dict",
     "differences",
     "nearest",

@@ -214,3 +214,16 @@ class VLMConfig:
     dtype: Literal["float32", "bfloat16"]  # of the computation; parameters are float32
     remat: Literal["none", "dots", "full"]
     unroll_layers: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class YDecoderConfig:
+    """A causal Llama that writes the text whose embedding it is given (Y-Decoder)."""
+
+    vljepa: ModelConfig  # whose embeddings are decoded; frozen
+    y_decoder: LlamaConfig
+    prefix_tokens: int  # made from one embedding, before the first token of the text
+    noise: float  # largest length of the Gaussian noise on the unit embedding; 0 for none
+    dtype: Literal["float32", "bfloat16"]  # of the decoder's computation; parameters are float32
+    remat: Literal["none", "dots", "full"]
+    unroll_layers: bool

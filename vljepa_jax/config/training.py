@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import types
-from typing import Literal
+from typing import Any, Literal
 
 from vljepa_jax.config.models import (
     LanguageModelConfig,
@@ -13,6 +13,7 @@ from vljepa_jax.config.models import (
     ProbeConfig,
     TextPairsConfig,
     VLMConfig,
+    YDecoderConfig,
 )
 from vljepa_jax.config.parsing import ConfigError
 
@@ -88,6 +89,16 @@ class PlainTextConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class DecodedTextConfig:
+    """Texts that are embedded, and written again from their embeddings (objective "y_decoder")."""
+
+    embedded: TextConfig  # as in the run whose embeddings are decoded
+    tokenizer: str  # of the decoder
+    length: int  # tokens, the end token included; longer texts are cut, and have no end
+    end_token: str  # a special token of the decoder's tokenizer
+
+
+@dataclasses.dataclass(frozen=True)
 class DialogueConfig:
     """Questions about a clip with their answers, one text (objectives "language_model", "vlm")."""
 
@@ -102,7 +113,7 @@ class DataConfig:
     sources: tuple[SourceConfig, ...]
     video: VideoConfig | None  # None where the objective sees text alone
     text: (
-        TextConfig | QuestionsConfig | PlainTextConfig | DialogueConfig | None
+        TextConfig | QuestionsConfig | PlainTextConfig | DialogueConfig | DecodedTextConfig | None
     )  # None: no text is read
     num_workers: int  # decoding processes; 0 decodes in the training process
     # "cache" stores a frozen X-Encoder's S_V on disk; "none": the objective sees text alone.
@@ -195,8 +206,12 @@ class TrainConfig:
     """What ``launch/train.py`` takes."""
 
     seed: int
-    objective: Literal["vljepa", "probe", "vjepa2", "text_pairs", "language_model", "vlm"]
-    init_from: str  # "DIR[:params|:full|:x_encoder]"; "" starts from random parameters
+    objective: Literal[
+        "vljepa", "probe", "vjepa2", "text_pairs", "language_model", "vlm", "y_decoder"
+    ]
+    # "DIR[:params|:full|:PART]" or "DIR:PART,DIR:PART", of x_encoder, y_encoder, vljepa, y_decoder;
+    # "" starts from random parameters
+    init_from: str
     steps: int
     batch_size: int  # global
     micro_batch_size: int  # global rows whose activations are held at a time; 0 for all
@@ -212,6 +227,7 @@ class TrainConfig:
         | TextPairsConfig
         | LanguageModelConfig
         | VLMConfig
+        | YDecoderConfig
     )
     data: DataConfig
     loss: LossConfig | None  # None where the objective knows one loss alone
@@ -230,12 +246,21 @@ class TrainConfig:
                 )
         text_alone = self.objective in ("text_pairs", "language_model")
         without = [self.data.video is None, self.data.visual_tokens == "none"]
+        if isinstance(self.data.text, DecodedTextConfig):  # embeddings of texts, or of videos
+            text_alone = without[0]
         if without != [text_alone] * 2:
             raise ConfigError(
                 f"config: objective '{self.objective}' "
                 + ("sees text alone: 'data.video' is None" if text_alone else "sees video")
                 + (" and 'data.visual_tokens' 'none'" if text_alone else ", which data describes")
             )
+
+    @property
+    def embedder(self) -> tuple[Any, Any]:
+        """What embeds, and the texts it reads: (model, data.text), or those that are decoded."""
+        if isinstance(self.model, YDecoderConfig):
+            return self.model.vljepa, self.data.text.embedded
+        return self.model, self.data.text
 
 
 # objective -> what it takes as model, data.text and loss
@@ -246,6 +271,7 @@ _OBJECTIVES = {
     "text_pairs": (TextPairsConfig, PlainTextConfig, types.NoneType),
     "language_model": (LanguageModelConfig, DialogueConfig, types.NoneType),
     "vlm": (VLMConfig, DialogueConfig, types.NoneType),
+    "y_decoder": (YDecoderConfig, DecodedTextConfig, types.NoneType),
 }
 
 
@@ -258,13 +284,58 @@ class BenchmarkConfig:
 
     name: str  # metric prefix, e.g. "world/motion"
     suffix: str  # metric suffix, e.g. "_compositional": world/motion_top1_compositional
-    protocol: Literal["choose", "retrieve", "match", "triplets"]
+    protocol: Literal["choose", "retrieve", "match", "triplets", "caption"]
     path: str  # a prepared dataset or "@world"
     split: str
     filter: dict[str, str]  # "task" or a tag -> value; all must hold
     query: str | None  # replaces the annotations' own query; None keeps it
     candidate_query: str  # "match": asked of the candidate clips
+    bank_split: str  # "caption": whose captions nearest-neighbour decoding takes
     limit: int  # first n examples, 0 for all
+
+
+@dataclasses.dataclass(frozen=True)
+class StreamSet:
+    """Streams of the bundled world with one density of events."""
+
+    density: float  # events per second
+    streams: int
+
+
+@dataclasses.dataclass(frozen=True)
+class StreamStudyConfig:
+    """The study of selective decoding (paper §4.6), benchmark "stream"."""
+
+    sets: tuple[StreamSet, ...]  # the first gives the headline
+    query: str
+    window: float  # seconds of video that an embedding sees
+    ticks_per_second: float  # embeddings
+    rates: tuple[float, ...]  # decodings per second, swept
+    smoothing: float  # seconds that the online segmentation averages
+    variance_window: float  # seconds of its variance
+    bank_texts: int  # captions of the training split to choose from where there is no Y-Decoder
+
+    def __post_init__(self) -> None:
+        rates = self.rates
+        if not self.sets or not rates or not all(0 < r <= self.ticks_per_second for r in rates):
+            raise ConfigError(
+                "config.stream: at least one set and one rate are needed, and no rate may exceed "
+                f"ticks_per_second = {self.ticks_per_second}"
+            )
+        if min(rates) > self.ticks_per_second / 2:
+            raise ConfigError(
+                "config.stream.rates: the online strategy ends no segment before its second tick; "
+                f"one rate at least must be below {self.ticks_per_second / 2}"
+            )
+        if STREAM_REFERENCE_RATE not in rates:
+            raise ConfigError(
+                f"config.stream.rates must hold {STREAM_REFERENCE_RATE}, the uniform rate that "
+                "others are compared with"
+            )
+
+
+# Decodings per second of the uniform strategy at which its quality is to be reached (paper §4.6).
+STREAM_REFERENCE_RATE = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -276,3 +347,4 @@ class EvalConfig:
     world: WorldConfig
     num_workers: int
     benchmarks: tuple[BenchmarkConfig, ...]
+    stream: StreamStudyConfig | None  # None: no such study

@@ -17,7 +17,14 @@ from flax import traverse_util
 
 from vljepa_jax import checkpoint
 from vljepa_jax.config import TrainConfig, as_dict
-from vljepa_jax.convert.families import backbone, config_of, family_of, parts_of, tokenizer_of
+from vljepa_jax.convert.families import (
+    backbone,
+    config_of,
+    family_of,
+    parts_of,
+    placed,
+    tokenizer_of,
+)
 from vljepa_jax.convert.rules import ConversionError, export
 from vljepa_jax.convert.settings import Setting, as_json
 from vljepa_jax.data.tokenizers import Tokenizer, TokenizerError
@@ -57,7 +64,7 @@ def export_checkpoint(
         export_backbone(config.model, part, backbone(params, part), output / part, dtype)
         console.print(f"{part}: {output / part}")
         _copy_tokenizer(config, part, output / part, console)
-    held = {*parts, *(["token_embedding"] if "predictor" in parts else [])}  # they go together
+    held = {name for part in parts for name in placed(backbone(params, part), part)}
     rest = {name: tree for name, tree in params.items() if name not in held}
     arrays = {"/".join(path): array for path, array in traverse_util.flatten_dict(rest).items()}
     if arrays:

@@ -6,7 +6,13 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from vljepa_jax.config import DialogueConfig, PlainTextConfig, TextConfig, TrainConfig
+from vljepa_jax.config import (
+    DecodedTextConfig,
+    DialogueConfig,
+    PlainTextConfig,
+    TextConfig,
+    TrainConfig,
+)
 from vljepa_jax.convert import gemma, llama, qwen3, vjepa2
 from vljepa_jax.convert.rules import Table
 from vljepa_jax.convert.settings import Setting
@@ -48,7 +54,9 @@ FAMILIES = {
     "gemma": Family(gemma.table, gemma.settings, gemma.folders),
     "qwen3": Family(qwen3.table, qwen3.settings, qwen3.folders),
 }
-PARTS = ("x_encoder", "predictor", "y_encoder")
+PARTS = ("x_encoder", "predictor", "y_encoder")  # of a VL-JEPA
+# A part whose directory also holds a token table -> the name of the table among the parameters.
+_TOKEN_TABLES = {"predictor": "token_embedding", "y_decoder": "y_token_embedding"}
 # A part that reads text -> its fields in data.text.
 _TEXTS = {
     "predictor": ("query_tokenizer", "query_length"),
@@ -57,8 +65,8 @@ _TEXTS = {
 
 
 def parts_of(model: Any) -> tuple[str, ...]:
-    """The backbones that a model has: all three of a VL-JEPA, one where one is pretrained."""
-    return tuple(part for part in PARTS if hasattr(model, part))
+    """The backbones that a model has: three of a VL-JEPA, one where one is trained alone."""
+    return tuple(part for part in (*PARTS, "y_decoder") if hasattr(model, part))
 
 
 def config_of(model: Any, part: str) -> Any:
@@ -80,19 +88,21 @@ def tokenizer_of(config: TrainConfig, part: str) -> tuple[str, int] | None:
         return getattr(text, tokenizer), getattr(text, length)
     if part in _TEXTS and isinstance(text, (PlainTextConfig, DialogueConfig)):
         return text.tokenizer, text.length
+    if part == "y_decoder" and isinstance(text, DecodedTextConfig):
+        return text.tokenizer, text.length
     return None
 
 
 def backbone(params: PyTree, part: str) -> PyTree:
-    """The parameters that a part's directory holds: the predictor's has its token table in it."""
-    if part == "predictor":
-        return {"token_embedding": params["token_embedding"], **params["predictor"]}
+    """The parameters that a part's directory holds: a Llama's has its token table in it."""
+    if part in _TOKEN_TABLES:
+        return {"token_embedding": params[_TOKEN_TABLES[part]], **params[part]}
     return params[part]
 
 
 def placed(tree: PyTree, part: str) -> PyTree:
     """The inverse of ``backbone``."""
-    if part == "predictor":
+    if part in _TOKEN_TABLES:
         rest = {name: child for name, child in tree.items() if name != "token_embedding"}
-        return {"token_embedding": tree["token_embedding"], "predictor": rest}
+        return {_TOKEN_TABLES[part]: tree["token_embedding"], part: rest}
     return {part: tree}

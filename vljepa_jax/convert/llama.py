@@ -18,7 +18,10 @@ def table(config: LlamaConfig) -> Table:
         prefix=decoder.PREFIX,
         entries=decoder.entries(_NORMS),
         ignored=(
-            Ignored(r"lm_head\.weight", "predicts tokens; VL-JEPA predicts embeddings"),
+            Ignored(
+                r"lm_head\.weight",
+                "here the token table predicts, where tokens are predicted",
+            ),
             Ignored(r"(?:layers\.\d+\.self_attn\.)?rotary_emb\.inv_freq", "computed, not learned"),
         ),
         first_layer=config.first_layer,

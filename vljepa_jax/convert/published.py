@@ -35,7 +35,9 @@ _BOX = Path(__file__).parents[1] / "backbones"
 
 def backbone_directory(part: str, path: str) -> Path:
     """Where a part's weights are: ``path``, or the package's own for "@boxed"."""
-    return _BOX / part if path == BOXED else Path(path)
+    if path != BOXED:
+        return Path(path)
+    return _BOX / ("predictor" if part == "y_decoder" else part)  # the same language model
 
 
 def convert_checkpoint(
@@ -50,8 +52,9 @@ def convert_checkpoint(
 
     Args:
         config: of the model, as training will have it.
-        directories: part ("x_encoder", "predictor", "y_encoder") -> its directory: config.json,
-            model.safetensors or shards with their index, and for a Y-Encoder its module folders.
+        directories: part ("x_encoder", "predictor", "y_encoder" or "y_decoder") -> its directory:
+            config.json, model.safetensors or shards with their index, and for a Y-Encoder its
+            module folders.
         output: the run directory; must hold no checkpoint yet.
 
     Raises:

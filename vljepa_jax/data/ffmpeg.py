@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import bisect
 import dataclasses
+import functools
 import io
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 import av
 from av.video.reformatter import VideoReformatter
@@ -88,6 +89,19 @@ class Timeline:
             self.stamps, position
         )
         return position < self.stamps[0] or between > _SEEK_GAIN
+
+
+class PlayedFrame(NamedTuple):
+    """A frame of a video that is played from its beginning.
+
+    Attributes:
+        begin, end: seconds of the video between which it is shown.
+        image: gives it as RGB.
+    """
+
+    begin: float
+    end: float
+    image: Callable[[], Image.Image]
 
 
 class VideoFile:
@@ -192,6 +206,26 @@ class VideoFile:
             if image is None or shown is not before:
                 image = _image(shown[1], reformatter)
             yield image
+
+    def play(self) -> Iterator[PlayedFrame]:
+        """Every frame of the file, span or not, from the first on, in constant memory.
+
+        Their times ascend: a frame that does not begin after the one before is left out.
+
+        Raises:
+            ClipError: the file is damaged.
+        """
+        self._rewind()
+        stream, reformatter = self._stream, VideoReformatter()
+        tick, origin = stream.time_base, 0 if self._evenly_spaced else stream.start_time or 0
+        last = None
+        for stamp, frame in self._frames():
+            if last is not None and stamp <= last:
+                continue
+            last = stamp
+            begin = float((stamp - origin) * tick)
+            end = begin + float((frame.duration or _frame_ticks(stream)) * tick)
+            yield PlayedFrame(begin, end, functools.partial(_image, frame, reformatter))
 
     def cut(self) -> Medium:
         """Copies the packets of the span, undecoded, into an embedded file of their own.

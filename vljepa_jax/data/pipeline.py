@@ -11,7 +11,8 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import grain
 import numpy as np
@@ -20,7 +21,7 @@ from vljepa_jax.config import ConfigError, SourceConfig, TrainConfig, nearest
 from vljepa_jax.data.records import Annotation, Record
 from vljepa_jax.data.rows import MaskRows, QuestionRows, Row, Rows, TextRows
 from vljepa_jax.data.storage import Dataset, Source, open_dataset
-from vljepa_jax.data.text_rows import DialogueRows, TripletRows
+from vljepa_jax.data.text_rows import DecodedRows, DialogueRows, TripletRows
 from vljepa_jax.data.token_cache import Clip, TokenCache, cache_directory
 from vljepa_jax.data.video import ClipError, load_clip
 from vljepa_jax.data.workers import AHEAD, CHUNK, read_ahead
@@ -34,6 +35,7 @@ _ROWS: dict[str, type[Rows]] = {
     "text_pairs": TripletRows,
     "language_model": DialogueRows,
     "vlm": DialogueRows,
+    "y_decoder": DecodedRows,
 }
 # Unreadable records in a row after which something else must be wrong.
 _ATTEMPTS = 16
@@ -66,7 +68,7 @@ def array_spec(config: TrainConfig) -> dict[str, tuple[tuple[int, ...], np.dtype
     """
     rows, video = config.batch_size, config.data.video
     if config.data.visual_tokens == "cache":
-        encoder = config.model.x_encoder
+        encoder = config.embedder[0].x_encoder
         tokens = max(1, video.frames // encoder.tubelet_size)
         tokens *= (video.image_size // encoder.patch_size) ** 2
         visual = {"visual_tokens": ((rows, tokens, encoder.hidden_size), np.float32)}
@@ -89,11 +91,7 @@ def check_paths(config: TrainConfig) -> None:
     """
     paths = {f"data.sources[{i}].path": s.path for i, s in enumerate(config.data.sources)}
     if config.data.text is not None:
-        paths |= {
-            f"data.text.{name}": value
-            for name, value in dataclasses.asdict(config.data.text).items()
-            if name.endswith("_tokenizer")
-        }
+        paths |= dict(_tokenizers("data.text", dataclasses.asdict(config.data.text)))
     missing = [
         f"  {field}: '{path}'"
         for field, path in paths.items()
@@ -106,6 +104,14 @@ def check_paths(config: TrainConfig) -> None:
             + "\nlaunch/prepare.py makes datasets; a tokenizer is a tokenizer.json, published with "
             "its weights (docs/weights.md)."
         )
+
+
+def _tokenizers(where: str, settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _tokenizers(f"{where}.{name}", value)
+        elif name.endswith("tokenizer"):
+            yield f"{where}.{name}", value
 
 
 class TrainPipeline:

@@ -81,15 +81,15 @@ class TextRows:
     trainable = True
 
     def __init__(self, config: TrainConfig):
-        self._text = config.data.text
+        model, self._text = config.embedder
         self._query_tokenizer = Tokenizer(self._text.query_tokenizer)
         self._target_tokenizer = Tokenizer(self._text.target_tokenizer)
-        self._query_tokenizer.check_fits(config.model.predictor.vocab_size)
-        self._target_tokenizer.check_fits(config.model.y_encoder.vocab_size)
+        self._query_tokenizer.check_fits(model.predictor.vocab_size)
+        self._target_tokenizer.check_fits(model.y_encoder.vocab_size)
 
     @staticmethod
     def spec(config: TrainConfig) -> Spec:
-        text = config.data.text
+        _, text = config.embedder
         return {
             "query_tokens": ((text.query_length,), np.int32),
             "query_mask": ((text.query_length,), np.bool_),

@@ -1,4 +1,4 @@
-"""Rows of text alone, for pretraining the text backbones (``data.rows`` has the other kinds)."""
+"""Rows for models that write or compare text (``data.rows`` has the other kinds)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from vljepa_jax.config import ConfigError, TrainConfig
 from vljepa_jax.data.records import Annotation
-from vljepa_jax.data.rows import Choose, Row, Spec, several, text_id
+from vljepa_jax.data.rows import Choose, Row, Spec, TextRows, several, text_id
 from vljepa_jax.data.storage import Dataset
 from vljepa_jax.data.tokenizers import Tokenizer
 
@@ -133,3 +133,27 @@ class DialogueRows:
         length = self._dialogue.length
         tokens, mask, answer_mask = self._tokenizer.encode_spans(texts, answers, length)
         return {"tokens": tokens, "mask": mask, "answer_mask": answer_mask}
+
+
+class DecodedRows(TextRows):
+    """What ``TextRows`` hold, and the target as the decoder writes it: tokens int32 [L] and mask
+    bool [L], True up to the end token."""
+
+    def __init__(self, config: TrainConfig):
+        super().__init__(config)
+        decoded = config.data.text
+        self._length = decoded.length
+        self._tokenizer = Tokenizer(decoded.tokenizer)
+        self._tokenizer.check_fits(config.model.y_decoder.vocab_size)
+        self._end_id = self._tokenizer.special_id(decoded.end_token)
+
+    @staticmethod
+    def spec(config: TrainConfig) -> Spec:
+        length = config.data.text.length
+        decoded = {"tokens": ((length,), np.int32), "mask": ((length,), np.bool_)}
+        return TextRows.spec(config) | decoded
+
+    def arrays(self, contents: Sequence[tuple[str, str]]) -> dict[str, np.ndarray]:
+        targets = [target for _, target in contents]
+        tokens, mask = self._tokenizer.encode_ended(targets, self._length, self._end_id)
+        return super().arrays(contents) | {"tokens": tokens, "mask": mask}

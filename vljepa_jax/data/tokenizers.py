@@ -81,6 +81,41 @@ class Tokenizer:
                 "rows; take the tokenizer.json that was published with the weights"
             )
 
+    def special_id(self, token: str) -> int:
+        """The id of a special token.
+
+        Raises:
+            TokenizerError: there is no such one.
+        """
+        special = [t.content for t in self._tokenizer.get_added_tokens_decoder().values()]
+        if token not in special:
+            raise TokenizerError(
+                f"{self.path}: has no special token '{token}', only {', '.join(special)}"
+            )
+        return self._tokenizer.token_to_id(token)
+
+    def encode_ended(
+        self, texts: Sequence[str], length: int, end_id: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """As ``encode``, with ``end_id`` after the last token in place of all special tokens.
+
+        A text that is cut has no end.
+        """
+        ids = np.full((len(texts), length), self.pad_id, np.int32)
+        mask = np.zeros((len(texts), length), bool)
+        self._tokenizer.no_truncation()
+        self._tokenizer.encode_special_tokens = True
+        encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+        for row, encoding in enumerate(encodings):
+            tokens = [*encoding.ids, end_id][:length]
+            ids[row, : len(tokens)] = tokens
+            mask[row, : len(tokens)] = True
+        return ids, mask
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of tokens; special tokens say nothing."""
+        return self._tokenizer.decode([int(i) for i in ids], skip_special_tokens=True).strip()
+
     def encode(self, texts: Sequence[str], length: int) -> tuple[np.ndarray, np.ndarray]:
         """Tokenizes texts.
 

@@ -97,12 +97,16 @@ def clip_from_frames(frames: np.ndarray, config: VideoConfig) -> np.ndarray:
         )
     moments = (np.arange(config.frames) + 0.5) / config.frames
     indices = (moments * len(frames)).astype(int)
-    centre = (1.0, 0.5, 0.5)
     fitted = {
-        index: _fit(Image.fromarray(frames[index]), config.image_size, centre)
+        index: fit_frame(Image.fromarray(frames[index]), config.image_size)
         for index in set(indices)
     }
     return np.stack([fitted[index] for index in indices])
+
+
+def fit_frame(image: Image.Image, size: int) -> np.ndarray:
+    """The evaluation form of one RGB frame: the largest centred square, uint8 [size, size, 3]."""
+    return _fit(image, size, (1.0, 0.5, 0.5))
 
 
 def read_frames(

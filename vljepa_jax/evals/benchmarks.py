@@ -4,8 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from vljepa_jax.config import BenchmarkConfig, ConfigError, nearest
+from vljepa_jax.config import (
+    BenchmarkConfig,
+    ConfigError,
+    EvalConfig,
+    StreamStudyConfig,
+    nearest,
+)
 from vljepa_jax.evals.protocols import PROTOCOLS
+
+STREAM = "stream"  # what ``--benchmarks`` calls the study of selective decoding
 
 
 def benchmark_name(benchmark: BenchmarkConfig) -> str:
@@ -38,7 +46,27 @@ def select_benchmarks(
             by_name[metric_name(benchmark, ending)] = benchmark
     for name in names:
         if name not in by_name:
-            known = ", ".join(benchmark_name(benchmark) for benchmark in benchmarks)
+            known = ", ".join([*(benchmark_name(benchmark) for benchmark in benchmarks), STREAM])
             raise ConfigError(f"unknown benchmark '{name}'{nearest(name, by_name)}; known: {known}")
     chosen = [by_name[name] for name in names]
     return tuple(benchmark for benchmark in benchmarks if benchmark in chosen)
+
+
+def select(
+    config: EvalConfig, names: Sequence[str]
+) -> tuple[tuple[BenchmarkConfig, ...], StreamStudyConfig | None]:
+    """What ``--benchmarks`` names: benchmarks, and the study of streams or ``None``.
+
+    Args:
+        names: none for all; "stream" is the study.
+
+    Raises:
+        ConfigError: a name is unknown, or the config has no study.
+    """
+    if not names:
+        return select_benchmarks(config.benchmarks, ()), config.stream
+    others = [name for name in names if name != STREAM]
+    if len(others) < len(names) and config.stream is None:
+        raise ConfigError(f"this config has no benchmark '{STREAM}': config.stream is None")
+    benchmarks = select_benchmarks(config.benchmarks, others) if others else ()
+    return benchmarks, config.stream if len(others) < len(names) else None

@@ -133,8 +133,14 @@ def evaluate(
 
 
 def _read_examples(benchmark: BenchmarkConfig, datasets: Datasets) -> list[Example]:
+    bank = _read_bank(benchmark, datasets)
     chosen = [
-        make_example(benchmark, record, annotation, datasets[benchmark.path].candidates(annotation))
+        make_example(
+            benchmark,
+            record,
+            annotation,
+            bank or datasets[benchmark.path].candidates(annotation),
+        )
         for record, annotation in datasets.annotations(benchmark.path, benchmark.split)
         if fits(benchmark, annotation)
     ]
@@ -144,6 +150,23 @@ def _read_examples(benchmark: BenchmarkConfig, datasets: Datasets) -> list[Examp
             f"'{benchmark.split}', has {benchmark.filter}"
         )
     return choose_examples(benchmark, chosen)
+
+
+def _read_bank(benchmark: BenchmarkConfig, datasets: Datasets) -> tuple[tuple[str, ...], ...]:
+    """The first caption of every example of "caption"'s bank; nothing for other protocols."""
+    if benchmark.protocol != "caption":
+        return ()
+    bank = tuple(
+        annotation.texts[:1]
+        for _, annotation in datasets.annotations(benchmark.path, benchmark.bank_split)
+        if annotation.texts and fits(benchmark, annotation)
+    )
+    if not bank:
+        raise ConfigError(
+            f"benchmark '{benchmark_name(benchmark)}': bank_split '{benchmark.bank_split}' of "
+            f"{benchmark.path} has no text with {benchmark.filter}"
+        )
+    return bank
 
 
 def _embed(model: Model, needs: Needs, datasets: Datasets) -> tuple[Embeddings, dict[Clip, str]]:
@@ -184,7 +207,12 @@ def _embed(model: Model, needs: Needs, datasets: Datasets) -> tuple[Embeddings, 
     for others, why in gather((videos, unreadable)):
         videos |= others
         unreadable |= why
-    return Embeddings(videos, embedded), unreadable
+    written = None
+    if model.text_decoder is not None:
+        vectors = {v: e for v, e in videos.items() if v in needs.written and e is not None}
+        texts = model.decode(np.stack(list(vectors.values()))) if vectors else []
+        written = dict(zip(vectors, texts, strict=True))
+    return Embeddings(videos, embedded, written), unreadable
 
 
 def _place(clip: Clip) -> tuple:

@@ -31,6 +31,7 @@ _INTROS = {
     "choose": "The answer is the candidate text nearest to the predicted embedding.",
     "retrieve": "The five clips nearest to the caption, best first, out of the whole gallery.",
     "match": "Which clip leads from the first picture to the second?",
+    "caption": "What the Y-Decoder writes and the nearest training caption, each with its CIDEr.",
     "triplets": "The first text must be nearer to its paraphrase than either is to the negative.",
 }
 
@@ -44,12 +45,14 @@ class Option:
         image: data URI; "" for a text.
         score: cosine; ``None`` for a right option shown only because it was missed.
         right: whether it is a right option.
+        label: shown in place of the score; "" for the score.
     """
 
     text: str
     image: str
     score: float | None
     right: bool
+    label: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,7 +103,10 @@ def make_galleries(results: Sequence[Result], datasets: Datasets) -> list[Galler
             benchmark_name(result.benchmark),
             result.benchmark.protocol,
             _INTROS[result.benchmark.protocol],
-            tuple(_card(outcome, strips) for outcome in outcomes),
+            tuple(
+                (_caption_card if result.benchmark.protocol == "caption" else _card)(o, strips)
+                for o in outcomes
+            ),
             folded=bool(result.benchmark.suffix),  # a variant of one that is shown
         )
         for result, outcomes in zip(results, chosen, strict=True)
@@ -114,6 +120,17 @@ def _draw(outcomes: Sequence[Outcome]) -> list[Outcome]:
 def _clips(outcome: Outcome) -> Iterable[Clip]:
     shown = (outcome.clip, outcome.gold, *outcome.options)
     return (item for item in shown if isinstance(item, Clip))
+
+
+def _caption_card(outcome: Outcome, strips: Mapping[Clip, str]) -> Card:
+    names = ("written", "nearest")[-len(outcome.options) :]  # without a Y-Decoder, nearest alone
+    options = [
+        Option(text, "", score, False, f"{name} {score:.0f}")
+        for text, score, name in zip(outcome.options, outcome.scores, names, strict=True)
+    ]
+    options.append(Option(outcome.gold, "", None, True, "right"))
+    note = "The clip cannot be read; it counts as 0." if outcome.unreadable else ""
+    return Card(outcome.question, strips[outcome.clip], tuple(options), False, note)
 
 
 def _card(outcome: Outcome, strips: Mapping[Clip, str]) -> Card:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from collections.abc import Collection, Hashable, Sequence
+from typing import Literal
 
 import numpy as np
 import scipy.stats
@@ -17,19 +18,21 @@ import scipy.stats
 
 @dataclasses.dataclass(frozen=True)
 class Metric:
-    """A share of right examples.
+    """A figure with its uncertainty.
 
     Attributes:
-        value: share of examples that are right, in [0, 1].
+        value: the share of examples that are right, in [0, 1], or their mean score.
         chance: what guessing would score; how it is counted is the protocol's matter.
         n: number of examples.
-        interval: 95 % confidence interval of ``value`` (Wilson).
+        interval: 95 % confidence interval of ``value`` (of a share Wilson's, else the bootstrap's).
+        unit: "share", "cider", whose values are x 100, or "ratio".
     """
 
     value: float
     chance: float
     n: int
     interval: tuple[float, float]
+    unit: Literal["share", "cider", "ratio"] = "share"
 
 
 def proportion(right: Sequence[bool] | np.ndarray, chance: float) -> Metric:
@@ -53,6 +56,29 @@ def wilson_interval(successes: int, n: int) -> tuple[float, float]:
     """95 % Wilson score interval of a proportion."""
     interval = scipy.stats.binomtest(successes, n).proportion_ci(0.95, method="wilson")
     return float(interval.low), float(interval.high)
+
+
+def mean_score(scores: np.ndarray, chance: float, unit: Literal["cider"]) -> Metric:
+    """Mean of the examples' scores, with its bootstrap interval over the examples.
+
+    Args:
+        scores: [n]. CIDEr's rarity of n-grams is that of the whole set, not of each resample.
+
+    Raises:
+        ValueError: there are no examples.
+    """
+    if len(scores) == 0:
+        raise ValueError("a metric needs at least one example")
+    interval = bootstrap_interval(scores)
+    return Metric(float(np.mean(scores)), float(chance), len(scores), interval, unit)
+
+
+def bootstrap_interval(scores: np.ndarray, resamples: int = 2000) -> tuple[float, float]:
+    """95 % percentile interval of the mean under resampling with replacement, of a fixed seed."""
+    rng = np.random.default_rng(0)
+    means = [np.mean(scores[rng.integers(len(scores), size=len(scores))]) for _ in range(resamples)]
+    low, high = np.quantile(means, (0.025, 0.975))
+    return float(low), float(high)
 
 
 def rank(scores: np.ndarray, positives: Collection[int]) -> int | None:

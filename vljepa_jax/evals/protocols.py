@@ -6,6 +6,7 @@ retrieve   text-to-video: Ŝ_Y of every clip ranked against the caption
 match      WorldPrediction-WM: Ŝ_Y of the pair (initial, final state) against Ŝ_Y of the
            candidate clips
 triplets   SugarCrepe++ and VISLA: the Y-Encoder alone, strict rule
+caption    CIDEr-D of what the Y-Decoder writes from Ŝ_Y, and of the bank's text nearest to it
 
 A protocol sees neither model nor files. It names the (clip, query) pairs and texts it needs, so
 that benchmarks over the same clips share their embeddings, and scores what it is handed. A clip
@@ -21,6 +22,7 @@ import numpy as np
 
 from vljepa_jax.config import BenchmarkConfig
 from vljepa_jax.evals import metrics
+from vljepa_jax.evals.captions import cider_d, tokenise
 from vljepa_jax.evals.examples import Clip, EvaluationError, Example
 from vljepa_jax.evals.metrics import Metric
 from vljepa_jax.inference.labels import mean_embedding
@@ -34,17 +36,25 @@ class Needs:
 
     videos: frozenset[tuple[Clip, str]] = frozenset()  # (X_V, X_Q)
     texts: frozenset[str] = frozenset()
+    written: frozenset[tuple[Clip, str]] = frozenset()  # those of ``videos`` to put into words
 
     def __or__(self, other: Needs) -> Needs:
-        return Needs(self.videos | other.videos, self.texts | other.texts)
+        return Needs(
+            self.videos | other.videos, self.texts | other.texts, self.written | other.written
+        )
 
 
 @dataclasses.dataclass(frozen=True)
 class Embeddings:
-    """What was embedded: [E] each, L2-normalised; ``None`` for a clip that cannot be read."""
+    """What was embedded: [E] each, L2-normalised; ``None`` for a clip that cannot be read.
+
+    ``written`` has the texts of the clips to put into words, as far as they can be read; it is
+    ``None`` where the model has no Y-Decoder.
+    """
 
     videos: Mapping[tuple[Clip, str], np.ndarray | None]
     texts: Mapping[str, np.ndarray]
+    written: Mapping[tuple[Clip, str], str] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +66,7 @@ class Outcome:
         clip: what was asked about; ``None`` for retrieval and text-only tasks.
         question: the query, or the caption to be found.
         options: up to ``SHOWN`` options, best first: texts or clips.
-        scores: cosine of each option.
+        scores: cosine of each option; of a caption, its CIDEr-D.
         right: whether each option is right.
         gold: the right option (the best of them), ``None`` if there is none.
         rank: wrong options before it; ``None`` if there is no right one or a clip is unreadable.
@@ -243,6 +253,64 @@ def _triplets_score(
 
 
 # ---------------------------------------------------------------------------------------------
+# caption
+# ---------------------------------------------------------------------------------------------
+WRITTEN, NEAREST = "_cider", "_cider_nearest_neighbour"
+
+
+def _caption_needs(benchmark: BenchmarkConfig, examples: Sequence[Example]) -> Needs:
+    for example in examples:
+        _require(benchmark, example, example.clip is not None, "has no media")
+        _require(benchmark, example, bool(example.texts), "has no caption")
+    videos = frozenset((example.clip, example.query) for example in examples)
+    return Needs(videos, frozenset(_bank(examples)), videos)
+
+
+def _bank(examples: Sequence[Example]) -> list[str]:
+    """The captions of the bank: every example has them as its candidates."""
+    return sorted({texts[0] for texts in examples[0].candidates})
+
+
+def _caption_score(
+    benchmark: BenchmarkConfig, examples: Sequence[Example], embeddings: Embeddings
+) -> Scores:
+    bank = _bank(examples)
+    matrix = np.stack([embeddings.texts[text] for text in bank])
+    rng = np.random.default_rng(0)
+    drawn = {"chance": [bank[index] for index in rng.integers(len(bank), size=len(examples))]}
+    asked = [(example.clip, example.query) for example in examples]
+    predicted = [embeddings.videos[video] for video in asked]
+    if embeddings.written is not None:
+        drawn[WRITTEN] = [embeddings.written.get(video, "") for video in asked]
+    # An unreadable clip has no text, which scores 0.
+    drawn[NEAREST] = ["" if p is None else bank[int(np.argmax(matrix @ p))] for p in predicted]
+    references = [[tokenise(text) for text in example.texts] for example in examples]
+    cider = {
+        name: cider_d([tokenise(text) for text in texts], references)
+        for name, texts in drawn.items()
+    }
+    chance = float(cider.pop("chance").mean())
+    outcomes = tuple(
+        Outcome(
+            id=example.id,
+            clip=example.clip,
+            question=example.query,
+            options=tuple(drawn[name][index] for name in cider),
+            scores=tuple(float(scores[index]) for scores in cider.values()),
+            right=(False,) * len(cider),
+            gold=example.texts[0],
+            rank=None,
+            unreadable=() if predicted[index] is not None else (example.clip,),
+        )
+        for index, example in enumerate(examples)
+    )
+    return Scores(
+        outcomes,
+        {name: metrics.mean_score(scores, chance, "cider") for name, scores in cider.items()},
+    )
+
+
+# ---------------------------------------------------------------------------------------------
 # shared
 # ---------------------------------------------------------------------------------------------
 def _require(benchmark: BenchmarkConfig, example: Example, holds: bool, fault: str) -> None:
@@ -291,4 +359,5 @@ PROTOCOLS: dict[str, Protocol] = {
     "retrieve": Protocol(("_r1", "_r5"), _retrieve_needs, _retrieve_score),
     "match": Protocol(("_top1",), _match_needs, _match_score),
     "triplets": Protocol(("",), _triplets_needs, _triplets_score),
+    "caption": Protocol((WRITTEN, NEAREST), _caption_needs, _caption_score),
 }

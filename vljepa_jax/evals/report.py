@@ -33,7 +33,7 @@ from vljepa_jax.evals.evaluate import Result
 from vljepa_jax.evals.gallery import HOW_CHOSEN, Gallery
 
 # Settings of an evaluation that change no result of another benchmark.
-_FREE_FIELDS = ("benchmarks", "batch_size", "num_workers")
+_FREE_FIELDS = ("benchmarks", "batch_size", "num_workers", "stream")
 
 _NO_CURVE = ("step", "log_batch_size")
 _COLUMNS = 3
@@ -101,7 +101,7 @@ def make_report(
 
     Metrics of ``previous`` that were not measured again stay as long as they belong to the same
     training run (its config and what ``train.json`` says) and to the same evaluation settings;
-    parts that other commands wrote stay in any case.
+    parts that other commands wrote stay in any case; "streams" goes with the metrics.
 
     Args:
         run_dir: the training run, whose ``train.json`` is copied.
@@ -115,7 +115,11 @@ def make_report(
     }
     report = json.loads(json.dumps(report))  # tuples become lists, as in what was read back
     if _measured_alike(previous, report):
-        report["metrics"].update(previous["metrics"])
+        # Those of older versions, which name no unit, are measured anew.
+        kept = {name: m for name, m in previous["metrics"].items() if "unit" in m}
+        report["metrics"].update(kept)
+    else:
+        previous = {key: value for key, value in previous.items() if key != "streams"}
     for result in results:
         report["metrics"].update(_metrics(result, evaluation.frames or train.data.video.frames))
     return {**{k: v for k, v in previous.items() if k not in report}, **report}
@@ -195,6 +199,7 @@ def sections(
     curves: Sequence[Mapping[str, float]],
     galleries: Sequence[Gallery],
     unreadable: Mapping[str, str],
+    extra: Sequence[Section] = (),
 ) -> list[Section]:
     """The sections of the page, in order; those with nothing to show are left out.
 
@@ -203,6 +208,7 @@ def sections(
         curves: the rows of ``metrics.jsonl``, one a logged training step.
         galleries: examples with pictures.
         unreadable: reason by clip.
+        extra: sections of other studies, shown after the results.
     """
     made = []
     if report["metrics"]:
@@ -212,9 +218,13 @@ def sections(
         fields = ", ".join(report["sweep"]["fields"])
         made.append(
             Section(
-                f"Sweep of {fields}", "Values in percent.", "table", sweep_table(report["sweep"])
+                f"Sweep of {fields}",
+                "Shares in percent, CIDEr x 100.",
+                "table",
+                sweep_table(report["sweep"]),
             )
         )
+    made += extra
     if curves:
         made.append(Section("Training", _training(report["train"]), "figure", _curves(curves)))
     if unreadable:
@@ -262,6 +272,13 @@ def percent(share: float) -> str:
     return f"{100 * share:.1f}".removesuffix(".0") if share in (0, 1) else f"{100 * share:.1f}"
 
 
+def shown(number: float, unit: str) -> str:
+    """A metric's number: a share in percent, a ratio as "2.85×"."""
+    if unit == "share":
+        return percent(number)
+    return f"{number:.2f}×" if unit == "ratio" else f"{number:.1f}"
+
+
 def above_chance(metric: Mapping[str, Any]) -> bool:
     """Whether the whole interval lies above chance."""
     return metric["interval"][0] > metric["chance"]
@@ -272,7 +289,7 @@ def _verdict(metrics: Mapping[str, Any]) -> str:
     return (
         f"{above} of {len(metrics)} metrics lie above chance with 95 % confidence. Chance is what "
         "guessing would score; for a choice it is the better of picking uniformly and of always "
-        "giving the most frequent answer."
+        "giving the most frequent answer, for a caption a training caption drawn at random."
     )
 
 
@@ -280,13 +297,16 @@ def _groups(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Rows of the headline table by dataset and split."""
     groups: dict[str, list[dict[str, Any]]] = {}
     for name, metric in metrics.items():
-        row = {**metric, "name": name, "above": above_chance(metric)}
+        numbers = {"value": metric["value"], "chance": metric["chance"]}
+        numbers |= dict(zip(("low", "high"), metric["interval"], strict=True))
+        texts = {key: shown(number, metric["unit"]) for key, number in numbers.items()}
+        row = {**metric, "name": name, "above": above_chance(metric), "shown": texts}
         groups.setdefault(f"{metric['path']} · {metric['split']}", []).append(row)
     return [{"title": title, "rows": rows} for title, rows in groups.items()]
 
 
 def sweep_table(sweep: Mapping[str, Any]) -> dict[str, Any]:
-    """Header and rows of text: a metric a row, a setting a column, values in percent."""
+    """Header and rows of text: a metric a row, a setting a column, shares in percent."""
     fields = sweep["fields"]
     settings = [
         ", ".join(f"{f}={v}" for f, v in zip(fields, run["values"], strict=True))
@@ -296,10 +316,13 @@ def sweep_table(sweep: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "header": ["metric", *settings],
         "rows": [
-            [name, *(percent(run["metrics"][name]["value"]) for run in sweep["runs"])]
-            for name in names
+            [name, *(_shown_value(run["metrics"][name]) for run in sweep["runs"])] for name in names
         ],
     }
+
+
+def _shown_value(metric: Mapping[str, Any]) -> str:
+    return shown(metric["value"], metric["unit"])
 
 
 def _training(train: Mapping[str, Any]) -> str:
@@ -334,7 +357,13 @@ def _curves(rows: Sequence[Mapping[str, float]]) -> Markup:
             axes.grid(alpha=0.2)
             if len(names) > 1:
                 axes.legend()
-        buffer = io.StringIO()
+        return inline_svg(figure)
+
+
+def inline_svg(figure: Figure) -> Markup:
+    """A figure as part of the page, in colours that do on light and on dark."""
+    buffer = io.StringIO()
+    with matplotlib.rc_context(_STYLE):
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :]

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import rich.console
 import rich.table
 
-from vljepa_jax.checkpoint import load_params
-from vljepa_jax.config import BenchmarkConfig, EvalConfig
-from vljepa_jax.evals import report
-from vljepa_jax.evals.evaluate import Datasets, Result, evaluate
+from vljepa_jax.config import BenchmarkConfig, EvalConfig, StreamStudyConfig
+from vljepa_jax.evals import report, stream_report
+from vljepa_jax.evals.evaluate import Datasets, evaluate
 from vljepa_jax.evals.gallery import make_galleries
-from vljepa_jax.inference.model import Model
+from vljepa_jax.evals.stream_run import run_stream_benchmark
+from vljepa_jax.inference.model import load
 from vljepa_jax.processes import first_process
 from vljepa_jax.run_log import read_metrics
 
 
 def evaluate_run(
-    run_dir: Path, config: EvalConfig, benchmarks: Sequence[BenchmarkConfig], output: Path
+    run_dir: Path,
+    config: EvalConfig,
+    benchmarks: Sequence[BenchmarkConfig],
+    output: Path,
+    study: StreamStudyConfig | None = None,
 ) -> None:
     """Evaluates the newest parameters of a run and writes report.json and report.html.
 
@@ -28,23 +33,42 @@ def evaluate_run(
         benchmarks: those of ``config`` that are run now.
         output: directory of the report. Metrics there that are not measured again are kept, if
             they are of the same run and settings.
+        study: of selective decoding on the world's streams; ``None`` leaves it out.
 
     Raises:
         CheckpointError, ConfigError, EvaluationError: see what is called.
     """
-    train, params = load_params(run_dir)
-    model = Model(train, params, frames=config.frames, batch_size=config.batch_size)
+    model = load(run_dir, frames=config.frames, batch_size=config.batch_size)
+    train = model.config
     datasets = Datasets(config.world, config.num_workers)
     results = evaluate(model, benchmarks, datasets)
     if not first_process():
         return
-    made = report.make_report(report.read_report(output), run_dir, train, config, results)
+    previous = report.read_report(output)
+    made = report.make_report(previous, run_dir, train, config, results)
+    streams = None if study is None else run_stream_benchmark(model, study, config.world)
+    if streams is not None:
+        made["streams"] = stream_report.as_json(streams)
+        made["metrics"].update(stream_report.metrics(streams, study))
     unreadable = {str(clip): why for result in results for clip, why in result.unreadable.items()}
     galleries = make_galleries(results, datasets)
-    page = report.sections(made, read_metrics(run_dir), galleries, unreadable)
+    extra = stream_report.stream_sections(made["streams"], streams) if "streams" in made else []
+    page = report.sections(made, read_metrics(run_dir), galleries, unreadable, extra)
     report.write_report(output, made, _title(run_dir), page)
+    if streams is not None:
+        stream_report.save_pictures(output, made["streams"], streams)
+    measured = [name for result in results for name in result.metrics]
+    measured += [] if streams is None else stream_report.metrics(streams, study)
     console = rich.console.Console()
-    console.print(_results_table(results))
+    console.print(_results_table({name: made["metrics"][name] for name in measured}))
+    if model.text_decoder is None and any(b.protocol == "caption" for b in benchmarks):
+        console.print(
+            f"'{run_dir}' has no Y-Decoder in y_decoder/: captions are the nearest texts alone.",
+            style="yellow",
+        )
+    for name in measured:
+        if caveat := made["metrics"][name].get("caveat"):
+            console.print(f"{name} says little: {caveat}", style="yellow", highlight=False)
     for why in unreadable.values():
         console.print(f"unreadable, counted as wrong: {why}", style="yellow", highlight=False)
     console.print(f"report: {output / 'report.html'}", highlight=False)
@@ -63,12 +87,11 @@ def sweep_run(
         settings: their values, and the config that has them.
         output: the report goes into a folder of its own there.
     """
-    train, params = load_params(run_dir)
     runs = []
     for values, config in settings:
-        model = Model(train, params, frames=config.frames, batch_size=config.batch_size)
+        model = load(run_dir, frames=config.frames, batch_size=config.batch_size)
         results = evaluate(model, config.benchmarks, Datasets(config.world, config.num_workers))
-        measured = report.make_report({}, run_dir, train, config, results)
+        measured = report.make_report({}, run_dir, model.config, config, results)
         runs.append({"values": list(values), "metrics": measured["metrics"]})
     if not first_process():
         return
@@ -85,23 +108,18 @@ def _title(run_dir: Path) -> str:
     return f"VL-JEPA: {run_dir.resolve().name}"
 
 
-def _results_table(results: Sequence[Result]) -> rich.table.Table:
+def _results_table(metrics: Mapping[str, Mapping[str, Any]]) -> rich.table.Table:
     table = rich.table.Table(rich.table.Column("metric", overflow="fold"))
-    for column in ("value %", "chance %", "95 % interval", "n"):
+    for column in ("value", "chance", "95 % interval", "n"):
         table.add_column(column, justify="right")
-    for result in results:
-        for name, metric in result.metrics.items():
-            low, high = metric.interval
-            above = low > metric.chance
-            table.add_row(
-                name,
-                f"[bold]{report.percent(metric.value)}[/]"
-                if above
-                else report.percent(metric.value),
-                report.percent(metric.chance),
-                f"{report.percent(low)} to {report.percent(high)}",
-                str(metric.n),
-            )
+    for name, metric in metrics.items():
+        value, chance, low, high = (
+            report.shown(number, metric["unit"])
+            for number in (metric["value"], metric["chance"], *metric["interval"])
+        )
+        bold = f"[bold]{value}[/]" if report.above_chance(metric) else value
+        table.add_row(name, bold, chance, f"{low} to {high}", str(metric["n"]))
+    table.caption = "Shares in percent, CIDEr x 100, ratios with ×."
     return table
 
 

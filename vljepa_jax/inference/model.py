@@ -16,14 +16,15 @@ import numpy as np
 import PIL.Image
 from jaxtyping import Array, Float, Int, UInt8
 
-from vljepa_jax.checkpoint import load_params
-from vljepa_jax.config import ConfigError, ModelConfig, TrainConfig
+from vljepa_jax.checkpoint import load_params, newest
+from vljepa_jax.config import ConfigError, ModelConfig, TrainConfig, YDecoderConfig
 from vljepa_jax.data.records import Medium
 from vljepa_jax.data.tokenizers import Tokenizer
 from vljepa_jax.data.video import clip_from_frames, load_clip
 from vljepa_jax.fingerprint import fingerprint
 from vljepa_jax.inference.index import Hit, SearchIndexError, VideoIndex
 from vljepa_jax.inference.labels import mean_embedding
+from vljepa_jax.inference.text_decoder import Method, TextBank, TextDecoder, load_text_decoder
 from vljepa_jax.models.vljepa import VLJEPA
 
 # A path, a span of a file, uint8 frames [T, H, W, 3], a uint8 image [H, W, 3], or a PIL image.
@@ -31,6 +32,7 @@ Video = str | os.PathLike | Medium | np.ndarray | PIL.Image.Image
 # One text, or several that mean the same.
 LabelTexts = str | Sequence[str]
 
+CAPTION_QUERY = "Describe this video in one sentence."  # the paper's, Figure 2
 _SHORTEST = 16  # tokens of the smallest text bucket
 
 
@@ -41,18 +43,32 @@ class Scored(NamedTuple):
     score: float
 
 
-def load(run_dir: str | os.PathLike, *, frames: int = 0, batch_size: int = 32) -> Model:
+def load(
+    run_dir: str | os.PathLike,
+    *,
+    y_decoder: str | os.PathLike | None = None,
+    frames: int = 0,
+    batch_size: int = 32,
+) -> Model:
     """The model that a training run left, with its newest parameters.
 
     Args:
         run_dir: what ``launch/train.py`` was given as ``--workdir``.
+        y_decoder: the run of its Y-Decoder; by default ``run_dir``/y_decoder, where there is one.
         frames: frames taken of a video; 0 as trained.
         batch_size: inputs embedded at once; the memory it takes grows with it.
 
     Raises:
         CheckpointError: the directory is not a run's, or holds no complete checkpoint.
+        ConfigError: the Y-Decoder was trained for another model.
     """
-    return Model(*load_params(run_dir), frames=frames, batch_size=batch_size)
+    model = Model(*load_params(run_dir), frames=frames, batch_size=batch_size)
+    beside = pathlib.Path(run_dir) / "y_decoder"
+    if y_decoder is None and newest(beside) is not None:
+        y_decoder = beside
+    if y_decoder is not None:
+        model.attach(y_decoder)
+    return model
 
 
 class Model:
@@ -66,6 +82,7 @@ class Model:
         config: of the training run.
         video: how videos are read: the run's settings, in their deterministic form.
         batch_size: inputs embedded at once.
+        text_decoder: what writes texts; ``None`` where no Y-Decoder is attached.
     """
 
     def __init__(
@@ -78,10 +95,13 @@ class Model:
                 frames.
         """
         if not isinstance(config.model, ModelConfig):
+            mend = "launch/convert.py --export writes its backbones out"
+            if isinstance(config.model, YDecoderConfig):
+                mend = "load the VL-JEPA's run, with y_decoder=DIR"
+            elif hasattr(config.model, "x_encoder"):
+                mend = f"start one from it with --config.init_from=DIR:x_encoder, or {mend}"
             raise ConfigError(
-                f"this run trained objective '{config.objective}', which has an X-Encoder and no "
-                "VL-JEPA: start one from it with --config.init_from=DIR:x_encoder, or write its "
-                "X-Encoder out with launch/convert.py --export"
+                f"this run trained objective '{config.objective}', and no VL-JEPA: {mend}"
             )
         tubelet = config.model.x_encoder.tubelet_size
         if frames > 1 and frames % tubelet:
@@ -98,6 +118,7 @@ class Model:
         self._query_tokenizer = Tokenizer(text.query_tokenizer)
         self._target_tokenizer = Tokenizer(text.target_tokenizer)
         self._params = jax.device_put(params)
+        self.text_decoder: TextDecoder | None = None
         module = VLJEPA(config.model)
 
         def compiled(method: str) -> Callable[..., Array]:
@@ -177,6 +198,44 @@ class Model:
         """Discriminative VQA: the candidate answer nearest to Ŝ_Y under the question."""
         ranked = self.classify(videos, candidates, question)
         return [best for best, *_ in ranked] if _is_batch(videos) else ranked[0]
+
+    def attach(self, y_decoder: str | os.PathLike) -> None:
+        """Takes the Y-Decoder of a run; raises as ``load_text_decoder``."""
+        self.text_decoder = load_text_decoder(y_decoder, self._params, batch_size=self.batch_size)
+
+    def decode(
+        self, embeddings: Float[np.ndarray, "n e"], method: Method = "greedy", **settings: Any
+    ) -> list[str]:
+        """The text of each embedding, written by the Y-Decoder.
+
+        Args:
+            embeddings: from ``embed_video`` or ``embed_text``.
+            method: "greedy", "beam" or "top_p"; ``settings`` are those of ``TextDecoder.decode``.
+
+        Raises:
+            ConfigError: no Y-Decoder is attached.
+        """
+        if self.text_decoder is None:
+            raise ConfigError(
+                "this model has no Y-Decoder: train one (configs/y_decoder.py) and load with "
+                "vljepa_jax.load(RUN, y_decoder=DIR)"
+            )
+        return self.text_decoder.decode(embeddings, method, **settings)
+
+    def caption(
+        self,
+        videos: Video | Sequence[Video],
+        query: str = CAPTION_QUERY,
+        method: Method = "greedy",
+        **settings: Any,
+    ) -> str | list[str]:
+        """What a video shows, or the answer to ``query``, in words; raises as ``decode``."""
+        texts = self.decode(self.embed_video(videos, query), method, **settings)
+        return texts if _is_batch(videos) else texts[0]
+
+    def text_bank(self, texts: Sequence[str]) -> TextBank:
+        """A bank whose ``decode`` takes the nearest text: the baseline of ``decode``."""
+        return TextBank(texts, self.embed_text(texts))
 
     def retrieve(
         self,

@@ -1,14 +1,55 @@
 """The one entry to attention; which kernel computes it is decided here and nowhere else.
 
 Axes: b batch, t query tokens, s key tokens, h query heads, g key/value heads (h is a multiple
-of g), r = h / g query heads that share a key/value head, k head size.
+of g), k head size.
+
+The kernel follows from where the computation will run. A training step says so by
+``placement.on_mesh``: a fused kernel is one device's program, which the compiler cannot divide, and
+so it runs under ``shard_map`` with the rows over (fsdp, data) and the heads over tensor. Without a
+mesh (inference on one device, a test) attention is computed by XLA.
 """
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
+from collections.abc import Iterator
+from typing import Literal, get_args
+
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jax.sharding import Mesh, PartitionSpec
+from jaxtyping import Array, Bool, Float, Int
+
+from vljepa_jax.models import attention_kernels as kernels
+from vljepa_jax.models.placement import mesh_here
+
+Kernel = Literal["auto", "plain", "chunked", "splash", "cudnn"]
+
+# Scores of more pairs of tokens than these are computed by chunks of the queries (where XLA does
+# it), or by splash; below, padding to whole blocks costs more than the scores do.
+_CHUNKED_FROM = 4096 * 2048
+_SPLASH_FROM = 512 * 512
+
+_kernel: contextvars.ContextVar[Kernel] = contextvars.ContextVar("kernel", default="auto")
+
+
+@contextlib.contextmanager
+def kernel(name: Kernel) -> Iterator[None]:
+    """What is traced within uses this kernel; "auto" takes what suits devices and lengths.
+
+    "splash" runs on other devices than a TPU too, slowly, in Pallas' interpreter.
+
+    Raises:
+        ValueError: there is no such kernel.
+    """
+    if name not in get_args(Kernel):
+        raise ValueError(f"attention: no kernel '{name}'; there are {', '.join(get_args(Kernel))}")
+    token = _kernel.set(name)
+    try:
+        yield
+    finally:
+        _kernel.reset(token)
 
 
 def attention(
@@ -20,12 +61,13 @@ def attention(
     key_mask: Bool[Array, "b s"] | None = None,
     causal: bool = False,
     window: int | None = None,
+    query_start: int | Int[Array, ""] = 0,
 ) -> Float[Array, "b t h k"]:
     """Scaled dot-product attention with grouped key/value heads and a float32 softmax.
 
     What may attend to what is said in structure (padding, causal, window) and not as a dense mask,
-    so that a fused kernel can skip what is masked; positions i and j count from 0 in both query
-    and key.
+    so that a fused kernel can skip what is masked; positions j of keys count from 0, positions i of
+    queries from ``query_start``.
 
     Args:
         query: [b, t, h, k], already rotated.
@@ -36,6 +78,8 @@ def attention(
             is finite; its result means nothing and the caller must not use it.
         causal: only keys j <= i.
         window: only keys with |i - j| < window (two-sided).
+        query_start: position of the first query among the keys; above 0 where the keys of earlier
+            positions were kept.
 
     Returns:
         [b, t, h, k] in the dtype of ``value``.
@@ -46,44 +90,56 @@ def attention(
     heads, kv_heads = query.shape[2], key.shape[2]
     if heads % kv_heads:
         raise ValueError(f"attention: {heads} query heads do not divide over {kv_heads} key heads")
-    return _plain_attention(query, key, value, scale, key_mask, causal, window)
+    masks = kernels.Masks(key_mask, causal, window, query_start)
+    mesh = mesh_here()
+    platform = mesh.devices.flat[0].platform if mesh is not None else jax.default_backend()
+    name = _kernel.get()
+    if not isinstance(query_start, int) or query_start:
+        name = "plain"  # a token or few after kept keys: scores are small, and no kernel knows it
+    elif name == "auto":
+        name = _choose(platform if mesh is not None else "cpu", query, key)
+    if name == "splash":
+        return _sharded(kernels.splash, mesh, platform != "tpu")(query, key, value, scale, masks)
+    if name == "cudnn":
+        return _sharded(kernels.cudnn, mesh)(query, key, value, scale, masks)
+    compute = kernels.chunked if name == "chunked" else kernels.plain
+    return compute(query, key, value, scale, masks)
 
 
-def _plain_attention(query, key, value, scale, key_mask, causal, window):
-    """Two matrix products around a softmax, left to XLA; holds the scores [b, g, r, t, s].
-
-    Heads are moved to the front first, and those that share a key head stand below each other, so
-    that both products are plain batches of matrices. Given the heads inside, XLA's CPU backend
-    takes about twice as long for V-JEPA 2's 1,024 or 2,048 tokens.
-    """
-    batch, queries, heads, size = query.shape
-    keys, kv_heads = key.shape[1:3]
-    shared = heads // kv_heads
-    query = query.reshape(batch, queries, kv_heads, shared, size).transpose(0, 2, 3, 1, 4)
-    query = query.reshape(batch, kv_heads, shared * queries, size)
-    key, value = key.transpose(0, 2, 1, 3), value.transpose(0, 2, 1, 3)
-    scores = scale * jnp.einsum("bgqk,bgsk->bgqs", query, key, preferred_element_type=jnp.float32)
-    scores = scores.reshape(batch, kv_heads, shared, queries, keys)
-    mask = _mask(queries, keys, key_mask, causal, window)
-    if mask is not None:
-        scores = jnp.where(mask, scores, jnp.finfo(jnp.float32).min)
-    weights = jax.nn.softmax(scores, axis=-1).astype(value.dtype)
-    weights = weights.reshape(batch, kv_heads, shared * queries, keys)
-    mixed = jnp.einsum("bgqs,bgsk->bgqk", weights, value)
-    mixed = mixed.reshape(batch, kv_heads, shared, queries, size).transpose(0, 3, 1, 2, 4)
-    return mixed.reshape(batch, queries, heads, size)
+def _choose(platform: str, query: Array, key: Array) -> Kernel:
+    """The kernel for these shapes on this platform."""
+    pairs = query.shape[1] * key.shape[1]
+    if platform == "tpu" and pairs >= _SPLASH_FROM:
+        return "splash"
+    # cuDNN computes in half precision, with heads of up to 128 features on every GPU since Ampere.
+    size = query.shape[3]
+    half = query.dtype in (jnp.bfloat16, jnp.float16)
+    if platform in ("gpu", "cuda") and half and size <= 128 and size % 8 == 0:
+        return "cudnn"
+    return "chunked" if pairs >= _CHUNKED_FROM else "plain"
 
 
-def _mask(queries, keys, key_mask, causal, window) -> Bool[Array, "b 1 1 t s"] | None:
-    """True where a query may see a key; None where all may see all. Broadcasts over b."""
-    mask = None if key_mask is None else key_mask[:, None, None, None, :]
-    distance = jnp.arange(queries)[:, None] - jnp.arange(keys)[None, :]
-    if causal:
-        mask = _both(mask, distance >= 0)
-    if window is not None:
-        mask = _both(mask, jnp.abs(distance) < window)
-    return mask
+def _sharded(compute, mesh: Mesh | None, *settings):
+    """``compute(query, key, value, scale, masks, *settings)`` on each device's rows and heads."""
+    if mesh is None or mesh.size == 1:
+        return lambda *inputs: compute(*inputs, *settings)
 
+    def run(query, key, value, scale, masks):
+        rows = mesh.shape["fsdp"] * mesh.shape["data"]
+        rows_axes = ("fsdp", "data") if query.shape[0] % rows == 0 else None
+        # All heads on every device of the axis where the key heads do not share out.
+        heads_axis = "tensor" if key.shape[2] % mesh.shape["tensor"] == 0 else None
+        heads = PartitionSpec(rows_axes, None, heads_axis)
+        spec = (heads, heads, heads, PartitionSpec(rows_axes))
 
-def _both(mask, other):
-    return other if mask is None else mask & other
+        def local(query, key, value, key_mask):
+            local_masks = kernels.Masks(key_mask, masks.causal, masks.window)
+            return compute(query, key, value, scale, local_masks, *settings)
+
+        # Every input is divided by what its spec says or equal everywhere, and so is the output;
+        # kernels do not say so themselves, hence check_vma.
+        return jax.shard_map(local, mesh=mesh, in_specs=spec, out_specs=heads, check_vma=False)(
+            query, key, value, masks.key_mask
+        )
+
+    return run

@@ -39,7 +39,7 @@ class Gemma(nn.Module):
 
     def setup(self):
         config = self.config
-        self.token_embedding = nn.Embed(
+        self.token_embedding = layers.TokenTable(
             config.vocab_size,
             config.hidden_size,
             dtype=self.dtype,

@@ -19,6 +19,8 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
+from vljepa_jax.models.placement import by_rows, gathered
+
 # Keeps the scale of activations whatever the width; about 0.02-0.03 at the published widths.
 kernel_init = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal")
 
@@ -110,6 +112,16 @@ def last_token(x: Float[Array, "b t d"], mask: Bool[Array, "b t"]) -> Float[Arra
     return jnp.where(mask.any(axis=1, keepdims=True), picked, 0.0)
 
 
+class TokenTable(nn.Embed):
+    """A vector a token: [*b] ids -> [*b, d] in ``dtype``."""
+
+    def __call__(self, tokens: Int[Array, "*b"]) -> Float[Array, "*b d"]:
+        # Each device looks its own rows up: a table divided by features would give its part of
+        # every row of the batch.
+        (table,) = self.promote_dtype(self.embedding, dtype=self.dtype, inexact=False)
+        return by_rows(gathered(table)[tokens])
+
+
 # ---------------------------------------------------------------------------------------------
 # Rotary position embeddings
 # ---------------------------------------------------------------------------------------------
@@ -130,6 +142,13 @@ class Rotary:
     def at(self, positions: Int[Array, "b t"]) -> Rotary:
         """The angles of tokens at these rows of a table [n, k]."""
         return self.replace(cos=self.cos[positions], sin=self.sin[positions])
+
+    def slice(self, start: Int[Array, ""], length: int) -> Rotary:
+        """The angles of ``length`` positions of a table [n, k], the first of which is ``start``."""
+        cos, sin = (
+            jax.lax.dynamic_slice_in_dim(table, start, length) for table in (self.cos, self.sin)
+        )
+        return self.replace(cos=cos, sin=sin)
 
 
 def rotary_frequencies(theta: float, head_size: int) -> np.ndarray:
@@ -195,6 +214,7 @@ class SelfAttention(nn.Module):
         Without ``rotary`` the tokens have no positions.
         """
         width = x.shape[-1]
+        x = by_rows(x)
         project = functools.partial(
             nn.Dense, use_bias=self.use_bias, dtype=self.dtype, kernel_init=kernel_init
         )
@@ -215,7 +235,9 @@ class SelfAttention(nn.Module):
             query, key = rotate(query, rotary), rotate(key, rotary)
         mixed = attend(query, key, value)
         mixed = mixed.reshape(*x.shape[:2], self.num_heads * self.head_size)
-        return project(width, name="output", kernel_init=residual_init(self.num_layers))(mixed)
+        return by_rows(
+            project(width, name="output", kernel_init=residual_init(self.num_layers))(mixed)
+        )
 
 
 class MLP(nn.Module):
@@ -242,13 +264,14 @@ class MLP(nn.Module):
         project = functools.partial(
             nn.Dense, use_bias=self.use_bias, dtype=self.dtype, kernel_init=kernel_init
         )
+        x = by_rows(x)
         hidden = project(self.hidden_size, name="up")(x)
         if self.gated:
             hidden = self.activation(project(self.hidden_size, name="gate")(x)) * hidden
         else:
             hidden = self.activation(hidden)
         down = project(x.shape[-1], name="down", kernel_init=residual_init(self.num_layers))
-        return down(hidden)
+        return by_rows(down(hidden))
 
 
 # ---------------------------------------------------------------------------------------------
@@ -262,7 +285,8 @@ def scan_layers(
 ) -> type:
     """One traced layer, run ``num_layers`` times; parameters are stacked along axis 0.
 
-    ``block.__call__(carry, *inputs)`` returns (carry, None). A layer that sows into "intermediates"
+    ``block.__call__(carry, *inputs)`` returns (carry, output), the outputs being stacked along axis
+    0; the output may be None. A layer that sows into "intermediates"
     has its values stacked along axis 0 as well.
 
     Args:

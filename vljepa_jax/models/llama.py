@@ -1,9 +1,10 @@
 """Llama-3 layers: the predictor (bidirectional) and text decoders (causal).
 
 Source: transformers' models/llama/modeling_llama.py and, for the frequency scaling, its
-modeling_rope_utils.py. The token table is apart (``nn.Embed``), since VL-JEPA freezes it.
+modeling_rope_utils.py. The token table is apart (``layers.TokenTable``), since VL-JEPA freezes it.
 
-Axes: b batch, t tokens, d width, k head size.
+Axes: b batch, t tokens, s positions with room in a cache, d width, l layers, g key/value heads,
+k head size.
 """
 
 from __future__ import annotations
@@ -15,11 +16,33 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from flax import struct
+from jaxtyping import Array, Bool, Float, Int
 
 from vljepa_jax.config import LlamaConfig, RopeScaling
 from vljepa_jax.models import layers
 from vljepa_jax.models.attention import attention
+
+
+@struct.dataclass
+class KVCache:
+    """What attention needs of the positions so far, in arrays that have room for all.
+
+    Attributes:
+        key: [l, b, s, g, k], rotated; what stands after ``length`` is never attended to.
+        value: [l, b, s, g, k].
+        length: positions written.
+    """
+
+    key: Float[Array, "l b s g k"]
+    value: Float[Array, "l b s g k"]
+    length: Int[Array, ""]
+
+    @classmethod
+    def empty(cls, config: LlamaConfig, rows: int, room: int, dtype: Any) -> KVCache:
+        """No positions, with room for ``room`` of them."""
+        shape = (config.num_layers, rows, room, config.num_kv_heads, config.head_size)
+        return cls(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype), jnp.int32(0))
 
 
 class Llama(nn.Module):
@@ -39,30 +62,51 @@ class Llama(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "b t d"], mask: Bool[Array, "b t"] | None = None
-    ) -> Float[Array, "b t d"]:
-        """Runs the layers over positions 0 .. t - 1.
+        self,
+        x: Float[Array, "b t d"],
+        mask: Bool[Array, "b t"] | None = None,
+        cache: KVCache | None = None,
+    ) -> Float[Array, "b t d"] | tuple[Float[Array, "b t d"], KVCache]:
+        """Runs the layers over positions 0 .. t - 1, or over the next t of a cache.
 
         Args:
             x: [b, t, d].
             mask: [b, t], False at padding, which no token attends to; None for no padding. The
-                results at padding mean nothing.
+                results at padding mean nothing. Not with a cache.
+            cache: of the positions before these; there must be room for t more, which nothing
+                checks. Only causal layers have one.
 
         Returns:
-            [b, t, d].
+            [b, t, d]; with a cache also the cache that these positions have joined.
+
+        Raises:
+            ValueError: a cache comes with a mask, or with layers that are not causal.
         """
         config = self.config
+        if cache is not None and (mask is not None or not config.causal):
+            raise ValueError("a cache is for causal layers and texts without padding")
         rotary = layers.text_rotary(
-            x.shape[1],
+            x.shape[1] if cache is None else cache.key.shape[2],
             scaled_frequencies(
                 layers.rotary_frequencies(config.rope_theta, config.head_size), config.rope_scaling
             ),
         )
         stack = layers.scan_layers(
-            _Layer, config.num_layers, self.remat, self.unroll, (nn.broadcast, nn.broadcast)
+            _Layer,
+            config.num_layers,
+            self.remat,
+            self.unroll,
+            (nn.broadcast, nn.broadcast, nn.broadcast, 0),
         )
-        x, _ = stack(config, self.dtype, name="layers")(x.astype(self.dtype), rotary, mask)
-        return layers.RMSNorm(config.norm_eps, self.dtype, name="norm")(x)
+        start = kept = None
+        if cache is not None:
+            start, kept = cache.length, (cache.key, cache.value)
+            rotary = rotary.slice(start, x.shape[1])
+        x, kept = stack(config, self.dtype, name="layers")(
+            x.astype(self.dtype), rotary, mask, start, kept
+        )
+        x = layers.RMSNorm(config.norm_eps, self.dtype, name="norm")(x)
+        return x if cache is None else (x, KVCache(*kept, start + x.shape[1]))
 
 
 class _Layer(nn.Module):
@@ -70,12 +114,28 @@ class _Layer(nn.Module):
     dtype: Any
 
     @nn.compact
-    def __call__(self, x, rotary, mask):
+    def __call__(self, x, rotary, mask, start, kept):
         config = self.config
         norm = functools.partial(layers.RMSNorm, config.norm_eps, self.dtype)
-        attend = functools.partial(
-            attention, scale=config.head_size**-0.5, key_mask=mask, causal=config.causal
-        )
+
+        def attend(query, key, value):
+            nonlocal kept
+            if kept is not None:
+                kept = tuple(
+                    jax.lax.dynamic_update_slice_in_dim(old, new.astype(old.dtype), start, axis=1)
+                    for old, new in zip(kept, (key, value), strict=True)
+                )
+                key, value = kept
+            return attention(
+                query,
+                key,
+                value,
+                scale=config.head_size**-0.5,
+                key_mask=mask,
+                causal=config.causal,
+                query_start=0 if start is None else start,
+            )
+
         x += layers.SelfAttention(
             num_heads=config.num_heads,
             num_kv_heads=config.num_kv_heads,
@@ -94,7 +154,7 @@ class _Layer(nn.Module):
             name="mlp",
         )(norm(name="mlp_norm")(x))
         self.sow("intermediates", "hidden", x)
-        return x, None
+        return x, kept
 
 
 def scaled_frequencies(frequencies: np.ndarray, scaling: RopeScaling | None) -> np.ndarray:

@@ -47,7 +47,7 @@ class Probe(nn.Module):
             self.set_query = nn.Embed(sets, width, embedding_init=nn.initializers.normal(0.02))
             if config.pooler.query_vocab_size:
                 # The mean of some words has about the scale of a normalised visual token.
-                self.token_embedding = nn.Embed(
+                self.token_embedding = layers.TokenTable(
                     config.pooler.query_vocab_size, width, embedding_init=layers.embedding_init(1)
                 )
         self.classifier = nn.Dense(

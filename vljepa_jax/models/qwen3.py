@@ -38,7 +38,7 @@ class Qwen3(nn.Module):
 
     def setup(self):
         config = self.config
-        self.token_embedding = nn.Embed(
+        self.token_embedding = layers.TokenTable(
             config.vocab_size,
             config.hidden_size,
             dtype=self.dtype,

@@ -59,7 +59,7 @@ class LanguageModel(nn.Module):
         config = self.config
         dtype = jnp.dtype(config.dtype)
         width = config.predictor.hidden_size
-        self.token_embedding = nn.Embed(
+        self.token_embedding = layers.TokenTable(
             config.predictor.vocab_size,
             width,
             dtype=dtype,

@@ -39,7 +39,7 @@ class VisionLanguage(nn.Module):
         self.vision_projection = nn.Dense(
             width, dtype=dtype, kernel_init=layers.projection_init(width**-0.5)
         )
-        self.token_embedding = nn.Embed(
+        self.token_embedding = layers.TokenTable(
             config.predictor.vocab_size,
             width,
             dtype=dtype,

@@ -25,6 +25,7 @@ from jaxtyping import Array, Float, Int, UInt8
 from vljepa_jax.config import VJEPA2Config, VJEPA21Config
 from vljepa_jax.models import layers
 from vljepa_jax.models.attention import attention
+from vljepa_jax.models.placement import by_rows
 
 ROPE_THETA = 10_000.0
 # What V-JEPA 2 was trained with, for pixels in 0 .. 1.
@@ -98,7 +99,7 @@ class VJEPA2(nn.Module):
             if video.shape[1] == 1:
                 video = jnp.repeat(video, config.tubelet_size, axis=1)
             grid = token_grid(config, video.shape[1:4])
-            x = keep(_tubelets(video.astype(self.dtype), grid))
+            x = by_rows(keep(_tubelets(video.astype(self.dtype), grid)))
             x, rope = self._projection("patch_embedding")(x), config.rope
         rotary = video_rotary(
             grid,
@@ -112,7 +113,7 @@ class VJEPA2(nn.Module):
             Layer, config.num_layers, self.remat, self.unroll, (nn.broadcast,)
         )
         x, _ = stack(config, self.dtype, name="layers")(x, rotary)
-        return layers.layer_norm(config.norm_eps, self.dtype, name="norm")(x)
+        return by_rows(layers.layer_norm(config.norm_eps, self.dtype, name="norm")(x))
 
     def _projection(self, name: str) -> nn.Dense:
         return nn.Dense(

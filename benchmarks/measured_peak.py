@@ -1,0 +1,61 @@
+"""The best rate of matrix products that JAX and torch reach here, and the processor's name."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import torch
+
+
+def peaks(gpu: bool, repetitions: int) -> dict[str, float]:
+    """Operations a second, multiplications and additions apart: bfloat16 on a GPU, else float32."""
+    sizes = (4096, 8192) if gpu else (1024, 2048)
+    return {
+        "jax": _best(lambda size: _jax_product(size, gpu), sizes, repetitions),
+        "torch": _best(lambda size: _torch_product(size, gpu), sizes, repetitions),
+    }
+
+
+def processor() -> str:
+    """The processor's name, where Linux tells it."""
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def _jax_product(size: int, gpu: bool) -> Callable[[], object]:
+    multiply = jax.jit(jnp.matmul)
+    a = jnp.ones((size, size), jnp.bfloat16 if gpu else jnp.float32)
+    return lambda: multiply(a, a).block_until_ready()
+
+
+def _torch_product(size: int, gpu: bool) -> Callable[[], object]:
+    dtype, device = (torch.bfloat16, "cuda") if gpu else (torch.float32, "cpu")
+    a = torch.ones((size, size), dtype=dtype, device=device)
+
+    def run() -> None:
+        torch.matmul(a, a)
+        if gpu:
+            torch.cuda.synchronize()
+
+    return run
+
+
+def _best(
+    product: Callable[[int], Callable[[], object]], sizes: tuple[int, ...], repetitions: int
+) -> float:
+    rates = []
+    for size in sizes:
+        run = product(size)
+        run()
+        for _ in range(max(3, repetitions)):
+            start = time.perf_counter()
+            run()
+            rates.append(2.0 * size**3 / (time.perf_counter() - start))
+    return max(rates)

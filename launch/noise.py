@@ -1,0 +1,50 @@
+"""Measures how far a model's predictions lie from their texts, and chooses the Y-Decoder's noise.
+
+    python launch/noise.py --checkpoint=runs/demo --config=configs/eval/world.py
+
+The clips and captions are those of the evaluation config's first benchmark of protocol "caption",
+of its ``bank_split``: what the Y-Decoder learns from. It prints the level at which a noisy text is
+recognised as rarely as a prediction: set it as ``model.noise`` in the Y-Decoder's recipe.
+"""
+
+from pathlib import Path
+
+import rich.console
+import rich.table
+from absl import flags
+
+from vljepa_jax import command_line
+from vljepa_jax.config import EvalConfig, parse
+
+_CONFIG = command_line.define_config(
+    "An evaluation config, FILE[:variant]; --config.a.b=value overrides."
+)
+_CHECKPOINT = flags.DEFINE_string("checkpoint", None, "A VL-JEPA's run directory.", required=True)
+_CLIPS = flags.DEFINE_integer("clips", 600, "Clips of different meaning to measure on, at most.")
+
+
+def main() -> None:
+    with command_line.explained():
+        config = parse(EvalConfig, _CONFIG.value)
+    # Only now: a misspelt command is answered at once.
+    from vljepa_jax.checkpoint import CheckpointError
+    from vljepa_jax.data.storage import DatasetError
+    from vljepa_jax.evals.caption_gap import caption_gap
+    from vljepa_jax.evals.examples import EvaluationError
+
+    with command_line.explained(CheckpointError, DatasetError, EvaluationError):
+        gap = caption_gap(Path(_CHECKPOINT.value), config, _CLIPS.value)
+    table = rich.table.Table("", "cosine to S_Y", "nearest is its own, %")
+    table.add_row("predictions", f"{gap.cosine:.3f}", f"{100 * gap.recall:.1f}")
+    table.add_section()
+    rows = zip(gap.levels, gap.noisy_cosine, gap.noisy_recall, strict=True)
+    for level, cosine, recall in rows:
+        table.add_row(f"noise {level:.2f}", f"{cosine:.3f}", f"{100 * recall:.1f}")
+    console = rich.console.Console()
+    console.print(table)
+    console.print(f"{gap.n} clips. As low a cosine: noise {gap.same_cosine:.2f}.")
+    console.print(f"As rarely recognised: noise {gap.same_recall:.2f}; set it as model.noise.")
+
+
+if __name__ == "__main__":
+    command_line.run(main)

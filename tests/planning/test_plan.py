@@ -1,0 +1,102 @@
+import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from vljepa_jax.planning.chips import TOPOLOGIES, TPUS, TopologyError, topology_devices
+from vljepa_jax.planning.plan import Memory, PlanError, Roofline
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def steps(tmp_path_factory):
+    path = tmp_path_factory.mktemp("plan") / "steps.json"
+    command = [sys.executable, "tests/planned_step.py", str(path)]
+    answer = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert answer.returncode == 0, answer.stderr[-3000:]
+    return json.loads(path.read_text())
+
+
+@pytest.mark.parametrize("name", ["one", "one, remat", "four"])
+def test_flops_are_those_of_the_unrolled_compile(steps, name):
+    found = steps[name]
+    assert found["counted"] == pytest.approx(found["xla"], rel=0.02)
+
+
+def test_recomputation_costs_but_is_not_the_models(steps):
+    assert steps["one, remat"]["counted"] > 1.1 * steps["one"]["counted"]
+    assert steps["one, remat"]["model"] == pytest.approx(steps["one"]["model"], rel=1e-6)
+
+
+def test_scanned_and_unrolled_plans_agree(steps):
+    for name in ("counted", "model", "bytes"):
+        assert steps["one, unrolled"][name] == pytest.approx(steps["one"][name], rel=0.02)
+
+
+@pytest.mark.parametrize("name", ["one", "four"])
+def test_the_state_and_the_batch_are_the_compilers_arguments(steps, name):
+    """Summed from shapes and shardings here, by the compiler there."""
+    assert steps[name]["arguments"] == pytest.approx(steps[name]["xla_arguments"], rel=0.01)
+
+
+def test_a_divided_step_sends(steps):
+    assert not steps["one"]["sent"]
+    # At least the gradients of what is copied along data, and the gathered parameters.
+    assert sum(steps["four"]["sent"].values()) > 0
+
+
+def test_a_processor_has_no_roofline(steps):
+    assert steps["one"]["roofline"] is None
+    assert steps["one"]["fits"] is None
+
+
+def test_faster_than_the_chip_is_an_error():
+    with pytest.raises(PlanError, match="1.20 of the chip's peak"):
+        Roofline(compute=1.0, memory=0.0, network=0.0, parts={}, share=1.2)
+
+
+def test_the_longer_of_work_and_network_counts():
+    line = Roofline(compute=1.0, memory=0.5, network=2.0, parts={}, share=0.4)
+    assert (line.seconds, line.limit) == (2.0, "network")
+    line = dataclasses.replace(line, network=1.0)
+    assert (line.seconds, line.limit) == (1.5, "compute")
+
+
+def test_memory_adds_up():
+    assert Memory(1, 2, 3, 4, 5, 6).total == 21
+
+
+@pytest.mark.parametrize("name", ["v5e", "v3:2x2", "v5e:two", "cpu", "gpu:8"])
+def test_unknown_topologies_are_named(name):
+    with pytest.raises(TopologyError, match=name):
+        topology_devices(name)
+
+
+def launch(*arguments):
+    command = [sys.executable, "launch/plan.py", *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
+
+def test_the_command_lists_topologies():
+    answer = launch("--topology=list")
+    assert answer.returncode == 0, answer.stderr
+    assert set(TOPOLOGIES) < set(answer.stdout.split())
+
+
+def test_the_command_asks_for_what_it_needs():
+    assert "--config must name a recipe" in launch("--topology=cpu:2").stderr
+    unknown = launch("--config=configs/demo.py", "--topology=v9:2x2")
+    assert unknown.stderr.startswith("error: no topology 'v9:2x2'")
+    assert "Traceback" not in unknown.stderr
+
+
+def test_tpus_compile_where_libtpu_is_installed():
+    pytest.importorskip("libtpu", reason="requirements-tpu.txt")
+    devices = topology_devices("v5e:2x2")
+    assert [device.device_kind for device in devices] == [TPUS["v5e"].kind] * 4
+    # Of a TPU7x chip JAX sees two devices, which the table halves.
+    assert len(topology_devices("tpu7x:2x2x1")) == 4 / TPUS["tpu7x"].chips

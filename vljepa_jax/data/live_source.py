@@ -1,0 +1,163 @@
+"""Where live frames come from: a file, a camera, an RTSP or HTTP address, or standard input.
+
+Frames come one at a time, in order, with the seconds since the first; nothing is kept.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+import re
+import sys
+from collections.abc import Iterator
+from typing import BinaryIO, Literal
+
+import av
+import numpy as np
+from av.video.reformatter import VideoReformatter
+from PIL import Image
+
+from vljepa_jax.data.ffmpeg import PlayedFrame, VideoFile
+from vljepa_jax.data.records import Medium
+
+_TIMEOUT = 10.0  # seconds without a connection or a frame after which a source counts as broken
+_JUMP = 10.0  # seconds between two frames after which the second does not follow the first
+# FFmpeg's device for cameras, and the name of the n-th, by platform.
+_CAMERAS = {
+    "linux": ("v4l2", "/dev/video{}"),
+    "darwin": ("avfoundation", "{}"),
+}
+_RTSP_OPTIONS = {"rtsp_transport": "tcp", "fflags": "nobuffer", "flags": "low_delay"}
+
+
+class SourceError(ValueError):
+    """A source that cannot be read; the message names it and the reason."""
+
+
+class SourceEnded(Exception):
+    """A recording at an address is over: it has a length, and this was its end."""
+
+
+@dataclasses.dataclass(frozen=True)
+class LiveSource:
+    """What ``--source`` names.
+
+    Attributes:
+        kind: "file", "camera", "network" or "stdin".
+        name: path, address or device.
+        form: FFmpeg's input format of a camera; "" lets it guess.
+        size: (width, height) of raw frames on standard input.
+        rate: their number per second.
+    """
+
+    kind: Literal["file", "camera", "network", "stdin"]
+    name: str
+    form: str = ""
+    size: tuple[int, int] = (0, 0)
+    rate: float = 0.0
+
+    @property
+    def reconnects(self) -> bool:
+        """Whether its end is a fault, after which it may come back."""
+        return self.kind in ("camera", "network")
+
+
+def parse_source(text: str, *, size: str = "", rate: float = 0.0) -> LiveSource:
+    """Reads ``--source``: a path, "camera", "camera:N", an address with "://", or "-".
+
+    Args:
+        text: as written.
+        size: "WIDTHxHEIGHT" of raw RGB frames (rgb24) on standard input.
+        rate: their number per second.
+
+    Raises:
+        SourceError: there is no such file, no camera support, or raw frames of unknown form.
+    """
+    if text == "-":
+        match = re.fullmatch(r"(\d+)x(\d+)", size)
+        if not match or rate <= 0:
+            raise SourceError(
+                "raw frames on standard input need --size=WIDTHxHEIGHT and --fps=FRAMES_PER_SECOND"
+            )
+        return LiveSource("stdin", "-", size=(int(match[1]), int(match[2])), rate=rate)
+    if match := re.fullmatch(r"camera(?::(\d+))?", text):
+        if sys.platform not in _CAMERAS:
+            raise SourceError(f"cameras are not known on {sys.platform}: give an address instead")
+        form, name = _CAMERAS[sys.platform]
+        return LiveSource("camera", name.format(match[1] or 0), form)
+    if "://" in text:
+        return LiveSource("network", text)
+    if not os.path.isfile(text):
+        raise SourceError(f"there is no file '{text}' (nor is it 'camera', an address, or '-')")
+    return LiveSource("file", os.path.abspath(text))
+
+
+def play(source: LiveSource, stdin: BinaryIO | None = None) -> Iterator[PlayedFrame]:
+    """Opens a source and yields its frames until it ends.
+
+    Args:
+        stdin: what "-" reads, unbuffered; standard input by default.
+
+    Raises:
+        SourceEnded: an address that holds a recording, at its end.
+        SourceError: it cannot be opened, is silent for some seconds, or breaks off.
+        ClipError: a file is damaged.
+    """
+    if source.kind == "stdin":
+        # Not sys.stdin: a thread that waits in its lock would stop Python from ending.
+        yield from _raw_frames(source, stdin or open(0, "rb", buffering=0, closefd=False))  # noqa: SIM115
+    elif source.kind == "file":
+        with VideoFile(Medium(path=source.name)) as video:
+            yield from video.play()
+    else:
+        yield from _live_frames(source)
+
+
+def _raw_frames(source: LiveSource, stdin: BinaryIO) -> Iterator[PlayedFrame]:
+    width, height = source.size
+    wanted, count, data = width * height * 3, 0, b""
+    while part := stdin.read(wanted - len(data)):
+        data += part
+        if len(data) == wanted:
+            image = functools.partial(Image.frombytes, "RGB", source.size, data)
+            yield PlayedFrame(count / source.rate, (count + 1) / source.rate, image)
+            count, data = count + 1, b""
+    if data:
+        raise SourceError(
+            f"standard input ended inside a frame: {len(data)} of {wanted} bytes. Are the frames "
+            f"{width}x{height} in rgb24?"
+        )
+
+
+def _live_frames(source: LiveSource) -> Iterator[PlayedFrame]:
+    options = _RTSP_OPTIONS if source.name.startswith("rtsp") else {}
+    try:
+        with av.open(
+            source.name, format=source.form or None, options=options, timeout=_TIMEOUT
+        ) as container:
+            if not container.streams.video:
+                raise SourceError(f"{source.name}: holds no video stream")
+            stream = container.streams.video[0]
+            stream.codec_context.thread_count = 1
+            reformatter, first, last = VideoReformatter(), None, None
+            period = float(1 / stream.average_rate) if stream.average_rate else 0.04
+            for frame in container.decode(stream):
+                if frame.is_corrupt or frame.time is None:
+                    continue
+                first = frame.time if first is None else first
+                now = frame.time - first
+                if last is not None and not last < now < last + _JUMP:
+                    raise SourceError(
+                        f"{source.name}: its clock jumps from {last:.1f} s to {now:.1f}"
+                    )
+                last = now
+                yield PlayedFrame(now, now + period, functools.partial(_rgb, frame, reformatter))
+            if source.kind == "network" and container.duration:
+                raise SourceEnded
+    except (av.FFmpegError, OSError) as error:
+        raise SourceError(f"{source.name}: {getattr(error, 'strerror', None) or error}") from error
+
+
+def _rgb(frame: av.VideoFrame, reformatter: VideoReformatter) -> Image.Image:
+    return Image.fromarray(np.asarray(reformatter.reformat(frame, format="rgb24").to_ndarray()))

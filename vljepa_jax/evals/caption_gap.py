@@ -1,0 +1,60 @@
+"""The gap between predictions and texts on the clips that a benchmark takes its captions from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from vljepa_jax.config import ConfigError, EvalConfig
+from vljepa_jax.data.video import ClipError
+from vljepa_jax.evals.evaluate import Datasets
+from vljepa_jax.evals.examples import Clip, fits
+from vljepa_jax.inference.gap import Gap, measure_gap
+from vljepa_jax.inference.model import load
+
+
+def caption_gap(run_dir: Path, config: EvalConfig, clips: int) -> Gap:
+    """Measures the gap of a run on the first clips of different meaning that have two captions.
+
+    Raises:
+        ConfigError: the config has no benchmark of protocol "caption", or too few such clips.
+        CheckpointError, DatasetError: see what is called.
+    """
+    benchmark = next((b for b in config.benchmarks if b.protocol == "caption"), None)
+    if benchmark is None:
+        raise ConfigError('benchmarks: none of protocol "caption", which names the captions')
+    model = load(run_dir, frames=config.frames, batch_size=config.batch_size)
+    datasets = Datasets(config.world, config.num_workers)
+    chosen, meanings = {}, set()
+    for record, annotation in datasets.annotations(benchmark.path, benchmark.bank_split):
+        meaning = annotation.tags.get("meaning", annotation.id)
+        if len(chosen) < clips and len(annotation.texts) > 1 and fits(benchmark, annotation):
+            clip = Clip(benchmark.path, benchmark.bank_split, record, annotation.inputs)
+            if clip not in chosen and meaning not in meanings:
+                chosen[clip] = annotation
+                meanings.add(meaning)
+    embedded, batch = {}, []
+
+    def flush() -> None:
+        if batch:
+            queries = [chosen[clip].query for clip, _ in batch]
+            predicted = model.predict(np.stack([frames for _, frames in batch]), queries)
+            embedded.update(zip((clip for clip, _ in batch), predicted, strict=True))
+            batch.clear()
+
+    for clip, frames in datasets.decode(chosen, model.video):
+        if not isinstance(frames, ClipError):
+            batch.append((clip, frames))
+        if len(batch) == model.batch_size:
+            flush()
+    flush()
+    if len(embedded) < 2:
+        raise ConfigError(
+            f"split '{benchmark.bank_split}' of {benchmark.path} has {len(embedded)} readable "
+            "clips of different meaning with two captions; at least two are needed"
+        )
+    captions = [
+        model.embed_text([chosen[clip].texts[place] for clip in embedded]) for place in (0, 1)
+    ]
+    return measure_gap(np.stack(list(embedded.values())), *captions)

@@ -1,0 +1,130 @@
+"""The study of selective decoding in the report: curves, timeline, entries of report.json."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from vljepa_jax.config import STREAM_REFERENCE_RATE, StreamSet, StreamStudyConfig
+from vljepa_jax.evals.report import Section, inline_svg
+from vljepa_jax.evals.stream_run import StreamResult
+from vljepa_jax.evals.stream_study import FORMS, STRATEGIES, Study
+from vljepa_jax.inference.timeline import draw_timeline
+
+# What the headline compares: both strategies from averaged embeddings (§4.6: it helps both).
+_HEADLINE_FORM = FORMS[0]
+_METRICS = {"offline": "stream/decoding_reduction", "online": "stream/online_decoding_reduction"}
+_COLOURS = {"uniform": "#888888", "offline": "#3b82f6", "online": "#e0703a"}
+_LINES = {"averaged": "-", "exact": ":"}
+
+
+def metrics(result: StreamResult, config: StreamStudyConfig) -> dict[str, dict[str, Any]]:
+    """The entries of ``report.json``: the headlines, and those at other densities."""
+    made = {}
+    for index, (part, study) in enumerate(result.studies):
+        for strategy, name in _METRICS.items():
+            found = study.reductions[strategy, _HEADLINE_FORM]
+            made[name + (f"_at_{part.density:g}" if index else "")] = {
+                "value": found.value,
+                # What the uniform strategy itself reaches: 1 unless its curve is flat.
+                "chance": STREAM_REFERENCE_RATE / found.uniform_rate,
+                "n": int(study.annotations.sum()),
+                "interval": list(found.interval),
+                "unit": "ratio",
+                "protocol": "stream",
+                "path": "@world",
+                "split": "streams",
+                "density": part.density,
+                "streams": part.streams,
+                "decoder": result.decoder,
+                "query": config.query,
+                "cider": found.quality,
+                "cider_blind": study.blind,
+                "over_uniform": found.over_uniform,
+                "over_uniform_interval": list(found.over_uniform_interval),
+                "caveat": found.caveat,
+                "unreadable": 0,
+            }
+    return made
+
+
+def as_json(result: StreamResult) -> dict[str, Any]:
+    """Curves and reductions, the key "streams" of ``report.json``."""
+    return {
+        "decoder": result.decoder,
+        "reference_rate": STREAM_REFERENCE_RATE,
+        "sets": [_set_as_json(*study) for study in result.studies],
+    }
+
+
+def _set_as_json(part: StreamSet, study: Study) -> dict[str, Any]:
+    return {
+        "density": part.density,
+        "streams": part.streams,
+        "seconds": float(study.seconds.sum()),
+        "annotations": int(study.annotations.sum()),
+        "cider_blind": study.blind,
+        "curves": {
+            f"{strategy}/{form}": [
+                {"rate": rate, "cider": cider} for rate, cider in study.points(strategy, form)
+            ]
+            for strategy in STRATEGIES
+            for form in FORMS
+        },
+        "reductions": {
+            f"{strategy}/{form}": dataclasses.asdict(found)
+            for (strategy, form), found in study.reductions.items()
+        },
+    }
+
+
+def stream_sections(streams: Mapping[str, Any], result: StreamResult | None) -> list[Section]:
+    """Curves of the key "streams" and, where it was measured just now, the timeline."""
+    intro = (
+        "CIDEr of the text nearest in time to each annotation, against decodings per second. "
+        f"Decoder: {streams['decoder']}. Dotted across: every annotation with another's text."
+    )
+    made = [Section("Selective decoding", intro, "figure", inline_svg(draw_curves(streams)))]
+    if result is not None:
+        intro = "The beginning of a stream, cut offline: how the embedding moves, what is said."
+        picture = inline_svg(draw_timeline(result.timeline))
+        made.append(Section("Timeline", intro, "figure", picture))
+    return made
+
+
+def save_pictures(directory: Path, streams: Mapping[str, Any], result: StreamResult) -> None:
+    """Writes ``stream_curves.png`` and ``stream_timeline.png``."""
+    draw_curves(streams).savefig(directory / "stream_curves.png", dpi=120)
+    draw_timeline(result.timeline).savefig(directory / "stream_timeline.png", dpi=120)
+
+
+def draw_curves(streams: Mapping[str, Any]) -> Figure:
+    """A panel a density: CIDEr against decodings per second."""
+    sets = streams["sets"]
+    figure = Figure(figsize=(3.6 * len(sets), 2.8), layout="constrained")
+    for axes, part in zip(figure.subplots(1, len(sets), squeeze=False)[0], sets, strict=True):
+        for strategy in STRATEGIES:
+            for form in FORMS:
+                points = part["curves"][f"{strategy}/{form}"]
+                axes.plot(
+                    [point["rate"] for point in points],
+                    [point["cider"] for point in points],
+                    _LINES[form],
+                    color=_COLOURS[strategy],
+                    label=f"{strategy}, {form}",
+                    linewidth=1.3,
+                )
+        axes.axhline(part["cider_blind"], color="#888888", linewidth=0.8, linestyle=(0, (1, 4)))
+        axes.axvline(streams["reference_rate"], color="#888888", linewidth=0.5)
+        axes.set_xscale("log")
+        axes.set_xlabel("decodings per second")
+        axes.set_title(f"{part['density']:g} events per second", loc="left")
+        axes.grid(alpha=0.2)
+        axes.set_ylim(bottom=0)
+    figure.axes[0].set_ylabel("CIDEr × 100")
+    figure.axes[0].legend(fontsize=6)
+    return figure

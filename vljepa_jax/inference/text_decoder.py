@@ -1,0 +1,147 @@
+"""Embeddings -> text: a trained Y-Decoder, and the nearest text of a bank beside it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import jax
+import numpy as np
+from jaxtyping import Float
+
+from vljepa_jax.checkpoint import load_params, tree_differences
+from vljepa_jax.config import ConfigError, TrainConfig, YDecoderConfig
+from vljepa_jax.data.tokenizers import Tokenizer
+from vljepa_jax.inference import generate
+from vljepa_jax.models.parts import PARTS, Y_DECODER
+from vljepa_jax.models.y_decoder import YDecoder
+
+Method = Literal["greedy", "beam", "top_p"]
+
+
+class TextDecoder:
+    """A Y-Decoder with its tokenizer.
+
+    Batches are padded to a power of two up to ``batch_size``, so that few sizes are compiled.
+
+    Attributes:
+        config: of its training run.
+        batch_size: texts written at once.
+    """
+
+    def __init__(self, config: TrainConfig, params: Any, *, batch_size: int = 32) -> None:
+        """See ``load_text_decoder``; of ``params``, only the decoder's are kept.
+
+        Raises:
+            ConfigError: the run trained no Y-Decoder.
+        """
+        if not isinstance(config.model, YDecoderConfig):
+            raise ConfigError(f"this run trained objective '{config.objective}', and no Y-Decoder")
+        self.config = config
+        self.batch_size = batch_size
+        self._tokenizer = Tokenizer(config.data.text.tokenizer)
+        self._end_id = self._tokenizer.special_id(config.data.text.end_token)
+        self._model = YDecoder(config.model)
+        self._params = jax.device_put({name: params[name] for name in Y_DECODER})
+
+    def decode(
+        self,
+        embeddings: Float[np.ndarray, "n e"],
+        method: Method = "greedy",
+        *,
+        max_tokens: int = 0,
+        beams: int = 4,
+        length_penalty: float = 1.0,
+        top_p: float = 0.9,
+        temperature: float = 1.0,
+        seed: int = 0,
+    ) -> list[str]:
+        """Writes the text of each embedding.
+
+        Args:
+            embeddings: unit vectors of the shared space: S_Y or Ŝ_Y.
+            method: "greedy", "beam" (``beams``, ``length_penalty``) or "top_p" (``top_p``,
+                ``temperature``, ``seed``); see ``inference.generate``.
+            max_tokens: at most; 0 for as many as in training.
+
+        Raises:
+            ValueError: the embeddings are of another size, or a setting is out of range.
+        """
+        size = self.config.model.vljepa.embedding_size
+        if embeddings.ndim != 2 or embeddings.shape[1] != size:
+            raise ValueError(f"embeddings: {list(embeddings.shape)}, where [n, {size}] is expected")
+        if method not in ("greedy", "beam", "top_p"):
+            raise ValueError(f"method: {method!r} is not 'greedy', 'beam' or 'top_p'")
+        if beams < 1 or temperature <= 0:
+            raise ValueError("beams must be at least 1, temperature above 0")
+        longest = max_tokens or self.config.data.text.length
+        texts: list[str] = []
+        for start in range(0, len(embeddings), self.batch_size):
+            rows = np.asarray(embeddings[start : start + self.batch_size], np.float32)
+            room = min(1 << (len(rows) - 1).bit_length(), self.batch_size)
+            padded = np.pad(rows, [(0, room - len(rows)), (0, 0)], mode="edge")
+            first = (self._model, self._params, padded, longest, self._end_id)
+            if method == "greedy":
+                written = generate.greedy(*first)
+            elif method == "beam":
+                written = generate.beam_search(*first, beams, length_penalty)
+            else:
+                rng = jax.random.fold_in(jax.random.key(seed), start)
+                written = generate.sample(*first, rng, top_p, temperature)
+            tokens = np.asarray(written.tokens)[: len(rows)]
+            texts += [self._tokenizer.decode(row) for row in tokens]
+        return texts
+
+
+def load_text_decoder(
+    run_dir: str | os.PathLike, params: Any, *, batch_size: int = 32
+) -> TextDecoder:
+    """The Y-Decoder that a training run left, for the model that it was trained on.
+
+    Args:
+        run_dir: a run of objective "y_decoder".
+        params: of the VL-JEPA whose embeddings it shall decode.
+
+    Raises:
+        CheckpointError: the directory is not a run's, or holds no complete checkpoint.
+        ConfigError: the run trained no Y-Decoder, or one for another Y-Encoder.
+    """
+    config, own = load_params(run_dir)
+    decoder = TextDecoder(config, own, batch_size=batch_size)
+    learnt, given = ({n: tree.get(n, {}) for n in PARTS["y_encoder"]} for tree in (own, params))
+    same = not tree_differences(learnt, given) and all(
+        jax.tree.leaves(jax.tree.map(np.array_equal, learnt, given))
+    )
+    if not same:
+        raise ConfigError(
+            f"the Y-Decoder in '{run_dir}' was trained for another Y-Encoder than this model's; "
+            "train one with --config.init_from=RUN:y_encoder"
+        )
+    return decoder
+
+
+class TextBank:
+    """Nearest-neighbour decoding: the text of a fixed list whose embedding is the nearest.
+
+    It writes nothing new, and is what a Y-Decoder has to beat.
+
+    Attributes:
+        texts: the bank.
+    """
+
+    def __init__(self, texts: Sequence[str], embeddings: Float[np.ndarray, "m e"]) -> None:
+        """``embeddings`` are the S_Y of ``texts``, unit vectors.
+
+        Raises:
+            ValueError: the bank is empty, or the two are not of one length.
+        """
+        if not texts or len(texts) != len(embeddings):
+            raise ValueError(f"a bank of {len(texts)} texts and {len(embeddings)} embeddings")
+        self.texts = tuple(texts)
+        self._embeddings = embeddings
+
+    def decode(self, embeddings: Float[np.ndarray, "n e"]) -> list[str]:
+        """The text of the bank with the highest cosine to each embedding; the first of equals."""
+        nearest = np.argmax(embeddings @ self._embeddings.T, axis=1)
+        return [self.texts[index] for index in nearest]

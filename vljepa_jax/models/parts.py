@@ -1,0 +1,24 @@
+"""What the parts of a model are called among the top-level parameters, whatever objective has them.
+
+So a run can take a part from a run of another objective (``checkpoint.initial_state``).
+"""
+
+from __future__ import annotations
+
+Y_DECODER = ("y_prefix", "y_token_embedding", "y_decoder")
+
+PARTS = {
+    "x_encoder": ("x_encoder",),
+    "y_encoder": ("y_encoder", "y_head"),
+    "vljepa": (
+        "x_encoder",
+        "vision_projection",
+        "token_embedding",
+        "predictor",
+        "predictor_head",
+        "y_encoder",
+        "y_head",
+        "log_logit_scale",
+    ),
+    "y_decoder": Y_DECODER,
+}

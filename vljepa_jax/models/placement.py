@@ -1,0 +1,52 @@
+"""Where activations lie while a step is traced for a mesh: rows divided, all else whole.
+
+Without being told, the compiler spreads the layout of the parameters to what they meet, and with
+those divided over fsdp it would rather cut activations along their features, or copy the whole
+batch to every device, than gather a layer's kernels. A training step names its mesh by
+``on_mesh``; elsewhere (inference on one device, a test) these functions change nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+from collections.abc import Iterator
+
+import jax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, Shaped
+
+from vljepa_jax.sharding import batch_sharding
+
+_mesh: contextvars.ContextVar[Mesh | None] = contextvars.ContextVar("mesh", default=None)
+
+
+@contextlib.contextmanager
+def on_mesh(mesh: Mesh) -> Iterator[None]:
+    """What is traced within runs on this mesh."""
+    token = _mesh.set(mesh)
+    try:
+        yield
+    finally:
+        _mesh.reset(token)
+
+
+def mesh_here() -> Mesh | None:
+    """The mesh of ``on_mesh``, or ``None``."""
+    return _mesh.get()
+
+
+def by_rows(x: Shaped[Array, b * rest]) -> Shaped[Array, b * rest]:
+    """Activations divided by rows, as the batch is, where the rows can be shared out."""
+    mesh = _mesh.get()
+    if mesh is None or x.shape[0] % (mesh.shape["fsdp"] * mesh.shape["data"]):
+        return x
+    return jax.lax.with_sharding_constraint(x, batch_sharding(mesh))
+
+
+def gathered(parameter: Shaped[Array, "*shape"]) -> Shaped[Array, "*shape"]:
+    """A parameter whole on every device, for the operation that follows."""
+    mesh = _mesh.get()
+    if mesh is None:
+        return parameter
+    return jax.lax.with_sharding_constraint(parameter, NamedSharding(mesh, PartitionSpec()))

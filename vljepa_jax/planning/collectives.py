@@ -1,0 +1,118 @@
+"""What a compiled step sends to other devices, told from its text.
+
+The compiler puts collectives in when it divides the program, so no trace shows them.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import defaultdict
+
+_COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.\-]+) \(.*\{\s*$")
+_CALLED = re.compile(r"(?:body|condition|calls|to_apply)=%?([\w.\-]+)")
+_TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
+_BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
+_COLLECTIVE = re.compile(
+    r"= (\(?.*?\)?) (all-gather|all-reduce|reduce-scatter|all-to-all|collective-permute)"
+    r"(-start)?\("
+)
+_SHAPE = re.compile(r"\b(pred|[sufbc]+\d+\w*)\[([\d,]*)\]")
+# The three ways in which XLA writes groups of devices: [groups,devices], {{0,1},{2,3}}, and the
+# axes of a mesh, of which a part may be taken, with the order of its devices where it is another:
+# mesh['a'=4,'b'=2], device_ids=([2,4]T(1,0)) {'a':(1)2}.
+_LIST = re.compile(r"replica_groups=\[(\d+),(\d+)\]")
+_SETS = re.compile(r"replica_groups=\{\{([\d,]*)\}")
+_MESH = re.compile(r"replica_groups=mesh\[([^\]]*)\][^{]*\{([^}]*)\}")
+_AXIS = re.compile(r"'(\w+)'=(\d+)")
+_USED = re.compile(r"'(\w+)'(?::\(\d+\)(\d+))?")
+
+
+class CollectiveError(ValueError):
+    """A collective that cannot be read; the message holds it."""
+
+
+def sent_bytes(hlo: str) -> dict[str, float]:
+    """Bytes that one device sends in a run of an optimised HLO module, by kind of collective.
+
+    A ring is taken: with n devices a group, an all-gather of a result of R bytes sends
+    R (n - 1) / n, a reduce-scatter as much of its operand, an all-reduce twice that, an all-to-all
+    R (n - 1) / n, and a permutation R. Loops count by their known number of turns; where the
+    compiler does not tell it, once.
+    """
+    lines = _computations(hlo)
+    entry = next(name for name, (is_entry, _) in lines.items() if is_entry)
+    times: dict[str, float] = defaultdict(float)
+
+    def visit(name: str, factor: float) -> None:
+        times[name] += factor
+        for line in lines[name][1]:
+            trips = _TRIPS.search(line)
+            called = _CALLED.findall(line)
+            if branches := _BRANCHES.search(line):
+                called += [b.strip().lstrip("%") for b in branches[1].split(",")]
+            for callee in called:
+                if callee in lines:
+                    visit(callee, factor * (int(trips[1]) if trips else 1))
+
+    visit(entry, 1.0)
+    sent: dict[str, float] = defaultdict(float)
+    for name, factor in times.items():
+        for line in lines[name][1]:
+            if match := _COLLECTIVE.search(line):
+                sent[match[2]] += factor * _sent(match, line)
+    return dict(sent)
+
+
+def _computations(hlo: str) -> dict[str, tuple[bool, list[str]]]:
+    found: dict[str, tuple[bool, list[str]]] = {}
+    inside: list[str] = []
+    for line in hlo.splitlines():
+        if match := _COMPUTATION.match(line):
+            inside = []
+            found[match[2]] = (match[1] is not None, inside)
+        else:
+            inside.append(line)
+    return found
+
+
+def _sent(match: re.Match, line: str) -> float:
+    sizes = [_size(dtype, shape) for dtype, shape in _SHAPE.findall(match[1])]
+    kind, started = match[2], match[3] is not None
+    if not sizes:
+        return 0.0
+    devices = 2 if kind == "collective-permute" else _group_size(line)
+    if devices == 1:
+        return 0.0
+    share = (devices - 1) / devices
+    # A "-start" names its operands before its results, and a permutation two counters after them.
+    if started and kind == "all-gather":
+        result = sum(sizes[len(sizes) // 2 :])
+    elif started and kind == "collective-permute":
+        result = max(sizes)
+    else:
+        result = sum(sizes)
+    if kind == "all-gather":
+        return result * share
+    if kind == "reduce-scatter":
+        return result * (devices - 1)  # the operand is n times the result
+    if kind == "all-reduce":
+        return 2 * result * share
+    return result * share if kind == "all-to-all" else result
+
+
+def _group_size(line: str) -> int:
+    """Devices that take part together."""
+    if groups := _LIST.search(line):
+        return int(groups[2])
+    if groups := _SETS.search(line):
+        return groups[1].count(",") + 1
+    if groups := _MESH.search(line):
+        sizes = {name: int(size) for name, size in _AXIS.findall(groups[1])}
+        return math.prod(int(part or sizes[name]) for name, part in _USED.findall(groups[2]))
+    raise CollectiveError(f"which devices take part is not told: {line.strip()}")
+
+
+def _size(dtype: str, shape: str) -> float:
+    bits = 8 if dtype == "pred" else int(re.search(r"\d+", dtype)[0])
+    return bits / 8 * math.prod(int(n) for n in shape.split(",") if n)

@@ -1,0 +1,327 @@
+"""Compiles the real training step for devices that are not at hand, and says what it costs.
+
+Memory is the compiler's own. Arithmetic and traffic are counted (``count``): the arithmetic of the
+whole step over the devices, the traffic of one device's rows, what is sent from the compiled
+program (``collectives``).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+
+from vljepa_jax.config import ConfigError, TrainConfig
+from vljepa_jax.data.pipeline import array_spec
+from vljepa_jax.models.attention import kernel
+from vljepa_jax.objectives import make_objective
+from vljepa_jax.planning import count
+from vljepa_jax.planning.chips import Chip, chip_of
+from vljepa_jax.planning.collectives import sent_bytes
+from vljepa_jax.sharding import check_batch_size, make_mesh
+from vljepa_jax.train_step import Trainer
+
+_OUT_OF_MEMORY = re.compile(r"\(?([\d.]+)G\)? (?:exceeds|of) ")
+# Parts of the model in the names of its modules, for saying where the time goes.
+_PARTS = ("x_encoder", "predictor", "y_encoder", "mask_predictor", "pooler", "classifier")
+
+
+class PlanError(ValueError):
+    """A plan that cannot be right."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Memory:
+    """Bytes on one device.
+
+    Attributes:
+        trained: parameters with a gradient.
+        frozen: parameters without.
+        optimizer: and whatever else the step carries on.
+        batch: this device's rows.
+        temporaries: the compiler's; where it gave up, what it says that it would need at least.
+        program: the compiled code.
+    """
+
+    trained: float
+    frozen: float
+    optimizer: float
+    batch: float
+    temporaries: float
+    program: float
+
+    @property
+    def total(self) -> float:
+        return sum(dataclasses.astuple(self))
+
+
+@dataclasses.dataclass(frozen=True)
+class Roofline:
+    """The least time of a step.
+
+    Attributes:
+        compute: seconds at the chip's peak.
+        memory: seconds more, of operations that wait for the memory.
+        network: seconds of what is sent, hidden behind the rest as far as that lasts.
+        parts: seconds of compute and memory by part of the model.
+        share: of the chip's peak that the model's own arithmetic takes: forward and backward once,
+            nothing recomputed.
+
+    Raises:
+        PlanError: the step would be faster than the chip.
+    """
+
+    compute: float
+    memory: float
+    network: float
+    parts: dict[str, float]
+    share: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share <= 1:
+            raise PlanError(
+                f"the estimate is {self.share:.2f} of the chip's peak: the count or the chip table "
+                "is wrong"
+            )
+
+    @property
+    def seconds(self) -> float:
+        return max(self.compute + self.memory, self.network)
+
+    @property
+    def limit(self) -> str:
+        """What most of the time is spent on."""
+        if self.network > self.compute + self.memory:
+            return "network"
+        return "memory" if self.memory > self.compute else "compute"
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """One step on one topology.
+
+    Attributes:
+        mesh: devices on each axis.
+        devices: all of them.
+        chip: of the table; ``None`` where it is not in it.
+        memory: of one device.
+        fits: in the device's memory; ``None`` where that is unknown.
+        flops: of a step on all devices together, as executed.
+        model_flops: likewise, without what is computed again.
+        bytes: of one device's traffic with its memory.
+        sent: of one device to others, by kind of collective.
+        roofline: ``None`` without a chip's rates.
+        batch_size, steps: of the config.
+    """
+
+    mesh: dict[str, int]
+    devices: int
+    chip: Chip | None
+    memory: Memory
+    fits: bool | None
+    flops: float
+    model_flops: float
+    bytes: float
+    sent: dict[str, float]
+    roofline: Roofline | None
+    batch_size: int
+    steps: int
+
+    @property
+    def examples_per_second(self) -> float | None:
+        return self.batch_size / self.roofline.seconds if self.roofline else None
+
+    @property
+    def days(self) -> float | None:
+        return self.steps * self.roofline.seconds / 86400 if self.roofline else None
+
+    @property
+    def chip_hours(self) -> float | None:
+        return self.days * 24 * self.devices * self.chip.chips if self.roofline else None
+
+
+def plan(config: TrainConfig, devices: list[Any]) -> Plan:
+    """Compiles the step of ``config`` for ``devices`` and adds everything up.
+
+    Raises:
+        ConfigError: the mesh or the batch does not suit the devices.
+        PlanError: a count cannot be right.
+    """
+    mesh = make_mesh(config.sharding, devices)
+    check_batch_size(config.batch_size, config.micro_batch_size, mesh)
+    trainer = Trainer(config, make_objective(config), mesh)
+    chip = chip_of(devices[0])
+    temporaries, program, hlo = _compile(config, trainer)
+    state = _state_bytes(trainer)
+    batch = sum(
+        math.prod(shape) * dtype.itemsize for shape, dtype in array_spec(config).values()
+    ) / (mesh.shape["data"] * mesh.shape["fsdp"])
+    memory = Memory(*state, batch, temporaries, program)
+    fits = None
+    if hlo is None:
+        fits = False
+    elif chip is not None:
+        fits = memory.total <= chip.memory
+    flops, local = _count(config, mesh)
+    asked = model_flops(config)
+    sent = sent_bytes(hlo) if hlo is not None else {}
+    roofline = None
+    if chip is not None:
+        roofline = _roofline(chip, mesh.size, flops, asked, local, sent, memory)
+    return Plan(
+        mesh=dict(mesh.shape),
+        devices=mesh.size,
+        chip=chip,
+        memory=memory,
+        fits=fits,
+        flops=flops,
+        model_flops=asked,
+        bytes=count.total_bytes(local) + _carried(memory),
+        sent=sent,
+        roofline=roofline,
+        batch_size=config.batch_size,
+        steps=config.steps,
+    )
+
+
+def _compile(config: TrainConfig, trainer: Trainer) -> tuple[float, float, str | None]:
+    """(bytes of temporaries, bytes of code, the program); no program where it does not fit."""
+    try:
+        compiled = trainer.compile(array_spec(config))
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        needed = _OUT_OF_MEMORY.search(str(error))
+        return (float(needed[1]) * 2**30 if needed else math.inf), 0.0, None
+    analysis = compiled.memory_analysis()
+    return (
+        float(analysis.temp_size_in_bytes),
+        float(analysis.generated_code_size_in_bytes),
+        compiled.as_text(),
+    )
+
+
+def _state_bytes(trainer: Trainer) -> tuple[float, float, float]:
+    """Bytes on a device of the trained parameters, the frozen ones, and all else of the state."""
+
+    def of(tree) -> float:
+        return float(
+            sum(
+                math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
+                for leaf in jax.tree.leaves(tree)
+            )
+        )
+
+    state = trainer.abstract_state
+    trained, frozen = trainer.optimizer.split(state.params)
+    return of(trained), of(frozen), of(state) - of(state.params)
+
+
+def _carried(memory: Memory) -> float:
+    """Traffic of an update: parameters, gradients and moments are read, and written again."""
+    gradients = memory.trained
+    return 2 * (memory.trained + memory.optimizer + gradients)
+
+
+def _count(config: TrainConfig, mesh: Any) -> tuple[float, list[count.Operation]]:
+    """FLOPs of the whole step, and the operations of one device's rows.
+
+    The latter are traced as a step of that many rows on one device. Its loss compares them with
+    each other instead of with the whole batch, which is no traffic to speak of.
+    """
+    rows, tensor = mesh.shape["data"] * mesh.shape["fsdp"], mesh.shape["tensor"]
+    one = make_mesh(_one_device(config).sharding, mesh.devices.flat[:1])
+    local = [
+        dataclasses.replace(op, flops=op.flops / tensor, bytes=op.bytes / tensor)
+        for op in _traced(_of_rows(config, rows), one)
+    ]
+    return count.total_flops(_traced(config, mesh)), local
+
+
+def model_flops(config: TrainConfig) -> float:
+    """FLOPs that a step's model asks for: matrix products, forward and backward once.
+
+    What is recomputed to save memory is not among them.
+    """
+    bare = dataclasses.replace(
+        _one_device(config), model=dataclasses.replace(config.model, remat="none")
+    )
+    with kernel("plain"):
+        traced = _traced(bare, make_mesh(bare.sharding, jax.devices()[:1]))
+    return count.total_flops(traced, "product")
+
+
+def _one_device(config: TrainConfig) -> TrainConfig:
+    sharding = dataclasses.replace(config.sharding, data=1, fsdp=1, tensor=1)
+    return dataclasses.replace(config, sharding=sharding)
+
+
+def _of_rows(config: TrainConfig, rows: int) -> TrainConfig:
+    """The config of one device's share of the batch."""
+    return dataclasses.replace(config, batch_size=max(2, config.batch_size // rows))
+
+
+def _traced(config: TrainConfig, mesh: Any) -> list[count.Operation]:
+    trainer = Trainer(config, make_objective(config), mesh)
+    arrays = {
+        name: jax.ShapeDtypeStruct(shape, dtype)
+        for name, (shape, dtype) in array_spec(config).items()
+    }
+    return count.operations(trainer.step, trainer.abstract_state, arrays)
+
+
+def _roofline(
+    chip: Chip,
+    devices: int,
+    flops: float,
+    asked: float,
+    local: list[count.Operation],
+    sent: dict[str, float],
+    memory: Memory,
+) -> Roofline:
+    """An operation takes the longer of its arithmetic and its traffic; they follow each other."""
+    compute = flops / devices / chip.flops
+    parts: dict[str, float] = defaultdict(float)
+    waiting = 0.0
+    for op in local:
+        busy, moving = op.flops / chip.flops, op.bytes / chip.bandwidth
+        waiting += max(0.0, moving - busy)
+        part = next((name for name in _PARTS if name in op.place), "loss, update")
+        parts[part] += max(busy, moving)
+    update = _carried(memory) / chip.bandwidth
+    parts["loss, update"] += update
+    waiting += update
+    network = sum(sent.values()) / chip.network
+    seconds = max(compute + waiting, network)
+    share = asked / devices / chip.flops / seconds
+    return Roofline(compute, waiting, network, dict(parts), share)
+
+
+def sweep(config: TrainConfig, devices: list[Any]) -> Iterator[tuple[TrainConfig, Plan]]:
+    """Plans of all meshes (data, fsdp, tensor) that share out rows and the state's bytes.
+
+    Meshes whose state alone is larger than a device are left out.
+    """
+    chip = chip_of(devices[0])
+    count_ = len(devices)
+    powers = [2**i for i in range(count_.bit_length()) if count_ % 2**i == 0]
+    for tensor in (1, 2, 4):
+        for fsdp in reversed(powers):
+            if tensor * fsdp > count_:
+                continue
+            sharding = dataclasses.replace(config.sharding, data=-1, fsdp=fsdp, tensor=tensor)
+            candidate = dataclasses.replace(config, sharding=sharding)
+            try:
+                mesh = make_mesh(sharding, devices)
+                check_batch_size(config.batch_size, config.micro_batch_size, mesh)
+                trainer = Trainer(candidate, make_objective(candidate), mesh)
+            except ConfigError:
+                continue
+            if chip is not None and sum(_state_bytes(trainer)) > chip.memory:
+                continue
+            yield candidate, plan(candidate, devices)
