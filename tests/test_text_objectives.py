@@ -157,8 +157,7 @@ def test_the_visual_tokens_tell_which_words_the_answers_have():
     del params["word_bias"], params["word_log_scale"]
     plain = make_objective(config)
     key = jax.random.key(0)
-    found = plain.represent(params, {}, arrays, key)
-    alone, _ = plain.loss(params, found, arrays, key, None)
+    alone, _ = plain.loss(params, plain.represent(params, {}, arrays, key), arrays, key, None)
     assert float(loss - alone) == pytest.approx(0.5 * float(metrics["words"]), rel=1e-5)
 
 

@@ -170,15 +170,19 @@ def compare(single, several, tolerance=1e-5):
 
 # The gradient of L1 is a sum of signs, which cancel: rounding shows more than in the loss.
 @pytest.mark.parametrize(
-    ("objective", "tolerance", "gradients"),
-    [("probe", 1e-5, 30), ("vjepa2", 3e-5, 30), ("y_decoder", 1e-5, 12)],
+    ("objective", "tolerance", "gradients", "mesh"),
+    [
+        ("probe", 1e-5, 30, "2x2x2+4"),
+        ("vjepa2", 3e-5, 30, "2x2x2+4"),
+        ("y_decoder", 1e-5, 12, "2x2x2"),  # it draws noise, and for each micro-batch anew
+    ],
 )
 def test_meshes_give_the_single_device_step_of_other_objectives(
-    objective, tolerance, gradients, tmp_path
+    objective, tolerance, gradients, mesh, tmp_path
 ):
-    found = run_sharded(tmp_path, objective, ("1x1x1", "2x2x2+4"))
-    assert compare(found["1x1x1"], found["2x2x2+4"], tolerance) > gradients
-    assert np.isfinite(found["2x2x2+4"]["step_losses"]).all()
+    found = run_sharded(tmp_path, objective, ("1x1x1", mesh))
+    assert compare(found["1x1x1"], found[mesh], tolerance) > gradients
+    assert np.isfinite(found[mesh]["step_losses"]).all()
 
 
 def test_a_compiled_step_on_a_mesh_is_the_single_device_step(sharded, trained):

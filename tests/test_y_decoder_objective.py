@@ -96,9 +96,8 @@ def test_the_loss_is_that_of_the_tokens_after_the_noisy_embedding(config, arrays
     """Against float64 sums over the logits of the decoder, 1e-5."""
     objective, key = make_objective(config), jax.random.key(3)
     params = random_params(config)
-    found, metrics = objective.loss(
-        params, objective.represent(params, {}, arrays, key), arrays, key, None
-    )
+    represented = objective.represent(params, {}, arrays, key)
+    found, metrics = objective.loss(params, represented, arrays, key, None)
     embedded = VLJEPA(config.model.vljepa).apply(
         {"params": params}, arrays["target_tokens"], arrays["target_mask"], method="encode_text"
     )

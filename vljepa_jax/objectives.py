@@ -48,8 +48,7 @@ class Objective(Protocol):
 
         Args:
             arrays: rows of a batch, or some of them, as ``data.pipeline`` names them.
-            rng: the key of this step. What is drawn from it holds for every row alike, as a batch
-                may be represented in pieces.
+            rng: the key of these rows and this step, for objectives that draw at random.
         """
 
     def loss(

@@ -315,13 +315,17 @@ class _Run:
 
     def _share_counts(self) -> None:
         """Adds what every process has replaced; all of them call this after the same step."""
-        self._position.replaced += sum(gather(self._replaced))
+        self._position.replaced += sum(self._of_all_rows(self._replaced))
         self._replaced = 0
+
+    def _of_all_rows(self, value: Any) -> list[Any]:
+        """The processes' values, one for each set of rows: several may hold the same rows."""
+        return list(dict(gather((tuple(self._trainer.held_rows.tolist()), value))).values())
 
     def _non_finite(self, step: int, batch: Batch, values: dict[str, Any]) -> None:
         """Names the records of a broken step; raises NonFiniteLoss unless it may be skipped."""
         path = self._run_dir / "non_finite.jsonl"
-        ids = [name for share in gather(batch.ids) for name in share]
+        ids = [name for share in self._of_all_rows(batch.ids) for name in share]
         numbers = {name: repr(v) for name, v in values.items() if isinstance(v, float)}
         if first_process():
             add_row(path, {"step": step, "ids": ids} | numbers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -91,19 +92,16 @@ def make_gradients(
     (GradCache, Gao et al. 2021): the batch is represented in micro-batches without keeping
     activations; the loss of the whole is differentiated by the representations; then each
     micro-batch is represented again, and what came back to its representations goes on to the
-    parameters. This costs one more forward pass.
+    parameters. This costs one more forward pass. What an objective draws at random it draws for
+    each micro-batch anew, the same in both passes.
     """
     rows = batch_sharding(mesh)
 
-    def gradients(state: TrainState, arrays: Arrays) -> tuple[Array, Metrics, PyTree]:
-        with on_mesh(mesh):
-            return gradients_here(state, arrays)
-
-    def gradients_here(state, arrays):
+    def traced(state: TrainState, arrays: Arrays) -> tuple[Array, Metrics, PyTree]:
         trained, frozen = optimizer.split(state.params)
         rng = step_rng(config.seed, state.step)
 
-        def represent(trained, arrays):
+        def represent(trained, arrays, rng):
             params = merge(trained, frozen)
             representations = objective.represent(params, state.extra, arrays, rng)
             return jax.lax.with_sharding_constraint(representations, rows)
@@ -112,7 +110,7 @@ def make_gradients(
             return objective.loss(merge(trained, frozen), representations, arrays, rng, mesh)
 
         def loss_at_once(trained):
-            return loss_of(trained, represent(trained, arrays))
+            return loss_of(trained, represent(trained, arrays, rng))
 
         count = config.batch_size // (config.micro_batch_size or config.batch_size)
         if count == 1:
@@ -120,20 +118,26 @@ def make_gradients(
             return loss, metrics, grads
 
         shardings = state_shardings(trained, trained, config.sharding.rules, mesh)
-        pieces = _micro_batches(arrays, count, mesh)
-        found = jax.lax.map(lambda piece: represent(trained, piece), pieces)
+        rngs = jax.vmap(jax.random.fold_in, (None, 0))(rng, jnp.arange(count))
+        pieces = (_micro_batches(arrays, count, mesh), rngs)
+        found = jax.lax.map(lambda piece: represent(trained, *piece), pieces)
         (loss, metrics), (grads, cotangents) = jax.value_and_grad(loss_of, (0, 1), has_aux=True)(
             trained, _whole_batch(found, mesh)
         )
 
         def add(grads, piece):
-            arrays, cotangent = piece
-            _, pull_back = jax.vjp(lambda trained: represent(trained, arrays), trained)
+            *inputs, cotangent = piece
+            _, pull_back = jax.vjp(lambda trained: represent(trained, *inputs), trained)
             grads = jax.tree.map(jnp.add, grads, *pull_back(cotangent))
             return jax.lax.with_sharding_constraint(grads, shardings), None
 
-        grads, _ = jax.lax.scan(add, grads, (pieces, _micro_batches(cotangents, count, mesh)))
+        pieces = (*pieces, _micro_batches(cotangents, count, mesh))
+        grads, _ = jax.lax.scan(add, grads, pieces)
         return loss, metrics, grads
+
+    def gradients(state: TrainState, arrays: Arrays) -> tuple[Array, Metrics, PyTree]:
+        with on_mesh(mesh):
+            return traced(state, arrays)
 
     return gradients
 
@@ -199,7 +203,6 @@ class Trainer:
         optimizer: with the rules matched against the objective's parameters.
         abstract_state: a ``TrainState`` of ``ShapeDtypeStruct`` with their shardings.
         devices: of the mesh.
-        held_rows: of a global batch, the rows that this process gives to ``put``: int64 [b].
     """
 
     def __init__(self, config: TrainConfig, objective: Objective, mesh: Mesh) -> None:
@@ -213,7 +216,7 @@ class Trainer:
         self._rows = batch_sharding(mesh)
         self._everywhere = NamedSharding(mesh, PartitionSpec())
         self._batch_size = config.batch_size
-        self.held_rows = held_rows(mesh, config.batch_size)
+        self._mesh = mesh
         shapes = jax.eval_shape(self._init, rng)
         self._shardings = state_shardings(shapes, params, config.sharding.rules, mesh)
         self._step = make_train_step(config, objective, self.optimizer, mesh)
@@ -227,6 +230,11 @@ class Trainer:
     def step(self) -> Callable:
         """The pure step, not compiled: (state, arrays) -> (state, metrics)."""
         return self._step
+
+    @functools.cached_property  # a mesh of devices that are not here is compiled for as well
+    def held_rows(self) -> np.ndarray:
+        """Of a global batch, the rows that this process gives to ``put``: int64 [b], ascending."""
+        return held_rows(self._mesh, self._batch_size)
 
     def init(self) -> TrainState:
         """Random parameters, made where they lie."""

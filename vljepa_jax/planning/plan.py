@@ -153,7 +153,7 @@ def plan(config: TrainConfig, devices: list[Any]) -> Plan:
         PlanError: a count cannot be right.
     """
     mesh = make_mesh(config.sharding, devices)
-    check_batch_size(config.batch_size, mesh)
+    check_batch_size(config.batch_size, config.micro_batch_size, mesh)
     trainer = Trainer(config, make_objective(config), mesh)
     chip = chip_of(devices[0])
     temporaries, program, hlo = _compile(config, trainer)
@@ -318,7 +318,7 @@ def sweep(config: TrainConfig, devices: list[Any]) -> Iterator[tuple[TrainConfig
             candidate = dataclasses.replace(config, sharding=sharding)
             try:
                 mesh = make_mesh(sharding, devices)
-                check_batch_size(config.batch_size, mesh)
+                check_batch_size(config.batch_size, config.micro_batch_size, mesh)
                 trainer = Trainer(candidate, make_objective(candidate), mesh)
             except ConfigError:
                 continue
