@@ -249,7 +249,9 @@ def model_flops(config: TrainConfig) -> float:
     What is recomputed to save memory is not among them.
     """
     bare = dataclasses.replace(
-        _one_device(config), model=dataclasses.replace(config.model, remat="none")
+        _one_device(config),
+        model=dataclasses.replace(config.model, remat="none"),
+        micro_batch_size=0,
     )
     with kernel("plain"):
         traced = _traced(bare, make_mesh(bare.sharding, jax.devices()[:1]))
@@ -263,7 +265,11 @@ def _one_device(config: TrainConfig) -> TrainConfig:
 
 def _of_rows(config: TrainConfig, rows: int) -> TrainConfig:
     """The config of one device's share of the batch."""
-    return dataclasses.replace(config, batch_size=max(2, config.batch_size // rows))
+    return dataclasses.replace(
+        config,
+        batch_size=max(2, config.batch_size // rows),
+        micro_batch_size=config.micro_batch_size // rows,
+    )
 
 
 def _traced(config: TrainConfig, mesh: Any) -> list[count.Operation]:
