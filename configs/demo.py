@@ -27,15 +27,21 @@ def get_config(variant: str = "") -> ConfigDict:
     config.init_from = ""  # DIR[:params|:full] starts from another run; "" from random parameters
     config.steps = {"captions": 110, "": 220, "clips": 100}[variant]
     config.batch_size = 128  # global; also the number of candidates each row is told apart from
+    config.micro_batch_size = 0  # rows whose activations are held at a time; 0 for all
     config.log_every = 10  # steps
+    config.on_non_finite = "stop"  # or "skip": what a loss that is no number does
     config.world = _world()
     config.model = _model()
     config.data = _data(variant)
     config.loss = ConfigDict(
         {
-            "name": "info_nce",
+            "name": "info_nce",  # or, for ablations, cosine, l1, l2, vic_reg, sig_reg
             # Short answers ("yes") repeat within a batch; equal texts are no negatives.
             "mask_equal_targets": True,
+            # The settings of two losses of other names (losses/regression.py).
+            "vic_reg": {"invariance": 25.0, "variance": 25.0, "covariance": 1.0},  # as published
+            # LeJEPA's: the weight is the regularisation's share, on so many random directions.
+            "sig_reg": {"weight": 0.05, "directions": 1024},
         }
     )
     config.optimizer = _optimizer()
@@ -44,6 +50,10 @@ def get_config(variant: str = "") -> ConfigDict:
         {
             "every": 100,  # steps; what a killed run can lose
             "keep": 2,  # newest ones
+            "keep_every": 0,  # beside them, those of every n-th step; 0 for none
+            "keep_best": 0,  # and the n best
+            "best_metric": "loss",  # by its mean since the checkpoint before
+            "best_is": "lowest",  # or "highest"
         }
     )
     return config

@@ -26,7 +26,9 @@ def get_config(variant: str = "attentive") -> ConfigDict:
     config.init_from = ""  # a run with these parameters, e.g. what launch/probe.py writes
     config.steps = 1500  # ours
     config.batch_size = 128  # clips
+    config.micro_batch_size = 0  # rows whose activations are held at a time; 0 for all
     config.log_every = 50  # steps
+    config.on_non_finite = "stop"  # or "skip": what a loss that is no number does
     config.world = _world()
     config.model = ConfigDict(
         {
@@ -74,6 +76,10 @@ def get_config(variant: str = "attentive") -> ConfigDict:
         {
             "every": 500,  # steps; what a killed run can lose
             "keep": 1,  # newest ones
+            "keep_every": 0,  # beside them, those of every n-th step; 0 for none
+            "keep_best": 0,  # and the n best
+            "best_metric": "loss",  # by its mean since the checkpoint before
+            "best_is": "lowest",  # or "highest"
         }
     )
     return config

@@ -54,7 +54,9 @@ def get_config(variant: str = "tiny") -> ConfigDict:
     # V-JEPA 2: 240,000 steps, then 12,000. Ours: what a CPU does in hours.
     config.steps = (500 if tiny else 12_000) if cooldown else (6_000 if tiny else 240_000)
     config.batch_size = 128 if tiny else 3072  # clips; V-JEPA 2: 3072
+    config.micro_batch_size = 0  # rows whose activations are held at a time; 0 for all
     config.log_every = 10  # steps
+    config.on_non_finite = "stop"  # or "skip": what a loss that is no number does
     config.world = _world()
     config.model = _model(size, tiny)
     config.data = _data(size, tiny, size.cooldown_frames if cooldown else size.frames)
@@ -65,6 +67,10 @@ def get_config(variant: str = "tiny") -> ConfigDict:
         {
             "every": 200 if tiny else 1000,  # steps; what a killed run can lose
             "keep": 2,  # newest ones
+            "keep_every": 0,  # beside them, those of every n-th step; 0 for none
+            "keep_best": 0,  # and the n best
+            "best_metric": "loss",  # by its mean since the checkpoint before
+            "best_is": "lowest",  # or "highest"
         }
     )
     return config

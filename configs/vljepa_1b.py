@@ -103,15 +103,22 @@ def get_config(variant: str = "image") -> ConfigDict:
     config.init_from = stage.init_from  # parameters alone; optimisers start anew (ours)
     config.steps = stage.steps
     config.batch_size = stage.batch_size
+    config.micro_batch_size = 0  # ours; rows whose activations are held at a time; 0 for all
     config.log_every = 20  # ours; steps
+    config.on_non_finite = "skip"  # ours; or "stop": what a loss that is no number does
     config.world = _world()
     config.model = _model(stage)
     config.data = _data(stage)
     config.loss = ConfigDict(
         {
-            "name": "info_nce",  # 2: bidirectional InfoNCE
+            # 2: bidirectional InfoNCE; for ablations cosine, l1, l2, vic_reg, sig_reg
+            "name": "info_nce",
             # Ours: answers such as "yes" repeat within a batch and are then no negatives.
             "mask_equal_targets": True,
+            # The settings of two losses of other names (losses/regression.py).
+            "vic_reg": {"invariance": 25.0, "variance": 25.0, "covariance": 1.0},  # as published
+            # LeJEPA's: the weight is the regularisation's share, on so many random directions.
+            "sig_reg": {"weight": 0.05, "directions": 1024},
         }
     )
     config.optimizer = _optimizer(stage)
@@ -120,6 +127,10 @@ def get_config(variant: str = "image") -> ConfigDict:
         {
             "every": 1000,  # ours; steps
             "keep": 2,  # ours; newest ones
+            "keep_every": 0,  # ours; beside them, those of every n-th step; 0 for none
+            "keep_best": 0,  # ours; and the n best
+            "best_metric": "loss",  # by its mean since the checkpoint before
+            "best_is": "lowest",  # or "highest"
         }
     )
     return config

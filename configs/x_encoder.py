@@ -28,7 +28,9 @@ def get_config(variant: str = "") -> ConfigDict:
     config.init_from = ""  # DIR[:params|:full] starts from another run; "" from random parameters
     config.steps = {"single": 1_600, "": 1_500, "language": 1_500}[variant]
     config.batch_size = 64  # clips
+    config.micro_batch_size = 0  # rows whose activations are held at a time; 0 for all
     config.log_every = 20  # steps
+    config.on_non_finite = "stop"  # or "skip": what a loss that is no number does
     config.world = ConfigDict(
         {
             "seed": 101,  # no other recipe's
@@ -95,6 +97,10 @@ def get_config(variant: str = "") -> ConfigDict:
         {
             "every": 250,  # steps; what a killed run can lose
             "keep": 1,  # newest ones
+            "keep_every": 0,  # beside them, those of every n-th step; 0 for none
+            "keep_best": 0,  # and the n best
+            "best_metric": "loss",  # by its mean since the checkpoint before
+            "best_is": "lowest",  # or "highest"
         }
     )
     return config

@@ -24,7 +24,9 @@ def get_config(variant: str = "") -> ConfigDict:
     config.init_from = ""
     config.steps = {"": 240, "predicted": 60}[variant]
     config.batch_size = 32  # texts
+    config.micro_batch_size = 0  # rows whose activations are held at a time; 0 for all
     config.log_every = 10  # steps
+    config.on_non_finite = "stop"  # or "skip": what a loss that is no number does
     config.world = _world()
     config.model = _model(variant)
     config.data = _data(variant)
@@ -35,6 +37,10 @@ def get_config(variant: str = "") -> ConfigDict:
         {
             "every": 200,  # steps; what a killed run can lose
             "keep": 1,  # newest ones
+            "keep_every": 0,  # beside them, those of every n-th step; 0 for none
+            "keep_best": 0,  # and the n best
+            "best_metric": "loss",  # by its mean since the checkpoint before
+            "best_is": "lowest",  # or "highest"
         }
     )
     return config

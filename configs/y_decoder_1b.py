@@ -32,7 +32,9 @@ def get_config(variant: str = "") -> ConfigDict:
     }[variant]
     config.steps = {"": 50_000, "predicted": 5_000}[variant]
     config.batch_size = 512  # texts
+    config.micro_batch_size = 0  # rows whose activations are held at a time; 0 for all
     config.log_every = 20  # steps
+    config.on_non_finite = "stop"  # or "skip": what a loss that is no number does
     config.world = _world()
     config.model = _model(variant)
     config.data = _data(variant)
@@ -43,6 +45,10 @@ def get_config(variant: str = "") -> ConfigDict:
         {
             "every": 1000,  # steps
             "keep": 2,  # newest ones
+            "keep_every": 0,  # beside them, those of every n-th step; 0 for none
+            "keep_best": 0,  # and the n best
+            "best_metric": "loss",  # by its mean since the checkpoint before
+            "best_is": "lowest",  # or "highest"
         }
     )
     return config

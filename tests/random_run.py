@@ -9,7 +9,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from vljepa_jax.checkpoint import Checkpoints, claim
+from vljepa_jax.checkpoint import claim
+from vljepa_jax.checkpoint_writer import Checkpoints
 from vljepa_jax.config import TrainConfig
 from vljepa_jax.models.vljepa import VLJEPA
 from vljepa_jax.train_step import TrainState
@@ -33,9 +34,9 @@ def random_params(config: TrainConfig) -> Any:
 def save_run(directory: Path, config: TrainConfig, params: Any) -> None:
     """Writes config.json, a checkpoint, metrics.jsonl and train.json."""
     claim(directory, config)
-    with Checkpoints(directory, keep=1) as checkpoints:
+    with Checkpoints(directory, config.checkpoint) as checkpoints:
         state = TrainState(np.int32(3), params, {"count": np.int32(3)}, {"none": np.int32(0)})
-        checkpoints.save(state, {"step": 3})
+        checkpoints.save(state, {"step": 3}, 0.0)
     rows = [{"step": step, "loss": 3.0 / step, "accuracy/to_target": 0.1} for step in (1, 2, 3)]
     (directory / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     summary = {"steps": 3, "examples_per_second": 5.0, "wall_seconds": 9.0, "final_loss": 1.0}

@@ -1,7 +1,8 @@
 """Run with 8 fake devices: one step of an objective on each mesh named on the command line.
 
-Writes MESH.npz: loss and all gradients at the initial parameters and, for the last mesh, the
-losses of two compiled steps from parameters that were drawn on the mesh itself.
+A mesh is DATAxFSDPxTENSOR or, with micro-batches of so many rows, DATAxFSDPxTENSOR+ROWS. Writes
+MESH.npz: loss and all gradients at the initial parameters and, for the last mesh, the losses of two
+compiled steps from parameters that were drawn on the mesh itself.
 """
 
 import dataclasses
@@ -40,7 +41,7 @@ def results(config, make_arrays, mesh, whole, compile_step):
     shardings = jax.tree.map(lambda leaf: leaf.sharding, trainer.abstract_state)
     state = trainer.init() if whole is None else jax.device_put(whole, shardings)
     arrays = trainer.put(make_arrays(config))
-    gradients = jax.jit(make_gradients(objective, trainer.optimizer, mesh, config.seed))
+    gradients = jax.jit(make_gradients(config, objective, trainer.optimizer, mesh))
     loss, _, grads = gradients(state, arrays)
     found = {path_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(grads)}
     on_first = [leaf.addressable_shards[0].data.nbytes for leaf in jax.tree.leaves(state)]
@@ -59,8 +60,9 @@ def main(directory, name, *meshes):
     make_config, make_arrays = OBJECTIVES[name]
     whole = None
     for mesh_name in meshes:
-        data, fsdp, tensor = map(int, mesh_name.split("x"))
-        config = make_config()
+        sizes, _, micro_batch_size = mesh_name.partition("+")
+        data, fsdp, tensor = map(int, sizes.split("x"))
+        config = make_config(micro_batch_size=int(micro_batch_size or 0))
         sharding = dataclasses.replace(config.sharding, data=data, fsdp=fsdp, tensor=tensor)
         config = dataclasses.replace(config, sharding=sharding)
         mesh = make_mesh(sharding, jax.devices()[: data * fsdp * tensor])

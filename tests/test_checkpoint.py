@@ -1,5 +1,9 @@
 import dataclasses
 import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -8,9 +12,10 @@ import optax
 import pytest
 from tiny import tiny_train_config
 
-from vljepa_jax import checkpoint
-from vljepa_jax.checkpoint import CheckpointError, Checkpoints
-from vljepa_jax.config import ConfigError
+from vljepa_jax import checkpoint, checkpoint_writer
+from vljepa_jax.checkpoint import CheckpointError
+from vljepa_jax.checkpoint_writer import Checkpoints
+from vljepa_jax.config import CheckpointConfig, ConfigError
 from vljepa_jax.train_step import TrainState
 
 
@@ -23,6 +28,17 @@ def make_state(step, width=3):
     return TrainState(jnp.int32(step), params, opt_state, {"teacher": params["head"]})
 
 
+def keep(newest, every=0, best=0, best_is="lowest"):
+    return CheckpointConfig(
+        every=1,
+        keep=newest,
+        keep_every=every,
+        keep_best=best,
+        best_metric="loss",
+        best_is=best_is,
+    )
+
+
 def abstract(state):
     return jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), state
@@ -33,9 +49,9 @@ def abstract(state):
 def run(tmp_path):
     """A run directory with checkpoints of steps 1 to 3, the newest two of them kept."""
     checkpoint.claim(tmp_path / "run", tiny_train_config())
-    with Checkpoints(tmp_path / "run", keep=2) as checkpoints:
+    with Checkpoints(tmp_path / "run", keep(2)) as checkpoints:
         for step in (1, 2, 3):
-            checkpoints.save(make_state(step), {"step": step, "note": 0.1})
+            checkpoints.save(make_state(step), {"step": step, "note": 0.1}, 0.0)
     return tmp_path / "run"
 
 
@@ -63,8 +79,8 @@ def test_an_unfinished_save_is_no_checkpoint(run):
     # What a process killed inside a save leaves: nothing has the plain name of a step.
     (run / "checkpoints" / "3").rename(run / "checkpoints" / "3.orbax-checkpoint-tmp")
     assert checkpoint.newest(run).name == "2"
-    with Checkpoints(run, keep=2) as checkpoints:
-        checkpoints.save(make_state(3), {"step": 3})
+    with Checkpoints(run, keep(2)) as checkpoints:
+        checkpoints.save(make_state(3), {"step": 3}, 0.0)
     assert checkpoint.newest(run).name == "3"
     assert sorted(p.name for p in (run / "checkpoints").iterdir()) == ["2", "3"]
 
@@ -87,6 +103,71 @@ def test_what_does_not_fit_is_named(run):
     assert "extra/teacher/kernel: float32[2, 3] in the checkpoint, absent here" in str(
         refused.value
     )
+
+
+def test_another_precision_is_converted(run):
+    """Both ways; whole numbers are never taken for floating-point ones."""
+    half = jax.tree.map(
+        lambda leaf: leaf.astype(jnp.bfloat16) if leaf.dtype == jnp.float32 else leaf,
+        make_state(3),
+    )
+    state, _ = checkpoint.restore(checkpoint.newest(run), abstract(half))
+    assert_same(state, half)
+    assert state.params["head"]["kernel"].dtype == jnp.bfloat16
+    with Checkpoints(run, keep(2)) as checkpoints:
+        checkpoints.save(half.replace(step=jnp.int32(4)), {"step": 4}, 0.0)
+    state, _ = checkpoint.restore(checkpoint.newest(run), abstract(make_state(0)))
+    assert state.params["head"]["kernel"].dtype == jnp.float32
+    assert_same(state.params, make_state(3).params)  # small whole numbers: nothing was rounded
+
+    whole = make_state(0).replace(step=jnp.float32(0))
+    with pytest.raises(CheckpointError, match=r"step: int32\[\] in the checkpoint, float32"):
+        checkpoint.restore(checkpoint.newest(run), abstract(whole))
+
+
+@pytest.mark.parametrize(
+    ("policy", "expected"),
+    [
+        (keep(1), [7]),
+        (keep(2, every=3), [3, 6, 7]),
+        (keep(1, best=2), [2, 5, 7]),
+        (keep(1, best=1, best_is="highest"), [4, 7]),
+        (keep(1, every=5, best=1), [2, 5, 7]),
+    ],
+)
+def test_policies_keep_what_they_say(tmp_path, policy, expected):
+    """Also across a restart, which must find the values of the old checkpoints again."""
+    values = {1: 0.5, 2: 0.1, 3: 0.6, 4: 0.9, 5: 0.2, 6: 0.4, 7: 0.8}
+    for steps in ((1, 2, 3, 4), (5, 6, 7)):
+        with Checkpoints(tmp_path, policy) as checkpoints:
+            for step in steps:
+                checkpoints.save(make_state(step), {"step": step}, values[step])
+    assert sorted(int(path.name) for path in (tmp_path / "checkpoints").iterdir()) == expected
+
+
+def test_a_full_disk_is_reported_and_the_old_checkpoint_stays(run, monkeypatch):
+    usage = shutil.disk_usage(run)._replace(free=100)
+    with Checkpoints(run, keep(1)) as checkpoints:
+        monkeypatch.setattr(checkpoint_writer.shutil, "disk_usage", lambda _: usage)
+        with pytest.raises(CheckpointError, match=r"is full: a checkpoint takes 0.000 GB") as full:
+            checkpoints.save(make_state(4), {"step": 4}, 0.0)
+    assert f"'{run / 'checkpoints' / '3'}' is kept" in str(full.value)
+    assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["2", "3"]
+
+
+def test_a_write_that_fails_is_reported_and_the_old_checkpoint_stays(run):
+    """The space that was free is taken meanwhile: files cannot grow any more."""
+    script = Path(__file__).with_name("full_disk.py")
+    answer = subprocess.run([sys.executable, script, run], capture_output=True, text=True)
+    assert answer.returncode == 0, answer.stderr
+    assert "a checkpoint cannot be written to" in answer.stdout
+    assert f"'{run / 'checkpoints' / '3'}' is kept" in answer.stdout
+    assert checkpoint.newest(run).name == "3"
+    state, _ = checkpoint.restore(checkpoint.newest(run), abstract(make_state(0)))
+    assert_same(state, make_state(3))
+    with Checkpoints(run, keep(1)) as checkpoints:  # there is space again
+        checkpoints.save(make_state(4), {"step": 4}, 0.0)
+    assert [path.name for path in (run / "checkpoints").iterdir()] == ["4"]
 
 
 def test_a_long_list_of_differences_is_cut():
@@ -162,3 +243,19 @@ def test_claim_compares_and_writes_once(tmp_path):
     assert json.loads(path.read_text())["steps"] == config.steps
     with pytest.raises(ConfigError, match=r"steps: 4 -> 5\n"):
         checkpoint.claim(tmp_path / "a" / "b", dataclasses.replace(config, steps=5))
+
+
+def test_what_changes_no_result_may_differ(tmp_path):
+    config = tiny_train_config()
+    checkpoint.claim(tmp_path, config)
+    other = dataclasses.replace(
+        config,
+        micro_batch_size=4,
+        log_every=7,
+        sharding=dataclasses.replace(config.sharding, fsdp=2),
+        checkpoint=dataclasses.replace(config.checkpoint, every=5),
+        data=dataclasses.replace(config.data, num_workers=3),
+    )
+    checkpoint.check_config(tmp_path, other)
+    with pytest.raises(ConfigError, match=r"batch_size: 8 -> 16\n"):
+        checkpoint.check_config(tmp_path, dataclasses.replace(other, batch_size=16))

@@ -1,15 +1,19 @@
 import io
 import json
+import struct
 import sys
 import types
 
+import numpy as np
 import pytest
 import rich.console
 import tensorboardX
+from tensorboardX.proto import event_pb2
 from tiny import tiny_train_config
 
 from vljepa_jax import run_log
 from vljepa_jax.config import ConfigError
+from vljepa_jax.losses import Histogram
 from vljepa_jax.run_log import Progress, RunLog, read_metrics
 
 
@@ -54,6 +58,30 @@ def test_tensorboard_gets_scalars_and_forgets_lost_steps(tmp_path, monkeypatch):
     assert calls == [4, ("accuracy/to_target", 0.5, 4)]
     (events,) = (tmp_path / "tensorboard").iterdir()
     assert b"accuracy/to_target" in events.read_bytes()
+
+
+def test_tensorboard_gets_histograms(tmp_path):
+    """Read back from the event file: a quarter between -1 and -0.5, the rest above 0.5."""
+    with RunLog(tmp_path, 0) as log:
+        log.write(1, {"loss": 2.0, "similarity": Histogram(np.array([1, 0, 0, 3]), -1.0, 1.0)})
+    assert read_metrics(tmp_path) == [{"step": 1, "loss": 2.0}]
+    (path,) = (tmp_path / "tensorboard").iterdir()
+    events, position = path.read_bytes(), 0
+    found = {}
+    while position < len(events):  # a record: its length, a checksum, the event, a checksum
+        (length,) = struct.unpack_from("<Q", events, position)
+        event = event_pb2.Event.FromString(events[position + 12 : position + 12 + length])
+        found |= {value.tag: value for value in event.summary.value}
+        position += length + 16
+    histogram = found["similarity"].histo
+    filled = {
+        limit: count
+        for limit, count in zip(histogram.bucket_limit, histogram.bucket, strict=True)
+        if count
+    }
+    assert filled == {-0.5: 1, 1.0: 3}
+    assert (histogram.num, histogram.min, histogram.max) == (4, -1, 1)
+    assert histogram.sum == -0.75 + 3 * 0.75
 
 
 def test_a_broken_row_in_the_middle_is_no_silence(tmp_path):

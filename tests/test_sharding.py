@@ -87,6 +87,11 @@ def test_impossible_meshes_are_named(sizes, message):
 
 
 def test_batch_must_divide():
-    check_batch_size(8, MESH)
-    with pytest.raises(ConfigError, match="batch_size: 6 is not a multiple of 4"):
-        check_batch_size(6, MESH)
+    check_batch_size(8, 0, MESH)
+    check_batch_size(8, 4, MESH)
+    with pytest.raises(ConfigError, match="^batch_size: 6 is not a multiple of 4"):
+        check_batch_size(6, 0, MESH)
+    with pytest.raises(ConfigError, match="micro_batch_size: 2 is not a multiple of 4"):
+        check_batch_size(8, 2, MESH)
+    with pytest.raises(ConfigError, match="micro_batch_size: 8 does not divide the batch_size, 12"):
+        check_batch_size(12, 8, MESH)

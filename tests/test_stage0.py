@@ -136,7 +136,7 @@ def test_targets_are_the_teachers_normalised_tokens(built):
     centred = tokens - tokens.mean(-1, keepdims=True)
     expected = centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-5)
     np.testing.assert_allclose(found.target, expected, atol=1e-5)
-    loss, _ = objective.loss(params, found, arrays)
+    loss, _ = objective.loss(params, found, arrays, jax.random.key(0), None)
     by_mask = []
     for index in range(2):
         masked = arrays[f"predicted_{index}"]
@@ -312,5 +312,5 @@ def test_another_objective_starts_from_the_teacher(config, finished, tmp_path):
 
 
 def test_inference_says_that_there_is_no_vljepa(finished):
-    with pytest.raises(ConfigError, match="objective 'vjepa2', which has an X-Encoder and no VL"):
+    with pytest.raises(ConfigError, match="objective 'vjepa2', and no VL"):
         load(finished)

@@ -1,5 +1,6 @@
 """The paper's recipe: its sizes, what is trained, and what each stage is fed."""
 
+import io
 import runpy
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import jax.numpy as jnp
 import optax
 import pytest
 from rich.console import Console
-from tiny import tiny_train_config
+from tiny import tiny_text_config, tiny_train_config, tiny_y_decoder_config
 
 from vljepa_jax import summary
 from vljepa_jax.config import ConfigError, TrainConfig, parse
@@ -113,3 +114,30 @@ def test_missing_paths_are_named_together(tmp_path):
         assert name in str(refused.value)
     assert not (tmp_path / "run").exists()
     check_paths(tiny_train_config())
+
+
+def test_the_large_y_decoder_is_llama_3_2_1b_before_a_frozen_y_encoder():
+    """Llama-3.2-1B has 1,235.8M parameters (its model card: 1.23B), 262.7M of them its table."""
+    own = runpy.run_path(str(Path(__file__).parents[1] / "configs/y_decoder_1b.py"))["get_config"]
+    counts = summary.count_parameters(parse(TrainConfig, own()))
+    millions = {name: (c.trained / 1e6, c.frozen / 1e6) for name, c in counts.items()}
+    assert millions == {
+        "Y-Decoder: token table": (pytest.approx(262.7, abs=0.05), 0),
+        "Y-Decoder: layers, norm": (pytest.approx(973.1, abs=0.1), 0),
+        "Y-Decoder: prefix": (pytest.approx(25.2, abs=0.05), 0),  # 1536 x 8 x 2048, and the bias
+        "The VL-JEPA that is decoded": (0, pytest.approx(308.8, abs=0.1)),
+    }
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        (tiny_y_decoder_config(), "20 tokens are seen of each of 8 rows"),
+        (tiny_y_decoder_config(predicted=True), "20 tokens are written from 8 visual tokens"),
+        (tiny_text_config("text_pairs"), "12 tokens are seen of each of 8 rows"),
+    ],
+)
+def test_every_objective_has_a_summary(config, words):
+    console = Console(record=True, width=120, file=io.StringIO())
+    summary.print_summary(config, console)
+    assert words in console.export_text()

@@ -113,7 +113,7 @@ def test_only_answers_count_for_a_vlm_and_they_depend_on_the_clip():
     arrays = first_batch(config).arrays
     assert {name: (a.shape, a.dtype) for name, a in arrays.items()} == array_spec(config)
     found = objective.represent(params, {}, arrays, jax.random.key(0))
-    loss, metrics = objective.loss(params, found, arrays)
+    loss, metrics = objective.loss(params, found, arrays, jax.random.key(0), None)
     logits, words = VLM(config.model).apply({"params": params}, arrays)
     assert words is None
     probability = np.asarray(jax.nn.softmax(np.asarray(logits, np.float64)))
@@ -139,7 +139,7 @@ def test_the_visual_tokens_tell_which_words_the_answers_have():
     params = random_params(objective)
     arrays = first_batch(config).arrays
     found = objective.represent(params, {}, arrays, jax.random.key(0))
-    loss, metrics = objective.loss(params, found, arrays)
+    loss, metrics = objective.loss(params, found, arrays, jax.random.key(0), None)
 
     visual = VLM(model).apply({"params": params}, arrays["video"], method="encode_video")
     projection = params["vision_projection"]
@@ -156,7 +156,9 @@ def test_the_visual_tokens_tell_which_words_the_answers_have():
 
     del params["word_bias"], params["word_log_scale"]
     plain = make_objective(config)
-    alone, _ = plain.loss(params, plain.represent(params, {}, arrays, jax.random.key(0)), arrays)
+    key = jax.random.key(0)
+    found = plain.represent(params, {}, arrays, key)
+    alone, _ = plain.loss(params, found, arrays, key, None)
     assert float(loss - alone) == pytest.approx(0.5 * float(metrics["words"]), rel=1e-5)
 
 
@@ -223,7 +225,7 @@ def test_the_loss_of_triplets_is_that_of_the_formula():
     arrays["text_id"][5, 2] = arrays["text_id"][2, 0]  # a negative that is another row's text
     key = jax.random.key(0)
     found = objective.represent(params, {}, arrays, key)
-    loss, _ = objective.loss(params, found, arrays)
+    loss, _ = objective.loss(params, found, arrays, jax.random.key(0), None)
 
     text, paraphrase, other = (
         np.asarray(x, np.float64) for x in (found.text, found.paraphrase, found.other)
@@ -269,7 +271,7 @@ def test_the_loss_of_tokens_is_that_of_the_formula():
     params = random_params(objective)
     arrays = first_batch(config).arrays
     found = objective.represent(params, {}, arrays, jax.random.key(0))
-    loss, metrics = objective.loss(params, found, arrays)
+    loss, metrics = objective.loss(params, found, arrays, jax.random.key(0), None)
     tokens, mask = arrays["tokens"], arrays["mask"]
     logits = LanguageModel(config.model).apply({"params": params}, tokens, mask)
     probability = np.asarray(jax.nn.softmax(np.asarray(logits, np.float64)))

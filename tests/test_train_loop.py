@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import multiprocessing
 import os
 import shutil
 import signal
@@ -10,13 +11,11 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from tiny import tiny_train_config
+from small_run import computed, small_config, write_clips
 
 from vljepa_jax import checkpoint, train_loop
-from vljepa_jax.config import ConfigError, SourceConfig, as_dict
-from vljepa_jax.data.records import Annotation, Medium, Record
-from vljepa_jax.data.storage import write_dataset
-from vljepa_jax.data.video import write_mp4
+from vljepa_jax.checkpoint_writer import Checkpoints
+from vljepa_jax.config import ConfigError, as_dict
 from vljepa_jax.run_log import read_metrics
 from vljepa_jax.train_loop import NonFiniteLoss, train
 from vljepa_jax.train_step import Trainer
@@ -41,28 +40,10 @@ def compilation_cache(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def dataset(tmp_path_factory):
-    """Twelve clips, one of which cannot be read."""
-    rng = np.random.default_rng(0)
-
-    def record(index):
-        frames = rng.integers(0, 256, (6, 32, 32, 3), np.uint8)
-        data = b"no video" if index == 5 else write_mp4(frames, 6)
-        annotation = Annotation(f"clip-{index}/caption", "caption", texts=(f"clip number {index}",))
-        return Record(f"clip-{index}", (Medium(data=data),), (annotation,))
-
+def config(tmp_path_factory):
     directory = tmp_path_factory.mktemp("data") / "clips"
-    write_dataset(
-        directory, {"train": map(record, range(12))}, name="clips", description="", labels={}
-    )
-    return directory
-
-
-@pytest.fixture(scope="module")
-def config(dataset):
-    config = tiny_train_config(steps=STEPS)
-    source = SourceConfig(str(dataset), "train", weight=1.0, tasks={"caption": 1.0}, tags={})
-    return dataclasses.replace(config, data=dataclasses.replace(config.data, sources=(source,)))
+    write_clips(directory)
+    return small_config(directory, steps=STEPS)
 
 
 @pytest.fixture(scope="module")
@@ -71,12 +52,6 @@ def finished(config, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("runs") / "finished"
     train(config, workdir)
     return workdir
-
-
-def computed(workdir):
-    """The rows of metrics.jsonl without what a clock decides."""
-    clocked = {"examples_per_second", "wall_seconds", "data/wait"}
-    return [{k: v for k, v in row.items() if k not in clocked} for row in read_metrics(workdir)]
 
 
 def same_params(one, other):
@@ -118,23 +93,41 @@ def test_a_finished_run_says_so(config, finished, capsys):
     assert (finished / "metrics.jsonl").read_text() == before
 
 
-def test_killed_run_continues_bitwise(config, finished, tmp_path, compilation_cache):
+# moment, step -> the checkpoint that is left. Checkpoints are of every second step.
+@pytest.mark.parametrize(
+    ("moment", "step", "left"),
+    [
+        ("logged", 1, {None}),
+        ("logged", 5, {"2", "4"}),  # a race between a write and the kill
+        ("begun", 4, {"2", "4"}),
+        ("complete", 4, {"2"}),
+        ("named", 6, {"6"}),
+    ],
+)
+def test_killed_run_continues_bitwise(
+    config, finished, tmp_path, compilation_cache, moment, step, left
+):
     workdir = tmp_path / "run"
     config_path = tmp_path / "config.json"
     config_path.write_text(json.dumps(as_dict(config)))
     script = Path(__file__).with_name("interrupted_run.py")
-    # Step 5 is logged and lost: the last checkpoint is of step 4.
     killed = subprocess.run(
-        [sys.executable, str(script), str(config_path), str(workdir), "5"],
+        [sys.executable, str(script), str(config_path), str(workdir), moment, str(step)],
         env=os.environ | compilation_cache,
     )
     assert killed.returncode == -signal.SIGKILL
-    assert [row["step"] for row in read_metrics(workdir)] == [1, 2, 3, 4, 5]
+    newest = checkpoint.newest(workdir)
+    assert (newest and newest.name) in left
+    if moment in ("complete", "named"):  # it died where it was meant to
+        names = {path.name for path in (workdir / "checkpoints").iterdir()}
+        assert names == {"2", "4", "6"} if moment == "named" else len(names) == 2
     assert not (workdir / "train.json").exists()
     with (workdir / "metrics.jsonl").open("a") as file:
         file.write('{"step": 6, "lo')  # as a kill inside a write leaves it
 
     train(config, workdir)
+    kept = sorted(path.name for path in (workdir / "checkpoints").iterdir())
+    assert kept == [str(STEPS - 2), str(STEPS)]
     assert computed(workdir) == computed(finished)
     assert same_params(workdir, finished)
     assert json.loads((workdir / "train.json").read_text())["steps"] == STEPS
@@ -159,6 +152,27 @@ def test_a_signal_saves_and_stops(config, finished, tmp_path, monkeypatch, capsy
     assert checkpoint.newest(tmp_path).name == "3"
 
     train(config, tmp_path)
+    assert computed(tmp_path) == computed(finished)
+    assert same_params(tmp_path, finished)
+
+
+def test_a_lost_data_loader_starts_again(config, finished, tmp_path, monkeypatch):
+    """As where a signal goes to the whole process group."""
+    lost = []
+
+    class KillingLog(train_loop.RunLog):
+        def write(self, step, metrics):
+            super().write(step, metrics)
+            if step == 2:
+                lost.extend(multiprocessing.active_children())
+                for worker in lost:
+                    worker.terminate()
+
+    monkeypatch.setattr(train_loop, "RunLog", KillingLog)
+    train(
+        dataclasses.replace(config, data=dataclasses.replace(config.data, num_workers=1)), tmp_path
+    )
+    assert len(lost) == 1
     assert computed(tmp_path) == computed(finished)
     assert same_params(tmp_path, finished)
 
@@ -215,7 +229,7 @@ def test_a_broken_step_stops_and_names_the_batch(config, tmp_path, monkeypatch, 
     with pytest.raises(NonFiniteLoss) as first:
         train(config, tmp_path)
     message = str(first.value)
-    report = json.loads((tmp_path / "non_finite.json").read_text())
+    (report,) = read_report(tmp_path)
     assert message.startswith("step 5: ")
     assert report["step"] == 5
     assert report[broken] == "inf"
@@ -228,6 +242,68 @@ def test_a_broken_step_stops_and_names_the_batch(config, tmp_path, monkeypatch, 
     with pytest.raises(NonFiniteLoss) as again:
         train(config, tmp_path)
     assert str(again.value) == message
+    assert read_report(tmp_path) == [report]
+
+
+def read_report(workdir):
+    return [json.loads(line) for line in (workdir / "non_finite.jsonl").read_text().splitlines()]
+
+
+def poisoned(broken_steps):
+    """``Trainer.compile``, with pixels that are no numbers at some steps."""
+    compile_step = Trainer.compile
+
+    def compile_poisoned(self, spec):
+        shape, _ = spec["video"]
+        step = compile_step(self, spec | {"video": (shape, np.dtype(np.float32))})
+
+        def run(state, arrays):
+            poison = np.float32(np.nan if int(state.step) + 1 in broken_steps else 0)
+            return step(state, arrays | {"video": arrays["video"] / np.float32(255) + poison})
+
+        return run
+
+    return compile_poisoned
+
+
+def test_a_broken_step_is_skipped(config, tmp_path, monkeypatch, capsys):
+    states = []
+    with monkeypatch.context() as patch:
+        save = Checkpoints.save
+
+        def remember(self, state, *rest):
+            states.append(jax.device_get(state))
+            save(self, state, *rest)
+
+        patch.setattr(Trainer, "compile", poisoned({3}))
+        patch.setattr(Checkpoints, "save", remember)
+        each = dataclasses.replace(config.checkpoint, every=1)
+        skipping = dataclasses.replace(config, on_non_finite="skip", steps=4, checkpoint=each)
+        train(skipping, tmp_path)
+    assert [int(state.step) for state in states] == [1, 2, 3, 4]
+    for part in ("params", "opt_state"):
+        leaves = [jax.tree.leaves(getattr(state, part)) for state in states]
+        assert all(map(np.array_equal, leaves[1], leaves[2]))  # step 3 changed nothing
+        assert not all(map(np.array_equal, leaves[2], leaves[3]))
+        assert all(np.isfinite(leaf).all() for leaf in leaves[3])
+    (report,) = read_report(tmp_path)
+    assert (report["step"], report["loss"], len(report["ids"])) == (3, "nan", config.batch_size)
+    assert [row["skipped"] for row in read_metrics(tmp_path)] == [0, 0, 1, 1]
+    assert "Its update is left out" in " ".join(capsys.readouterr().out.split())
+
+
+def test_too_many_broken_steps_stop_a_run_that_skips(config, tmp_path, monkeypatch):
+    monkeypatch.setattr(Trainer, "compile", poisoned(set(range(3, 100))))
+    monkeypatch.setattr(train_loop, "_MOST_SKIPPED", 3)
+    with pytest.raises(NonFiniteLoss, match="3 steps in a row are broken. Last good checkpoint"):
+        train(dataclasses.replace(config, on_non_finite="skip"), tmp_path)
+    assert [row["step"] for row in read_report(tmp_path)] == [3, 4, 5]
+
+
+def test_an_unknown_best_metric_is_named(config, tmp_path):
+    wrong = dataclasses.replace(config.checkpoint, best_metric="acuracy/to_target")
+    with pytest.raises(ConfigError, match="did you mean 'accuracy/to_target'"):
+        train(dataclasses.replace(config, checkpoint=wrong), tmp_path)
 
 
 def test_cached_tokens_need_a_frozen_x_encoder(config, tmp_path):

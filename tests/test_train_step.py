@@ -15,7 +15,7 @@ from vljepa_jax.objectives import make_objective
 from vljepa_jax.sharding import make_mesh, path_name
 from vljepa_jax.train_step import Trainer, make_gradients, step_rng
 
-MESHES = ("1x1x1", "8x1x1", "2x4x1", "2x2x2")
+MESHES = ("1x1x1", "1x1x1+2", "8x1x1", "2x4x1", "2x2x2+4", "2x2x2")
 
 
 def spec_of(arrays):
@@ -45,7 +45,7 @@ def trained():
 def test_step_learns_one_batch(trained):
     _, _, state, metrics = trained
     assert state.step == 3
-    assert all(np.isfinite(list(values.values())).all() for values in metrics)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(metrics))
     assert metrics[-1]["loss"] < metrics[0]["loss"]
     assert [values["learning_rate"] for values in metrics] == pytest.approx([5e-4, 1e-3, 1e-3])
 
@@ -88,7 +88,7 @@ def test_a_frozen_x_encoder_is_not_differentiated():
             def function(state, arrays):
                 return objective.represent(state.params, {}, arrays, step_rng(0, state.step))
         else:
-            function = make_gradients(objective, trainer.optimizer, mesh, seed=0)
+            function = make_gradients(config, objective, trainer.optimizer, mesh)
         text = str(jax.make_jaxpr(function)(trainer.abstract_state, fake_arrays(config)))
         return sum(
             "dot_general" in line and "72" in line.split("=")[0] for line in text.split("\n")
@@ -96,6 +96,31 @@ def test_a_frozen_x_encoder_is_not_differentiated():
 
     assert products(frozen, "forward") == products(frozen, "gradients") > 0
     assert products(config, "gradients") > products(config, "forward")
+
+
+def test_frozen_parameters_are_stored_as_they_are_computed_with():
+    """Half the bytes, and bitwise the representations of float32 ones, which are converted."""
+    config = tiny_train_config()
+    frozen_rule = OptimizerRule(pattern="^x_encoder/", frozen=True, rate=0.0, decay=0.0)
+    optimizer = dataclasses.replace(config.optimizer, rules=(frozen_rule, *config.optimizer.rules))
+    model = dataclasses.replace(config.model, dtype="bfloat16")
+    config = dataclasses.replace(config, model=model, optimizer=optimizer)
+    trainer, objective = make_trainer(config), make_objective(config)
+    stored = trainer.init().params
+    trained, frozen = trainer.optimizer.split(stored)
+    assert set(frozen) == {"x_encoder", "token_embedding"}
+    assert {leaf.dtype.name for leaf in jax.tree.leaves(trained)} == {"float32"}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(frozen):
+        wide = path_name(path).endswith(("kernel", "embedding"))
+        assert leaf.dtype == (jnp.bfloat16 if wide else jnp.float32), path_name(path)
+    moments = jax.tree_util.tree_leaves_with_path(trainer.abstract_state.opt_state)
+    assert not any("x_encoder" in path_name(path) for path, _ in moments)
+
+    params, _ = jax.jit(objective.init)(jax.random.key(config.seed))
+    represent = jax.jit(objective.represent)
+    arrays, key = fake_arrays(config), jax.random.key(0)
+    ours, theirs = represent(stored, {}, arrays, key), represent(params, {}, arrays, key)
+    np.testing.assert_array_equal(ours.predicted, theirs.predicted)
 
 
 def test_random_numbers_are_a_function_of_seed_and_step():
@@ -123,7 +148,7 @@ def sharded(tmp_path_factory):
 
 
 @pytest.mark.parametrize("mesh", MESHES[1:])
-def test_meshes_give_the_single_device_loss_and_gradients(sharded, mesh):
+def test_meshes_and_micro_batches_give_the_single_device_loss_and_gradients(sharded, mesh):
     assert compare(sharded["1x1x1"], sharded[mesh]) > 50  # every trained parameter's gradient
 
 
@@ -151,9 +176,9 @@ def compare(single, several, tolerance=1e-5):
 def test_meshes_give_the_single_device_step_of_other_objectives(
     objective, tolerance, gradients, tmp_path
 ):
-    found = run_sharded(tmp_path, objective, ("1x1x1", "2x2x2"))
-    assert compare(found["1x1x1"], found["2x2x2"], tolerance) > gradients
-    assert np.isfinite(found["2x2x2"]["step_losses"]).all()
+    found = run_sharded(tmp_path, objective, ("1x1x1", "2x2x2+4"))
+    assert compare(found["1x1x1"], found["2x2x2+4"], tolerance) > gradients
+    assert np.isfinite(found["2x2x2+4"]["step_losses"]).all()
 
 
 def test_a_compiled_step_on_a_mesh_is_the_single_device_step(sharded, trained):
@@ -166,3 +191,26 @@ def test_a_compiled_step_on_a_mesh_is_the_single_device_step(sharded, trained):
 def test_sharding_rules_divide_parameters_and_moments(sharded):
     whole, divided = sharded["1x1x1"], sharded["2x2x2"]
     assert divided["bytes_per_device"] < 0.5 * whole["bytes_per_device"]
+
+
+def test_micro_batches_hold_the_activations_of_a_few_rows():
+    """The paper's batch, compiled: neither B x B logits nor the activations of B rows."""
+
+    def temporaries(batch_size, micro_batch_size):
+        config = tiny_train_config(batch_size=batch_size, micro_batch_size=micro_batch_size)
+        objective, mesh = make_objective(config), make_mesh(config.sharding, jax.devices()[:1])
+        trainer = Trainer(config, objective, mesh)
+        small = fake_arrays(tiny_train_config())
+        arrays = {
+            name: jax.ShapeDtypeStruct((batch_size, *array.shape[1:]), array.dtype)
+            for name, array in small.items()
+        }
+        gradients = jax.jit(make_gradients(config, objective, trainer.optimizer, mesh))
+        compiled = gradients.lower(trainer.abstract_state, arrays).compile()
+        return compiled.memory_analysis().temp_size_in_bytes
+
+    paper = 24_576
+    whole, pieces = temporaries(paper, 0), temporaries(paper, 768)
+    assert pieces < whole / 8
+    assert pieces < paper**2 * 4 / 4  # a quarter of one float32 B x B
+    print(f"{whole / 2**20:.0f} MiB, in micro-batches {pieces / 2**20:.0f} MiB")

@@ -96,7 +96,9 @@ def test_the_loss_is_that_of_the_tokens_after_the_noisy_embedding(config, arrays
     """Against float64 sums over the logits of the decoder, 1e-5."""
     objective, key = make_objective(config), jax.random.key(3)
     params = random_params(config)
-    found, metrics = objective.loss(params, objective.represent(params, {}, arrays, key), arrays)
+    found, metrics = objective.loss(
+        params, objective.represent(params, {}, arrays, key), arrays, key, None
+    )
     embedded = VLJEPA(config.model.vljepa).apply(
         {"params": params}, arrays["target_tokens"], arrays["target_mask"], method="encode_text"
     )
@@ -116,7 +118,7 @@ def test_the_loss_is_that_of_the_tokens_after_the_noisy_embedding(config, arrays
     assert float(found) == pytest.approx(nats / count, rel=1e-5)
     assert float(metrics["perplexity"]) == pytest.approx(np.exp(nats / count), rel=1e-4)
     other = objective.represent(params, {}, arrays, jax.random.key(4))
-    assert np.abs(objective.loss(params, other, arrays)[0] - found) > 1e-6  # other noise
+    assert np.abs(objective.loss(params, other, arrays, key, None)[0] - found) > 1e-6  # other noise
 
 
 def test_predictions_take_the_place_of_texts(arrays):

@@ -29,10 +29,12 @@ from vljepa_jax.config import (
     QuestionsConfig,
     ShardingConfig,
     ShardingRule,
+    SIGRegConfig,
     SourceConfig,
     TextConfig,
     TextPairsConfig,
     TrainConfig,
+    VICRegConfig,
     VideoConfig,
     VJEPA2Config,
     VLMConfig,
@@ -126,7 +128,9 @@ def tiny_train_config(**overrides: Any) -> TrainConfig:
         init_from="",
         steps=4,
         batch_size=8,
+        micro_batch_size=0,
         log_every=1,
+        on_non_finite="stop",
         world=tiny_world_config(),
         model=tiny_model_config(),
         data=DataConfig(
@@ -156,7 +160,12 @@ def tiny_train_config(**overrides: Any) -> TrainConfig:
             num_workers=0,
             visual_tokens="compute",
         ),
-        loss=LossConfig(name="info_nce", mask_equal_targets=True),
+        loss=LossConfig(
+            name="info_nce",
+            mask_equal_targets=True,
+            vic_reg=VICRegConfig(invariance=25.0, variance=25.0, covariance=1.0),
+            sig_reg=SIGRegConfig(weight=0.05, directions=32),
+        ),
         optimizer=OptimizerConfig(
             learning_rate=1e-3,
             schedule="constant",
@@ -192,7 +201,9 @@ def tiny_train_config(**overrides: Any) -> TrainConfig:
                 ShardingRule(pattern=r"norm|bias$|^log_logit_scale$", spec=()),
             ),
         ),
-        checkpoint=CheckpointConfig(every=2, keep=2),
+        checkpoint=CheckpointConfig(
+            every=2, keep=2, keep_every=0, keep_best=0, best_metric="loss", best_is="lowest"
+        ),
     )
     return dataclasses.replace(config, **overrides)
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
@@ -32,64 +33,32 @@ from vljepa_jax.train_step import TrainState
 PyTree = Any
 
 _NAMED = 8  # differences that a message lists
+# Fields in which a run may differ from its beginning: they do not change what it computes.
+_FREE = (
+    *("sharding.", "micro_batch_size", "data.num_workers"),
+    *("checkpoint.", "log_every", "on_non_finite"),
+)
 
 
 class CheckpointError(RuntimeError):
     """A checkpoint that is absent or does not fit; the message names it and the mend."""
 
 
-class Checkpoints:
-    """Writes the checkpoints of one run directory.
-
-    Saves are asynchronous: ``save`` returns when the state has been copied off the devices, and
-    what is wrong with a write shows at the next call. Leave through ``with`` to await the last.
-    """
-
-    def __init__(self, run_dir: Path, keep: int) -> None:
-        """``keep`` newest checkpoints remain."""
-        self._manager = ocp.CheckpointManager(
-            _directory(run_dir),
-            item_names=("params", "training", "progress"),
-            options=ocp.CheckpointManagerOptions(
-                max_to_keep=keep,
-                cleanup_tmp_directories=True,  # what a killed process left of an unfinished save
-            ),
-        )
-
-    def __enter__(self) -> Checkpoints:
-        return self
-
-    def __exit__(self, *_: Any) -> None:
-        self._manager.close()
-
-    def save(self, state: TrainState, progress: Mapping[str, Any]) -> None:
-        """Starts to save; ``progress["step"]`` names the checkpoint."""
-        self._manager.save(
-            progress["step"],
-            args=ocp.args.Composite(
-                params=ocp.args.StandardSave(state.params),
-                training=ocp.args.StandardSave(_training(state)),
-                progress=ocp.args.JsonSave(dict(progress)),
-            ),
-        )
-
-    def wait(self) -> None:
-        """Returns when what ``save`` started lies on disk."""
-        self._manager.wait_until_finished()
-
-
 def newest(run_dir: Path) -> Path | None:
     """The newest complete checkpoint of a run, or ``None``."""
-    steps = ocp.utils.checkpoint_steps(_directory(run_dir))
-    return _directory(run_dir) / str(max(steps)) if steps else None
+    steps = ocp.utils.checkpoint_steps(directory_of(run_dir))
+    return directory_of(run_dir) / str(max(steps)) if steps else None
 
 
 def restore(path: Path, abstract: TrainState) -> tuple[TrainState, dict[str, Any]]:
     """The state of one checkpoint, laid out as ``abstract`` says, and its progress.
 
+    It may have been saved by any number of processes, on any mesh, and in another floating-point
+    precision, which is converted.
+
     Raises:
-        CheckpointError: parameters or training state differ in names, shapes or dtypes, or there
-            is no training state.
+        CheckpointError: parameters or training state differ in names, shapes or kinds of numbers,
+            or there is no training state.
     """
     if not (path / "training").is_dir():
         raise CheckpointError(
@@ -97,11 +66,11 @@ def restore(path: Path, abstract: TrainState) -> tuple[TrainState, dict[str, Any
             f"with --config.init_from={path.parent.parent}:params"
         )
     _check(path, "params", abstract.params)
-    _check(path, "training", _training(abstract))
+    _check(path, "training", training_of(abstract))
     restored = _read(
         path,
         params=ocp.args.StandardRestore(abstract.params),
-        training=ocp.args.StandardRestore(_training(abstract)),
+        training=ocp.args.StandardRestore(training_of(abstract)),
         progress=ocp.args.JsonRestore(),
     )
     return TrainState(params=restored["params"], **restored["training"]), restored["progress"]
@@ -126,7 +95,7 @@ def save_params(run_dir: Path, config: TrainConfig, params: PyTree) -> None:
     """
     require_empty(run_dir)
     claim(run_dir, config)
-    path = _directory(run_dir) / "0"
+    path = directory_of(run_dir) / "0"
     with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
         checkpointer.save(path, ocp.args.Composite(params=ocp.args.StandardSave(params)))
 
@@ -175,11 +144,13 @@ def _numpy_arrays(tree: PyTree) -> PyTree:
     return jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
 
 
-def _directory(run_dir: Path) -> Path:
+def directory_of(run_dir: Path) -> Path:
+    """Where a run's checkpoints lie, one directory a step."""
     return run_dir.absolute() / "checkpoints"
 
 
-def _training(state: TrainState) -> dict[str, Any]:
+def training_of(state: TrainState) -> dict[str, Any]:
+    """What is saved beside the parameters."""
     return {"step": state.step, "opt_state": state.opt_state, "extra": state.extra}
 
 
@@ -206,13 +177,23 @@ def _raise_differences(path: Path, item: str, saved: PyTree, wanted: PyTree) -> 
 
 
 def tree_differences(saved: PyTree, wanted: PyTree) -> list[str]:
-    """Names the leaves in which two trees of arrays, or of shapes and dtypes, differ."""
+    """Names the leaves in which two trees of arrays, or of shapes and dtypes, differ.
+
+    Floating-point numbers of different precision are no difference.
+    """
 
     def leaves(tree):
         return {
             path_name(path): (tuple(leaf.shape), np.dtype(leaf.dtype))
             for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
         }
+
+    def same(one, other):
+        if one is None or other is None:
+            return False
+        (shape, dtype), (other_shape, other_dtype) = one, other
+        both_floating = all(jnp.issubdtype(kind, jnp.floating) for kind in (dtype, other_dtype))
+        return shape == other_shape and (dtype == other_dtype or both_floating)
 
     old, new = leaves(saved), leaves(wanted)
 
@@ -222,7 +203,7 @@ def tree_differences(saved: PyTree, wanted: PyTree) -> list[str]:
     return [
         f"{name}: {described(name, old)} in the checkpoint, {described(name, new)} here"
         for name in sorted(old.keys() | new.keys())
-        if old.get(name) != new.get(name)
+        if not same(old.get(name), new.get(name))
     ]
 
 
@@ -238,6 +219,9 @@ def claim(workdir: Path, config: TrainConfig) -> None:
 def check_config(workdir: Path, config: TrainConfig) -> None:
     """Compares with the ``config.json`` in ``workdir``, if there is one.
 
+    What does not change the computation may differ: the mesh, micro-batches, workers, and when is
+    logged, saved and stopped.
+
     Raises:
         ConfigError: another run's config is there; the message names the differing fields.
     """
@@ -245,6 +229,7 @@ def check_config(workdir: Path, config: TrainConfig) -> None:
     if not path.exists():
         return
     faults = differences(json.loads(path.read_text()), json.loads(json.dumps(as_dict(config))))
+    faults = [fault for fault in faults if not fault.startswith(_FREE)]
     if faults:
         raise ConfigError(
             f"'{workdir}' holds a run with another config (saved -> now):\n  "

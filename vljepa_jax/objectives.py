@@ -7,12 +7,14 @@ represented piece by piece and still have the loss, and the gradient, of the who
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
 from flax import struct
+from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
 from vljepa_jax import losses
@@ -45,14 +47,25 @@ class Objective(Protocol):
         No row may depend on another one.
 
         Args:
-            arrays: rows of a batch, as ``data.pipeline`` names them.
-            rng: the key of this step, for objectives that mask or drop at random.
+            arrays: rows of a batch, or some of them, as ``data.pipeline`` names them.
+            rng: the key of this step. What is drawn from it holds for every row alike, as a batch
+                may be represented in pieces.
         """
 
     def loss(
-        self, params: PyTree, representations: PyTree, arrays: Arrays
+        self,
+        params: PyTree,
+        representations: PyTree,
+        arrays: Arrays,
+        rng: jax.Array,
+        mesh: Mesh | None,
     ) -> tuple[Float[Array, ""], losses.Metrics]:
-        """Returns the loss of the whole batch and metrics without gradient."""
+        """Returns the loss of the whole batch and metrics without gradient.
+
+        Args:
+            rng: the key of this step.
+            mesh: over which the rows are divided; ``None`` where they are not.
+        """
 
     def init_extra(self, params: PyTree) -> PyTree:
         """Returns the ``extra`` that belongs to parameters of another origin than ``init``."""
@@ -74,9 +87,9 @@ class VLJEPAObjective:
 
     def __init__(self, config: TrainConfig) -> None:
         if config.batch_size < 2:
-            raise ConfigError(
-                f"batch_size: {config.batch_size}, but InfoNCE compares a row with the others"
-            )
+            raise ConfigError(f"batch_size: {config.batch_size}, but the loss compares rows")
+        if not 0 <= config.loss.sig_reg.weight <= 1 or config.loss.sig_reg.directions < 1:
+            raise ConfigError("loss.sig_reg: weight is a share, 0 .. 1, and directions at least 1")
         self._config = config
         self._model = VLJEPA(config.model)
 
@@ -99,14 +112,30 @@ class VLJEPAObjective:
         return Pairs(output.predicted, output.target)
 
     def loss(
-        self, params: PyTree, representations: Pairs, arrays: Arrays
+        self,
+        params: PyTree,
+        representations: Pairs,
+        arrays: Arrays,
+        rng: jax.Array,
+        mesh: Mesh | None,
     ) -> tuple[Float[Array, ""], losses.Metrics]:
         predicted, target = representations.predicted, representations.target
-        scale = self._model.apply({"params": params}, method="logit_scale")
-        masked = self._config.loss.mask_equal_targets
-        loss, metrics = losses.info_nce(
-            predicted, target, scale, arrays["target_id"] if masked else None
-        )
+        config, metrics = self._config.loss, {}
+        if config.name == "info_nce":
+            scale = self._model.apply({"params": params}, method="logit_scale")
+            target_id = arrays["target_id"] if config.mask_equal_targets else None
+            loss, metrics = losses.info_nce(predicted, target, scale, target_id, mesh=mesh)
+        elif config.name == "vic_reg":
+            weights = dataclasses.astuple(config.vic_reg)
+            loss, metrics = losses.vic_reg(predicted, target, weights)
+        elif config.name == "sig_reg":
+            settings, size = config.sig_reg, predicted.shape[-1]
+            directions = losses.draw_directions(rng, size, settings.directions)
+            loss, metrics = losses.sig_reg(predicted, target, settings.weight, directions)
+        else:
+            loss = {"cosine": losses.cosine, "l1": losses.l1, "l2": losses.l2}[config.name](
+                predicted, target
+            )
         return loss, metrics | losses.embedding_metrics(predicted, target)
 
     def init_extra(self, params: PyTree) -> PyTree:
@@ -152,9 +181,14 @@ class ProbeObjective:
         return self._model.apply({"params": params}, arrays)
 
     def loss(
-        self, params: PyTree, representations: Array, arrays: Arrays
+        self,
+        params: PyTree,
+        representations: Array,
+        arrays: Arrays,
+        rng: jax.Array,
+        mesh: Mesh | None,
     ) -> tuple[Float[Array, ""], losses.Metrics]:
-        del params
+        del params, rng, mesh
         names = sorted(self._config.model.label_sets)
         sizes = [self._config.model.label_sets[name] for name in names]
         first = jnp.cumsum(jnp.array([0, *sizes[:-1]]))
@@ -249,9 +283,14 @@ class VJEPA2Objective:
         return MaskedTokens(target, tuple(predicted), tuple(right))
 
     def loss(
-        self, params: PyTree, representations: MaskedTokens, arrays: Arrays
+        self,
+        params: PyTree,
+        representations: MaskedTokens,
+        arrays: Arrays,
+        rng: jax.Array,
+        mesh: Mesh | None,
     ) -> tuple[Float[Array, ""], losses.Metrics]:
-        del params, arrays
+        del params, arrays, rng, mesh
         pairs = tuple(zip(representations.predicted, representations.right, strict=True))
         loss, metrics = losses.masked_prediction(pairs)
         return loss, metrics | losses.teacher_metrics(representations.target)

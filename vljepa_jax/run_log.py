@@ -12,12 +12,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import rich.console
 import rich.progress
 import tensorboardX
 
 from vljepa_jax.checkpoint import write_text
 from vljepa_jax.config import ConfigError, TrainConfig, as_dict
+from vljepa_jax.losses import Histogram
 
 
 class RunLog:
@@ -53,13 +55,34 @@ class RunLog:
         if self._wandb is not None:
             self._wandb.finish()
 
-    def write(self, step: int, metrics: Mapping[str, float]) -> None:
-        self._file.write(json.dumps({"step": step, **metrics}) + "\n")
+    def write(self, step: int, metrics: Mapping[str, float | Histogram]) -> None:
+        """Logs a step; histograms go to TensorBoard alone."""
+        scalars = {k: v for k, v in metrics.items() if not isinstance(v, Histogram)}
+        self._file.write(json.dumps({"step": step, **scalars}) + "\n")
         self._file.flush()
         for name, value in metrics.items():
-            self._tensorboard.add_scalar(name, value, step)
+            if isinstance(value, Histogram):
+                self._add_histogram(name, value, step)
+            else:
+                self._tensorboard.add_scalar(name, value, step)
         if self._wandb is not None:
-            self._wandb.log(dict(metrics), step=step)
+            self._wandb.log(scalars, step=step)
+
+    def _add_histogram(self, name: str, histogram: Histogram, step: int) -> None:
+        counts = np.asarray(histogram.counts)
+        edges = np.linspace(histogram.low, histogram.high, len(counts) + 1)
+        centres = (edges[:-1] + edges[1:]) / 2  # all that is known of the values
+        self._tensorboard.add_histogram_raw(
+            name,
+            min=histogram.low,
+            max=histogram.high,
+            num=int(counts.sum()),
+            sum=float(counts @ centres),
+            sum_squares=float(counts @ centres**2),
+            bucket_limits=edges[1:].tolist(),
+            bucket_counts=counts.tolist(),
+            global_step=step,
+        )
 
 
 def _open_wandb(project: str, run_dir: Path, config: TrainConfig | None) -> Any:
@@ -86,6 +109,13 @@ def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
     path = run_dir / "metrics.jsonl"
     lines = path.read_text().splitlines(keepends=True) if path.exists() else []
     return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
+def add_row(path: Path, row: Mapping[str, Any]) -> None:
+    """Adds the row of a step to a JSONL file, in the place of those of this step and later ones."""
+    lines = path.read_text().splitlines() if path.exists() else []
+    kept = [line for line in lines if json.loads(line)["step"] < row["step"]]
+    write_text(path, "".join(line + "\n" for line in [*kept, json.dumps(row)]))
 
 
 class Progress:

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from vljepa_jax.config import ConfigError, ShardingConfig, ShardingRule
@@ -25,6 +26,10 @@ from vljepa_jax.rules import first_match
 PyTree = Any
 
 AXES = ("data", "fsdp", "tensor")
+# What divides the rows of a batch, the slower axis first. In this order: with ("data", "fsdp") XLA
+# (jax 0.10.2) moves few rows from one layout to another wrongly on meshes of three axes, and
+# products with a kernel divided over fsdp come out wrong.
+ROW_AXES = ("fsdp", "data")
 
 
 def make_mesh(config: ShardingConfig, devices: Sequence[jax.Device] | None = None) -> Mesh:
@@ -54,21 +59,36 @@ def make_mesh(config: ShardingConfig, devices: Sequence[jax.Device] | None = Non
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
-    """Rows over fsdp and data, every other dimension whole.
+    """Rows over ``ROW_AXES``, every other dimension whole."""
+    return NamedSharding(mesh, PartitionSpec(ROW_AXES))
 
-    In this order: with ("data", "fsdp") XLA (jax 0.10.2) moves few rows from one layout to another
-    wrongly on meshes of three axes, and products with a kernel divided over fsdp come out wrong.
+
+def held_rows(mesh: Mesh, batch_size: int) -> np.ndarray:
+    """The rows of a global batch that lie on this process's devices, ascending: int64 [b].
+
+    Processes whose devices differ in the tensor axis alone hold the same rows.
     """
-    return NamedSharding(mesh, PartitionSpec(("fsdp", "data")))
+    shards = batch_sharding(mesh).addressable_devices_indices_map((batch_size,)).values()
+    return np.unique(np.concatenate([np.arange(batch_size)[index] for index in shards]))
 
 
-def check_batch_size(batch_size: int, mesh: Mesh) -> None:
-    """Raises ConfigError where the batch cannot be divided over the mesh."""
-    rows = mesh.shape["data"] * mesh.shape["fsdp"]
-    if batch_size % rows:
+def check_batch_size(batch_size: int, micro_batch_size: int, mesh: Mesh) -> None:
+    """Raises ConfigError where the batch, or a micro-batch, cannot be divided over the mesh."""
+    rows = row_shards(mesh)
+    for name, size in (("batch_size", batch_size), ("micro_batch_size", micro_batch_size)):
+        if size % rows:
+            raise ConfigError(
+                f"{name}: {size} is not a multiple of {rows} (sharding.data x sharding.fsdp)"
+            )
+    if micro_batch_size and batch_size % micro_batch_size:
         raise ConfigError(
-            f"batch_size: {batch_size} is not a multiple of {rows} (sharding.data x sharding.fsdp)"
+            f"micro_batch_size: {micro_batch_size} does not divide the batch_size, {batch_size}"
         )
+
+
+def row_shards(mesh: Mesh) -> int:
+    """The number of parts in which the rows of a batch lie."""
+    return math.prod(mesh.shape[axis] for axis in ROW_AXES)
 
 
 def state_shardings(

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import struct
+from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
 from vljepa_jax import losses
@@ -64,14 +65,20 @@ class TextPairsObjective:
         return Triplets(*(embeddings[:, place] for place in range(three)))
 
     def loss(
-        self, params: PyTree, representations: Triplets, arrays: Arrays
+        self,
+        params: PyTree,
+        representations: Triplets,
+        arrays: Arrays,
+        rng: jax.Array,
+        mesh: Mesh | None,
     ) -> tuple[Float[Array, ""], losses.Metrics]:
+        del rng
         text, paraphrase = representations.text, representations.paraphrase
         # Equal texts have paraphrases that mean the same, though their words may differ.
         text_id, _, other_id = arrays["text_id"].T
         scale = self._model.apply({"params": params}, method="logit_scale")
         loss, metrics = losses.info_nce(
-            text, paraphrase, scale, text_id, representations.other, other_id
+            text, paraphrase, scale, text_id, representations.other, other_id, mesh=mesh
         )
         return loss, metrics | losses.embedding_metrics(text, paraphrase)
 
@@ -116,9 +123,14 @@ class TokensObjective:
     """The mean over all tokens that count, whatever the text."""
 
     def loss(
-        self, params: PyTree, representations: TokenLosses, arrays: Arrays
+        self,
+        params: PyTree,
+        representations: TokenLosses,
+        arrays: Arrays,
+        rng: jax.Array,
+        mesh: Mesh | None,
     ) -> tuple[Float[Array, ""], losses.Metrics]:
-        del params, arrays
+        del params, arrays, rng, mesh
         tokens = jnp.maximum(jnp.sum(representations.tokens), 1)
         loss = jnp.sum(representations.nats) / tokens
         right = jnp.sum(representations.right) / tokens
@@ -228,9 +240,14 @@ class VLMObjective(TokensObjective):
         return AnswersAndWords(_next_token_losses(logits, tokens, counts), words)
 
     def loss(
-        self, params: PyTree, representations: AnswersAndWords, arrays: Arrays
+        self,
+        params: PyTree,
+        representations: AnswersAndWords,
+        arrays: Arrays,
+        rng: jax.Array,
+        mesh: Mesh | None,
     ) -> tuple[Float[Array, ""], losses.Metrics]:
-        loss, metrics = super().loss(params, representations.answers, arrays)
+        loss, metrics = super().loss(params, representations.answers, arrays, rng, mesh)
         if representations.words is not None:
             words = jnp.mean(representations.words)
             metrics |= {"words": jax.lax.stop_gradient(words)}

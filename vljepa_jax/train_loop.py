@@ -15,25 +15,29 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
 import rich.console
 from absl import logging
+from jax.experimental import multihost_utils
 
 from vljepa_jax import checkpoint
-from vljepa_jax.config import ConfigError, TrainConfig
+from vljepa_jax.checkpoint_writer import Checkpoints
+from vljepa_jax.config import ConfigError, TrainConfig, nearest
 from vljepa_jax.data.pipeline import Batch, TrainPipeline, array_spec, check_paths
+from vljepa_jax.losses import Histogram
 from vljepa_jax.meters import Meter, Profile
 from vljepa_jax.objectives import make_objective
-from vljepa_jax.run_log import Progress, RunLog
+from vljepa_jax.processes import first_process, gather
+from vljepa_jax.run_log import Progress, RunLog, add_row
 from vljepa_jax.sharding import check_batch_size, make_mesh
 from vljepa_jax.train_step import Trainer, TrainState
 from vljepa_jax.visual_tokens import cache_visual_tokens
 
 _NAMED_RECORDS = 8  # of a batch, in a message; a file names them all
+_MOST_SKIPPED = 10  # broken steps in a row after which something else must be wrong
 
 
 class NonFiniteLoss(RuntimeError):
@@ -65,18 +69,20 @@ def train(
     and, where a run was continued, every process's time up to its last checkpoint.
 
     SIGTERM and SIGINT save after the running step and raise ``SystemExit`` with the status
-    128 + signal, by which a scheduler sees that the job is not done; a second signal kills.
+    128 + signal, by which a scheduler sees that the job is not done; a second signal kills. Of
+    several processes any may get the SIGTERM: all stop after the same step. All of them call this
+    function, with one ``workdir`` on a disk that they share; the first alone writes and speaks.
 
     Raises:
         ConfigError: the config cannot be used, or ``workdir`` holds a run with another one.
-        CheckpointError: ``init_from`` or a checkpoint does not fit.
+        CheckpointError: ``init_from`` or a checkpoint does not fit, or one cannot be written.
         NonFiniteLoss: the newest checkpoint is then the last good one.
     """
-    console = rich.console.Console()
+    console = rich.console.Console(quiet=not first_process())
     run_dir = Path(workdir)
     check_paths(config)
     mesh = make_mesh(config.sharding)
-    check_batch_size(config.batch_size, mesh)
+    check_batch_size(config.batch_size, config.micro_batch_size, mesh)
     trainer = Trainer(config, make_objective(config), mesh)
     _check_cached_tokens(config, trainer)
     checkpoint.check_config(run_dir, config)
@@ -91,7 +97,8 @@ def train(
         cached = config.data.visual_tokens == "cache"
         tokens_key = cache_visual_tokens(config, state.params, console) if cached else ""
         pipeline = TrainPipeline(config, tokens_key)
-        checkpoint.claim(run_dir, config)  # last: a wrong config leaves nothing to be in its way
+        if first_process():
+            checkpoint.claim(run_dir, config)  # last: a wrong config leaves nothing in its way
         stopped_by = _Run(config, run_dir, trainer, pipeline, console, position, watch).loop(state)
         if stopped_by is not None:
             console.print(
@@ -105,7 +112,8 @@ def train(
         "wall_seconds": position.wall_seconds,
         "final_loss": position.loss,
     }
-    checkpoint.write_text(run_dir / "train.json", json.dumps(summary, indent=2) + "\n")
+    if first_process():
+        checkpoint.write_text(run_dir / "train.json", json.dumps(summary, indent=2) + "\n")
 
 
 @dataclasses.dataclass
@@ -115,6 +123,7 @@ class _Position:
     step: int  # updates made, which is the position in the data too
     examples: int = 0  # seen by this run
     replaced: int = 0  # of these, unreadable ones that were replaced
+    skipped: int = 0  # steps without an update, as their loss was no number
     wall_seconds: float = 0.0
     loss: float = math.nan  # of the last step
 
@@ -180,36 +189,30 @@ class _Run:
         self._console = console
         self._position = position
         self._began = time.perf_counter() - position.wall_seconds
+        self._replaced = 0  # in this process, and not yet in the position
+        self._skipped = 0  # in a row
+        self._values: list[float] = []  # of the best metric, since the last checkpoint
         self._restart_interval()
 
     def loop(self, state: TrainState) -> signal.Signals | None:
         """Trains to the end, or until a signal, which it returns; the last step is then saved."""
         config, position = self._config, self._position
-        batches = self._pipeline.batches(position.step, jax.process_index(), jax.process_count())
+        self._batches = self._pipeline.batches(position.step, self._trainer.held_rows)
         with self._console.status("Compiling the training step ..."):
             train_step = self._trainer.compile(array_spec(config))
         with (
-            contextlib.closing(batches),
-            checkpoint.Checkpoints(self._run_dir, config.checkpoint.keep) as self._checkpoints,
-            RunLog(self._run_dir, position.step, self._watch.wandb, config) as self._log,
+            contextlib.ExitStack() as at_end,
+            Checkpoints(self._run_dir, config.checkpoint) as self._checkpoints,
+            self._open_log() as self._log,
             Profile(self._run_dir, self._watch.profile) as profile,
             Progress(position.step, config.steps, self._console) as self._progress,
             _Signals() as signals,
         ):
+            at_end.callback(lambda: self._batches.close())
             self._restart_interval()
             unread = None
             for step in range(position.step + 1, config.steps + 1):
-                try:
-                    batch = self._next(batches)
-                except Exception:
-                    if signals.received is None:
-                        raise
-                    # Sent to the whole process group, the signal has ended the loader's workers.
-                    logging.warning("no more data after %s", signals.received.name, exc_info=True)
-                    if unread is not None:
-                        self._finish(*unread)
-                        self._checkpoints.save(state, dataclasses.asdict(position))
-                    break
+                batch = self._next(step)
                 profile.before(step)
                 # Both are only started here: the rows travel while the step before is computed.
                 state, metrics = train_step(state, self._trainer.put(batch.arrays))
@@ -219,35 +222,51 @@ class _Run:
                 if unread is not None:
                     self._finish(*unread)
                 unread = (step, batch, metrics)
-                stop = signals.received is not None or step == config.steps
+                stop = signals.stop_after(step) or step == config.steps
                 if stop or step % config.checkpoint.every == 0:
                     self._finish(*unread)
                     unread = None
-                    self._checkpoints.save(state, dataclasses.asdict(position))
+                    self._save(state)
                 if stop:
                     break
         return signals.received if position.step < config.steps else None
 
-    def _next(self, batches: Iterator[Batch]) -> Batch:
+    def _next(self, step: int) -> Batch:
         began = time.perf_counter()
-        batch = next(batches)
+        try:
+            batch = next(self._batches)
+        except Exception:
+            # A signal to the whole process group has ended the loader's workers, say; the step
+            # must still be made, as other processes may be making it.
+            logging.warning("step %d: the data loader failed; it starts again", step, exc_info=True)
+            self._batches = self._pipeline.batches(step - 1, self._trainer.held_rows)
+            batch = next(self._batches)
         self._waited += time.perf_counter() - began
         return batch
 
     def _finish(self, step: int, batch: Batch, metrics: dict[str, jax.Array]) -> None:
         """Awaits a step, checks it, moves the position, and logs where that is due."""
         config, position = self._config, self._position
-        values = {name: float(value) for name, value in jax.device_get(metrics).items()}
-        if not (math.isfinite(values["loss"]) and math.isfinite(values["gradient_norm"])):
-            raise self._non_finite(step, batch, values)
-        position.step, position.loss = step, values["loss"]
+        values = {
+            name: value if isinstance(value, Histogram) else float(value)
+            for name, value in jax.device_get(metrics).items()
+        }
+        self._checkpoints.check()
+        if math.isfinite(values["loss"]) and math.isfinite(values["gradient_norm"]):
+            self._skipped = 0
+            position.loss = values["loss"]
+            self._values.append(self._best_metric(values))
+        else:
+            self._non_finite(step, batch, values)
+        position.step = step
         position.examples += config.batch_size
-        position.replaced += len(batch.replaced)
+        self._replaced += len(batch.replaced)
         position.wall_seconds = time.perf_counter() - self._began
         for reason in batch.replaced:
             logging.warning("step %d: an unreadable example was replaced: %s", step, reason)
         self._progress.update(step, values["loss"])
         if step % config.log_every == 0 or step in (1, config.steps):
+            self._share_counts()
             seconds = time.perf_counter() - self._interval_began
             examples = position.examples - self._interval_examples
             rate = examples / seconds
@@ -256,30 +275,73 @@ class _Run:
                 "wall_seconds": position.wall_seconds,
                 "data/wait": self._waited / seconds,  # share of the time
                 "data/replaced": position.replaced,
+                "skipped": position.skipped,
                 **self._meter.measure(examples // config.batch_size, seconds),
             }
-            self._log.write(step, values)
+            if self._log is not None:
+                self._log.write(step, values)
             seconds_left = (config.steps - step) * config.batch_size / rate
             self._progress.logged(step, values["loss"], rate, seconds_left)
             self._restart_interval()
+
+    def _open_log(self) -> contextlib.AbstractContextManager[RunLog | None]:
+        """The log of the first process; ``None`` in every other."""
+        if not first_process():
+            return contextlib.nullcontext()
+        return RunLog(self._run_dir, self._position.step, self._watch.wandb, self._config)
 
     def _restart_interval(self) -> None:
         self._interval_began = time.perf_counter()
         self._interval_examples = self._position.examples
         self._waited = 0.0
 
-    def _non_finite(self, step: int, batch: Batch, values: dict[str, float]) -> NonFiniteLoss:
-        path = self._run_dir / "non_finite.json"
-        report = {"step": step, "ids": batch.ids} | {k: repr(v) for k, v in values.items()}
-        checkpoint.write_text(path, json.dumps(report, indent=2) + "\n")
-        more = len(batch.ids) - _NAMED_RECORDS
-        self._checkpoints.wait()
-        good = checkpoint.newest(self._run_dir)
-        return NonFiniteLoss(
+    def _save(self, state: TrainState) -> None:
+        self._share_counts()
+        values = [value for value in self._values if math.isfinite(value)]
+        worst = math.inf if self._config.checkpoint.best_is == "lowest" else -math.inf
+        value = sum(values) / len(values) if values else worst
+        self._checkpoints.save(state, dataclasses.asdict(self._position), value)
+        self._values.clear()
+
+    def _best_metric(self, values: dict[str, Any]) -> float:
+        name = self._config.checkpoint.best_metric
+        if not isinstance(values.get(name), float):
+            known = [known for known, value in values.items() if isinstance(value, float)]
+            raise ConfigError(
+                f"checkpoint.best_metric: a step has no metric '{name}'{nearest(name, known)}; it "
+                f"has {', '.join(sorted(known))}"
+            )
+        return values[name]
+
+    def _share_counts(self) -> None:
+        """Adds what every process has replaced; all of them call this after the same step."""
+        self._position.replaced += sum(gather(self._replaced))
+        self._replaced = 0
+
+    def _non_finite(self, step: int, batch: Batch, values: dict[str, Any]) -> None:
+        """Names the records of a broken step; raises NonFiniteLoss unless it may be skipped."""
+        path = self._run_dir / "non_finite.jsonl"
+        ids = [name for share in gather(batch.ids) for name in share]
+        numbers = {name: repr(v) for name, v in values.items() if isinstance(v, float)}
+        if first_process():
+            add_row(path, {"step": step, "ids": ids} | numbers)
+        more = len(ids) - _NAMED_RECORDS
+        message = (
             f"step {step}: loss {values['loss']}, gradient norm {values['gradient_norm']}. "
-            f"Examples of the batch: {', '.join(batch.ids[:_NAMED_RECORDS])}"
+            f"Examples of the batch: {', '.join(ids[:_NAMED_RECORDS])}"
             + (f" and {more} more" if more > 0 else "")
             + f" (all in '{path}'). "
+        )
+        self._skipped += 1
+        self._position.skipped += 1
+        if self._config.on_non_finite == "skip" and self._skipped < _MOST_SKIPPED:
+            self._console.print(f"{message}Its update is left out.", style="yellow")
+            return
+        self._checkpoints.wait()
+        good = checkpoint.newest(self._run_dir)
+        raise NonFiniteLoss(
+            message
+            + (f"{self._skipped} steps in a row are broken. " if self._skipped > 1 else "")
             + (f"Last good checkpoint: '{good}'." if good else "No checkpoint was saved yet.")
         )
 
@@ -295,8 +357,20 @@ class _Signals:
         self.received: signal.Signals | None = None
         self._previous: dict[signal.Signals, Any] = {}
 
+    def stop_after(self, step: int) -> bool:
+        """Whether this step is the last; every process of a run asks after every step.
+
+        Of several processes one may have the signal alone, and all must stop after one step, as
+        they save together: that is agreed upon by JAX, which listens to SIGTERM itself.
+        """
+        if jax.process_count() > 1 and multihost_utils.reached_preemption_sync_point(step):
+            self.received = signal.SIGTERM
+        return self.received is not None
+
     def __enter__(self) -> _Signals:
-        if threading.current_thread() is threading.main_thread():  # elsewhere Python forbids it
+        # In another thread Python forbids it.
+        alone = jax.process_count() == 1
+        if alone and threading.current_thread() is threading.main_thread():
             for number in (signal.SIGTERM, signal.SIGINT):
                 self._previous[number] = signal.signal(number, self._handle)
         return self

@@ -7,9 +7,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
-from flax import struct
-from jax.sharding import Mesh
+from flax import struct, traverse_util
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Int
 
 from vljepa_jax.config import TrainConfig
@@ -17,7 +18,13 @@ from vljepa_jax.losses import Metrics
 from vljepa_jax.models.placement import on_mesh
 from vljepa_jax.objectives import Arrays, Objective
 from vljepa_jax.optimizer import Optimizer, make_optimizer, merge
-from vljepa_jax.sharding import batch_sharding, state_shardings
+from vljepa_jax.sharding import (
+    ROW_AXES,
+    batch_sharding,
+    held_rows,
+    row_shards,
+    state_shardings,
+)
 
 PyTree = Any
 
@@ -44,48 +51,125 @@ def step_rng(seed: int, step: Int[Array, ""]) -> jax.Array:
     return jax.random.fold_in(jax.random.key(seed), step)
 
 
-def make_state_init(objective: Objective, optimizer: Optimizer) -> Callable[..., TrainState]:
+def make_state_init(
+    objective: Objective, optimizer: Optimizer, dtype: jnp.dtype
+) -> Callable[..., TrainState]:
+    """``dtype`` is that of the computation, in which frozen parameters are stored."""
+
     def init_state(rng: jax.Array) -> TrainState:
         params, extra = objective.init(rng)
-        trained, _ = optimizer.split(params)
+        trained, frozen = optimizer.split(params)
+        params = merge(trained, _as_computed(frozen, dtype))
         return TrainState(jnp.int32(0), params, optimizer.transform.init(trained), extra)
 
     return init_state
 
 
-def make_gradients(objective: Objective, optimizer: Optimizer, mesh: Mesh, seed: int) -> Callable:
+def _as_computed(frozen: PyTree, dtype: jnp.dtype) -> PyTree:
+    """Kernels and embeddings in ``dtype``, which every use would convert them to.
+
+    Norms and biases, which are small, stay in float32: norms are computed in it.
+    """
+    flat = traverse_util.flatten_dict(frozen)
+    return traverse_util.unflatten_dict(
+        {
+            path: leaf.astype(dtype) if path[-1] in ("kernel", "embedding") else leaf
+            for path, leaf in flat.items()
+        }
+    )
+
+
+def make_gradients(
+    config: TrainConfig, objective: Objective, optimizer: Optimizer, mesh: Mesh
+) -> Callable:
     """Returns ``gradients(state, arrays) -> (loss, metrics, gradients of trained parameters)``.
 
     Frozen parameters are constants of the differentiated function. So nothing is differentiated
     through a frozen X-Encoder, and none of its activations are kept.
+
+    With ``config.micro_batch_size`` the gradient is the same, for the activations of so many rows
+    (GradCache, Gao et al. 2021): the batch is represented in micro-batches without keeping
+    activations; the loss of the whole is differentiated by the representations; then each
+    micro-batch is represented again, and what came back to its representations goes on to the
+    parameters. This costs one more forward pass.
     """
     rows = batch_sharding(mesh)
 
     def gradients(state: TrainState, arrays: Arrays) -> tuple[Array, Metrics, PyTree]:
-        trained, frozen = optimizer.split(state.params)
-
-        def loss_of(trained):
-            params = merge(trained, frozen)
-            representations = objective.represent(
-                params, state.extra, arrays, step_rng(seed, state.step)
-            )
-            representations = jax.lax.with_sharding_constraint(representations, rows)
-            return objective.loss(params, representations, arrays)
-
         with on_mesh(mesh):
-            (loss, metrics), grads = jax.value_and_grad(loss_of, has_aux=True)(trained)
+            return gradients_here(state, arrays)
+
+    def gradients_here(state, arrays):
+        trained, frozen = optimizer.split(state.params)
+        rng = step_rng(config.seed, state.step)
+
+        def represent(trained, arrays):
+            params = merge(trained, frozen)
+            representations = objective.represent(params, state.extra, arrays, rng)
+            return jax.lax.with_sharding_constraint(representations, rows)
+
+        def loss_of(trained, representations):
+            return objective.loss(merge(trained, frozen), representations, arrays, rng, mesh)
+
+        def loss_at_once(trained):
+            return loss_of(trained, represent(trained, arrays))
+
+        count = config.batch_size // (config.micro_batch_size or config.batch_size)
+        if count == 1:
+            (loss, metrics), grads = jax.value_and_grad(loss_at_once, has_aux=True)(trained)
+            return loss, metrics, grads
+
+        shardings = state_shardings(trained, trained, config.sharding.rules, mesh)
+        pieces = _micro_batches(arrays, count, mesh)
+        found = jax.lax.map(lambda piece: represent(trained, piece), pieces)
+        (loss, metrics), (grads, cotangents) = jax.value_and_grad(loss_of, (0, 1), has_aux=True)(
+            trained, _whole_batch(found, mesh)
+        )
+
+        def add(grads, piece):
+            arrays, cotangent = piece
+            _, pull_back = jax.vjp(lambda trained: represent(trained, arrays), trained)
+            grads = jax.tree.map(jnp.add, grads, *pull_back(cotangent))
+            return jax.lax.with_sharding_constraint(grads, shardings), None
+
+        grads, _ = jax.lax.scan(add, grads, (pieces, _micro_batches(cotangents, count, mesh)))
         return loss, metrics, grads
 
     return gradients
 
 
-def make_train_step(objective: Objective, optimizer: Optimizer, mesh: Mesh, seed: int) -> Callable:
+def _micro_batches(tree: PyTree, count: int, mesh: Mesh) -> PyTree:
+    """[B, ...] -> [count, B / count, ...]: every device's own rows are divided, and none moves."""
+    shards, rows = row_shards(mesh), NamedSharding(mesh, PartitionSpec(None, ROW_AXES))
+
+    def divide(array):
+        parts = array.reshape(shards, count, -1, *array.shape[1:]).swapaxes(0, 1)
+        return parts.reshape(count, -1, *array.shape[1:])
+
+    return jax.lax.with_sharding_constraint(jax.tree.map(divide, tree), rows)
+
+
+def _whole_batch(tree: PyTree, mesh: Mesh) -> PyTree:
+    """The inverse of ``_micro_batches``."""
+    shards = row_shards(mesh)
+
+    def join(array):
+        parts = array.reshape(len(array), shards, -1, *array.shape[2:]).swapaxes(0, 1)
+        return parts.reshape(-1, *array.shape[2:])
+
+    return jax.lax.with_sharding_constraint(jax.tree.map(join, tree), batch_sharding(mesh))
+
+
+def make_train_step(
+    config: TrainConfig, objective: Objective, optimizer: Optimizer, mesh: Mesh
+) -> Callable:
     """Returns the pure ``train_step(state, arrays) -> (state, metrics)``, to be compiled.
 
     Beside the objective's own metrics it gives loss, gradient_norm (before clipping) and
-    learning_rate (before a rule's multiplier), scalars of this step.
+    learning_rate (before a rule's multiplier), scalars of this step. Where the loss or the
+    gradient is not finite and ``config.on_non_finite`` is "skip", nothing but ``step`` changes.
     """
-    gradients = make_gradients(objective, optimizer, mesh, seed)
+    gradients = make_gradients(config, objective, optimizer, mesh)
 
     def train_step(state: TrainState, arrays: Arrays) -> tuple[TrainState, Metrics]:
         loss, metrics, grads = gradients(state, arrays)
@@ -98,7 +182,12 @@ def make_train_step(objective: Objective, optimizer: Optimizer, mesh: Mesh, seed
             "learning_rate": optimizer.schedule(state.step),
         }
         extra = objective.update_extra(state.extra, params)
-        return TrainState(state.step + 1, params, opt_state, extra), metrics
+        updated = TrainState(state.step + 1, params, opt_state, extra)
+        if config.on_non_finite == "skip":
+            finite = jnp.isfinite(loss) & jnp.isfinite(metrics["gradient_norm"])
+            updated = jax.tree.map(lambda new, old: jnp.where(finite, new, old), updated, state)
+            updated = updated.replace(step=state.step + 1)
+        return updated, metrics
 
     return train_step
 
@@ -110,25 +199,34 @@ class Trainer:
         optimizer: with the rules matched against the objective's parameters.
         abstract_state: a ``TrainState`` of ``ShapeDtypeStruct`` with their shardings.
         devices: of the mesh.
+        held_rows: of a global batch, the rows that this process gives to ``put``: int64 [b].
     """
 
     def __init__(self, config: TrainConfig, objective: Objective, mesh: Mesh) -> None:
         rng = jax.random.key(config.seed)
         params, _ = jax.eval_shape(objective.init, rng)
         self.optimizer = make_optimizer(config.optimizer, config.steps, params)
-        self._init = make_state_init(objective, self.optimizer)
+        self._init = make_state_init(objective, self.optimizer, jnp.dtype(config.model.dtype))
         self._init_extra = objective.init_extra
         self._rng = rng
         self.devices = list(mesh.devices.flat)
         self._rows = batch_sharding(mesh)
+        self._everywhere = NamedSharding(mesh, PartitionSpec())
+        self._batch_size = config.batch_size
+        self.held_rows = held_rows(mesh, config.batch_size)
         shapes = jax.eval_shape(self._init, rng)
         self._shardings = state_shardings(shapes, params, config.sharding.rules, mesh)
-        self._step = make_train_step(objective, self.optimizer, mesh, config.seed)
+        self._step = make_train_step(config, objective, self.optimizer, mesh)
         self.abstract_state = jax.tree.map(
             lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
             shapes,
             self._shardings,
         )
+
+    @property
+    def step(self) -> Callable:
+        """The pure step, not compiled: (state, arrays) -> (state, metrics)."""
+        return self._step
 
     def init(self) -> TrainState:
         """Random parameters, made where they lie."""
@@ -147,14 +245,21 @@ class Trainer:
         step = jax.jit(
             self._step,
             in_shardings=(self._shardings, self._rows),
-            out_shardings=(self._shardings, None),
+            out_shardings=(self._shardings, self._everywhere),
             donate_argnums=0,
         )
         return step.lower(self.abstract_state, arrays).compile()
 
-    def put(self, arrays: dict[str, Any]) -> dict[str, jax.Array]:
-        """Lays this process's rows of a batch onto the mesh."""
-        return {
-            name: jax.make_array_from_process_local_data(self._rows, array)
-            for name, array in arrays.items()
-        }
+    def put(self, arrays: dict[str, np.ndarray]) -> dict[str, jax.Array]:
+        """Lays this process's rows of a batch, ``held_rows`` of it, onto the mesh."""
+
+        def lay(array: np.ndarray) -> jax.Array:
+            def shard(index: tuple[slice, ...]) -> np.ndarray:
+                first, last, _ = index[0].indices(self._batch_size)
+                start = int(np.searchsorted(self.held_rows, first))
+                return array[start : start + last - first]
+
+            shape = (self._batch_size, *array.shape[1:])
+            return jax.make_array_from_callback(shape, self._rows, shard)
+
+        return {name: lay(array) for name, array in arrays.items()}

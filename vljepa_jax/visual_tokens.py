@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from rich.console import Console
 from rich.progress import Progress
 
@@ -20,12 +21,15 @@ from vljepa_jax.data.token_cache import cache_directory, write_token_cache
 from vljepa_jax.data.workers import decode_media, in_batches
 from vljepa_jax.fingerprint import fingerprint
 from vljepa_jax.models.vjepa2 import make_x_encoder, normalise
+from vljepa_jax.processes import first_process
 
 _BATCH = 32  # clips encoded at a time
 
 
 def cache_visual_tokens(config: TrainConfig, params: Any, console: Console) -> str:
     """Makes the caches that a run with ``data.visual_tokens = "cache"`` reads, where missing.
+
+    Of several processes the first computes them, and the others wait.
 
     Args:
         params: of the model; only its X-Encoder is read.
@@ -37,31 +41,30 @@ def cache_visual_tokens(config: TrainConfig, params: Any, console: Console) -> s
         ConfigError: the sampling is random, so that no clip has tokens of its own.
         OSError: the cache cannot be written.
     """
+    params = params["x_encoder"]
+    if jax.process_count() > 1:  # of arrays that lie on all processes, one could not be read here
+        params = multihost_utils.process_allgather(params, tiled=True)
     x_encoder = make_x_encoder(config.embedder[0])
     encode = jax.jit(lambda params, video: x_encoder.apply({"params": params}, normalise(video)))
 
     def encode_batch(clips: np.ndarray) -> np.ndarray:
         padding = [(0, _BATCH - len(clips))] + [(0, 0)] * 4  # one size: it is compiled once
-        tokens = encode(params["x_encoder"], np.pad(clips, padding))
+        tokens = encode(params, np.pad(clips, padding))
         return np.asarray(tokens, np.float32)[: len(clips)]
 
-    key = _key(config, params["x_encoder"])
+    key = _key(config, params)
     _, *shape = array_spec(config)["visual_tokens"][0]
     for source, clips, name in cached_clips(config):
         directory = cache_directory(source.directory, f"{name}-{key}")
-        if directory.exists():
+        if directory.exists() or not first_process():
             continue
         decoded = decode_media(source, clips, config.data.video, config.data.num_workers)
         with Progress(console=console, transient=True) as progress:
             tokens = in_batches(encode_batch, decoded, _BATCH)
             tracked = progress.track(tokens, len(clips), description="Computing visual tokens")
-            if jax.process_index() == 0:
-                write_token_cache(directory, clips, tracked, tuple(shape))
-            else:  # all processes hold parts of the parameters, one writes
-                for _ in tracked:
-                    pass
+            write_token_cache(directory, clips, tracked, tuple(shape))
     if jax.process_count() > 1:
-        jax.experimental.multihost_utils.sync_global_devices("visual tokens are cached")
+        multihost_utils.sync_global_devices("visual tokens are cached")
     return key
 
 

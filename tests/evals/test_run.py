@@ -15,9 +15,10 @@ from random_run import random_params, save_run
 from tiny import tiny_train_config, tiny_world_config, tiny_y_decoder_config
 
 from vljepa_jax.checkpoint import save_params
-from vljepa_jax.config import EvalConfig, parse
+from vljepa_jax.config import ConfigError, EvalConfig, parse
 from vljepa_jax.evals import report
 from vljepa_jax.evals.benchmarks import select_benchmarks
+from vljepa_jax.evals.caption_gap import caption_gap
 from vljepa_jax.evals.run import evaluate_run, sweep_run
 from vljepa_jax.objectives import make_objective
 
@@ -153,6 +154,16 @@ def test_a_wrong_command_is_one_clear_error(arguments, message):
     assert done.returncode == 1
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_the_gap_is_measured_on_the_captions_of_the_bank(run_dir, config):
+    gap = caption_gap(run_dir, config, 3)
+    assert gap.n == 3
+    assert -1 <= gap.cosine <= 1
+    assert gap.noisy_cosine[0] == pytest.approx(1, abs=1e-5)
+    alone = dataclasses.replace(config, benchmarks=())
+    with pytest.raises(ConfigError, match='none of protocol "caption"'):
+        caption_gap(run_dir, alone, 3)
 
 
 def test_percent_shows_sensible_digits():

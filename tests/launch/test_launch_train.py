@@ -28,6 +28,8 @@ def test_help_shows_an_example():
         (["--config.loss.name=l2"], "loss.name"),
         (["--workdi=x"], "workdir"),
         (["stray"], "unexpected argument 'stray'"),
+        (["--profile=5"], "--profile: '5' is no range of steps, such as 100-105"),
+        (["--attention=fast"], "value should be one of <auto|plain|chunked|splash|cudnn>"),
     ],
 )
 def test_a_wrong_command_is_answered_in_a_line(tmp_path, arguments, message):

@@ -17,6 +17,7 @@ from tiny import tiny_pretraining_config
 from twins import TOLERANCE, VJEPA2_TWIN, error
 
 from vljepa_jax import checkpoint
+from vljepa_jax.checkpoint_writer import Checkpoints
 from vljepa_jax.convert.export import export_checkpoint
 from vljepa_jax.models.vjepa2 import make_x_encoder
 from vljepa_jax.objectives import make_objective
@@ -65,8 +66,8 @@ def test_the_exported_teacher_is_what_transformers_computes(tmp_path):
         lambda leaf: leaf + 0.1 * rng.standard_normal(leaf.shape).astype(np.float32), state.extra
     )
     checkpoint.claim(tmp_path / "run", config)
-    with checkpoint.Checkpoints(tmp_path / "run", keep=1) as checkpoints:
-        checkpoints.save(state.replace(extra=teacher), {"step": 1})
+    with Checkpoints(tmp_path / "run", config.checkpoint) as checkpoints:
+        checkpoints.save(state.replace(extra=teacher), {"step": 1}, 0.0)
     export_checkpoint(tmp_path / "run", tmp_path / "out", Console(quiet=True))
     model = transformers.VJEPA2Model.from_pretrained(
         tmp_path / "out" / "x_encoder", attn_implementation="eager"

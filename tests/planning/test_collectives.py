@@ -3,6 +3,10 @@
 import subprocess
 import sys
 
+import pytest
+
+from vljepa_jax.planning.collectives import CollectiveError, sent_bytes
+
 PROGRAM = """
 import jax, jax.numpy as jnp
 from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
@@ -35,3 +39,36 @@ assert sent(lambda x: x + 1, divided, divided, (64, 32)) == {}
 def test_what_is_sent():
     answer = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True)
     assert answer.returncode == 0, answer.stderr[-2000:]
+
+
+# ruff: noqa: E501
+# As the TPU's compiler writes them: started and finished apart, inside fusions, in other layouts.
+STARTED = """HloModule step
+
+%fused (p: bf16[16,128]) -> bf16[64,128] {
+  %p = bf16[16,128]{1,0:T(8,128)(2,1)} parameter(0)
+  ROOT %all-gather.1 = bf16[64,128]{1,0:T(8,128)(2,1)} all-gather(%p), replica_groups=[2,4]<=[8]
+}
+
+ENTRY %main (a: f32[8,8], b: f32[4]) -> f32[8,8] {
+  %a = f32[8,8]{1,0} parameter(0)
+  %start = ((f32[8,8], f32[4]), (f32[16,8], f32[8])) all-gather-start(%a, %b), replica_groups={{0,1},{2,3}}
+  %done = (f32[16,8], f32[8]) all-gather-done(%start)
+  %permuted = (f32[8,8]{1,0:S(1)}, f32[8,8], u32[], u32[]) collective-permute-start(%a), source_target_pairs={{0,1}}
+  %within = bf16[64,128]{1,0} fusion(%c), kind=kOutput, calls=%fused
+  ROOT %reduced = f32[2,8]{1,0} reduce-scatter(%a), replica_groups=mesh['x'=2,'y'=4], device_ids=([4,2]T(1,0)) {'y'}, to_apply=%add
+}
+"""
+
+
+def test_other_ways_of_writing():
+    assert sent_bytes(STARTED) == {
+        "all-gather": (16 * 8 + 8) * 4 / 2 + 64 * 128 * 2 * 3 / 4,
+        "collective-permute": 8 * 8 * 4,
+        "reduce-scatter": 2 * 8 * 4 * 3,
+    }
+
+
+def test_a_group_that_cannot_be_read_is_told():
+    with pytest.raises(CollectiveError, match="replica_groups=all"):
+        sent_bytes(STARTED.replace("replica_groups=[2,4]<=[8]", "replica_groups=all"))

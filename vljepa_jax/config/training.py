@@ -154,9 +154,27 @@ class OptimizerConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class VICRegConfig:
+    """Weights of the three parts."""
+
+    invariance: float
+    variance: float
+    covariance: float
+
+
+@dataclasses.dataclass(frozen=True)
+class SIGRegConfig:
+    weight: float  # of the regularisation, 0 .. 1; the distance of pairs has the rest
+    directions: int  # random ones, on which the embeddings shall be Gaussian
+
+
+@dataclasses.dataclass(frozen=True)
 class LossConfig:
-    name: Literal["info_nce"]
-    mask_equal_targets: bool  # rows with the same target text are not each other's negatives
+    name: Literal["info_nce", "cosine", "l1", "l2", "vic_reg", "sig_reg"]
+    # "info_nce": rows with the same target text are not each other's negatives
+    mask_equal_targets: bool
+    vic_reg: VICRegConfig
+    sig_reg: SIGRegConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,6 +195,10 @@ class ShardingConfig:
 class CheckpointConfig:
     every: int  # steps
     keep: int  # newest checkpoints kept
+    keep_every: int  # beside them, those of every n-th step; 0 for none
+    keep_best: int  # and the n best
+    best_metric: str  # by this one's mean since the checkpoint before, e.g. "loss"
+    best_is: Literal["lowest", "highest"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -192,7 +214,11 @@ class TrainConfig:
     init_from: str
     steps: int
     batch_size: int  # global
+    micro_batch_size: int  # global rows whose activations are held at a time; 0 for all
     log_every: int
+    # "stop" ends the run at its last good state; "skip" leaves the batch's update out, and stops
+    # where as many in a row are broken as leave no doubt.
+    on_non_finite: Literal["stop", "skip"]
     world: WorldConfig
     model: (
         ModelConfig

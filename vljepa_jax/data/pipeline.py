@@ -47,10 +47,10 @@ class DataError(RuntimeError):
 
 @dataclasses.dataclass(frozen=True)
 class Batch:
-    """One process's rows of one step.
+    """One process's rows of one step, in ascending order.
 
     Attributes:
-        arrays: as ``array_spec`` names them, b = batch_size / process_count rows each.
+        arrays: as ``array_spec`` names them, of these rows.
         ids: annotation ids, one a row.
         replaced: the reasons of unreadable examples that others took the place of.
     """
@@ -131,35 +131,27 @@ class TrainPipeline:
         self._config = config
         self._reader = _Reader(config, tokens_key)
 
-    def batches(
-        self, start_step: int, process_index: int = 0, process_count: int = 1
-    ) -> Iterator[Batch]:
+    def batches(self, start_step: int, rows: np.ndarray | None = None) -> Iterator[Batch]:
         """Yields the batches of steps ``start_step`` to ``config.steps`` - 1.
 
-        Process p holds rows p * b to (p + 1) * b of each global batch. Decoding is ahead by
-        two batches, in ``config.data.num_workers`` processes; 0 decodes in a thread of this one.
+        Decoding is ahead by two batches, in ``config.data.num_workers`` processes; 0 decodes in a
+        thread of this one.
+
+        Args:
+            rows: of each global batch, those that are read, int [b]; ``None`` for all. Processes
+                that share a batch ask for ``sharding.held_rows``.
 
         Raises:
-            ConfigError: the processes cannot share the batch equally.
             DataError: many records in a row cannot be read.
         """
-        rows, rest = divmod(self._config.batch_size, process_count)
-        if rest:
-            raise ConfigError(
-                f"batch_size: {self._config.batch_size} rows cannot be shared by "
-                f"{process_count} processes"
-            )
-        return self._batches(start_step, process_index * rows, rows)
-
-    def _batches(self, start_step: int, first_row: int, rows: int) -> Iterator[Batch]:
-        size = next(size for size in range(min(CHUNK, rows), 0, -1) if rows % size == 0)
-        a_batch = rows // size
         global_batch = self._config.batch_size
+        rows = np.arange(global_batch) if rows is None else np.asarray(rows)
+        size = next(size for size in range(min(CHUNK, len(rows)), 0, -1) if len(rows) % size == 0)
+        a_batch = len(rows) // size
 
-        def indices(chunk: int) -> range:
+        def indices(chunk: int) -> list[int]:
             step, part = divmod(chunk, a_batch)
-            first = step * global_batch + first_row + part * size
-            return range(first, first + size)
+            return (step * global_batch + rows[part * size : (part + 1) * size]).tolist()
 
         chunks = grain.MapDataset.range(start_step * a_batch, self._config.steps * a_batch)
         chunks = chunks.map(indices).map(self._reader)
@@ -319,7 +311,7 @@ class _Reader:
             self._weights,
         )
 
-    def __call__(self, indices: range) -> dict:
+    def __call__(self, indices: Sequence[int]) -> dict:
         replaced: list[str] = []
         examples = [self._example(index, replaced) for index in indices]
         arrays = {

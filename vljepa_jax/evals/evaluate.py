@@ -25,6 +25,7 @@ from vljepa_jax.evals.examples import Clip, Example, choose_examples, fits, make
 from vljepa_jax.evals.metrics import Metric
 from vljepa_jax.evals.protocols import PROTOCOLS, Embeddings, Needs, Outcome
 from vljepa_jax.inference.model import Model
+from vljepa_jax.processes import first_process, gather, share
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,7 +88,7 @@ class Datasets:
         They come in the order of the files, which is faster than any other.
         """
         groups: dict[tuple[str, str], list[Clip]] = defaultdict(list)
-        for clip in sorted(set(clips), key=lambda c: (c.path, c.split, c.record, c.media)):
+        for clip in sorted(set(clips), key=_place):
             groups[clip.path, clip.split].append(clip)
         for (path, split), group in groups.items():
             decoded = decode_media(
@@ -103,6 +104,8 @@ def evaluate(
     model: Model, benchmarks: Sequence[BenchmarkConfig], datasets: Datasets
 ) -> list[Result]:
     """Scores benchmarks, with a progress bar.
+
+    Several processes read and embed a share of the clips each; all of them get all results.
 
     Raises:
         ConfigError: a benchmark selects no example, or a split does not exist.
@@ -187,9 +190,10 @@ def _embed(model: Model, needs: Needs, datasets: Datasets) -> tuple[Embeddings, 
         )
         batch.clear()
 
-    with Progress(transient=True) as progress:
+    own = share(sorted(queries, key=_place))
+    with Progress(transient=True, disable=not first_process()) as progress:
         for clip, frames in progress.track(
-            datasets.decode(queries, model.video), total=len(queries), description="Embedding clips"
+            datasets.decode(own, model.video), total=len(own), description="Embedding clips"
         ):
             if isinstance(frames, ClipError):
                 unreadable[clip] = str(frames)
@@ -200,9 +204,16 @@ def _embed(model: Model, needs: Needs, datasets: Datasets) -> tuple[Embeddings, 
                 flush()
         if batch:
             flush()
+    for others, why in gather((videos, unreadable)):
+        videos |= others
+        unreadable |= why
     written = None
     if model.text_decoder is not None:
         vectors = {v: e for v, e in videos.items() if v in needs.written and e is not None}
         texts = model.decode(np.stack(list(vectors.values()))) if vectors else []
         written = dict(zip(vectors, texts, strict=True))
     return Embeddings(videos, embedded, written), unreadable
+
+
+def _place(clip: Clip) -> tuple:
+    return clip.path, clip.split, clip.record, clip.media

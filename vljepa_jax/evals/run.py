@@ -15,6 +15,7 @@ from vljepa_jax.evals.evaluate import Datasets, evaluate
 from vljepa_jax.evals.gallery import make_galleries
 from vljepa_jax.evals.stream_run import run_stream_benchmark
 from vljepa_jax.inference.model import load
+from vljepa_jax.processes import first_process
 from vljepa_jax.run_log import read_metrics
 
 
@@ -41,6 +42,8 @@ def evaluate_run(
     train = model.config
     datasets = Datasets(config.world, config.num_workers)
     results = evaluate(model, benchmarks, datasets)
+    if not first_process():
+        return
     previous = report.read_report(output)
     made = report.make_report(previous, run_dir, train, config, results)
     streams = None if study is None else run_stream_benchmark(model, study, config.world)
@@ -90,6 +93,8 @@ def sweep_run(
         results = evaluate(model, config.benchmarks, Datasets(config.world, config.num_workers))
         measured = report.make_report({}, run_dir, model.config, config, results)
         runs.append({"values": list(values), "metrics": measured["metrics"]})
+    if not first_process():
+        return
     made = measured | {"metrics": {}, "sweep": {"fields": list(fields), "runs": runs}}
     page = report.sections(made, read_metrics(run_dir), [], {})
     directory = output / ("sweep_" + "_".join(fields))

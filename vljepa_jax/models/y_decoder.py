@@ -43,7 +43,7 @@ class YDecoder(nn.Module):
             dtype=dtype,
             kernel_init=nn.initializers.normal(width**-0.5),
         )
-        self.y_token_embedding = nn.Embed(
+        self.y_token_embedding = layers.TokenTable(
             config.y_decoder.vocab_size,
             width,
             dtype=dtype,

@@ -85,10 +85,11 @@ def _sent(match: re.Match, line: str) -> float:
     if devices == 1:
         return 0.0
     share = (devices - 1) / devices
-    # The result of a "-start" holds its operands first, and a permutation's two counters last.
-    if started and kind in ("all-gather", "collective-permute") and len(sizes) > 1:
-        largest = max(sizes)
-        result = largest if len(sizes) <= 4 else sum(sizes) - sum(sizes[: len(sizes) // 2])
+    # A "-start" names its operands before its results, and a permutation two counters after them.
+    if started and kind == "all-gather":
+        result = sum(sizes[len(sizes) // 2 :])
+    elif started and kind == "collective-permute":
+        result = max(sizes)
     else:
         result = sum(sizes)
     if kind == "all-gather":

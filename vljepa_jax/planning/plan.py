@@ -24,7 +24,7 @@ from vljepa_jax.planning import count
 from vljepa_jax.planning.chips import Chip, chip_of
 from vljepa_jax.planning.collectives import sent_bytes
 from vljepa_jax.sharding import check_batch_size, make_mesh
-from vljepa_jax.train_step import Trainer, make_train_step
+from vljepa_jax.train_step import Trainer
 
 _OUT_OF_MEMORY = re.compile(r"\(?([\d.]+)G\)? (?:exceeds|of) ")
 # Parts of the model in the names of its modules, for saying where the time goes.
@@ -267,14 +267,12 @@ def _of_rows(config: TrainConfig, rows: int) -> TrainConfig:
 
 
 def _traced(config: TrainConfig, mesh: Any) -> list[count.Operation]:
-    objective = make_objective(config)
-    trainer = Trainer(config, objective, mesh)
-    step = make_train_step(objective, trainer.optimizer, mesh, config.seed)
+    trainer = Trainer(config, make_objective(config), mesh)
     arrays = {
         name: jax.ShapeDtypeStruct(shape, dtype)
         for name, (shape, dtype) in array_spec(config).items()
     }
-    return count.operations(step, trainer.abstract_state, arrays)
+    return count.operations(trainer.step, trainer.abstract_state, arrays)
 
 
 def _roofline(

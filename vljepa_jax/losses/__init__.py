@@ -1,0 +1,26 @@
+"""Losses between what is predicted and what is right, and what shows that embeddings collapse.
+
+Rows are those of the global batch: under ``jax.jit`` with rows divided over devices the formulas
+see all of them.
+"""
+
+from vljepa_jax.losses.contrastive import info_nce
+from vljepa_jax.losses.metrics import Histogram, Metrics, embedding_metrics, teacher_metrics
+from vljepa_jax.losses.regression import cosine, draw_directions, l1, l2, sig_reg, vic_reg
+from vljepa_jax.losses.supervised import cross_entropy, masked_prediction
+
+__all__ = [
+    "Histogram",
+    "Metrics",
+    "cosine",
+    "cross_entropy",
+    "draw_directions",
+    "embedding_metrics",
+    "info_nce",
+    "l1",
+    "l2",
+    "masked_prediction",
+    "sig_reg",
+    "teacher_metrics",
+    "vic_reg",
+]
