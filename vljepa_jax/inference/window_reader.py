@@ -70,7 +70,7 @@ class WindowReader:
         self._sleep = sleep or self._stop.wait
         self._changed = threading.Condition()
         self._waiting: collections.deque[Arrival] = collections.deque()
-        self._ended = False
+        self._over = self._ended = False  # the source has no more; nor has this
         self._error: Exception | None = None
         self._restarted = True
         self._offset = 0.0  # of the source's clock, after reconnections
@@ -114,11 +114,9 @@ class WindowReader:
                 before = self.frames
                 try:
                     self._follow()
-                    if not self._source.reconnects:
+                    if self._over or not self._source.reconnects:
                         break
                     reason = "ended"
-                except SourceEnded:
-                    break
                 except SourceError as error:
                     if not self._source.reconnects:
                         raise
@@ -145,7 +143,7 @@ class WindowReader:
     def _follow(self) -> None:
         """Plays the source once, from its opening to its end."""
         began, end = None, self._offset
-        for frame in self._player(self._source):
+        for frame in self._until_its_end():
             if self._stop.is_set():
                 return
             began = time.monotonic() - frame.begin if began is None else began
@@ -159,6 +157,13 @@ class WindowReader:
                 self._give(window, began)
         for window in self._sliding.finish(end):
             self._give(window, began)
+
+    def _until_its_end(self) -> Iterator[PlayedFrame]:
+        """The source's frames; a recording's end is remembered, as nothing comes after it."""
+        try:
+            yield from self._player(self._source)
+        except SourceEnded:
+            self._over = True
 
     def _give(self, window: Window, began: float) -> None:
         # A file has a clock to keep to; what comes live is due when it comes.
