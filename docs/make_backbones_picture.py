@@ -15,11 +15,12 @@ RUNS = {
         "X-Encoder, clips of one object",
         ("accuracy/motions", "accuracy/objects", "accuracy/yes_no"),
     ),
-    "x_encoder": (
+    "x_encoder_labels": (
         "X-Encoder, all clips",
         ("accuracy/motions", "accuracy/objects", "accuracy/yes_no", "accuracy/counts"),
     ),
     "predictor": ("Llama", ("loss",)),
+    "x_encoder": ("X-Encoder, through the Llama", ("perplexity",)),
     "y_encoder": ("Y-Encoder", ("accuracy/to_target",)),
 }
 SMOOTHING = 0.8  # of what was, in each logged point
