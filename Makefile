@@ -42,17 +42,9 @@ backbones: $(VENV)/installed  ## Pretrain the backbones in vljepa_jax/backbones 
 	$(KEEP_MEMORY) $(RUN) launch/train.py --config=configs/x_encoder.py:single \
 	    --workdir=$(BACKBONES)/x_encoder_single
 	$(KEEP_MEMORY) $(RUN) launch/train.py --config=configs/x_encoder.py \
-	    --workdir=$(BACKBONES)/x_encoder_labels --config.init_from=$(BACKBONES)/x_encoder_single:params
+	    --workdir=$(BACKBONES)/x_encoder --config.init_from=$(BACKBONES)/x_encoder_single:params
 	$(KEEP_MEMORY) $(RUN) launch/train.py --config=configs/language_model.py \
 	    --workdir=$(BACKBONES)/predictor
-	for part in x_encoder_labels predictor; do \
-	    $(RUN) launch/convert.py --checkpoint=$(BACKBONES)/$$part \
-	        --export=$(BACKBONES)/start/$$part || exit 1; done
-	$(RUN) launch/convert.py --config=configs/x_encoder.py:language \
-	    --x_encoder=$(BACKBONES)/start/x_encoder_labels/x_encoder \
-	    --predictor=$(BACKBONES)/start/predictor/predictor --output=$(BACKBONES)/start/language
-	$(KEEP_MEMORY) $(RUN) launch/train.py --config=configs/x_encoder.py:language \
-	    --workdir=$(BACKBONES)/x_encoder --config.init_from=$(BACKBONES)/start/language:params
 	$(KEEP_MEMORY) $(RUN) launch/train.py --config=configs/y_encoder.py \
 	    --workdir=$(BACKBONES)/y_encoder
 	for part in x_encoder predictor y_encoder; do \

@@ -8,7 +8,8 @@ the training split: no held-out pair, no held-out phrasing. Three stages:
     :language  answers in words, through the frozen last layers of the small language model
                (configs/language_model.py): the tokens come to mean words to those layers
 
-``make backbones`` runs all; docs/backbones.md tells why labels, and what they reach.
+``make backbones`` runs the first two; docs/backbones.md tells why labels, what they reach, and why
+the third is not in the box.
 """
 
 from ml_collections import ConfigDict

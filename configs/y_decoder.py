@@ -22,7 +22,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.objective = "y_decoder"  # write the text whose embedding is shown
     # DIR:y_encoder,DIR:y_decoder: the Y-Encoder of a VL-JEPA, and a decoder to start from
     config.init_from = ""
-    config.steps = {"": 240, "predicted": 60}[variant]
+    config.steps = {"": 160, "predicted": 60}[variant]
     config.batch_size = 32  # texts
     config.micro_batch_size = 0  # rows whose activations are held at a time; 0 for all
     config.log_every = 10  # steps

@@ -15,12 +15,11 @@ RUNS = {
         "X-Encoder, clips of one object",
         ("accuracy/motions", "accuracy/objects", "accuracy/yes_no"),
     ),
-    "x_encoder_labels": (
+    "x_encoder": (
         "X-Encoder, all clips",
         ("accuracy/motions", "accuracy/objects", "accuracy/yes_no", "accuracy/counts"),
     ),
     "predictor": ("Llama", ("loss",)),
-    "x_encoder": ("X-Encoder, through the Llama", ("perplexity",)),
     "y_encoder": ("Y-Encoder", ("accuracy/to_target",)),
 }
 SMOOTHING = 0.8  # of what was, in each logged point

@@ -51,6 +51,7 @@ def small_evaluation(config):
 
 
 def computed(workdir):
-    """The rows of metrics.jsonl without what a clock decides."""
-    clocked = {"examples_per_second", "wall_seconds", "data/wait"}
-    return [{k: v for k, v in row.items() if k not in clocked} for row in read_metrics(workdir)]
+    """The rows of metrics.jsonl without what the clock and the machine decide."""
+    measured = {"examples_per_second", "wall_seconds", "data/wait", "mfu"}
+    measured |= {"memory/host_gib", "memory/device_gib"}
+    return [{k: v for k, v in row.items() if k not in measured} for row in read_metrics(workdir)]

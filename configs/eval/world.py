@@ -45,7 +45,7 @@ def _stream() -> ConfigDict:
         {
             # Events per second, and how many streams of 4 to 6 minutes; the first is the headline.
             "sets": (
-                ConfigDict({"density": 0.40, "streams": 4}),  # the paper: 143 in 6 minutes
+                ConfigDict({"density": 0.40, "streams": 3}),  # the paper: 143 in 6 minutes
                 ConfigDict({"density": 0.20, "streams": 2}),
                 ConfigDict({"density": 0.80, "streams": 2}),
             ),

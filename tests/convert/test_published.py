@@ -86,7 +86,7 @@ def test_what_is_left_out_is_told_with_its_reason(config, tmp_path):
     convert_checkpoint(config, {"predictor": directory}, tmp_path / "run", console)
     shown = console.export_text()
     assert "9 left out: the model holds layers 1 to 2" in shown
-    assert "1 left out: predicts tokens" in shown
+    assert "1 left out: here the token table predicts" in shown
 
 
 def test_bfloat16_is_read(config, tmp_path):

@@ -61,7 +61,7 @@ def sent_bytes(hlo: str) -> dict[str, float]:
         for line in lines[name][1]:
             if match := _COLLECTIVE.search(line):
                 sent[match[2]] += factor * _sent(match, line)
-    return dict(sent)
+    return {kind: size for kind, size in sent.items() if size}  # groups of one send nothing
 
 
 def _computations(hlo: str) -> dict[str, tuple[bool, list[str]]]:
