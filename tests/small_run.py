@@ -43,10 +43,16 @@ def small_evaluation(config):
         filter={"task": "caption"},
         query=None,
         candidate_query="",
+        bank_split="",
         limit=0,
     )
     return EvalConfig(
-        frames=0, batch_size=4, world=config.world, num_workers=0, benchmarks=(benchmark,)
+        frames=0,
+        batch_size=4,
+        world=config.world,
+        num_workers=0,
+        benchmarks=(benchmark,),
+        stream=None,
     )
 
 
