@@ -6,7 +6,7 @@ from vljepa_jax.evals.benchmarks import select_benchmarks
 
 def test_benchmarks_are_selected_by_their_own_or_a_metrics_name():
     benchmarks = [
-        BenchmarkConfig(name, suffix, protocol, "d", "test", {}, None, "", 0)
+        BenchmarkConfig(name, suffix, protocol, "d", "test", {}, None, "", 0, 0)
         for suffix in ("", "_unseen")
         for name, protocol in (("w/motion", "choose"), ("w/t2v", "retrieve"))
     ]

@@ -72,7 +72,7 @@ def dataset(tmp_path_factory):
 
 
 def benchmark(dataset, name, protocol, split="test", **selection):
-    return BenchmarkConfig(name, "", protocol, dataset, split, selection, None, "", 0)
+    return BenchmarkConfig(name, "", protocol, dataset, split, selection, None, "", 0, 0)
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ def test_help_shows_an_example():
         (["--config.optimizer.warmup=1"], "did you mean 'optimizer.warmup_steps'?"),
         (["--config.model.x_encoder.num_layer=1"], "did you mean 'model.x_encoder.num_layers'?"),
         (["--config.model.x_encoder.num_layers=two"], "invalid literal for int"),
-        (["--config.loss.name=l2"], "loss.name"),
+        (["--config.loss.name=l3"], "loss.name"),
         (["--workdi=x"], "workdir"),
         (["stray"], "unexpected argument 'stray'"),
         (["--profile=5"], "--profile: '5' is no range of steps, such as 100-105"),
