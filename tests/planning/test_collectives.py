@@ -72,3 +72,38 @@ def test_other_ways_of_writing():
 def test_a_group_that_cannot_be_read_is_told():
     with pytest.raises(CollectiveError, match="replica_groups=all"):
         sent_bytes(STARTED.replace("replica_groups=[2,4]<=[8]", "replica_groups=all"))
+
+
+# Its loops: the number of turns is that of the condition, and what is in them counts as often.
+LOOP = """HloModule step
+
+%add (x: f32[], y: f32[]) -> f32[] {
+  ROOT %sum = f32[] add(%x, %y)
+}
+
+%body (state: (s32[], f32[100])) -> (s32[], f32[100]) {
+  %summed = f32[100]{0:T(128)} all-reduce(%part), replica_groups={{0,1,2,3,4}}, to_apply=%add
+}
+
+%condition (state: (s32[], f32[100])) -> pred[] {
+  %limit.1 = s32[]{:T(128)} constant(99)
+  %limit.clone.1 = s32[]{:T(128)} constant(24)
+  %turn = s32[]{:T(128)} get-tuple-element(%state), index=0
+  ROOT %lt = pred[]{:T(512)} compare(%turn, %limit.clone.1), direction=LT, metadata={op_name="lt"}
+}
+
+ENTRY %main (a: f32[100]) -> f32[100] {
+  %loop = (s32[]{:T(128)}, f32[100]{0:T(128)}) while(%start), condition=%condition, body=%body
+}
+"""
+
+
+def test_loops_that_say_their_turns_in_their_condition():
+    assert sent_bytes(LOOP) == {"all-reduce": pytest.approx(24 * 2 * 400 * 4 / 5)}
+
+
+def test_a_loop_that_sends_who_knows_how_often_is_told():
+    with pytest.raises(CollectiveError, match="how often a loop turns"):
+        sent_bytes(LOOP.replace("direction=LT", "direction=NE"))
+    quiet = LOOP.replace("direction=LT", "direction=NE").replace("all-reduce(", "negate(")
+    assert sent_bytes(quiet) == {}  # without a collective in it, it does not matter

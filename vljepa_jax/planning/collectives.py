@@ -5,6 +5,7 @@ The compiler puts collectives in when it divides the program, so no trace shows 
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from collections import defaultdict
@@ -12,6 +13,8 @@ from collections import defaultdict
 _COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.\-]+) \(.*\{\s*$")
 _CALLED = re.compile(r"(?:body|condition|calls|to_apply)=%?([\w.\-]+)")
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
+_CONDITION = re.compile(r"condition=%?([\w.\-]+)")
+_BOUND = re.compile(r"ROOT .* compare\(.*?, (?:\S+ )?%?([\w.\-]+)\), direction=LT")
 _BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
 _COLLECTIVE = re.compile(
     r"= (\(?.*?\)?) (all-gather|all-reduce|reduce-scatter|all-to-all|collective-permute)"
@@ -37,31 +40,48 @@ def sent_bytes(hlo: str) -> dict[str, float]:
 
     A ring is taken: with n devices a group, an all-gather of a result of R bytes sends
     R (n - 1) / n, a reduce-scatter as much of its operand, an all-reduce twice that, an all-to-all
-    R (n - 1) / n, and a permutation R. Loops count by their known number of turns; where the
-    compiler does not tell it, once.
+    R (n - 1) / n, and a permutation R. Loops count by their number of turns.
+
+    Raises:
+        CollectiveError: a group, or the turns of a loop that sends, cannot be read.
     """
     lines = _computations(hlo)
     entry = next(name for name, (is_entry, _) in lines.items() if is_entry)
-    times: dict[str, float] = defaultdict(float)
 
-    def visit(name: str, factor: float) -> None:
-        times[name] += factor
+    @functools.cache
+    def sent_by(name: str) -> dict[str, float]:
+        """By one run of a computation and of all that it calls."""
+        sent: dict[str, float] = defaultdict(float)
         for line in lines[name][1]:
-            trips = _TRIPS.search(line)
+            if match := _COLLECTIVE.search(line):
+                sent[match[2]] += _sent(match, line)
             called = _CALLED.findall(line)
             if branches := _BRANCHES.search(line):
                 called += [b.strip().lstrip("%") for b in branches[1].split(",")]
-            for callee in called:
-                if callee in lines:
-                    visit(callee, factor * (int(trips[1]) if trips else 1))
+            within = [sent_by(callee) for callee in called if callee in lines]
+            turns = _turns(line, lines) if any(within) else 1
+            for part in within:
+                for kind, size in part.items():
+                    sent[kind] += turns * size
+        return {kind: size for kind, size in sent.items() if size}  # groups of one send nothing
 
-    visit(entry, 1.0)
-    sent: dict[str, float] = defaultdict(float)
-    for name, factor in times.items():
-        for line in lines[name][1]:
-            if match := _COLLECTIVE.search(line):
-                sent[match[2]] += factor * _sent(match, line)
-    return {kind: size for kind, size in sent.items() if size}  # groups of one send nothing
+    return sent_by(entry)
+
+
+def _turns(line: str, lines: dict[str, tuple[bool, list[str]]]) -> int:
+    """How often what a line calls is run."""
+    if trips := _TRIPS.search(line):
+        return int(trips[1])
+    condition = _CONDITION.search(line)
+    if condition is None:
+        return 1
+    # The TPU's compiler does not say it. JAX's loops count from 0 to a constant.
+    body = lines[condition[1]][1]
+    if bound := next(filter(None, map(_BOUND.search, body)), None):
+        constant = re.compile(rf"%?{re.escape(bound[1])} = s32\[\]\S* constant\((\d+)\)")
+        if found := next(filter(None, map(constant.search, body)), None):
+            return int(found[1])
+    raise CollectiveError(f"how often a loop turns is not told: {line.strip()[:2000]}")
 
 
 def _computations(hlo: str) -> dict[str, tuple[bool, list[str]]]:
