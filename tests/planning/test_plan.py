@@ -98,5 +98,12 @@ def test_tpus_compile_where_libtpu_is_installed():
     pytest.importorskip("libtpu", reason="requirements-tpu.txt")
     devices = topology_devices("v5e:2x2")
     assert [device.device_kind for device in devices] == [TPUS["v5e"].kind] * 4
+    # Two processes may plan at once: libtpu's lock is of TPUs, and none is taken.
+    program = (
+        "from vljepa_jax.planning.chips import topology_devices; "
+        "print(len(topology_devices('v5e:2x2')))"
+    )
+    other = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert other.stdout.strip() == "4", other.stderr[-2000:]
     # Of a TPU7x chip JAX sees two devices, which the table halves.
     assert len(topology_devices("tpu7x:2x2x1")) == 4 / TPUS["tpu7x"].chips
