@@ -12,6 +12,7 @@ from tiny import fake_arrays, tiny_train_config
 
 from vljepa_jax.config import OptimizerRule
 from vljepa_jax.objectives import make_objective
+from vljepa_jax.planning import count
 from vljepa_jax.sharding import make_mesh, path_name
 from vljepa_jax.train_step import Trainer, make_gradients, step_rng
 
@@ -195,6 +196,35 @@ def test_a_compiled_step_on_a_mesh_is_the_single_device_step(sharded, trained):
 def test_sharding_rules_divide_parameters_and_moments(sharded):
     whole, divided = sharded["1x1x1"], sharded["2x2x2"]
     assert divided["bytes_per_device"] < 0.5 * whole["bytes_per_device"]
+
+
+def test_micro_batches_encode_video_once_where_the_x_encoder_is_frozen():
+    """With the gradients of the whole batch, and as many products as the whole batch takes."""
+    rule = OptimizerRule(pattern="^x_encoder/", frozen=True, rate=0.0, decay=0.0)
+    base = tiny_train_config()
+    rules = (rule, *base.optimizer.rules)
+    frozen = dataclasses.replace(base, optimizer=dataclasses.replace(base.optimizer, rules=rules))
+    arrays = fake_arrays(base)
+
+    def step(config, micro_batch_size):
+        config = dataclasses.replace(config, micro_batch_size=micro_batch_size)
+        trainer, mesh = make_trainer(config), make_mesh(config.sharding, jax.devices()[:1])
+        objective = make_objective(config)
+        gradients = make_gradients(config, objective, trainer.optimizer, mesh)
+        counted = count.operations(gradients, trainer.abstract_state, arrays)
+        encoding = [op for op in counted if "x_encoder" in op.place]
+        return jax.jit(gradients), trainer, count.total_flops(encoding, "product")
+
+    at_once, trainer, once = step(frozen, 0)
+    in_pieces, _, pieces = step(frozen, 2)
+    assert pieces == once > 0
+    assert step(base, 2)[2] > 1.3 * step(base, 0)[2]  # trained: forward, forward and backward
+    state = trainer.init()
+    (loss, _, grads), (wanted, _, right) = in_pieces(state, arrays), at_once(state, arrays)
+    assert float(loss) == pytest.approx(float(wanted), rel=1e-6)
+    for found, expected in zip(jax.tree.leaves(grads), jax.tree.leaves(right), strict=True):
+        scale = np.abs(expected).max()
+        np.testing.assert_allclose(found, expected, atol=1e-5 * scale)
 
 
 def test_micro_batches_hold_the_activations_of_a_few_rows():

@@ -321,3 +321,22 @@ _OBJECTIVES = {
 
 def make_objective(config: TrainConfig) -> Objective:
     return _OBJECTIVES[config.objective](config)
+
+
+def frozen_tokens(
+    config: TrainConfig, trained: PyTree, frozen: PyTree, arrays: Arrays
+) -> dict[str, Array]:
+    """What a frozen X-Encoder makes of a batch's video, for who needs it more than once.
+
+    Every objective takes it in the video's place, with the same result.
+
+    Returns:
+        {"visual_tokens": [b, n, x]}; {} where there is no video or its encoder is trained.
+    """
+    if "video" not in arrays or "x_encoder" not in frozen or "x_encoder" in trained:
+        return {}
+    with jax.named_scope("x_encoder"):  # as it is called inside the models
+        tokens = make_x_encoder(config.embedder[0]).apply(
+            {"params": frozen["x_encoder"]}, normalise(arrays["video"])
+        )
+    return {"visual_tokens": tokens}

@@ -17,7 +17,7 @@ from jaxtyping import Array, Int
 from vljepa_jax.config import TrainConfig
 from vljepa_jax.losses import Metrics
 from vljepa_jax.models.placement import on_mesh
-from vljepa_jax.objectives import Arrays, Objective
+from vljepa_jax.objectives import Arrays, Objective, frozen_tokens
 from vljepa_jax.optimizer import Optimizer, make_optimizer, merge
 from vljepa_jax.sharding import (
     ROW_AXES,
@@ -92,8 +92,9 @@ def make_gradients(
     (GradCache, Gao et al. 2021): the batch is represented in micro-batches without keeping
     activations; the loss of the whole is differentiated by the representations; then each
     micro-batch is represented again, and what came back to its representations goes on to the
-    parameters. This costs one more forward pass. What an objective draws at random it draws for
-    each micro-batch anew, the same in both passes.
+    parameters. This costs one more forward pass of what is trained: the tokens of a frozen
+    X-Encoder are kept for the second one, in about the room of the video's pixels. What an
+    objective draws at random it draws for each micro-batch anew, the same in both passes.
     """
     rows = batch_sharding(mesh)
 
@@ -119,8 +120,15 @@ def make_gradients(
 
         shardings = state_shardings(trained, trained, config.sharding.rules, mesh)
         rngs = jax.vmap(jax.random.fold_in, (None, 0))(rng, jnp.arange(count))
-        pieces = (_micro_batches(arrays, count, mesh), rngs)
-        found = jax.lax.map(lambda piece: represent(trained, *piece), pieces)
+        pieces = _micro_batches(arrays, count, mesh)
+
+        def first(piece):
+            arrays, rng = piece
+            tokens = frozen_tokens(config, trained, frozen, arrays)
+            return represent(trained, _in_place_of_video(arrays, tokens), rng), tokens
+
+        found, tokens = jax.lax.map(first, (pieces, rngs))
+        pieces = _in_place_of_video(pieces, _by_rows(tokens, mesh))
         (loss, metrics), (grads, cotangents) = jax.value_and_grad(loss_of, (0, 1), has_aux=True)(
             trained, _whole_batch(found, mesh)
         )
@@ -131,7 +139,7 @@ def make_gradients(
             grads = jax.tree.map(jnp.add, grads, *pull_back(cotangent))
             return jax.lax.with_sharding_constraint(grads, shardings), None
 
-        pieces = (*pieces, _micro_batches(cotangents, count, mesh))
+        pieces = (pieces, rngs, _micro_batches(cotangents, count, mesh))
         grads, _ = jax.lax.scan(add, grads, pieces)
         return loss, metrics, grads
 
@@ -144,13 +152,24 @@ def make_gradients(
 
 def _micro_batches(tree: PyTree, count: int, mesh: Mesh) -> PyTree:
     """[B, ...] -> [count, B / count, ...]: every device's own rows are divided, and none moves."""
-    shards, rows = row_shards(mesh), NamedSharding(mesh, PartitionSpec(None, ROW_AXES))
+    shards = row_shards(mesh)
 
     def divide(array):
         parts = array.reshape(shards, count, -1, *array.shape[1:]).swapaxes(0, 1)
         return parts.reshape(count, -1, *array.shape[1:])
 
-    return jax.lax.with_sharding_constraint(jax.tree.map(divide, tree), rows)
+    return _by_rows(jax.tree.map(divide, tree), mesh)
+
+
+def _by_rows(pieces: PyTree, mesh: Mesh) -> PyTree:
+    """[count, b, ...] with every micro-batch's rows divided."""
+    rows = NamedSharding(mesh, PartitionSpec(None, ROW_AXES))
+    return jax.lax.with_sharding_constraint(pieces, rows)
+
+
+def _in_place_of_video(arrays: Arrays, tokens: Arrays) -> Arrays:
+    """A batch with the visual tokens, if there are any, instead of its video."""
+    return {k: v for k, v in arrays.items() if k != "video"} | tokens if tokens else arrays
 
 
 def _whole_batch(tree: PyTree, mesh: Mesh) -> PyTree:
@@ -246,6 +265,10 @@ class Trainer:
 
     def compile(self, array_spec: dict[str, tuple[tuple[int, ...], Any]]) -> Callable:
         """Compiles the step for arrays of the given shapes and dtypes; it consumes its state."""
+        return self.trace(array_spec).lower().compile()
+
+    def trace(self, array_spec: dict[str, tuple[tuple[int, ...], Any]]) -> jax.stages.Traced:
+        """The step that ``compile`` compiles, for who wants to read it as well."""
         arrays = {
             name: jax.ShapeDtypeStruct(shape, dtype, sharding=self._rows)
             for name, (shape, dtype) in array_spec.items()
@@ -256,7 +279,7 @@ class Trainer:
             out_shardings=(self._shardings, self._everywhere),
             donate_argnums=0,
         )
-        return step.lower(self.abstract_state, arrays).compile()
+        return step.trace(self.abstract_state, arrays)
 
     def put(self, arrays: dict[str, np.ndarray]) -> dict[str, jax.Array]:
         """Lays this process's rows of a batch, ``held_rows`` of it, onto the mesh."""
