@@ -283,9 +283,10 @@ def _sharding() -> ConfigDict:
     return ConfigDict(
         {
             # Ours. Devices on each axis of the mesh; -1 is all the rest. Parameters, gradients and
-            # Adam's moments take 15 GB on a device; fsdp divides them.
-            "data": -1,  # rows of the batch; parameters are copied
-            "fsdp": 1,  # rows of the batch; parameters are divided
+            # Adam's moments take 15 GB undivided. Up to 256 devices may divide them; beyond, and
+            # where nodes are joined by a slow network, set fsdp and let data be the rest.
+            "data": 1,  # rows of the batch; parameters are copied
+            "fsdp": -1,  # rows of the batch; parameters are divided
             "tensor": 1,  # inside a layer
             # Stacked layers: [layer, in, out]. The first rule found in the path counts.
             "rules": (

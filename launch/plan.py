@@ -10,8 +10,9 @@ time of a step that the chip's rates allow (the roofline), examples per second, 
 chip-hours for the steps of the config. A TPU topology takes libtpu, and no TPU:
 pip install -r requirements-tpu.txt. cpu:N and local compile for this machine.
 
---sweep tries the meshes that the devices can form, and ranks what fits. Progress goes to stderr,
-and with --json so does everything but one JSON object.
+Where the step does not fit, the plan says what to change. --sweep tries the meshes that the devices
+can form, each with the largest micro-batch that fits, and ranks them; it takes as long as its some
+ten compiles. Progress goes to stderr, and with --json so does everything but one JSON object.
 """
 
 import dataclasses
@@ -30,7 +31,7 @@ _CONFIG = command_line.define_config(
     "The recipe, FILE[:variant]; --config.a.b=value overrides.", required=False
 )
 _TOPOLOGY = flags.DEFINE_string("topology", None, "What to compile for; 'list' shows names.")
-_SWEEP = flags.DEFINE_bool("sweep", False, "Try all meshes, and rank what fits.")
+_SWEEP = flags.DEFINE_bool("sweep", False, "Try meshes and micro-batches, and rank what fits.")
 _JSON = flags.DEFINE_bool("json", False, "Print JSON.")
 _ATTENTION = flags.DEFINE_enum(
     "attention", "auto", ["auto", "plain", "chunked", "splash", "cudnn"], "The attention kernel."
@@ -44,7 +45,8 @@ def main() -> int | None:
         os.environ.setdefault("JAX_PLATFORMS", "cpu")
     from vljepa_jax.models.attention import kernel
     from vljepa_jax.planning.chips import TOPOLOGIES, TopologyError, topology_devices
-    from vljepa_jax.planning.plan import PlanError, plan, sweep
+    from vljepa_jax.planning.plan import PlanError, plan
+    from vljepa_jax.planning.sweep import advice, sweep
 
     console = rich.console.Console(stderr=_JSON.value)
     if _TOPOLOGY.value == "list":
@@ -61,29 +63,36 @@ def main() -> int | None:
             if _JSON.value:
                 print(json.dumps(_plain(found), indent=2))
             else:
-                _show(found, console)
+                _show(found, advice(found), console)
             return 0 if found.fits is not False else 1
         ranked = []
-        for candidate, found in sweep(config, devices):
-            console.print(_line(candidate, found), highlight=False)
-            ranked.append((candidate, found))
+        with console.status(f"Compiling for {len(devices)} devices, mesh after mesh ..."):
+            for found in sweep(config, devices):
+                console.print(_line(found), highlight=False)
+                ranked.append(found)
         ranked.sort(key=_rank)
         if _JSON.value:
-            print(json.dumps([_plain(found) for _, found in ranked], indent=2))
+            print(json.dumps([_plain(found) for found in ranked], indent=2))
         else:
             _show_ranked(ranked, console)
-        return 0 if ranked and ranked[0][1].fits is not False else 1
+        if not ranked:
+            sys.exit("error: no mesh divides the batch and holds the state; take more devices")
+        return 0 if ranked[0].fits is not False else 1
 
 
-def _rank(entry) -> tuple[bool, float]:
-    """Fitting ones first, the fastest first; without a chip's rates, those that take least room."""
-    _, found = entry
-    return found.fits is False, found.roofline.seconds if found.roofline else found.memory.total
+def _rank(found) -> tuple[bool, float, float]:
+    """Fitting ones first, the fastest first, of these what sends least.
+
+    Without a chip's rates, those that take least room.
+    """
+    line = found.roofline
+    return found.fits is False, *((line.seconds, line.network) if line else (found.memory.total, 0))
 
 
-def _line(config: TrainConfig, found) -> str:
+def _line(found) -> str:
     mesh = " x ".join(f"{axis} {size}" for axis, size in found.mesh.items())
-    return f"{mesh}: {_fits(found)}, {_gib(found.memory.total)} GiB" + (
+    rows = found.micro_batch_size or "all"
+    return f"{mesh}, {rows} rows: {_fits(found)}, {_gib(found.memory.total)} GiB" + (
         f", {found.roofline.seconds:.3f} s" if found.roofline else ""
     )
 
@@ -92,7 +101,7 @@ def _fits(found) -> str:
     return {True: "fits", False: "does not fit", None: "memory of the device unknown"}[found.fits]
 
 
-def _show(found, console: rich.console.Console) -> None:
+def _show(found, change: str | None, console: rich.console.Console) -> None:
     mesh = ", ".join(f"{axis} {size}" for axis, size in found.mesh.items())
     table = rich.table.Table(title=f"{_fits(found).capitalize()} ({mesh})", show_header=False)
     table.add_column("what")
@@ -124,16 +133,21 @@ def _show(found, console: rich.console.Console) -> None:
         table.add_row(f"days for {found.steps} steps", f"{found.days:.2f}")
         table.add_row("chip-hours", f"{found.chip_hours:.0f}")
     console.print(table)
+    if change is not None:
+        console.print(f"To make it fit: {change}.", highlight=False)
 
 
 def _show_ranked(ranked, console: rich.console.Console) -> None:
-    table = rich.table.Table(title="Best first")
-    for name in ("mesh", "fits", "GiB a device", "step", "examples/s", "share of peak", "limit"):
-        table.add_column(name, justify="left" if name in ("mesh", "fits", "limit") else "right")
-    for _, found in ranked:
+    table = rich.table.Table(title="Best first: data x fsdp x tensor")
+    left = ("mesh", "fits", "limit")
+    names = ("micro-batch", "GiB a device", "step", "examples/s", "share of peak")
+    for name in (left[0], names[0], left[1], *names[1:], left[2]):
+        table.add_column(name, justify="left" if name in left else "right")
+    for found in ranked:
         line = found.roofline
         table.add_row(
             " x ".join(map(str, found.mesh.values())),
+            str(found.micro_batch_size or "all"),
             _fits(found),
             _gib(found.memory.total),
             *(
@@ -155,11 +169,14 @@ def _gib(size: float) -> str:
 
 
 def _plain(found) -> dict:
+    from vljepa_jax.planning.sweep import next_micro_batch_size
+
     plain = dataclasses.asdict(found)
     if found.roofline:
         plain["roofline"] |= {"seconds": found.roofline.seconds, "limit": found.roofline.limit}
     return plain | {
         "fits": found.fits,
+        "next_micro_batch_size": next_micro_batch_size(found),
         "examples_per_second": found.examples_per_second,
         "days": found.days,
         "chip_hours": found.chip_hours,

@@ -2,7 +2,7 @@
 # Trains on SLURM nodes of eight H100 or H200, one process a GPU.
 #
 #     sbatch --nodes=4 launch/cluster/slurm.sh --config=configs/vljepa_1b.py:image \
-#         --workdir=/shared/runs/image --config.sharding.fsdp=8
+#         --workdir=/shared/runs/image --config.sharding.data=-1 --config.sharding.fsdp=8
 #
 # Submit from the checkout, on a disk that all nodes share, with .venv made there:
 # python3 -m venv .venv && .venv/bin/pip install -r requirements.txt "jax[cuda13]". Set the account

@@ -4,7 +4,7 @@
 #     launch/cluster/tpu_pod.sh create  NAME ZONE v5litepod-256 v2-alpha-tpuv5-lite
 #     launch/cluster/tpu_pod.sh install NAME ZONE
 #     launch/cluster/tpu_pod.sh train   NAME ZONE --config=configs/vljepa_1b.py:image \
-#         --workdir=gs://BUCKET/image --config.sharding.fsdp=256
+#         --workdir=gs://BUCKET/image
 #     launch/cluster/tpu_pod.sh delete  NAME ZONE
 #
 # Accelerator types and the runtime version of each: v5litepod-256 (v5e:16x16) v2-alpha-tpuv5-lite,

@@ -49,7 +49,12 @@ def operations(function: Callable, *arguments: Any) -> list[Operation]:
     Raises:
         CountError: a loop whose number of turns is known only when it runs.
     """
-    return list(_walk(jax.make_jaxpr(function)(*arguments).jaxpr, 1.0, ""))
+    return operations_of(jax.make_jaxpr(function)(*arguments))
+
+
+def operations_of(program: core.ClosedJaxpr) -> list[Operation]:
+    """As ``operations``, of what is traced already."""
+    return list(_walk(program.jaxpr, 1.0, ""))
 
 
 def total_flops(counted: list[Operation], *kinds: str) -> float:

@@ -11,12 +11,11 @@ import dataclasses
 import math
 import re
 from collections import defaultdict
-from collections.abc import Iterator
 from typing import Any
 
 import jax
 
-from vljepa_jax.config import ConfigError, TrainConfig
+from vljepa_jax.config import TrainConfig
 from vljepa_jax.data.pipeline import array_spec
 from vljepa_jax.models.attention import kernel
 from vljepa_jax.objectives import make_objective
@@ -116,7 +115,7 @@ class Plan:
         bytes: of one device's traffic with its memory.
         sent: of one device to others, by kind of collective.
         roofline: ``None`` without a chip's rates.
-        batch_size, steps: of the config.
+        batch_size, micro_batch_size, steps: of the config.
     """
 
     mesh: dict[str, int]
@@ -130,6 +129,7 @@ class Plan:
     sent: dict[str, float]
     roofline: Roofline | None
     batch_size: int
+    micro_batch_size: int
     steps: int
 
     @property
@@ -156,8 +156,9 @@ def plan(config: TrainConfig, devices: list[Any]) -> Plan:
     check_batch_size(config.batch_size, config.micro_batch_size, mesh)
     trainer = Trainer(config, make_objective(config), mesh)
     chip = chip_of(devices[0])
-    temporaries, program, hlo = _compile(config, trainer)
-    state = _state_bytes(trainer)
+    traced = trainer.trace(array_spec(config))
+    temporaries, program, hlo = _compile(traced)
+    state = state_bytes(trainer)
     batch = sum(
         math.prod(shape) * dtype.itemsize for shape, dtype in array_spec(config).values()
     ) / (mesh.shape["data"] * mesh.shape["fsdp"])
@@ -167,7 +168,8 @@ def plan(config: TrainConfig, devices: list[Any]) -> Plan:
         fits = False
     elif chip is not None:
         fits = memory.total <= chip.memory
-    flops, local = _count(config, mesh)
+    flops = count.total_flops(count.operations_of(traced.jaxpr))
+    local = _of_one_device(config, mesh)
     asked = model_flops(config)
     sent = sent_bytes(hlo) if hlo is not None else {}
     roofline = None
@@ -185,14 +187,15 @@ def plan(config: TrainConfig, devices: list[Any]) -> Plan:
         sent=sent,
         roofline=roofline,
         batch_size=config.batch_size,
+        micro_batch_size=config.micro_batch_size,
         steps=config.steps,
     )
 
 
-def _compile(config: TrainConfig, trainer: Trainer) -> tuple[float, float, str | None]:
+def _compile(traced: jax.stages.Traced) -> tuple[float, float, str | None]:
     """(bytes of temporaries, bytes of code, the program); no program where it does not fit."""
     try:
-        compiled = trainer.compile(array_spec(config))
+        compiled = traced.lower().compile()
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
@@ -206,7 +209,7 @@ def _compile(config: TrainConfig, trainer: Trainer) -> tuple[float, float, str |
     )
 
 
-def _state_bytes(trainer: Trainer) -> tuple[float, float, float]:
+def state_bytes(trainer: Trainer) -> tuple[float, float, float]:
     """Bytes on a device of the trained parameters, the frozen ones, and all else of the state."""
 
     def of(tree) -> float:
@@ -228,19 +231,18 @@ def _carried(memory: Memory) -> float:
     return 2 * (memory.trained + memory.optimizer + gradients)
 
 
-def _count(config: TrainConfig, mesh: Any) -> tuple[float, list[count.Operation]]:
-    """FLOPs of the whole step, and the operations of one device's rows.
+def _of_one_device(config: TrainConfig, mesh: Any) -> list[count.Operation]:
+    """The operations of one device's rows, traced as a step of that many rows on one device.
 
-    The latter are traced as a step of that many rows on one device. Its loss compares them with
-    each other instead of with the whole batch, which is no traffic to speak of.
+    Its loss compares them with each other instead of with the whole batch, which is no traffic to
+    speak of.
     """
     rows, tensor = mesh.shape["data"] * mesh.shape["fsdp"], mesh.shape["tensor"]
     one = make_mesh(_one_device(config).sharding, mesh.devices.flat[:1])
-    local = [
+    return [
         dataclasses.replace(op, flops=op.flops / tensor, bytes=op.bytes / tensor)
         for op in _traced(_of_rows(config, rows), one)
     ]
-    return count.total_flops(_traced(config, mesh)), local
 
 
 def model_flops(config: TrainConfig) -> float:
@@ -306,28 +308,3 @@ def _roofline(
     seconds = max(compute + waiting, network)
     share = asked / devices / chip.flops / seconds
     return Roofline(compute, waiting, network, dict(parts), share)
-
-
-def sweep(config: TrainConfig, devices: list[Any]) -> Iterator[tuple[TrainConfig, Plan]]:
-    """Plans of all meshes (data, fsdp, tensor) that share out rows and the state's bytes.
-
-    Meshes whose state alone is larger than a device are left out.
-    """
-    chip = chip_of(devices[0])
-    count_ = len(devices)
-    powers = [2**i for i in range(count_.bit_length()) if count_ % 2**i == 0]
-    for tensor in (1, 2, 4):
-        for fsdp in reversed(powers):
-            if tensor * fsdp > count_:
-                continue
-            sharding = dataclasses.replace(config.sharding, data=-1, fsdp=fsdp, tensor=tensor)
-            candidate = dataclasses.replace(config, sharding=sharding)
-            try:
-                mesh = make_mesh(sharding, devices)
-                check_batch_size(config.batch_size, config.micro_batch_size, mesh)
-                trainer = Trainer(candidate, make_objective(candidate), mesh)
-            except ConfigError:
-                continue
-            if chip is not None and sum(_state_bytes(trainer)) > chip.memory:
-                continue
-            yield candidate, plan(candidate, devices)
