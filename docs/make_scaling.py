@@ -32,6 +32,7 @@ CHOSEN = {
     "v6e:16x16": {"image": DOTS, "video8": RECIPE, "video32": RECIPE, "sft": DOTS},
     "tpu7x:4x4x4": {"image": DOTS, "video8": DOTS, "video32": RECIPE, "sft": DOTS},
 }
+_INTRODUCTION = "Where the seconds of a step go, of the whole step and of its parts:"
 START, END = "<!-- plans -->", "<!-- end of plans -->"
 
 
@@ -58,7 +59,7 @@ def _write_table() -> None:
     page = ROOT / "docs" / "scaling.md"
     text = page.read_text()
     before, after = text[: text.index(START)], text[text.index(END) :]
-    page.write_text(f"{before}{START}\n{_table()}\n{after}")
+    page.write_text(f"{before}{START}\n{_table()}\n\n{_INTRODUCTION}\n\n{_limits()}\n{after}")
 
 
 def _plan(topology: str, stage: str, fields: dict[str, str | int]) -> None:
@@ -108,7 +109,33 @@ def _table() -> str:
             path = _path(topology, stage)
             if path.exists():
                 rows.append(_row(stage, topology, json.loads(path.read_text())))
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows)  # missing ones are left out
+    return _lines(rows)
+
+
+def _limits() -> str:
+    """Where the time of each plan goes: seconds, and executed over asked arithmetic."""
+    names = (
+        *("stage", "topology", "executed / asked", "compute", "waiting for memory", "network"),
+        *("X-Encoder", "predictor", "Y-Encoder", "loss, update"),
+    )
+    rows = [names, ["---"] * len(names)]
+    for stage in STAGES:
+        for topology in CHOSEN:
+            path = _path(topology, stage)
+            if path.exists():
+                plan = json.loads(path.read_text())
+                line, parts = plan["roofline"], plan["roofline"]["parts"]
+                seconds = [line[name] for name in ("compute", "memory", "network")]
+                seconds += [
+                    parts[name] for name in ("x_encoder", "predictor", "y_encoder", "loss, update")
+                ]
+                again = f"{plan['flops'] / plan['model_flops']:.2f}"
+                rows.append([stage, topology, again, *(f"{second:.3f}" for second in seconds)])
+    return _lines(rows)
+
+
+def _lines(rows: list) -> str:
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
 def _row(stage: str, topology: str, plan: dict) -> list[str]:

@@ -1,6 +1,7 @@
 """The paper's recipe: its sizes, what is trained, and what each stage is fed."""
 
 import io
+import math
 import runpy
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 import pytest
+from jax.sharding import AbstractMesh
 from rich.console import Console
 from tiny import tiny_text_config, tiny_train_config, tiny_y_decoder_config
 
@@ -16,6 +18,7 @@ from vljepa_jax.config import ConfigError, TrainConfig, parse
 from vljepa_jax.data.pipeline import check_paths
 from vljepa_jax.objectives import make_objective
 from vljepa_jax.optimizer import make_optimizer
+from vljepa_jax.sharding import AXES, check_batch_size, state_shardings
 from vljepa_jax.train_loop import train
 
 RECIPE = runpy.run_path(str(Path(__file__).parents[1] / "configs/vljepa_1b.py"))
@@ -73,6 +76,25 @@ def test_no_variant_is_the_image_stage():
     assert recipe() == recipe("image")
     with pytest.raises(ValueError, match="no variant 'images'"):
         recipe("images")
+
+
+@pytest.mark.parametrize("devices", [1, 8, 64, 256])
+def test_the_state_and_the_batches_divide_over_a_pod(devices):
+    sharding = recipe().sharding
+    assert (sharding.data, sharding.fsdp, sharding.tensor) == (1, -1, 1)
+    mesh = AbstractMesh((1, devices, 1), AXES)
+    for stage in RECIPE["STAGES"]:
+        config = recipe(stage)
+        check_batch_size(config.batch_size, config.micro_batch_size, mesh)
+    params, _ = jax.eval_shape(make_objective(recipe()).init, jax.random.key(0))
+    placed = state_shardings(params, params, sharding.rules, mesh)
+    held = sum(
+        math.prod(place.shard_shape(leaf.shape))
+        for leaf, place in zip(jax.tree.leaves(params), jax.tree.leaves(placed), strict=True)
+    )
+    total = sum(leaf.size for leaf in jax.tree.leaves(params))
+    # Norms and biases, which are small, are copied.
+    assert total / devices <= held < total / devices + 1e6
 
 
 def test_rates_of_the_parts():
