@@ -1,7 +1,7 @@
 """Plans the four stages of configs/vljepa_1b.py on TPUs, and writes the table of docs/scaling.md.
 
     pip install -r requirements-tpu.txt
-    python docs/make_scaling.py                          # the plans that are missing
+    python docs/make_scaling.py                          # what is missing, or chosen otherwise now
     python docs/make_scaling.py --only=video8 --again    # these alone, made anew
     python docs/make_scaling.py --only=none              # the table alone
 
@@ -48,8 +48,9 @@ def main() -> None:
     PLANS.mkdir(exist_ok=True)
     for topology, stages in CHOSEN.items():
         for stage, fields in stages.items():
-            wanted = arguments.again or not _path(topology, stage).exists()
-            if wanted and arguments.only in ("", stage, topology):
+            path = _path(topology, stage)
+            made = path.exists() and json.loads(path.read_text())["chosen"] == fields
+            if (arguments.again or not made) and arguments.only in ("", stage, topology):
                 _plan(topology, stage, fields)
                 _write_table()
     _write_table()
@@ -64,6 +65,7 @@ def _write_table() -> None:
 
 def _plan(topology: str, stage: str, fields: dict[str, str | int]) -> None:
     """Keeps the first plan that fits."""
+    chosen = fields
     found = _planned(topology, stage, fields)
     if not found["fits"] and fields == DOTS:
         fields = RECIPE
@@ -74,7 +76,7 @@ def _plan(topology: str, stage: str, fields: dict[str, str | int]) -> None:
             sys.exit(f"error: {stage} does not fit {topology}")
         fields = fields | {"micro_batch_size": size}
         found = _planned(topology, stage, fields)
-    _path(topology, stage).write_text(json.dumps(found, indent=2) + "\n")
+    _path(topology, stage).write_text(json.dumps({"chosen": chosen} | found, indent=2) + "\n")
 
 
 def _planned(topology: str, stage: str, fields: dict[str, str | int]) -> dict:
