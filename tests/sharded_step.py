@@ -22,12 +22,22 @@ from tiny import (
     tiny_y_decoder_config,
 )
 
+from vljepa_jax.config import OptimizerRule
 from vljepa_jax.objectives import make_objective
 from vljepa_jax.sharding import make_mesh, path_name
 from vljepa_jax.train_step import Trainer, make_gradients
 
+
+def with_frozen_x_encoder(**overrides):
+    config = tiny_train_config(**overrides)
+    rule = OptimizerRule(pattern="^x_encoder/", frozen=True, rate=0.0, decay=0.0)
+    rules = (rule, *config.optimizer.rules)
+    return dataclasses.replace(config, optimizer=dataclasses.replace(config.optimizer, rules=rules))
+
+
 OBJECTIVES = {
     "vljepa": (tiny_train_config, fake_arrays),
+    "vljepa, frozen": (with_frozen_x_encoder, fake_arrays),
     "probe": (tiny_probe_config, fake_questions),
     "vjepa2": (tiny_pretraining_config, fake_masked),
     "y_decoder": (tiny_y_decoder_config, fake_decoded),

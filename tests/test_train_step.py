@@ -173,6 +173,7 @@ def compare(single, several, tolerance=1e-5):
 @pytest.mark.parametrize(
     ("objective", "tolerance", "gradients", "mesh"),
     [
+        ("vljepa, frozen", 1e-5, 20, "2x2x2+4"),  # its tokens are kept between the passes
         ("probe", 1e-5, 30, "2x2x2+4"),
         ("vjepa2", 3e-5, 30, "2x2x2+4"),
         ("y_decoder", 1e-5, 12, "2x2x2"),  # it draws noise, and for each micro-batch anew
