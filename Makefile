@@ -38,13 +38,29 @@ demo: $(VENV)/installed  ## Build the video world, train, evaluate, and write ru
 	    --config.init_from=$(DEMO):y_encoder,$(DEMO)/y_decoder_start:y_decoder
 	$(KEEP_MEMORY) $(RUN) launch/eval.py --config=configs/eval/world.py --checkpoint=$(DEMO)
 
-backbones: $(VENV)/installed  ## Pretrain the backbones in vljepa_jax/backbones anew (over an hour).
+# $(1) of the X-Encoder's last two stages: from the run $(2), through the language model of $(3).
+define x_encoder_stage
+	$(RUN) launch/convert.py --checkpoint=$(BACKBONES)/$(2) --export=$(BACKBONES)/from/$(2)
+	$(RUN) launch/convert.py --checkpoint=$(BACKBONES)/$(3) --export=$(BACKBONES)/from/$(3)
+	$(RUN) launch/convert.py --config=configs/x_encoder.py:$(1) \
+	    --x_encoder=$(BACKBONES)/from/$(2)/x_encoder --predictor=$(BACKBONES)/from/$(3)/predictor \
+	    --output=$(BACKBONES)/from/$(1)
+	$(KEEP_MEMORY) $(RUN) launch/train.py --config=configs/x_encoder.py:$(1) \
+	    --workdir=$(BACKBONES)/$(4) --config.init_from=$(BACKBONES)/from/$(1):params
+endef
+
+backbones: $(VENV)/installed  ## Pretrain the backbones in vljepa_jax/backbones anew (hours).
+	$(KEEP_MEMORY) $(RUN) launch/train.py --config=configs/language_model.py:write \
+	    --workdir=$(BACKBONES)/predictor_write
+	$(KEEP_MEMORY) $(RUN) launch/train.py --config=configs/language_model.py \
+	    --workdir=$(BACKBONES)/predictor --config.init_from=$(BACKBONES)/predictor_write:params
 	$(KEEP_MEMORY) $(RUN) launch/train.py --config=configs/x_encoder.py:single \
 	    --workdir=$(BACKBONES)/x_encoder_single
 	$(KEEP_MEMORY) $(RUN) launch/train.py --config=configs/x_encoder.py \
-	    --workdir=$(BACKBONES)/x_encoder --config.init_from=$(BACKBONES)/x_encoder_single:params
-	$(KEEP_MEMORY) $(RUN) launch/train.py --config=configs/language_model.py \
-	    --workdir=$(BACKBONES)/predictor
+	    --workdir=$(BACKBONES)/x_encoder_labels \
+	    --config.init_from=$(BACKBONES)/x_encoder_single:params
+	$(call x_encoder_stage,write,x_encoder_labels,predictor_write,x_encoder_write)
+	$(call x_encoder_stage,read,x_encoder_write,predictor,x_encoder)
 	$(KEEP_MEMORY) $(RUN) launch/train.py --config=configs/y_encoder.py \
 	    --workdir=$(BACKBONES)/y_encoder
 	for part in x_encoder predictor y_encoder; do \

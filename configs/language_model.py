@@ -1,10 +1,16 @@
 """The language model whose last layers the small predictor starts from: Llama's architecture.
 
-It learns to read: the captions of a clip, then questions about it with their answers, which the
-captions tell. So it arrives with what a predictor needs, to find what a question names among what
-it has been shown. The texts are of the clips that the X-Encoder learns from (configs/x_encoder.py),
-with no held-out (object, motion) pair and in no held-out phrasing. ``make backbones`` runs it;
-docs/backbones.md has what it reaches.
+It learns to write and to read: the captions of a clip, then questions about it with their answers,
+which the captions tell. So it arrives with what a predictor needs, to find what a question names
+among what it has been shown. The texts are of the clips that the X-Encoder learns from
+(configs/x_encoder.py), with no held-out (object, motion) pair and in no held-out phrasing.
+
+    :write  predicts the next token
+    (none)  goes on, and in most steps its last half reads as a predictor will: every token sees
+            every other, and their mean tells the answer; starts from the first stage's parameters
+            (--config.init_from=DIR:params)
+
+``make backbones`` runs both; docs/backbones.md has what they reach.
 """
 
 from ml_collections import ConfigDict
@@ -12,12 +18,15 @@ from ml_collections import ConfigDict
 WIDTH = 192
 
 
-def get_config() -> ConfigDict:
+def get_config(variant: str = "") -> ConfigDict:
+    if variant not in ("", "write"):
+        raise ValueError(f"no variant '{variant}': there are 'write' and none")
+    write = variant == "write"
     config = ConfigDict()
-    config.seed = 0  # of parameters, data order and augmentation
-    config.objective = "language_model"  # predict the next token
+    config.seed = 0 if write else 1  # of parameters, data order and augmentation
+    config.objective = "language_model"  # predict the next token, or answer by the mean
     config.init_from = ""  # DIR[:params|:full] starts from another run; "" from random parameters
-    config.steps = 2_600
+    config.steps = 2_600 if write else 1_500
     config.batch_size = 32  # texts
     config.micro_batch_size = 0  # rows whose activations are held at a time; 0 for all
     config.log_every = 20  # steps
@@ -56,6 +65,8 @@ def get_config() -> ConfigDict:
             },
             # The demo's predictor is the last half of the layers; it has to know bare words.
             "skip_share": 0.5,
+            # Of steps in which the last half of the layers reads as a predictor does.
+            "reading_share": 0.0 if write else 0.85,
             "dtype": "float32",  # of the computation
             "remat": "none",  # nothing is recomputed in the backward pass
             "unroll_layers": True,  # faster on CPU
@@ -75,9 +86,11 @@ def get_config() -> ConfigDict:
             "video": None,  # text alone
             "text": {
                 "tokenizer": "@world",  # ships with the package
-                "length": 96,  # tokens; longer texts are cut
                 "per_clip": 4,  # questions, with their answers
                 "context": True,  # captions first: what the questions ask can be read
+                "length": 96,  # tokens of all that; longer texts are cut
+                "query_length": 72,  # tokens of captions and one question
+                "answer_length": 24,  # tokens of one answer
             },
             "num_workers": 0,  # a thread is enough for text
             "visual_tokens": "none",
@@ -86,7 +99,7 @@ def get_config() -> ConfigDict:
     config.loss = None  # this objective knows one loss alone
     config.optimizer = ConfigDict(
         {
-            "learning_rate": 2e-3,
+            "learning_rate": 2e-3 if write else 1e-3,
             "schedule": "cosine",
             "warmup_steps": 100,
             "beta1": 0.9,

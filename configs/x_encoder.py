@@ -1,15 +1,16 @@
 """The X-Encoder that comes with the package: V-JEPA 2's architecture, pretrained on labels.
 
 The parameters see a part of the bundled world that no other recipe uses (its own seed), and of it
-the training split: no held-out pair, no held-out phrasing. Three stages:
+the training split: no held-out pair, no held-out phrasing. Four stages:
 
     :single    clips with one object: objects and motions are learnt soonest where nothing distracts
     (none)     all clips; starts from the first stage's parameters (--config.init_from=DIR:params)
-    :language  answers in words, through the frozen last layers of the small language model
-               (configs/language_model.py): the tokens come to mean words to those layers
+    :write     answers in words, token by token, through the frozen last layers of the small
+               language model (configs/language_model.py): tokens come to mean words to those layers
+    :read      answers by the mean over all tokens of those layers, as a VL-JEPA's predictor does
 
-``make backbones`` runs the first two; docs/backbones.md tells why labels, what they reach, and why
-the third is not in the box.
+Each starts from the stage before, the last two with the language model beside it. ``make
+backbones`` runs them all; docs/backbones.md tells why labels, and what they reach.
 """
 
 from ml_collections import ConfigDict
@@ -18,16 +19,16 @@ WIDTH = 192
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    if variant not in ("", "single", "language"):
-        raise ValueError(f"no variant '{variant}': there are 'single', 'language' and none")
-    language = variant == "language"
+    if variant not in ("", "single", "write", "read"):
+        raise ValueError(f"no variant '{variant}': there are 'single', 'write', 'read' and none")
+    language = variant in ("write", "read")
     config = ConfigDict()
     # Of parameters, data order and augmentation.
-    config.seed = {"single": 0, "": 1, "language": 2}[variant]
+    config.seed = {"single": 0, "": 1, "write": 2, "read": 3}[variant]
     # Cross-entropy over the label set of each question, or over the tokens of its answer.
     config.objective = "vlm" if language else "probe"
     config.init_from = ""  # DIR[:params|:full] starts from another run; "" from random parameters
-    config.steps = {"single": 1_600, "": 1_500, "language": 1_500}[variant]
+    config.steps = {"single": 1_600, "": 1_500, "write": 1_500, "read": 1_500}[variant]
     config.batch_size = 64  # clips
     config.micro_batch_size = 0  # rows whose activations are held at a time; 0 for all
     config.log_every = 20  # steps
@@ -47,7 +48,7 @@ def get_config(variant: str = "") -> ConfigDict:
             "fps": 8,
         }
     )
-    config.model = _vlm() if language else _probe()
+    config.model = _vlm(variant) if language else _probe()
     config.data = ConfigDict(
         {
             "sources": (
@@ -145,7 +146,7 @@ def _probe() -> ConfigDict:
     )
 
 
-def _vlm() -> ConfigDict:
+def _vlm(variant: str) -> ConfigDict:
     return ConfigDict(
         {
             "x_encoder": _x_encoder(),
@@ -164,7 +165,10 @@ def _vlm() -> ConfigDict:
                 "rope_scaling": None,  # for contexts longer than any here
                 "causal": True,
             },
-            "words_weight": 0.05,  # of a second loss: the visual tokens tell the answers' words
+            # Of a second loss: the visual tokens tell the answers' words.
+            "words_weight": 0.05 if variant == "write" else 0.0,
+            # Of steps without the causal mask, in which the mean over all tokens tells the answer.
+            "reading_share": 0.0 if variant == "write" else 1.0,
             "dtype": "float32",  # of the computation
             "remat": "none",  # nothing is recomputed in the backward pass
             "unroll_layers": True,  # faster on CPU
@@ -183,9 +187,11 @@ def _questions() -> dict:
 def _dialogue() -> dict:
     return {
         "tokenizer": "@world",  # ships with the package
-        "length": 72,  # tokens; longer texts are cut
         "per_clip": 5,  # questions that share a clip's pass through the X-Encoder
         "context": False,  # the clip alone tells
+        "length": 72,  # tokens of all questions and answers; longer texts are cut
+        "query_length": 16,  # tokens of one question
+        "answer_length": 24,  # tokens of one answer
     }
 
 

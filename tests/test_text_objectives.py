@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +14,7 @@ from vljepa_jax.config import ConfigError
 from vljepa_jax.data.pipeline import TrainPipeline, array_spec
 from vljepa_jax.data.rows import text_id
 from vljepa_jax.data.tokenizers import Tokenizer
+from vljepa_jax.models.llama import Llama
 from vljepa_jax.models.text_pretraining import LanguageModel
 from vljepa_jax.models.vision_language import VLM
 from vljepa_jax.objectives import make_objective
@@ -57,7 +59,9 @@ def dialogue_config(objective="language_model", **dialogue):
 
 @pytest.mark.parametrize("context", [False, True])
 def test_a_dialogue_is_told_the_captions_and_asked_several_things_of_one_clip(context):
-    config = dialogue_config(length=160, per_clip=4, context=context)
+    config = dialogue_config(
+        length=160, per_clip=4, context=context, query_length=90, answer_length=60
+    )
     batch = first_batch(config)
     reader = TrainPipeline(config)._reader._sources[0]
     records = {
@@ -89,6 +93,20 @@ def test_a_dialogue_is_told_the_captions_and_asked_several_things_of_one_clip(co
             assert found, (answers, possible)
             answers = answers.removeprefix(max(found, key=len)).strip()
         assert not answers
+        # One by one: the same questions in the same order, each after the captions.
+        arrays = {key: array[row] for key, array in batch.arrays.items()}
+        order = sorted(asked, key=lambda a: text.index(words.normal(a.query)))
+        assert arrays["query_mask"].any(axis=-1).sum() == len(asked)
+        assert arrays["target_mask"].any(axis=-1).sum() == len(asked)
+        for place, annotation in enumerate(order):
+            query = words.decode(arrays["query_tokens"][place][arrays["query_mask"][place]])
+            target = words.decode(arrays["target_tokens"][place][arrays["target_mask"][place]])
+            assert query.endswith(words.normal(annotation.query))
+            assert text.startswith(query.removesuffix(words.normal(annotation.query)))
+            assert (query != words.normal(annotation.query)) == context
+            assert target in [
+                words.normal(t) for t in (annotation.texts or reader.dataset.answer(annotation))
+            ]
         # A caption that is asked for comes after all that it would give away.
         if words.normal(plain.query) in text:
             rest = text.split(words.normal(plain.query))[1]
@@ -190,6 +208,93 @@ def test_the_last_half_of_the_layers_alone_in_a_share_of_the_steps(share):
         changed = objective.represent(without, {}, arrays, jax.random.key(0)).nats
         used = share == 0 or part.start == half
         assert (np.abs(np.asarray(nats - changed)) > 1e-4).all() == used
+
+
+def reading_language_model():
+    config = dialogue_config(per_clip=3, context=True)
+    model = dataclasses.replace(config.model, reading_share=1.0)
+    return dataclasses.replace(config, model=model)
+
+
+def reading_vlm():
+    config = tiny_vlm_config()
+    return dataclasses.replace(config, model=dataclasses.replace(config.model, reading_share=1.0))
+
+
+@pytest.mark.parametrize("make_config", [reading_language_model, reading_vlm])
+def test_what_is_read_is_told_by_the_mean_over_all_that_was_seen(make_config):
+    """The loss against the formula in float64, 1e-5, from the layers' own output."""
+    config = make_config()
+    objective = make_objective(config)
+    params = random_params(objective)
+    arrays = first_batch(config).arrays
+    assert {name: (a.shape, a.dtype) for name, a in arrays.items()} == array_spec(config)
+    found = objective.represent(params, {}, arrays, jax.random.key(0))
+    loss, metrics = objective.loss(params, found, arrays, jax.random.key(0), None)
+
+    size = config.model.predictor.num_layers
+    kept = size - size // 2 if config.objective == "language_model" else size
+    layers = jax.tree.map(lambda x: x[-kept:], params["predictor"]["layers"])
+    sizes = dataclasses.replace(config.model.predictor, num_layers=kept, causal=False)
+    llama = Llama(sizes)
+    table = np.asarray(params["token_embedding"]["embedding"])
+    visual = np.zeros((len(arrays["tokens"]), 0, sizes.hidden_size), np.float32)
+    if config.objective == "vlm":
+        model = VLM(config.model)
+        visual = model.apply({"params": params}, arrays["video"], method="encode_video")
+        projection = params["vision_projection"]
+        visual = visual @ projection["kernel"] + projection["bias"]
+    nats, right = [], []
+    for row, place in np.argwhere(arrays["query_mask"].any(axis=-1)):
+        query = arrays["query_tokens"][row, place][arrays["query_mask"][row, place]]
+        answer = arrays["target_tokens"][row, place][arrays["target_mask"][row, place]]
+        tokens = np.concatenate([visual[row], table[query]])[None]
+        hidden = llama.apply({"params": {**params["predictor"], "layers": layers}}, tokens)
+        logits = np.float64(hidden[0]).mean(axis=0) @ np.float64(table).T
+        nats.append(np.mean([np.log(np.exp(logits).sum()) - logits[word] for word in answer]))
+        right.append(logits.argmax() in answer)
+    assert len(nats) > len(arrays["tokens"])  # several of a clip
+    assert float(loss) == pytest.approx(np.mean(nats), rel=1e-5)
+    assert float(metrics["accuracy"]) == pytest.approx(np.mean(right))
+
+
+@pytest.mark.parametrize(("share", "read"), [(0.0, {False}), (1.0, {True}), (0.5, {False, True})])
+def test_a_share_of_the_steps_reads(share, read):
+    """Only what is written depends on the dialogue, only what is read on single questions."""
+    config = dialogue_config(per_clip=3, context=True)
+    model = dataclasses.replace(config.model, reading_share=share)
+    objective = make_objective(dataclasses.replace(config, model=model))
+    params = random_params(objective)
+    arrays = first_batch(config).arrays
+    changed = arrays | {"query_tokens": (arrays["query_tokens"] + 1) % 1024}
+    represent = jax.jit(objective.represent)
+    seen = set()
+    for step in range(8):
+        key = jax.random.key(step)
+        one, other = (represent(params, {}, a, key).nats for a in (arrays, changed))
+        seen.add(bool((one != other).any()))
+    assert seen == read
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("reading_share", 1.5, "model.reading_share: 1.5 is not in 0 .. 1"),
+        ("words_weight", -1.0, "model.words_weight: -1.0 is less than 0"),
+    ],
+)
+def test_settings_of_a_vlm_that_cannot_be_are_refused(field, value, message):
+    config = tiny_vlm_config()
+    model = dataclasses.replace(config.model, **{field: value})
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        make_objective(dataclasses.replace(config, model=model))
+
+
+def test_a_vlm_that_reads_has_no_loss_of_words():
+    config = reading_vlm()
+    model = dataclasses.replace(config.model, words_weight=0.5)
+    with pytest.raises(ConfigError, match="reading_share=0"):
+        make_objective(dataclasses.replace(config, model=model))
 
 
 def test_a_sentence_is_the_query_and_an_answer():

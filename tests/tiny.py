@@ -290,15 +290,11 @@ def tiny_text_config(objective: str, **overrides: Any) -> TrainConfig:
         model, task = TextPairsConfig(base.model.y_encoder, 0.07, 100.0, **how), "triplet"
     else:
         causal = dataclasses.replace(base.model.predictor, causal=True)
-        model, task = LanguageModelConfig(causal, 0.0, **how), "caption"
+        model, task = LanguageModelConfig(causal, 0.0, 0.0, **how), "caption"
     data = DataConfig(
         sources=(SourceConfig("@world", "train", 1.0, {task: 1.0}, {}),),
         video=None,
-        text=(
-            PlainTextConfig("@world", 12)
-            if objective == "text_pairs"
-            else DialogueConfig("@world", 12, per_clip=1, context=False)
-        ),
+        text=(PlainTextConfig("@world", 12) if objective == "text_pairs" else tiny_dialogue(1, 12)),
         num_workers=0,
         visual_tokens="none",
     )
@@ -314,6 +310,10 @@ def tiny_text_config(objective: str, **overrides: Any) -> TrainConfig:
     return dataclasses.replace(config, **overrides)
 
 
+def tiny_dialogue(per_clip: int, length: int, context: bool = False) -> DialogueConfig:
+    return DialogueConfig("@world", per_clip, context, length, query_length=40, answer_length=8)
+
+
 def tiny_vlm_config(**overrides: Any) -> TrainConfig:
     """As ``tiny_train_config``, for the objective "vlm"."""
     base = tiny_train_config()
@@ -321,12 +321,13 @@ def tiny_vlm_config(**overrides: Any) -> TrainConfig:
         base.model.x_encoder,
         dataclasses.replace(base.model.predictor, causal=True),
         words_weight=0.0,
+        reading_share=0.0,
         dtype="float32",
         remat="none",
         unroll_layers=False,
     )
     source = dataclasses.replace(base.data.sources[0], tasks={"vqa": 1.0, "caption": 1.0})
-    text = DialogueConfig("@world", 48, per_clip=3, context=False)
+    text = tiny_dialogue(3, 48)
     config = dataclasses.replace(
         base,
         objective="vlm",

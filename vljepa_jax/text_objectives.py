@@ -1,4 +1,4 @@
-"""Objectives of text: what pretrains the two text backbones, and the VLM that predicts tokens.
+"""Objectives of words: what pretrains the two text backbones, and the VLM that answers in words.
 
 ``objectives.py`` says what an objective is.
 """
@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -17,7 +17,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
 from vljepa_jax import losses
-from vljepa_jax.config import ConfigError, LlamaConfig, TrainConfig
+from vljepa_jax.config import ConfigError, TrainConfig
 from vljepa_jax.models.text_pretraining import LanguageModel, TextPairs
 from vljepa_jax.models.vision_language import VLM
 
@@ -119,8 +119,27 @@ def _next_token_losses(logits: Array, tokens: Array, counts: Array) -> TokenLoss
     return token_losses(logits[:, :-1], tokens[:, 1:], counts[:, 1:])
 
 
+def answer_losses(logits: Array, arrays: Arrays) -> TokenLosses:
+    """Logits [B, S, v] of the words of S answers: "target_tokens" and "target_mask" [B, S, A].
+
+    The words are drawn from one distribution, in no order, and an answer counts as one token,
+    however long: what is a label must not drown in what is a caption. An answer is right where its
+    likeliest word is among its own.
+    """
+    tokens, counts = arrays["target_tokens"], arrays["target_mask"]
+    nats = -jnp.take_along_axis(jax.nn.log_softmax(logits, axis=-1), tokens, axis=-1)
+    length = jnp.sum(counts, axis=-1)
+    likeliest = jnp.argmax(logits, axis=-1)[..., None]
+    right = jnp.any((likeliest == tokens) & counts, axis=-1)
+    return TokenLosses(
+        jnp.sum(jnp.sum(nats, axis=-1, where=counts) / jnp.maximum(length, 1), axis=1),
+        jnp.sum(right, axis=1, dtype=jnp.float32),
+        jnp.sum(length > 0, axis=1, dtype=jnp.float32),
+    )
+
+
 class TokensObjective:
-    """The mean over all tokens that count, whatever the text."""
+    """The mean over all tokens that count, whatever the row."""
 
     def loss(
         self,
@@ -148,27 +167,56 @@ class TokensObjective:
         return extra
 
 
-class LanguageModelObjective(TokensObjective):
-    """Predict the next token, given those before it.
+class DialogueObjective(TokensObjective):
+    """Write or read: what the objectives of a language model and of a VLM share.
 
-    In a share of the steps the first half of the layers is left out, so that the last half, from
-    which a predictor starts, has met bare words too.
+    In a share of the steps (``model.reading_share``) the layers work as a VL-JEPA's predictor will:
+    without the causal mask, each question by itself, its answer told by the mean over all tokens.
+    In the others they predict the next token.
     """
 
     def __init__(self, config: TrainConfig) -> None:
         model = config.model
-        _require_causal(model.predictor)
+        if not model.predictor.causal:
+            raise ConfigError("model.predictor.causal: a language model must not see what follows")
+        if not 0 <= model.reading_share <= 1:
+            raise ConfigError(f"model.reading_share: {model.reading_share} is not in 0 .. 1")
+        self._config = config
+
+    def _write_or_read(
+        self,
+        write: Callable[[PyTree], TokenLosses],
+        read: Callable[[PyTree], TokenLosses],
+        params: PyTree,
+        rng: jax.Array,
+    ) -> TokenLosses:
+        share = self._config.model.reading_share
+        if share in (0, 1):  # one program to compile, not two
+            return read(params) if share else write(params)
+        return jax.lax.cond(jax.random.bernoulli(rng, share), read, write, params)
+
+
+class LanguageModelObjective(DialogueObjective):
+    """Predict the next token, given those before it; or read.
+
+    The last half of the layers, from which a predictor starts, reads alone; and in a share of the
+    writing steps the first half is left out, so that the last has met bare words there too.
+    """
+
+    def __init__(self, config: TrainConfig) -> None:
+        super().__init__(config)
+        model = config.model
         if not 0 <= model.skip_share <= 1:
             raise ConfigError(f"model.skip_share: {model.skip_share} is not in 0 .. 1")
-        self._length = config.data.text.length
-        self._skip_share = model.skip_share
         self._model = LanguageModel(model)
         self._kept = model.predictor.num_layers - model.predictor.num_layers // 2
         half = dataclasses.replace(model.predictor, num_layers=self._kept)
         self._half = LanguageModel(dataclasses.replace(model, predictor=half))
+        reader = dataclasses.replace(half, causal=False)
+        self._reader = LanguageModel(dataclasses.replace(model, predictor=reader))
 
     def init(self, rng: jax.Array) -> tuple[PyTree, PyTree]:
-        tokens = jnp.zeros((1, self._length), jnp.int32)
+        tokens = jnp.zeros((1, self._config.data.text.length), jnp.int32)
         return self._model.init(rng, tokens, jnp.ones(tokens.shape, bool))["params"], {}
 
     def represent(
@@ -176,22 +224,39 @@ class LanguageModelObjective(TokensObjective):
     ) -> TokenLosses:
         del extra
         tokens, mask = arrays["tokens"], arrays["mask"]
+        reading_rng, skipping_rng = jax.random.split(rng)
 
-        def whole(params: PyTree) -> Array:
-            return self._model.apply({"params": params}, tokens, mask)
+        def whole(params: PyTree) -> TokenLosses:
+            logits = self._model.apply({"params": params}, tokens, mask)
+            return _next_token_losses(logits, tokens, mask)
 
-        def last_half(params: PyTree) -> Array:
-            predictor = params["predictor"]
-            layers = jax.tree.map(lambda x: x[-self._kept :], predictor["layers"])
-            params = {**params, "predictor": {**predictor, "layers": layers}}
-            return self._half.apply({"params": params}, tokens, mask)
+        def last_half(params: PyTree) -> TokenLosses:
+            logits = self._half.apply({"params": self._last_half(params)}, tokens, mask)
+            return _next_token_losses(logits, tokens, mask)
 
-        if self._skip_share:
-            skipped = jax.random.bernoulli(rng, self._skip_share)
-            logits = jax.lax.cond(skipped, last_half, whole, params)
-        else:
-            logits = whole(params)
-        return _next_token_losses(logits, tokens, mask)
+        def write(params: PyTree) -> TokenLosses:
+            if not self._config.model.skip_share:
+                return whole(params)
+            skipped = jax.random.bernoulli(skipping_rng, self._config.model.skip_share)
+            return jax.lax.cond(skipped, last_half, whole, params)
+
+        def read(params: PyTree) -> TokenLosses:
+            queries, mask = arrays["query_tokens"], arrays["query_mask"]
+            flat = (-1, queries.shape[-1])
+            logits = self._reader.apply(
+                {"params": self._last_half(params)},
+                queries.reshape(flat),
+                mask.reshape(flat),
+                method="read",
+            )
+            return answer_losses(logits.reshape(*queries.shape[:2], -1), arrays)
+
+        return self._write_or_read(write, read, params, reading_rng)
+
+    def _last_half(self, params: PyTree) -> PyTree:
+        predictor = params["predictor"]
+        layers = jax.tree.map(lambda x: x[-self._kept :], predictor["layers"])
+        return {**params, "predictor": {**predictor, "layers": layers}}
 
 
 @struct.dataclass
@@ -203,19 +268,24 @@ class AnswersAndWords:
     words: Array | None
 
 
-class VLMObjective(TokensObjective):
-    """Predict the tokens of the answers, given the clip and what was said before.
+class VLMObjective(DialogueObjective):
+    """Predict the tokens of the answers, given the clip and what was said before; or read.
 
     Where words have weight, the visual tokens themselves also tell which words the answers have:
-    an encoder that starts far from the language model's space finds it soonest that way.
+    an encoder that starts far from the language model's space finds it soonest that way. Reading
+    steps have no need of it.
     """
 
     def __init__(self, config: TrainConfig) -> None:
-        _require_causal(config.model.predictor)
-        if config.model.words_weight < 0:
-            raise ConfigError(f"model.words_weight: {config.model.words_weight} is less than 0")
-        self._config = config
-        self._model = VLM(config.model)
+        super().__init__(config)
+        model = config.model
+        if model.words_weight < 0:
+            raise ConfigError(f"model.words_weight: {model.words_weight} is less than 0")
+        if model.words_weight and model.reading_share:
+            raise ConfigError("model.words_weight: needs reading_share=0; reading has no such loss")
+        self._model = VLM(model)
+        reader = dataclasses.replace(model.predictor, causal=False)
+        self._reader = VLM(dataclasses.replace(model, predictor=reader))
 
     def init(self, rng: jax.Array) -> tuple[PyTree, PyTree]:
         video = self._config.data.video
@@ -230,7 +300,20 @@ class VLMObjective(TokensObjective):
     def represent(
         self, params: PyTree, extra: PyTree, arrays: Arrays, rng: jax.Array
     ) -> AnswersAndWords:
-        del extra, rng
+        del extra
+        if self._config.model.words_weight:
+            return self._write_and_name(params, arrays)
+
+        def write(params: PyTree) -> TokenLosses:
+            return self._write_and_name(params, arrays).answers
+
+        def read(params: PyTree) -> TokenLosses:
+            logits = self._reader.apply({"params": params}, arrays, method="read")
+            return answer_losses(logits, arrays)
+
+        return AnswersAndWords(self._write_or_read(write, read, params, rng), None)
+
+    def _write_and_name(self, params: PyTree, arrays: Arrays) -> AnswersAndWords:
         tokens, counts = arrays["tokens"], arrays["answer_mask"]
         logits, words = self._model.apply({"params": params}, arrays)
         if words is not None:
@@ -253,8 +336,3 @@ class VLMObjective(TokensObjective):
             metrics |= {"words": jax.lax.stop_gradient(words)}
             loss += self._config.model.words_weight * words
         return loss, metrics
-
-
-def _require_causal(predictor: LlamaConfig) -> None:
-    if not predictor.causal:
-        raise ConfigError("model.predictor.causal: a language model must not see what follows")

@@ -199,6 +199,9 @@ class LanguageModelConfig:
 
     predictor: LlamaConfig
     skip_share: float  # of steps that leave out the first half of the layers
+    # Of steps in which the last half of the layers reads as a VL-JEPA's predictor does: every
+    # token sees every other, and their mean tells the answer.
+    reading_share: float
     dtype: Literal["float32", "bfloat16"]  # of the computation; parameters are float32
     remat: Literal["none", "dots", "full"]
     unroll_layers: bool
@@ -211,6 +214,7 @@ class VLMConfig:
     x_encoder: VJEPA2Config | VJEPA21Config
     predictor: LlamaConfig
     words_weight: float  # of a second loss: the visual tokens tell the answers' words; 0: none
+    reading_share: float  # of steps without the causal mask, in which the mean tells the answer
     dtype: Literal["float32", "bfloat16"]  # of the computation; parameters are float32
     remat: Literal["none", "dots", "full"]
     unroll_layers: bool

@@ -100,12 +100,14 @@ class DecodedTextConfig:
 
 @dataclasses.dataclass(frozen=True)
 class DialogueConfig:
-    """Questions about a clip with their answers, one text (objectives "language_model", "vlm")."""
+    """Questions about a clip with their answers (objectives "language_model" and "vlm")."""
 
     tokenizer: str
-    length: int  # tokens; longer texts are cut
     per_clip: int  # questions drawn of a clip
     context: bool  # the clip's captions stand before, as if they were the clip
+    length: int  # tokens of all questions and answers, as one text; longer texts are cut
+    query_length: int  # tokens of one question (with the captions), where it is read by itself
+    answer_length: int  # tokens of one answer
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,10 +6,11 @@ of the row's global index.
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 import hashlib
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -40,22 +41,26 @@ class Row:
     content: Any
 
 
-class Rows(Protocol):
+class Rows(abc.ABC):
     """How an objective turns annotations into rows."""
 
-    name: str  # of the choice of annotations, for the cache of visual tokens; "" takes all
-    trainable: bool  # whether annotations must be training examples of media and text
+    name = ""  # of the choice of annotations, for the cache of visual tokens; "" takes all
+    trainable = True  # whether annotations must be training examples of media and text
 
     @staticmethod
+    @abc.abstractmethod
     def spec(config: TrainConfig) -> Spec:
         """The arrays beside the clip."""
 
-    def check(self, dataset: Dataset, field: str) -> None:
+    def check(self, dataset: Dataset, field: str) -> None:  # noqa: B027 (most need nothing)
         """Raises ConfigError, naming ``field``, where a dataset does not have what is asked."""
 
     def usable(self, annotation: Annotation) -> bool:
         """Whether an annotation (one that is trainable, where that is asked) is of use."""
+        del annotation
+        return True
 
+    @abc.abstractmethod
     def draw(
         self,
         annotations: Sequence[Annotation],
@@ -65,6 +70,7 @@ class Rows(Protocol):
     ) -> Row:
         """Draws a row from the usable annotations of a record."""
 
+    @abc.abstractmethod
     def arrays(self, contents: Sequence[Any]) -> dict[str, np.ndarray]:
         """The arrays of some rows."""
 
@@ -72,13 +78,10 @@ class Rows(Protocol):
 # ---------------------------------------------------------------------------------------------
 # VL-JEPA: a query and a target text
 # ---------------------------------------------------------------------------------------------
-class TextRows:
+class TextRows(Rows):
     """query_tokens, target_tokens int32 [L] and their masks bool [L], True where there is a token;
     target_id int32, equal where the target texts are (and, by one chance in 2**32 a pair, where
     they are not)."""
-
-    name = ""
-    trainable = True
 
     def __init__(self, config: TrainConfig):
         model, self._text = config.embedder
@@ -97,13 +100,6 @@ class TextRows:
             "target_mask": ((text.target_length,), np.bool_),
             "target_id": ((), np.int32),
         }
-
-    def check(self, dataset: Dataset, field: str) -> None:
-        del dataset, field
-
-    def usable(self, annotation: Annotation) -> bool:
-        del annotation
-        return True
 
     def draw(
         self,
@@ -155,15 +151,13 @@ def several(
 # ---------------------------------------------------------------------------------------------
 # Probe: several questions about one clip
 # ---------------------------------------------------------------------------------------------
-class QuestionRows:
+class QuestionRows(Rows):
     """Up to Q different questions about a clip whose answers are of the label sets asked for.
 
     question_mask bool [Q], False where a clip has fewer; label int32 [Q], index into the
     question's label set; label_set int32 [Q], place of that set among the sorted names; where the
     model is told the question, query_tokens int32 [Q, L] and query_mask bool [Q, L].
     """
-
-    trainable = True
 
     def __init__(self, config: TrainConfig):
         self._questions = config.data.text
@@ -259,14 +253,11 @@ def label_set(annotation: Annotation) -> str | None:
 # ---------------------------------------------------------------------------------------------
 # V-JEPA 2's pretraining: masks
 # ---------------------------------------------------------------------------------------------
-class MaskRows:
+class MaskRows(Rows):
     """kept_i and predicted_i int32 [k_i], [p_i]: token positions, for each of the model's masks.
 
     The annotations only choose the clips.
     """
-
-    name = ""
-    trainable = True
 
     def __init__(self, config: TrainConfig):
         self._masks = config.model.masks
@@ -280,13 +271,6 @@ class MaskRows:
             spec[f"kept_{index}"] = (kept,), np.int32
             spec[f"predicted_{index}"] = (predicted,), np.int32
         return spec
-
-    def check(self, dataset: Dataset, field: str) -> None:
-        del dataset, field
-
-    def usable(self, annotation: Annotation) -> bool:
-        del annotation
-        return True
 
     def draw(
         self,

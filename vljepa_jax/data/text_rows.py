@@ -8,12 +8,12 @@ import numpy as np
 
 from vljepa_jax.config import ConfigError, TrainConfig
 from vljepa_jax.data.records import Annotation
-from vljepa_jax.data.rows import Choose, Row, Spec, TextRows, several, text_id
+from vljepa_jax.data.rows import Choose, Row, Rows, Spec, TextRows, several, text_id
 from vljepa_jax.data.storage import Dataset
 from vljepa_jax.data.tokenizers import Tokenizer
 
 
-class TripletRows:
+class TripletRows(Rows):
     """Text triplets: tokens int32 [3, L] and mask bool [3, L] of a text, its paraphrase and what is
     not its paraphrase; text_id int32 [3], equal where texts are."""
 
@@ -33,9 +33,6 @@ class TripletRows:
             "mask": ((3, length), np.bool_),
             "text_id": ((3,), np.int32),
         }
-
-    def check(self, dataset: Dataset, field: str) -> None:
-        del dataset, field
 
     def usable(self, annotation: Annotation) -> bool:
         return annotation.task == "triplet"
@@ -63,16 +60,17 @@ class TripletRows:
         }
 
 
-class DialogueRows:
-    """What is asked of a clip, each question with its answer, as one text.
+class DialogueRows(Rows):
+    """What is asked of a clip, each question with its answer: as one text, and one by one.
 
     tokens int32 [L], mask bool [L], and answer_mask bool [L], True at the tokens of answers. With
     ``data.text.context`` the clip's captions stand before the questions, and tell a reader what
     the clip would show. Captions that are asked for stand last: they would tell, too.
-    """
 
-    name = ""
-    trainable = True
+    One by one: query_tokens int32 [S, Q], query_mask bool [S, Q], the captions before each; and
+    target_tokens int32 [S, A], target_mask bool [S, A], without the token that begins a text. The
+    masks are False where a clip has fewer than S questions.
+    """
 
     def __init__(self, config: TrainConfig):
         self._dialogue = config.data.text
@@ -83,19 +81,16 @@ class DialogueRows:
 
     @staticmethod
     def spec(config: TrainConfig) -> Spec:
-        length = config.data.text.length
+        text = config.data.text
         return {
-            "tokens": ((length,), np.int32),
-            "mask": ((length,), np.bool_),
-            "answer_mask": ((length,), np.bool_),
+            "tokens": ((text.length,), np.int32),
+            "mask": ((text.length,), np.bool_),
+            "answer_mask": ((text.length,), np.bool_),
+            "query_tokens": ((text.per_clip, text.query_length), np.int32),
+            "query_mask": ((text.per_clip, text.query_length), np.bool_),
+            "target_tokens": ((text.per_clip, text.answer_length), np.int32),
+            "target_mask": ((text.per_clip, text.answer_length), np.bool_),
         }
-
-    def check(self, dataset: Dataset, field: str) -> None:
-        del dataset, field
-
-    def usable(self, annotation: Annotation) -> bool:
-        del annotation
-        return True
 
     def draw(
         self,
@@ -113,16 +108,23 @@ class DialogueRows:
 
         inputs = asked[0].inputs
         turns = [(annotation.query, answer(annotation)) for annotation in asked]
+        told = []
         if self._dialogue.context:
             captions = [a for a in annotations if a.inputs == inputs and a.task == "caption"]
             told = [answer(captions[place]) for place in rng.permutation(len(captions))]
-            turns = [*((text, "") for text in told), *turns]
-        return Row(asked[0].id, inputs, tuple(turns))
+        return Row(asked[0].id, inputs, (" ".join(told), tuple(turns)))
 
-    def arrays(self, contents: Sequence[tuple[tuple[str, str], ...]]) -> dict[str, np.ndarray]:
+    def arrays(
+        self, contents: Sequence[tuple[str, tuple[tuple[str, str], ...]]]
+    ) -> dict[str, np.ndarray]:
+        return self._together(contents) | self._one_by_one(contents)
+
+    def _together(
+        self, contents: Sequence[tuple[str, tuple[tuple[str, str], ...]]]
+    ) -> dict[str, np.ndarray]:
         texts, answers = [], []
-        for turns in contents:
-            text, spans = "", []
+        for told, turns in contents:
+            text, spans = told, []
             for query, answer in turns:
                 text = f"{text} {query}".strip()
                 start = len(text)
@@ -133,6 +135,27 @@ class DialogueRows:
         length = self._dialogue.length
         tokens, mask, answer_mask = self._tokenizer.encode_spans(texts, answers, length)
         return {"tokens": tokens, "mask": mask, "answer_mask": answer_mask}
+
+    def _one_by_one(
+        self, contents: Sequence[tuple[str, tuple[tuple[str, str], ...]]]
+    ) -> dict[str, np.ndarray]:
+        dialogue = self._dialogue
+        shape = (len(contents), dialogue.per_clip)
+        asked = np.array([np.arange(shape[1]) < len(turns) for _, turns in contents])[..., None]
+        queries, answers = [], []
+        for told, turns in contents:
+            rest = [("", "")] * (dialogue.per_clip - len(turns))
+            for query, answer in (*turns, *rest):
+                queries.append(f"{told} {query}".strip())
+                answers.append(answer)
+        query_tokens, query_mask = self._tokenizer.encode(queries, dialogue.query_length)
+        tokens, mask = self._tokenizer.encode(answers, 1 + dialogue.answer_length)
+        return {
+            "query_tokens": query_tokens.reshape(*shape, -1),
+            "query_mask": query_mask.reshape(*shape, -1) & asked,
+            "target_tokens": tokens[:, 1:].reshape(*shape, -1),
+            "target_mask": mask[:, 1:].reshape(*shape, -1) & asked,
+        }
 
 
 class DecodedRows(TextRows):

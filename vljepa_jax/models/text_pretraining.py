@@ -45,7 +45,7 @@ class TextPairs(nn.Module):
 
 
 class LanguageModel(nn.Module):
-    """A causal Llama whose token table also predicts, as in Llama 3.2 1B and 3B.
+    """A Llama whose token table also predicts, as in Llama 3.2 1B and 3B.
 
     Its parameters are named as the predictor's of a VL-JEPA, which starts from some of the layers.
 
@@ -73,3 +73,13 @@ class LanguageModel(nn.Module):
         """Logits of the token after each one, float32; texts are padded on the right."""
         hidden = self.predictor(self.token_embedding(tokens), mask)
         return self.token_embedding.attend(hidden).astype(jnp.float32)
+
+    def read(self, tokens: Int[Array, "b t"], mask: Bool[Array, "b t"]) -> Float[Array, "b v"]:
+        """Logits of the words that answer the question with which each text ends, float32.
+
+        They are taken from the mean over all tokens, as a VL-JEPA's embedding is. To go on without
+        the causal mask, and with such a mean, is what makes text encoders of language models
+        (LLM2Vec, arXiv 2404.05961).
+        """
+        hidden = self.predictor(self.token_embedding(tokens), mask)
+        return self.token_embedding.attend(layers.masked_mean(hidden, mask)).astype(jnp.float32)

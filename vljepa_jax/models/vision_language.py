@@ -120,6 +120,22 @@ class VLM(VisionLanguage):
         following = self.token_embedding.attend(hidden).astype(jnp.float32)
         return following, self.words(visual) if self.config.words_weight else None
 
+    def read(self, batch: Mapping[str, Array]) -> Float[Array, "b s v"]:
+        """Logits of the words of each question's answer, by the mean over all tokens, float32.
+
+        Args:
+            batch: "video" or "visual_tokens" as for ``__call__``; "query_tokens" and "query_mask"
+                [b, s, q], s questions about each clip, padded on the right.
+        """
+        visual = self.visual_tokens(batch)
+        queries = batch["query_tokens"]
+        mask = batch["query_mask"].reshape(-1, queries.shape[2])
+        visual = jnp.repeat(visual, queries.shape[1], axis=0)
+        hidden = self.contextualise(visual, self.embed_query(queries.reshape(mask.shape)), mask)
+        seen = jnp.concatenate([jnp.ones(visual.shape[:2], bool), mask], axis=1)
+        logits = self.token_embedding.attend(layers.masked_mean(hidden, seen))
+        return logits.astype(jnp.float32).reshape(*queries.shape[:2], -1)
+
     @nn.compact
     def words(self, visual_tokens: Float[Array, "b n x"]) -> Float[Array, "b v"]:
         """Logits of each word of the vocabulary to be said of the clip.

@@ -61,6 +61,22 @@ def test_objects_stay_in_the_picture(scripts):
                 assert (actor.position <= 1 - margin + 1e-9).all()
 
 
+def test_an_object_is_seen_only_while_its_event_lasts(scripts):
+    script = scripts[0]
+    ends = [shot.first for shot in script.shots[1:]] + [script.frames]
+    seen = 0
+    for shot, end in zip(script.shots, ends, strict=True):
+        for actor in shot.actors:
+            for moment in (np.flatnonzero(actor.opacity[: end - shot.first]) + shot.first) / FPS:
+                seen += 1
+                assert any(
+                    event.thing == actor.thing
+                    and event.start <= moment <= event.start + event.seconds
+                    for event in script.events
+                )
+    assert seen > 0.9 * FPS * sum(event.seconds for event in script.events)
+
+
 def test_an_object_moves_only_while_its_event_lasts(scripts):
     script = scripts[0]
     ends = [shot.first for shot in script.shots[1:]] + [script.frames]

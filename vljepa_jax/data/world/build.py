@@ -31,7 +31,7 @@ from vljepa_jax.data.world.streams import annotate_stream, draw_stream, render_s
 from vljepa_jax.data.world.triplets import SUBSETS, draw_training_triplet, draw_triplet
 
 # Raise this whenever the code changes what a config yields: cached worlds are then made anew.
-CONTENT_VERSION = 2
+CONTENT_VERSION = 3
 
 SPLITS = ("train", "test", "test_compositional", "streams")
 _KINDS = ("clip", "state", "triplet", "stream")

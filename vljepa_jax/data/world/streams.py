@@ -1,4 +1,4 @@
-"""Long scripted streams: scenes follow one another, and in each, objects act now and then."""
+"""Long scripted streams: scenes follow one another; in each, objects come, act, and are gone."""
 
 import dataclasses
 import math
@@ -16,10 +16,9 @@ from vljepa_jax.data.world.scene import LEAN, Actor, draw_objects, keeps_clear
 SECONDS = (240.0, 360.0)  # length of a stream
 # Durations of events: log-normal, a heavy tail, cut to these limits.
 _SHORTEST, _LONGEST, _MEDIAN, _SPREAD = 0.5, 15.0, 1.6, 0.9
-_CAST = (4, 5)  # objects of a scene
+_CAST = (4, 5)  # objects of a scene, which come and go
 _SIZES, _REACHES, _RATIOS = (0.16, 0.26), (0.15, 0.32), (1.5, 1.9)
 _SMALLEST, _LARGEST = 0.13, 0.36  # sizes that growing and shrinking may reach
-_HIDDEN = 0.15  # share of objects that a scene begins without: they appear later
 _SCENE_SECONDS = 15.0  # a scene lasts at least this long, then until nothing moves
 _PAUSE = 0.4  # quiet seconds around a cut
 _DELAY = 0.25  # an event that nobody can make is put off by so much
@@ -43,7 +42,6 @@ class Shot:
     first: int
     actors: list[Actor]
     busy_until: list[float]
-    hidden: list[bool]
     background_seed: int
 
 
@@ -132,7 +130,7 @@ def _draw_durations(rng: np.random.Generator, count: int, seconds: float) -> np.
 
 
 def _draw_shot(rng: np.random.Generator, first: int, frames: int) -> Shot:
-    """Places a cast that stands still, from frame ``first`` to the end of the stream."""
+    """Places a cast that is not seen yet, from frame ``first`` to the end of the stream."""
     length = frames - first
     actors: list[Actor] = []
     for thing in draw_objects(rng, int(rng.integers(_CAST[0], _CAST[1] + 1))):
@@ -145,20 +143,12 @@ def _draw_shot(rng: np.random.Generator, first: int, frames: int) -> Shot:
                 np.tile(position, (length, 1)),
                 np.full(length, size),
                 np.full(length, rng.uniform(-LEAN, LEAN)),
-                np.ones(length),
+                np.zeros(length),
             )
             if all(keeps_clear(actor.position[:1], actor.size[:1], other) for other in actors):
                 break
         actors.append(actor)
-    hidden = [_can(actor.thing, "appear") and rng.random() < _HIDDEN for actor in actors]
-    for actor, is_hidden in zip(actors, hidden, strict=True):
-        if is_hidden:
-            actor.opacity[:] = motions.FAINT
-    return Shot(first, actors, [0.0] * len(actors), hidden, int(rng.integers(2**31)))
-
-
-def _can(thing: Object, motion: str) -> bool:
-    return motion in pairs.motions_of(thing.name, unseen=False)
+    return Shot(first, actors, [0.0] * len(actors), int(rng.integers(2**31)))
 
 
 def _act(
@@ -169,7 +159,7 @@ def _act(
     for _ in range(_CHOICES if idle else 0):
         index = idle[rng.integers(len(idle))]
         thing = shot.actors[index].thing
-        motion = _draw_motion(rng, thing, shot.hidden[index], seconds)
+        motion = _draw_motion(rng, thing, seconds)
         if motion is None:
             continue
         for _ in range(_COURSES):
@@ -177,7 +167,6 @@ def _act(
             if _fits(moved, [other for i, other in enumerate(shot.actors) if i != index]):
                 shot.actors[index] = moved
                 shot.busy_until[index] = start + seconds
-                shot.hidden[index] = motion == "fade"
                 return Event(thing, motion, float(start), float(seconds))
     return None
 
@@ -191,7 +180,7 @@ def _move(
     start: float,
     seconds: float,
 ) -> Actor:
-    """The course of an actor that makes ``motion`` and then stays as it is."""
+    """The course of an actor that comes, makes ``motion``, and is seen no more."""
     actor = shot.actors[index]
     clock = (np.arange(len(actor.size)) + shot.first) / fps
     change = motions.draw_change(
@@ -203,32 +192,23 @@ def _move(
         ratio=rng.uniform(*_RATIOS),
         at_rest=True,
     )
-    # What has faded is faint already when it appears, so opacities do not multiply.
-    opacity = change.opacity if motion in motions.OPACITY else actor.opacity
     return Actor(
         actor.thing,
         motion,
         actor.position + change.offset,
         actor.size * change.scale,
         actor.angle + change.turn,
-        np.where(clock < start, actor.opacity, opacity),
+        np.where(clock < start, actor.opacity, change.opacity * (clock <= start + seconds)),
     )
 
 
-def _draw_motion(
-    rng: np.random.Generator, thing: Object, hidden: bool, seconds: float
-) -> str | None:
-    """Draws what an object can do now: what is hidden must appear, what is not must not."""
-    if hidden:
-        return "appear"
+def _draw_motion(rng: np.random.Generator, thing: Object, seconds: float) -> str | None:
+    """Draws what an object can do in this time, if anything; to stand still is no event."""
     choices = []
     for motion in pairs.motions_of(thing.name, unseen=False):
         shortest, longest = motions.SECONDS.get(motion, (0, np.inf))
-        if motion in ("still", "appear") or not shortest <= seconds <= longest:
-            continue
-        if motion == "fade" and not _can(thing, "appear"):
-            continue  # it could not come back
-        choices.append(motion)
+        if motion != "still" and shortest <= seconds <= longest:
+            choices.append(motion)
     return str(rng.choice(choices)) if choices else None
 
 
