@@ -28,7 +28,7 @@ def get_config(variant: str = "") -> ConfigDict:
     # Cross-entropy over the label set of each question, or over the tokens of its answer.
     config.objective = "vlm" if language else "probe"
     config.init_from = ""  # DIR[:params|:full] starts from another run; "" from random parameters
-    config.steps = {"single": 1_600, "": 1_500, "write": 1_500, "read": 1_500}[variant]
+    config.steps = {"single": 1_600, "": 1_500, "write": 1_500, "read": 1_100}[variant]
     config.batch_size = 64  # clips
     config.micro_batch_size = 0  # rows whose activations are held at a time; 0 for all
     config.log_every = 20  # steps
@@ -69,7 +69,7 @@ def get_config(variant: str = "") -> ConfigDict:
                 "crop": "random",  # nothing is flipped: directions are asked about
                 "crop_scale": (0.8, 1.0),  # share of the area
             },
-            "text": _dialogue() if language else _questions(),
+            "text": _dialogue(variant) if language else _questions(),
             "num_workers": 1,  # decoding processes beside the training one
             "visual_tokens": "compute",  # the X-Encoder is what is trained
         }
@@ -184,10 +184,12 @@ def _questions() -> dict:
     }
 
 
-def _dialogue() -> dict:
+def _dialogue(variant: str) -> dict:
     return {
         "tokenizer": "@world",  # ships with the package
-        "per_clip": 5,  # questions that share a clip's pass through the X-Encoder
+        "per_clip": 4
+        if variant == "read"
+        else 5,  # questions that share a clip's pass through the X-Encoder
         "context": False,  # the clip alone tells
         "length": 72,  # tokens of all questions and answers; longer texts are cut
         "query_length": 16,  # tokens of one question
