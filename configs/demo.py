@@ -25,7 +25,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.seed = 0  # of parameters, data order and augmentation
     config.objective = "vljepa"  # predict the embedding of the target text
     config.init_from = ""  # DIR[:params|:full] starts from another run; "" from random parameters
-    config.steps = {"captions": 40, "": 190, "clips": 100}[variant]
+    config.steps = {"captions": 20, "": 180, "clips": 100}[variant]
     config.batch_size = 128  # global; also the number of candidates each row is told apart from
     config.micro_batch_size = 0  # rows whose activations are held at a time; 0 for all
     config.log_every = 10  # steps
@@ -147,7 +147,7 @@ def _data(variant: str) -> ConfigDict:
         "captions": {"caption": 1.0},
         "clips": {"caption": 1.0, "vqa": 1.0},
         # 3.2: down-sampled pretraining data among the questions
-        "": {"caption": 1.0, "classification": 2.0, "vqa": 3.0, "state": 1.0},
+        "": {"caption": 1.0, "classification": 2.0, "vqa": 4.0, "state": 1.0},
     }[variant]
     return ConfigDict(
         {
