@@ -11,8 +11,9 @@ from vljepa_jax.data.ffmpeg import ClipError
 from vljepa_jax.data.pipeline import TrainPipeline, array_spec
 from vljepa_jax.data.records import Annotation, Medium, Record
 from vljepa_jax.data.storage import open_dataset, write_dataset
-from vljepa_jax.data.token_cache import TokenCache
+from vljepa_jax.data.token_cache import TokenCache, caches_of
 from vljepa_jax.data.video import load_clip, write_mp4
+from vljepa_jax.data.workers import decode_media
 from vljepa_jax.models.vljepa import VLJEPA
 from vljepa_jax.objectives import make_objective
 from vljepa_jax.run_log import read_metrics
@@ -35,7 +36,13 @@ def dataset(tmp_path):
         if index == BROKEN:
             media[1] = Medium(data=b"no video")
         annotations = [
-            Annotation(f"{index}/{inputs}", "caption", texts=(f"number {index}",), inputs=inputs)
+            Annotation(
+                f"{index}/{inputs}",
+                "caption",
+                texts=(f"number {index}",),
+                inputs=inputs,
+                tags={"media": str(len(inputs))},
+            )
             for inputs in ((0,), (1,), (0, 1))
         ]
         return Record(f"clip-{index}", tuple(media), tuple(annotations))
@@ -70,7 +77,7 @@ def on_the_fly(config):
 
 def cache_of(config, dataset, params):
     key = cache_visual_tokens(config, params, Console())
-    (directory,) = (dataset / "visual_tokens").glob(f"*-{key}")
+    (directory,) = (dataset / "visual_tokens" / "train").glob(f"*-{key}")
     return TokenCache(directory), key
 
 
@@ -117,7 +124,40 @@ def test_the_key_names_weights_and_frames(config, dataset):
     other_text = jax.tree.map(np.array, params)
     other_text["y_head"]["kernel"] += 1.0
     assert cache_visual_tokens(config, other_text, Console()) == key
-    assert len(list((dataset / "visual_tokens").iterdir())) == 3
+    assert len(list((dataset / "visual_tokens" / "train").iterdir())) == 3
+
+
+def test_what_an_earlier_run_computed_is_not_computed_again(config, dataset, monkeypatch):
+    """Not even that a clip could not be read."""
+    params, _ = make_objective(config).init(jax.random.key(1))
+    asked = []
+
+    def decode(source, clips, *args):
+        asked.append(list(clips))
+        return decode_media(source, clips, *args)
+
+    monkeypatch.setattr("vljepa_jax.visual_tokens.decode_media", decode)
+    single = dataclasses.replace(config.data.sources[0], tags={"media": "1"})
+    data = dataclasses.replace(config.data, sources=(single,))
+    key = cache_visual_tokens(dataclasses.replace(config, data=data), params, Console())
+    assert cache_visual_tokens(config, params, Console()) == key
+    assert asked[0] == [(index, (medium,)) for index in range(40) for medium in (0, 1)]
+    assert asked[1] == [(index, (0, 1)) for index in range(40)]
+    few, all_of_them = caches_of(str(dataset), "train", key)
+    if (0, (0, 1)) in few:
+        few, all_of_them = all_of_them, few
+    for clip in asked[0]:
+        if clip == (BROKEN, (1,)):
+            with pytest.raises(ClipError, match=f"clip-{BROKEN}"):
+                all_of_them[clip]
+        else:
+            np.testing.assert_array_equal(all_of_them[clip], few[clip])
+    for index in (0, 17, 39):
+        clip = load_clip(
+            open_dataset(dataset).source("train")[index].media, config.data.video, None
+        )
+        expected = VLJEPA(config.model).apply({"params": params}, clip[None], method="encode_video")
+        np.testing.assert_allclose(all_of_them[index, (0, 1)], expected[0], atol=1e-5)
 
 
 def test_random_sampling_is_refused(config):
@@ -136,4 +176,4 @@ def test_a_full_disk_leaves_no_cache(config, dataset, monkeypatch):
     params, _ = make_objective(config).init(jax.random.key(1))
     with pytest.raises(OSError, match="No space left"):
         cache_visual_tokens(config, params, Console())
-    assert not list((dataset / "visual_tokens").iterdir())
+    assert not list((dataset / "visual_tokens" / "train").iterdir())

@@ -7,6 +7,7 @@ clip, and of the clips; the cache's key names the first two, and it lies beside 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -16,8 +17,15 @@ from rich.console import Console
 from rich.progress import Progress
 
 from vljepa_jax.config import TrainConfig
+from vljepa_jax.data.ffmpeg import ClipError
 from vljepa_jax.data.pipeline import array_spec, cached_clips
-from vljepa_jax.data.token_cache import cache_directory, write_token_cache
+from vljepa_jax.data.token_cache import (
+    Clip,
+    TokenCache,
+    cache_directory,
+    caches_of,
+    write_token_cache,
+)
 from vljepa_jax.data.workers import decode_media, in_batches
 from vljepa_jax.fingerprint import fingerprint
 from vljepa_jax.models.vjepa2 import make_x_encoder, normalise
@@ -55,17 +63,33 @@ def cache_visual_tokens(config: TrainConfig, params: Any, console: Console) -> s
     key = _key(config, params)
     _, *shape = array_spec(config)["visual_tokens"][0]
     for source, clips, name in cached_clips(config):
-        directory = cache_directory(source.directory, f"{name}-{key}")
+        directory = cache_directory(source.directory, source.split, name, key)
         if directory.exists() or not first_process():
             continue
-        decoded = decode_media(source, clips, config.data.video, config.data.num_workers)
+        # A run before this one may have needed some of the clips: an earlier stage, other tasks.
+        known = caches_of(source.directory, source.split, key)
+        missing = [clip for clip in clips if not any(clip in cache for cache in known)]
+        decoded = decode_media(source, missing, config.data.video, config.data.num_workers)
         with Progress(console=console, transient=True) as progress:
             tokens = in_batches(encode_batch, decoded, _BATCH)
-            tracked = progress.track(tokens, len(clips), description="Computing visual tokens")
-            write_token_cache(directory, clips, tracked, tuple(shape))
+            tracked = progress.track(tokens, len(missing), description="Computing visual tokens")
+            all_tokens = _known_or_next(clips, known, iter(tracked))
+            write_token_cache(directory, clips, all_tokens, tuple(shape))
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices("visual tokens are cached")
     return key
+
+
+def _known_or_next(
+    clips: Iterable[Clip], known: Sequence[TokenCache], computed: Iterator[np.ndarray | ClipError]
+) -> Iterator[np.ndarray | ClipError]:
+    """The tokens of each clip: from the first cache that has it, or else the next computed ones."""
+    for clip in clips:
+        cache = next((cache for cache in known if clip in cache), None)
+        try:
+            yield next(computed) if cache is None else cache[clip]
+        except ClipError as error:  # it could not be read then
+            yield error
 
 
 def _key(config: TrainConfig, x_encoder: Any) -> str:

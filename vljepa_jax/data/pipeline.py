@@ -228,9 +228,9 @@ class _TrainSource:
 
     @property
     def clips_name(self) -> str:
-        """Names the choice of clips: the split, the tasks, the tags and what the rows take."""
+        """Names the choice of the split's clips: the tasks, the tags and what the rows take."""
         tags = [f"{tag}={value}" for tag, value in sorted(self._tags.items())]
-        names = [self.source.split, *sorted(self.tasks), *tags, self._rows.name]
+        names = [*sorted(self.tasks), *tags, self._rows.name]
         return "-".join(filter(None, names))
 
     def clips(self) -> Iterator[Clip]:
@@ -290,7 +290,9 @@ class _Reader:
         self._sources = _open_sources(config, self._rows)
         self._caches = [
             TokenCache(
-                cache_directory(source.source.directory, f"{source.clips_name}-{tokens_key}")
+                cache_directory(
+                    source.source.directory, source.source.split, source.clips_name, tokens_key
+                )
             )
             for source in self._sources
         ]

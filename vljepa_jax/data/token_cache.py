@@ -1,7 +1,8 @@
 """A frozen X-Encoder's visual tokens S_V on disk, beside the records they were computed from.
 
-A cache is a directory ``DATASET/visual_tokens/KEY`` with ``tokens.npy``, float32 [clips, n, x],
-and ``index.json``, which tells the row of each clip and why some could not be read.
+A cache is a directory ``DATASET/visual_tokens/SPLIT/CLIPS-KEY`` with ``tokens.npy``, float32
+[clips, n, x], and ``index.json``, which tells the row of each clip and why some could not be read.
+CLIPS names a choice of clips, KEY all else that the tokens depend on.
 """
 
 from __future__ import annotations
@@ -23,9 +24,15 @@ from vljepa_jax.data.ffmpeg import ClipError
 Clip = tuple[int, tuple[int, ...]]
 
 
-def cache_directory(dataset_directory: str, key: str) -> Path:
-    """Where the cache of a dataset lies; ``key`` names all that the tokens depend on."""
-    return Path(dataset_directory) / "visual_tokens" / key
+def cache_directory(dataset_directory: str, split: str, clips: str, key: str) -> Path:
+    """Where the cache of a choice of a split's clips lies."""
+    return Path(dataset_directory) / "visual_tokens" / split / f"{clips}-{key}"
+
+
+def caches_of(dataset_directory: str, split: str, key: str) -> list[TokenCache]:
+    """All caches of a split with this key, of whatever clips."""
+    root = Path(dataset_directory) / "visual_tokens" / split
+    return [TokenCache(directory) for directory in sorted(root.glob(f"*-{key}"))]
 
 
 class TokenCache:
@@ -44,6 +51,9 @@ class TokenCache:
         if reason is not None:
             raise ClipError(reason)
         return np.array(self._tokens[row])
+
+    def __contains__(self, clip: Clip) -> bool:
+        return clip in self._index
 
     @functools.cached_property
     def _index(self) -> dict[Clip, tuple[int, str | None]]:
