@@ -70,7 +70,7 @@ backbones: $(VENV)/installed  ## Pretrain the backbones in vljepa_jax/backbones 
 	    cp $(BACKBONES)/exported/$$part/config.json vljepa_jax/backbones/$$part/recipe.json; done
 
 test: $(VENV)/installed  ## Run the suite (no torch needed).
-	$(RUN) -m pytest -n auto --dist loadfile -m "not parity and not slow"
+	$(RUN) -m pytest -n auto --dist loadfile --durations=15 -m "not parity and not slow"
 
 test-parity: $(VENV)/installed-parity  ## Compare live with torch and transformers.
 	$(RUN) -m pytest -n auto --dist loadfile -m "parity and not slow"

@@ -22,6 +22,8 @@ class ColourModel:
     batch_size = 2
     video = VideoConfig(2, 16, "uniform", "centre", (1.0, 1.0))
 
+    text_decoder = None
+
     def __init__(self):
         self.encoded = 0
 
