@@ -11,24 +11,31 @@ import matplotlib.pyplot as plt
 
 # run -> title, metrics shown
 RUNS = {
+    "predictor_write": ("Llama writes", ("loss",)),
+    "predictor": ("Llama reads, and writes", ("accuracy",)),
     "x_encoder_single": (
         "X-Encoder, clips of one object",
         ("accuracy/motions", "accuracy/objects", "accuracy/yes_no"),
     ),
-    "x_encoder": (
+    "x_encoder_labels": (
         "X-Encoder, all clips",
         ("accuracy/motions", "accuracy/objects", "accuracy/yes_no", "accuracy/counts"),
     ),
-    "predictor": ("Llama", ("loss",)),
+    "x_encoder_write": ("X-Encoder, Llama writes", ("loss",)),
+    "x_encoder": ("X-Encoder, Llama reads", ("accuracy",)),
     "y_encoder": ("Y-Encoder", ("accuracy/to_target",)),
 }
+COLUMNS = 4
 SMOOTHING = 0.8  # of what was, in each logged point
 
 
 def main() -> None:
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/backbones")
-    figure, axes = plt.subplots(1, len(RUNS), figsize=(4 * len(RUNS), 3))
-    for axis, (run, (title, names)) in zip(axes, RUNS.items(), strict=True):
+    rows = -(-len(RUNS) // COLUMNS)
+    figure, grid = plt.subplots(rows, COLUMNS, figsize=(4 * COLUMNS, 3 * rows))
+    for axis in grid.flat[len(RUNS) :]:
+        axis.set_visible(False)
+    for axis, (run, (title, names)) in zip(grid.flat, RUNS.items(), strict=False):
         lines = (folder / run / "metrics.jsonl").read_text().splitlines()
         points = [json.loads(line) for line in lines]
         for name in names:
