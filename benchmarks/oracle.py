@@ -47,7 +47,7 @@ class Oracle:
     """Visual tokens from captions.
 
     Args:
-        params: of the model that they are for; its projection maps them onto the word vectors.
+        params: that training starts from; their projection maps the tokens onto the word vectors.
     """
 
     def __init__(self, config: TrainConfig, params: Any):
@@ -66,9 +66,8 @@ class Oracle:
         return self._vectors[np.resize(tokens[0][mask[0]], self.shape[0])]
 
 
-def train(config: TrainConfig, params: Any, console: rich.console.Console) -> Any:
+def train(config: TrainConfig, params: Any, oracle: Oracle, console: rich.console.Console) -> Any:
     """One stage on the oracle's tokens; returns its parameters."""
-    oracle = Oracle(config, params)
     for source, clips, name in cached_clips(config):
         directory = cache_directory(source.directory, source.split, name, KEY)
         if not directory.exists():
@@ -87,10 +86,10 @@ def train(config: TrainConfig, params: Any, console: rich.console.Console) -> An
 
 
 def evaluate(
-    config: TrainConfig, params: Any, dataset: Dataset, records: Sequence[Record]
+    config: TrainConfig, params: Any, oracle: Oracle, dataset: Dataset, records: Sequence[Record]
 ) -> dict[str, dict[str, float]]:
     """Kind of question -> share that was answered right, and how many there were."""
-    oracle, text = Oracle(config, params), config.data.text
+    text = config.data.text
     model, tokenizer = VLJEPA(config.model), Tokenizer(text.query_tokenizer)
     predict = jax.jit(lambda *arrays: model.apply({"params": params}, *arrays, method="predict"))
     embed = jax.jit(lambda *arrays: model.apply({"params": params}, *arrays, method="encode_text"))
@@ -132,16 +131,17 @@ def main() -> None:
     console = rich.console.Console(stderr=True)
     _, params = checkpoint.load_params(arguments.checkpoint)
     recipe = runpy.run_path(str(ROOT / "configs" / "demo.py"))["get_config"]
+    oracle = Oracle(parse(TrainConfig, recipe()), params)
     for variant in ("captions", ""):
         config = parse(TrainConfig, recipe(variant))
-        params = train(config, params, console)
+        params = train(config, params, oracle, console)
     world = parse(EvalConfig, runpy.run_path(str(ROOT / "configs/eval/world.py"))["get_config"]())
     dataset = open_dataset(dataset_path("@world", world.world))
     metrics = {}
     for suffix, split in SPLITS.items():
         source = dataset.source(split)
         records = [source[index] for index in range(min(arguments.clips, len(source)))]
-        found = evaluate(config, params, dataset, records)
+        found = evaluate(config, params, oracle, dataset, records)
         metrics |= {f"{kind}{suffix}": value for kind, value in found.items()}
     print(json.dumps({"steps": config.steps, "metrics": metrics}, indent=2))
 
