@@ -32,13 +32,13 @@ from vljepa_jax.data.storage import Dataset, open_dataset
 from vljepa_jax.data.token_cache import cache_directory, write_token_cache
 from vljepa_jax.data.tokenizers import Tokenizer
 from vljepa_jax.data.world.build import dataset_path
+from vljepa_jax.fingerprint import fingerprint
 from vljepa_jax.models.vljepa import VLJEPA
 from vljepa_jax.objectives import make_objective
 from vljepa_jax.sharding import make_mesh
 from vljepa_jax.train_step import Trainer
 
 ROOT = Path(__file__).parents[1]
-KEY = "oracle"  # in the place of the weights' fingerprint
 SPLITS = {"": "test", "_compositional": "test_compositional"}
 BATCH = 100  # clips or questions at a time
 
@@ -55,6 +55,8 @@ class Oracle:
         words = np.asarray(params["token_embedding"]["embedding"])
         kernel = np.asarray(params["vision_projection"]["kernel"])
         self._vectors = np.linalg.solve(kernel.T, words.T).T.astype(np.float32)
+        # As with an X-Encoder: other tokens, another cache.
+        self.key = f"oracle-{fingerprint([], self._vectors)}"
         self.shape = array_spec(config)["visual_tokens"][0][1:]
 
     def __call__(self, record: Record, inputs: tuple[int, ...]) -> np.ndarray:
@@ -69,7 +71,7 @@ class Oracle:
 def train(config: TrainConfig, params: Any, oracle: Oracle, console: rich.console.Console) -> Any:
     """One stage on the oracle's tokens; returns its parameters."""
     for source, clips, name in cached_clips(config):
-        directory = cache_directory(source.directory, source.split, name, KEY)
+        directory = cache_directory(source.directory, source.split, name, oracle.key)
         if not directory.exists():
             tokens = (oracle(source[record], inputs) for record, inputs in clips)
             write_token_cache(directory, clips, tokens, oracle.shape)
@@ -78,7 +80,7 @@ def train(config: TrainConfig, params: Any, oracle: Oracle, console: rich.consol
     given = jax.tree.map(lambda new, at: jax.device_put(new, at.sharding), params, state.params)
     state = state.replace(params=given)
     step = trainer.compile(array_spec(config))
-    for number, batch in enumerate(TrainPipeline(config, KEY).batches(0), 1):
+    for number, batch in enumerate(TrainPipeline(config, oracle.key).batches(0), 1):
         state, metrics = step(state, trainer.put(batch.arrays))
         if number % config.log_every == 0:
             console.print(f"step {number}/{config.steps}  loss {float(metrics['loss']):.4f}")
