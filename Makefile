@@ -75,7 +75,7 @@ test: $(VENV)/installed  ## Run the suite (no torch needed).
 test-parity: $(VENV)/installed-parity  ## Compare live with torch and transformers.
 	$(RUN) -m pytest -n auto --dist loadfile -m "parity and not slow"
 
-test-slow: $(VENV)/installed-parity  ## Compare at full published sizes (minutes, 10 GB of memory).
+test-slow: $(VENV)/installed-parity  ## Full published sizes, more meshes and interruptions (20 minutes, 10 GB).
 	XLA_FLAGS= $(RUN) -m pytest -m "slow and not full_size" -s  # compiled in full, unlike the others
 
 test-full-size: $(VENV)/installed  ## Two steps of the 1B model (24 GiB of memory, 30 GB of disk).

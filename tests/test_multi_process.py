@@ -124,6 +124,7 @@ def test_two_processes_are_one(config, alone, tmp_path):
     assert "step 1/6" not in outputs[1]  # the first alone speaks
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_other_processes_on_another_mesh(config, alone, tmp_path):
     """Two processes are told to stop, by a signal to one of them; four go on."""
     workdir = tmp_path / "run"

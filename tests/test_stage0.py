@@ -245,6 +245,7 @@ def test_a_resumed_run_is_bitwise_the_uninterrupted_one(config, finished, tmp_pa
     assert not np.array_equal(student, teacher)
 
 
+@pytest.mark.slow
 def test_a_second_stage_has_other_frames_and_sizes(config, finished, tmp_path):
     video = dataclasses.replace(config.data.video, frames=8, image_size=64)
     later = dataclasses.replace(

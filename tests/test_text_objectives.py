@@ -57,11 +57,16 @@ def dialogue_config(objective="language_model", **dialogue):
     return dataclasses.replace(config, data=data)
 
 
+def with_model(config, **fields):
+    return dataclasses.replace(config, model=dataclasses.replace(config.model, **fields))
+
+
 @pytest.mark.parametrize("context", [False, True])
 def test_a_dialogue_is_told_the_captions_and_asked_several_things_of_one_clip(context):
     config = dialogue_config(
         length=160, per_clip=4, context=context, query_length=90, answer_length=60
     )
+    config = with_model(config, reading_share=0.5)
     batch = first_batch(config)
     reader = TrainPipeline(config)._reader._sources[0]
     records = {
@@ -126,12 +131,7 @@ class _words:
 
 def test_only_answers_count_for_a_vlm_and_they_depend_on_the_clip():
     config = tiny_vlm_config()
-    objective = make_objective(config)
-    params = random_params(objective)
-    arrays = first_batch(config).arrays
-    assert {name: (a.shape, a.dtype) for name, a in arrays.items()} == array_spec(config)
-    found = objective.represent(params, {}, arrays, jax.random.key(0))
-    loss, metrics = objective.loss(params, found, arrays, jax.random.key(0), None)
+    params, arrays, found, loss, metrics = first_loss(config)
     logits, words = VLM(config.model).apply({"params": params}, arrays)
     assert words is None
     probability = np.asarray(jax.nn.softmax(np.asarray(logits, np.float64)))
@@ -142,7 +142,7 @@ def test_only_answers_count_for_a_vlm_and_they_depend_on_the_clip():
     assert float(loss) == pytest.approx(np.mean(nats), rel=1e-5)
     assert float(metrics["accuracy"]) == pytest.approx(np.mean(right))
     assert 0 < counts.sum() < arrays["mask"].sum()
-    other = objective.represent(
+    other = make_objective(config).represent(
         params, {}, arrays | {"video": 255 - arrays["video"]}, jax.random.key(0)
     )
     assert (np.abs(np.asarray(found.answers.nats - other.answers.nats)) > 1e-4).all()
@@ -152,14 +152,10 @@ def test_the_visual_tokens_tell_which_words_the_answers_have():
     """Against the formula in float64, 3e-4 (a sum over the vocabulary of logits in the hundreds);
     and the answers' loss is what it was, 1e-5."""
     config = tiny_vlm_config()
-    model = dataclasses.replace(config.model, words_weight=0.5)
-    objective = make_objective(dataclasses.replace(config, model=model))
-    params = random_params(objective)
-    arrays = first_batch(config).arrays
-    found = objective.represent(params, {}, arrays, jax.random.key(0))
-    loss, metrics = objective.loss(params, found, arrays, jax.random.key(0), None)
+    weighted = with_model(config, words_weight=0.5)
+    params, arrays, found, loss, metrics = first_loss(weighted)
 
-    visual = VLM(model).apply({"params": params}, arrays["video"], method="encode_video")
+    visual = VLM(weighted.model).apply({"params": params}, arrays["video"], method="encode_video")
     projection = params["vision_projection"]
     tokens = np.float64(visual) @ np.float64(projection["kernel"]) + projection["bias"]
     likeness = tokens @ np.float64(params["token_embedding"]["embedding"]).T
@@ -194,13 +190,12 @@ def test_a_vlm_sees_no_answer_before_it_is_given():
 
 @pytest.mark.parametrize("share", [0.0, 1.0])
 def test_the_last_half_of_the_layers_alone_in_a_share_of_the_steps(share):
-    config = tiny_text_config("language_model")
-    model = dataclasses.replace(config.model, skip_share=share)
-    objective = make_objective(dataclasses.replace(config, model=model))
+    config = with_model(tiny_text_config("language_model"), skip_share=share)
+    objective = make_objective(config)
     params = random_params(objective)
     arrays = first_batch(config).arrays
     nats = objective.represent(params, {}, arrays, jax.random.key(0)).nats
-    half = model.predictor.num_layers // 2
+    half = config.model.predictor.num_layers // 2
     predictor = params["predictor"]
     for part in (slice(0, half), slice(half, None)):
         zeroed = jax.tree.map(lambda x: x.at[part].set(0.0), predictor["layers"])  # noqa: B023
@@ -211,26 +206,18 @@ def test_the_last_half_of_the_layers_alone_in_a_share_of_the_steps(share):
 
 
 def reading_language_model():
-    config = dialogue_config(per_clip=3, context=True)
-    model = dataclasses.replace(config.model, reading_share=1.0)
-    return dataclasses.replace(config, model=model)
+    return with_model(dialogue_config(per_clip=3, context=True), reading_share=1.0)
 
 
 def reading_vlm():
-    config = tiny_vlm_config()
-    return dataclasses.replace(config, model=dataclasses.replace(config.model, reading_share=1.0))
+    return with_model(tiny_vlm_config(), reading_share=1.0)
 
 
 @pytest.mark.parametrize("make_config", [reading_language_model, reading_vlm])
 def test_what_is_read_is_told_by_the_mean_over_all_that_was_seen(make_config):
     """The loss against the formula in float64, 1e-5, from the layers' own output."""
     config = make_config()
-    objective = make_objective(config)
-    params = random_params(objective)
-    arrays = first_batch(config).arrays
-    assert {name: (a.shape, a.dtype) for name, a in arrays.items()} == array_spec(config)
-    found = objective.represent(params, {}, arrays, jax.random.key(0))
-    loss, metrics = objective.loss(params, found, arrays, jax.random.key(0), None)
+    params, arrays, _, loss, metrics = first_loss(config)
 
     size = config.model.predictor.num_layers
     kept = size - size // 2 if config.objective == "language_model" else size
@@ -238,7 +225,7 @@ def test_what_is_read_is_told_by_the_mean_over_all_that_was_seen(make_config):
     sizes = dataclasses.replace(config.model.predictor, num_layers=kept, causal=False)
     llama = Llama(sizes)
     table = np.asarray(params["token_embedding"]["embedding"])
-    visual = np.zeros((len(arrays["tokens"]), 0, sizes.hidden_size), np.float32)
+    visual = np.zeros((len(arrays["query_tokens"]), 0, sizes.hidden_size), np.float32)
     if config.objective == "vlm":
         model = VLM(config.model)
         visual = model.apply({"params": params}, arrays["video"], method="encode_video")
@@ -253,17 +240,15 @@ def test_what_is_read_is_told_by_the_mean_over_all_that_was_seen(make_config):
         logits = np.float64(hidden[0]).mean(axis=0) @ np.float64(table).T
         nats.append(np.mean([np.log(np.exp(logits).sum()) - logits[word] for word in answer]))
         right.append(logits.argmax() in answer)
-    assert len(nats) > len(arrays["tokens"])  # several of a clip
+    assert len(nats) > len(arrays["query_tokens"])  # several of a clip
     assert float(loss) == pytest.approx(np.mean(nats), rel=1e-5)
     assert float(metrics["accuracy"]) == pytest.approx(np.mean(right))
 
 
-@pytest.mark.parametrize(("share", "read"), [(0.0, {False}), (1.0, {True}), (0.5, {False, True})])
-def test_a_share_of_the_steps_reads(share, read):
-    """Only what is written depends on the dialogue, only what is read on single questions."""
-    config = dialogue_config(per_clip=3, context=True)
-    model = dataclasses.replace(config.model, reading_share=share)
-    objective = make_objective(dataclasses.replace(config, model=model))
+def test_a_share_of_the_steps_reads():
+    """Only what is read depends on single questions."""
+    config = with_model(dialogue_config(per_clip=3, context=True), reading_share=0.5)
+    objective = make_objective(config)
     params = random_params(objective)
     arrays = first_batch(config).arrays
     changed = arrays | {"query_tokens": (arrays["query_tokens"] + 1) % 1024}
@@ -273,7 +258,17 @@ def test_a_share_of_the_steps_reads(share, read):
         key = jax.random.key(step)
         one, other = (represent(params, {}, a, key).nats for a in (arrays, changed))
         seen.add(bool((one != other).any()))
-    assert seen == read
+    assert seen == {False, True}
+
+
+@pytest.mark.parametrize("make_config", [dialogue_config, tiny_vlm_config])
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_loaders_make_what_the_steps_use(make_config, share):
+    config = with_model(make_config(), reading_share=share)
+    arrays = first_batch(config).arrays
+    assert {name: (a.shape, a.dtype) for name, a in arrays.items()} == array_spec(config)
+    assert ("tokens" in arrays) == (share < 1)
+    assert ("query_tokens" in arrays) == (share > 0)
 
 
 @pytest.mark.parametrize(
@@ -284,17 +279,14 @@ def test_a_share_of_the_steps_reads(share, read):
     ],
 )
 def test_settings_of_a_vlm_that_cannot_be_are_refused(field, value, message):
-    config = tiny_vlm_config()
-    model = dataclasses.replace(config.model, **{field: value})
+    config = with_model(tiny_vlm_config(), **{field: value})
     with pytest.raises(ConfigError, match=re.escape(message)):
-        make_objective(dataclasses.replace(config, model=model))
+        make_objective(config)
 
 
 def test_a_vlm_that_reads_has_no_loss_of_words():
-    config = reading_vlm()
-    model = dataclasses.replace(config.model, words_weight=0.5)
     with pytest.raises(ConfigError, match="reading_share=0"):
-        make_objective(dataclasses.replace(config, model=model))
+        make_objective(with_model(reading_vlm(), words_weight=0.5))
 
 
 def test_a_sentence_is_the_query_and_an_answer():
@@ -308,6 +300,16 @@ def test_a_sentence_is_the_query_and_an_answer():
         possible = [f"{annotation.query} {text}".strip() for text in annotation.texts]
         tokens = tokenizer.encode(possible, 12)[0]
         assert (tokens == batch.arrays["tokens"][row]).all(axis=1).any()
+
+
+def first_loss(config):
+    """Random parameters, the first batch, and what is found of it."""
+    objective = make_objective(config)
+    params = random_params(objective)
+    arrays = first_batch(config).arrays
+    found = objective.represent(params, {}, arrays, jax.random.key(0))
+    loss, metrics = objective.loss(params, found, arrays, jax.random.key(0), None)
+    return params, arrays, found, loss, metrics
 
 
 def random_params(objective, seed=0):

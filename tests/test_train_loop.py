@@ -97,11 +97,12 @@ def test_a_finished_run_says_so(config, finished, capsys):
 @pytest.mark.parametrize(
     ("moment", "step", "left"),
     [
-        ("logged", 1, {None}),
-        ("logged", 5, {"2", "4"}),  # a race between a write and the kill
+        pytest.param("logged", 1, {None}, marks=pytest.mark.slow),
+        # A race between a write and the kill.
+        pytest.param("logged", 5, {"2", "4"}, marks=pytest.mark.slow),
         ("begun", 4, {"2", "4"}),
         ("complete", 4, {"2"}),
-        ("named", 6, {"6"}),
+        pytest.param("named", 6, {"6"}, marks=pytest.mark.slow),
     ],
 )
 def test_killed_run_continues_bitwise(
@@ -133,7 +134,9 @@ def test_killed_run_continues_bitwise(
     assert json.loads((workdir / "train.json").read_text())["steps"] == STEPS
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
+)
 def test_a_signal_saves_and_stops(config, finished, tmp_path, monkeypatch, capsys, number):
     class SignallingLog(train_loop.RunLog):
         def write(self, step, metrics):

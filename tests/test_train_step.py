@@ -16,7 +16,7 @@ from vljepa_jax.planning import count
 from vljepa_jax.sharding import make_mesh, path_name
 from vljepa_jax.train_step import Trainer, make_gradients, step_rng
 
-MESHES = ("1x1x1", "1x1x1+2", "8x1x1", "2x4x1", "2x2x2+4", "2x2x2")
+MESHES = ("1x1x1", "1x1x1+2", "8x1x1", "2x2x2+4", "2x2x2")
 
 
 def spec_of(arrays):
@@ -174,9 +174,10 @@ def compare(single, several, tolerance=1e-5):
     ("objective", "tolerance", "gradients", "mesh"),
     [
         ("vljepa, frozen", 1e-5, 20, "2x2x2+4"),  # its tokens are kept between the passes
-        ("probe", 1e-5, 30, "2x2x2+4"),
-        ("vjepa2", 3e-5, 30, "2x2x2+4"),
-        ("y_decoder", 1e-5, 12, "2x2x2"),  # it draws noise, and for each micro-batch anew
+        pytest.param("probe", 1e-5, 30, "2x2x2+4", marks=pytest.mark.slow),
+        pytest.param("vjepa2", 3e-5, 30, "2x2x2+4", marks=pytest.mark.slow),
+        # It draws noise, and for each micro-batch anew.
+        pytest.param("y_decoder", 1e-5, 12, "2x2x2", marks=pytest.mark.slow),
     ],
 )
 def test_meshes_give_the_single_device_step_of_other_objectives(

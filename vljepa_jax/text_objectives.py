@@ -223,14 +223,15 @@ class LanguageModelObjective(DialogueObjective):
         self, params: PyTree, extra: PyTree, arrays: Arrays, rng: jax.Array
     ) -> TokenLosses:
         del extra
-        tokens, mask = arrays["tokens"], arrays["mask"]
         reading_rng, skipping_rng = jax.random.split(rng)
 
         def whole(params: PyTree) -> TokenLosses:
+            tokens, mask = arrays["tokens"], arrays["mask"]
             logits = self._model.apply({"params": params}, tokens, mask)
             return _next_token_losses(logits, tokens, mask)
 
         def last_half(params: PyTree) -> TokenLosses:
+            tokens, mask = arrays["tokens"], arrays["mask"]
             logits = self._half.apply({"params": self._last_half(params)}, tokens, mask)
             return _next_token_losses(logits, tokens, mask)
 

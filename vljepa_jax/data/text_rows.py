@@ -61,11 +61,12 @@ class TripletRows(Rows):
 
 
 class DialogueRows(Rows):
-    """What is asked of a clip, each question with its answer: as one text, and one by one.
+    """What is asked of a clip, each question with its answer: as one text, or one by one, or both,
+    as the steps of ``model.reading_share`` need them.
 
-    tokens int32 [L], mask bool [L], and answer_mask bool [L], True at the tokens of answers. With
-    ``data.text.context`` the clip's captions stand before the questions, and tell a reader what
-    the clip would show. Captions that are asked for stand last: they would tell, too.
+    One text: tokens int32 [L], mask bool [L], and answer_mask bool [L], True at the tokens of
+    answers. With ``data.text.context`` the clip's captions stand before the questions, and tell a
+    reader what the clip would show. Captions that are asked for stand last: they would tell, too.
 
     One by one: query_tokens int32 [S, Q], query_mask bool [S, Q], the captions before each; and
     target_tokens int32 [S, A], target_mask bool [S, A], without the token that begins a text. The
@@ -73,6 +74,7 @@ class DialogueRows(Rows):
     """
 
     def __init__(self, config: TrainConfig):
+        self._share = config.model.reading_share
         self._dialogue = config.data.text
         if self._dialogue.per_clip < 1:
             raise ConfigError(f"data.text.per_clip: {self._dialogue.per_clip} is less than 1")
@@ -81,16 +83,19 @@ class DialogueRows(Rows):
 
     @staticmethod
     def spec(config: TrainConfig) -> Spec:
-        text = config.data.text
-        return {
+        text, share = config.data.text, config.model.reading_share
+        together = {
             "tokens": ((text.length,), np.int32),
             "mask": ((text.length,), np.bool_),
             "answer_mask": ((text.length,), np.bool_),
+        }
+        one_by_one = {
             "query_tokens": ((text.per_clip, text.query_length), np.int32),
             "query_mask": ((text.per_clip, text.query_length), np.bool_),
             "target_tokens": ((text.per_clip, text.answer_length), np.int32),
             "target_mask": ((text.per_clip, text.answer_length), np.bool_),
         }
+        return (together if share < 1 else {}) | (one_by_one if share > 0 else {})
 
     def draw(
         self,
@@ -117,7 +122,8 @@ class DialogueRows(Rows):
     def arrays(
         self, contents: Sequence[tuple[str, tuple[tuple[str, str], ...]]]
     ) -> dict[str, np.ndarray]:
-        return self._together(contents) | self._one_by_one(contents)
+        together = self._together(contents) if self._share < 1 else {}
+        return together | (self._one_by_one(contents) if self._share > 0 else {})
 
     def _together(
         self, contents: Sequence[tuple[str, tuple[tuple[str, str], ...]]]
