@@ -3,13 +3,14 @@ PYTHON ?= python3
 VENV   ?= .venv
 RUN     = $(VENV)/bin/python
 DEMO   ?= runs/demo
+SEED ?= 0
 BACKBONES ?= runs/backbones
 
 # On a CPU, XLA takes its temporaries from malloc at every step. Told to keep what is freed, glibc
 # hands the same pages out again; without this a step of the demo takes about 1.4 times as long.
 KEEP_MEMORY = MALLOC_ARENA_MAX=1 MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=1000000000000
 
-.PHONY: help demo backbones test test-parity test-slow test-full-size lint format goldens clean
+.PHONY: help demo demo-seeds backbones test test-parity test-slow test-full-size lint format goldens clean
 .DEFAULT_GOAL := help
 
 help:  ## List the targets.
@@ -26,17 +27,26 @@ $(VENV)/installed-parity: $(VENV)/installed
 
 demo: $(VENV)/installed  ## Build the video world, train, evaluate, and write runs/demo/report.html.
 	test -d $(DEMO)/start || $(KEEP_MEMORY) $(RUN) launch/convert.py --config=configs/demo.py \
-	    --x_encoder=@boxed --predictor=@boxed --y_encoder=@boxed --output=$(DEMO)/start
+	    --x_encoder=@boxed --predictor=@boxed --y_encoder=@boxed --align --output=$(DEMO)/start
 	$(KEEP_MEMORY) $(RUN) launch/train.py --config=configs/demo.py:captions \
-	    --workdir=$(DEMO)/captions --config.init_from=$(DEMO)/start:params
+	    --workdir=$(DEMO)/captions --config.seed=$(SEED) --config.init_from=$(DEMO)/start:params
 	$(KEEP_MEMORY) $(RUN) launch/train.py --config=configs/demo.py --workdir=$(DEMO) \
-	    --config.init_from=$(DEMO)/captions:params
+	    --config.seed=$(SEED) --config.init_from=$(DEMO)/captions:params
 	test -d $(DEMO)/y_decoder_start || $(KEEP_MEMORY) $(RUN) launch/convert.py \
 	    --config=configs/y_decoder.py --y_decoder=@boxed --output=$(DEMO)/y_decoder_start
 	$(KEEP_MEMORY) $(RUN) launch/train.py --config=configs/y_decoder.py \
-	    --workdir=$(DEMO)/y_decoder \
+	    --workdir=$(DEMO)/y_decoder_text --config.seed=$(SEED) \
 	    --config.init_from=$(DEMO):y_encoder,$(DEMO)/y_decoder_start:y_decoder
+	$(KEEP_MEMORY) $(RUN) launch/train.py --config=configs/y_decoder.py:predicted \
+	    --workdir=$(DEMO)/y_decoder --config.seed=$(SEED) \
+	    --config.init_from=$(DEMO):vljepa,$(DEMO)/y_decoder_text:y_decoder
 	$(KEEP_MEMORY) $(RUN) launch/eval.py --config=configs/eval/world.py --checkpoint=$(DEMO)
+
+demo-seeds:  ## The demo with three seeds; mean and spread in runs/demo_seeds/report.json.
+	for seed in 0 1 2; do \
+	    $(MAKE) demo DEMO=runs/demo_seeds/$$seed SEED=$$seed || exit 1; done
+	$(RUN) launch/spread.py --output=runs/demo_seeds \
+	    --runs=runs/demo_seeds/0,runs/demo_seeds/1,runs/demo_seeds/2
 
 # $(1) of the X-Encoder's last two stages: from the run $(2), through the language model of $(3).
 define x_encoder_stage

@@ -55,7 +55,8 @@ import numpy as np  # noqa: E402
 import reference_twins as reference  # noqa: E402
 import torch  # noqa: E402
 import transformers  # noqa: E402
-from measured_peak import peaks, processor  # noqa: E402
+from machine import processor  # noqa: E402
+from measured_peak import peaks  # noqa: E402
 from twins import parameters  # noqa: E402
 
 from vljepa_jax.config import GemmaConfig, LlamaConfig, RopeScaling, VJEPA2Config  # noqa: E402

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import platform
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -19,14 +17,6 @@ def peaks(gpu: bool, repetitions: int) -> dict[str, float]:
         "jax": _best(lambda size: _jax_product(size, gpu), sizes, repetitions),
         "torch": _best(lambda size: _torch_product(size, gpu), sizes, repetitions),
     }
-
-
-def processor() -> str:
-    """The processor's name, where Linux tells it."""
-    path = Path("/proc/cpuinfo")
-    lines = path.read_text().splitlines() if path.exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
 
 
 def _jax_product(size: int, gpu: bool) -> Callable[[], object]:

@@ -1,12 +1,13 @@
-"""The demo's second part with perfect eyes: true words in place of the X-Encoder's visual tokens.
+"""The demo with perfect eyes: true clauses in place of the X-Encoder's visual tokens.
 
     python benchmarks/oracle.py --checkpoint=runs/demo/start
 
 What the demo misses, either its tokens do not tell or its predictor does not read. Here the tokens
-of a clip are the vectors of the words of a true caption, repeated to as many as an X-Encoder gives,
-and all the rest is configs/demo.py: both stages with their losses, steps and rates, from the same
-converted backbones. The accuracies that are printed as JSON bound what better tokens could bring
-within the demo's minutes; what they leave is the predictor's and the Y-Encoder's.
+of a clip are the clauses of a true caption, each the sum of its words' vectors as the language
+model has learnt to read them (configs/language_model.py), repeated to as many as an X-Encoder
+gives, and all the rest is configs/demo.py: both stages with their losses, steps and rates, from the
+same converted backbones. The accuracies that are printed as JSON bound what better tokens could
+bring within the demo's minutes; what they leave is the predictor's and the Y-Encoder's.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from vljepa_jax.data.pipeline import TrainPipeline, array_spec, cached_clips
 from vljepa_jax.data.records import Record
 from vljepa_jax.data.rows import label_set
 from vljepa_jax.data.storage import Dataset, open_dataset
+from vljepa_jax.data.text_rows import compile_clause_break, split_clauses
 from vljepa_jax.data.token_cache import cache_directory, write_token_cache
 from vljepa_jax.data.tokenizers import Tokenizer
 from vljepa_jax.data.world.build import dataset_path
@@ -55,17 +57,22 @@ class Oracle:
         words = np.asarray(params["token_embedding"]["embedding"])
         kernel = np.asarray(params["vision_projection"]["kernel"])
         self._vectors = np.linalg.solve(kernel.T, words.T).T.astype(np.float32)
+        context = runpy.run_path(str(ROOT / "configs" / "language_model.py"))["get_config"]()
+        self._clause_break = compile_clause_break(context.data.text.context.clause_break)
         # As with an X-Encoder: other tokens, another cache.
         self.key = f"oracle-{fingerprint([], self._vectors)}"
         self.shape = array_spec(config)["visual_tokens"][0][1:]
 
     def __call__(self, record: Record, inputs: tuple[int, ...]) -> np.ndarray:
-        """[n, x]: the words of a caption of these media, over and over."""
+        """[n, x]: the clauses of a caption of these media, over and over."""
         captions = [a for a in record.annotations if a.task == "caption"]
         told = next((a for a in captions if a.inputs == inputs), captions[0] if captions else None)
         text = told.texts[0] if told else record.annotations[0].texts[0]
-        tokens, mask = self._tokenizer.encode([text], self.shape[0])
-        return self._vectors[np.resize(tokens[0][mask[0]], self.shape[0])]
+        clauses = [
+            self._vectors[ids[1:]].sum(axis=0) / np.sqrt(len(ids) - 1)
+            for ids in self._tokenizer.encode_whole(split_clauses([text], self._clause_break))
+        ]
+        return np.resize(clauses, self.shape)
 
 
 def train(config: TrainConfig, params: Any, oracle: Oracle, console: rich.console.Console) -> Any:

@@ -21,7 +21,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import gc
-import importlib.util
 import json
 import os
 import statistics
@@ -62,11 +61,13 @@ import numpy as np  # noqa: E402
 import reference_twins as reference  # noqa: E402
 import torch  # noqa: E402
 import transformers  # noqa: E402
-from measured_peak import peaks, processor  # noqa: E402
+from machine import processor  # noqa: E402
+from measured_peak import peaks  # noqa: E402
+from recipes import random_batch, recipe  # noqa: E402
 from torch.nn import functional  # noqa: E402
 from twins import parameters  # noqa: E402
 
-from vljepa_jax.config import TrainConfig, parse  # noqa: E402
+from vljepa_jax.config import TrainConfig  # noqa: E402
 from vljepa_jax.convert.families import placed  # noqa: E402
 from vljepa_jax.data.pipeline import array_spec  # noqa: E402
 from vljepa_jax.models.vjepa2 import IMAGENET_MEAN, IMAGENET_STD  # noqa: E402
@@ -109,12 +110,12 @@ def main() -> None:
 # The cases
 # ---------------------------------------------------------------------------------------------
 def demo() -> TrainConfig:
-    config = _recipe("configs/demo.py")
+    config = recipe("configs/demo.py")
     return _adapted(config, batch_size=128)
 
 
 def quarter() -> TrainConfig:
-    config = _recipe("configs/vljepa_1b.py", "video8")
+    config = recipe("configs/vljepa_1b.py", "video8")
     model = config.model
     parts = {
         name: dataclasses.replace(getattr(model, name), num_layers=layers)
@@ -130,13 +131,6 @@ def quarter() -> TrainConfig:
 
 
 CONFIGS: dict[str, Callable[[], TrainConfig]] = {"demo": demo, "quarter": quarter}
-
-
-def _recipe(path: str, *variant: str) -> TrainConfig:
-    spec = importlib.util.spec_from_file_location("recipe", ROOT / path)
-    recipe = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(recipe)
-    return parse(TrainConfig, recipe.get_config(*variant))
 
 
 def _adapted(config: TrainConfig, batch_size: int) -> TrainConfig:
@@ -160,34 +154,17 @@ def _adapted(config: TrainConfig, batch_size: int) -> TrainConfig:
         config.optimizer,
         schedule="constant",
         warmup_steps=0,
-        rules=_recipe("configs/vljepa_1b.py").optimizer.rules,
+        rules=recipe("configs/vljepa_1b.py").optimizer.rules,
     )
     return dataclasses.replace(
         config, batch_size=batch_size, model=model, data=data, optimizer=optimizer
     )
 
 
-def _batch(config: TrainConfig, seed: int) -> Arrays:
-    """Random pixels and tokens, no padding; a tenth of the rows share a target."""
-    rng = np.random.default_rng(seed)
-    vocabulary = {
-        "query_tokens": config.model.predictor.vocab_size,
-        "target_tokens": config.model.y_encoder.vocab_size,
-        "target_id": max(2, 9 * config.batch_size // 10),
-    }
-    arrays = {}
-    for name, (shape, dtype) in array_spec(config).items():
-        if dtype == np.bool_:
-            arrays[name] = np.ones(shape, bool)
-        else:
-            arrays[name] = rng.integers(0, vocabulary.get(name, 256), shape).astype(dtype)
-    return arrays
-
-
 def _measure(config: TrainConfig, peak: float) -> dict[str, Any]:
     theirs, weights = _their_step(config)
     ours = _our_step(config, weights)
-    batches = [_batch(config, seed) for seed in range(COMPARED_STEPS)]
+    batches = [random_batch(config, seed) for seed in range(COMPARED_STEPS)]
     losses = {
         name: np.array([step(batch) for batch in batches])
         for name, step in (("ours", ours), ("theirs", theirs))
@@ -220,14 +197,14 @@ def _largest_batch(peak: float) -> dict[str, Any]:
     """The 1B model, image stage, at growing batches until they do not fit."""
     if not GPU:
         raise SystemExit("--cases=1b needs a GPU")
-    base = _recipe("configs/vljepa_1b.py", "image")
+    base = recipe("configs/vljepa_1b.py", "image")
     found: dict[str, Any] = {}
     batch_size = 32
     while True:
         config = dataclasses.replace(base, batch_size=batch_size)
         try:
             step = _our_step(config, None)
-            batch = _batch(config, 0)
+            batch = random_batch(config, 0)
             step(batch)
             seconds = []
             for _ in range(ARGUMENTS.repetitions):

@@ -7,7 +7,6 @@ come with the package ("@boxed", docs/backbones.md) into a checkpoint to start f
     :captions  the paper's pretraining: captions alone, without a query
     (none)     its fine-tuning: questions, with captions as replay; starts from the stage before
                (--config.init_from=DIR:params, see ``make demo``)
-    :clips     your own clips: --config.data.sources[0].path=DATASET, see the README
 
 In the comments, a section number is the paper's (arXiv 2512.10942 v2); the rest is ours.
 """
@@ -19,13 +18,13 @@ TEXT_WIDTH = 160  # of the Y-Encoder
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    if variant not in ("", "captions", "clips"):
-        raise ValueError(f"no variant '{variant}': there are 'captions', 'clips' and none")
+    if variant not in ("", "captions"):
+        raise ValueError(f"no variant '{variant}': there are 'captions' and none")
     config = ConfigDict()
     config.seed = 0  # of parameters, data order and augmentation
     config.objective = "vljepa"  # predict the embedding of the target text
     config.init_from = ""  # DIR[:params|:full] starts from another run; "" from random parameters
-    config.steps = {"captions": 30, "": 180, "clips": 100}[variant]
+    config.steps = {"captions": 20, "": 140}[variant]
     config.batch_size = 128  # global; also the number of candidates each row is told apart from
     config.micro_batch_size = 0  # rows whose activations are held at a time; 0 for all
     config.log_every = 10  # steps
@@ -133,7 +132,8 @@ def _model() -> ConfigDict:
         }
     )
     model.embedding_size = 192  # of the shared space
-    model.pooling = "all"  # 3.1: the predictor averages visual and query tokens
+    # Ours: the query's tokens alone (the paper averages all), as the boxed predictor reads.
+    model.pooling = "query"
     model.initial_temperature = 0.04  # 0.07 is common; there is little time to learn it
     model.max_logit_scale = 100.0
     model.dtype = "float32"  # of the computation
@@ -145,7 +145,6 @@ def _model() -> ConfigDict:
 def _data(variant: str) -> ConfigDict:
     tasks = {
         "captions": {"caption": 1.0},
-        "clips": {"caption": 1.0, "vqa": 1.0},
         # 3.2: down-sampled pretraining data among the questions
         "": {"caption": 1.0, "classification": 2.0, "vqa": 4.0, "state": 1.0},
     }[variant]

@@ -7,8 +7,9 @@ among what it has been shown. The texts are of the clips that the X-Encoder lear
 
     :write  predicts the next token
     (none)  goes on, and in most steps its last half reads as a predictor will: every token sees
-            every other, and their mean tells the answer; starts from the first stage's parameters
-            (--config.init_from=DIR:params)
+            every other, what is known stands there clause by clause, as a video's tokens would,
+            and the mean over the question's tokens tells the answer; starts from the first stage's
+            parameters (--config.init_from=DIR:params)
 
 ``make backbones`` runs both; docs/backbones.md has what they reach.
 """
@@ -27,7 +28,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.objective = "language_model"  # predict the next token, or answer by the mean
     config.init_from = ""  # DIR[:params|:full] starts from another run; "" from random parameters
     config.steps = 2_600 if write else 1_000
-    config.batch_size = 32  # texts
+    config.batch_size = 32 if write else 64  # clips
     config.micro_batch_size = 0  # rows whose activations are held at a time; 0 for all
     config.log_every = 20  # steps
     config.on_non_finite = "stop"  # or "skip": what a loss that is no number does
@@ -67,6 +68,8 @@ def get_config(variant: str = "") -> ConfigDict:
             "skip_share": 0.5,
             # Of steps in which the last half of the layers reads as a predictor does.
             "reading_share": 0.0 if write else 0.85,
+            # Tokens that stand there for a video's, each the sum of a clause's words.
+            "told_tokens": 16,
             "dtype": "float32",  # of the computation
             "remat": "none",  # nothing is recomputed in the backward pass
             "unroll_layers": True,  # faster on CPU
@@ -87,9 +90,15 @@ def get_config(variant: str = "") -> ConfigDict:
             "text": {
                 "tokenizer": "@world",  # ships with the package
                 "per_clip": 4,  # questions, with their answers
-                "context": True,  # captions first: what the questions ask can be read
+                # Captions first: what the questions ask can be read.
+                "context": {
+                    # ... where another thing is named
+                    "clause_break": r"(?:,| and| while| as well as) (?=an? )",
+                    "clauses": 8,  # of all captions, at most
+                    "clause_length": 16,  # tokens
+                },
                 "length": 96,  # tokens of all that; longer texts are cut
-                "query_length": 72,  # tokens of captions and one question
+                "query_length": 16,  # tokens of one question
                 "answer_length": 24,  # tokens of one answer
             },
             "num_workers": 0,  # a thread is enough for text
@@ -109,8 +118,10 @@ def get_config(variant: str = "") -> ConfigDict:
             "max_grad_norm": 1.0,
             # The first rule found in a parameter's path counts.
             "rules": (
-                # The temperature, norms and the words are not drawn towards zero.
-                _rule(r"^log_logit_scale$|norm|embedding$", decay=0.0),
+                # The X-Encoder's tokens learn to mean the words of the first stage.
+                *(() if write else (_rule(r"^token_embedding/", frozen=True),)),
+                # Norms and the words are not drawn towards zero.
+                _rule(r"norm|embedding$", decay=0.0),
                 _rule(r".*"),
             ),
         }
@@ -154,7 +165,7 @@ def _sharding() -> ConfigDict:
                 ),
                 rule(r"layers/(attention/output|mlp/down)/kernel$", None, "tensor", "fsdp"),
                 rule(r"embedding$", "tensor", "fsdp"),
-                rule(r"^log_logit_scale$|norm"),  # small: copied
+                rule(r"norm"),  # small: copied
             ),
         }
     )

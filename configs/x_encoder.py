@@ -7,7 +7,7 @@ the training split: no held-out pair, no held-out phrasing. Four stages:
     (none)     all clips; starts from the first stage's parameters (--config.init_from=DIR:params)
     :write     answers in words, token by token, through the frozen last layers of the small
                language model (configs/language_model.py): tokens come to mean words to those layers
-    :read      answers by the mean over all tokens of those layers, as a VL-JEPA's predictor does
+    :read      answers by those layers' mean over the question, as the demo's predictor does
 
 Each starts from the stage before, the last two with the language model beside it. ``make
 backbones`` runs them all; docs/backbones.md tells why labels, and what they reach.
@@ -28,7 +28,7 @@ def get_config(variant: str = "") -> ConfigDict:
     # Cross-entropy over the label set of each question, or over the tokens of its answer.
     config.objective = "vlm" if language else "probe"
     config.init_from = ""  # DIR[:params|:full] starts from another run; "" from random parameters
-    config.steps = {"single": 1_600, "": 1_500, "write": 1_500, "read": 1_100}[variant]
+    config.steps = {"single": 1_600, "": 1_500, "write": 1_500, "read": 1_600}[variant]
     config.batch_size = 64  # clips
     config.micro_batch_size = 0  # rows whose activations are held at a time; 0 for all
     config.log_every = 20  # steps
@@ -167,7 +167,7 @@ def _vlm(variant: str) -> ConfigDict:
             },
             # Of a second loss: the visual tokens tell the answers' words.
             "words_weight": 0.05 if variant == "write" else 0.0,
-            # Of steps without the causal mask, in which the mean over all tokens tells the answer.
+            # Of steps without the causal mask, in which the question's mean tells the answer.
             "reading_share": 0.0 if variant == "write" else 1.0,
             "dtype": "float32",  # of the computation
             "remat": "none",  # nothing is recomputed in the backward pass
@@ -190,7 +190,7 @@ def _dialogue(variant: str) -> dict:
         "per_clip": 4
         if variant == "read"
         else 5,  # questions that share a clip's pass through the X-Encoder
-        "context": False,  # the clip alone tells
+        "context": None,  # the clip alone tells
         "length": 72,  # tokens of all questions and answers; longer texts are cut
         "query_length": 16,  # tokens of one question
         "answer_length": 24,  # tokens of one answer

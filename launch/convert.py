@@ -9,7 +9,8 @@ index) become a checkpoint that training starts from. A part that is not given s
     python launch/train.py --config=configs/vljepa_1b.py --workdir=runs/vljepa_1b_image \
         --config.init_from=weights/vljepa_1b:params
 
-"@boxed" in place of a directory is the small backbone that comes with the package.
+"@boxed" in place of a directory is the small backbone that comes with the package. With --align
+the heads do not start at random, but where the training texts of the recipe's sources agree.
 
 Out: each backbone becomes a directory that transformers loads, the rest one safetensors file.
 
@@ -36,6 +37,9 @@ for _part in _PARTS:
 _OUTPUT = flags.DEFINE_string("output", None, "Run directory to write; must hold no checkpoint.")
 _CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Run directory to export.")
 _EXPORT = flags.DEFINE_string("export", None, "Directory to export to; must be empty.")
+_ALIGN = flags.DEFINE_boolean(
+    "align", False, "Let the heads start where the recipe's training texts agree, not at random."
+)
 _DTYPE = flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "Of exported weights.")
 
 
@@ -63,14 +67,16 @@ def main() -> None:
     from vljepa_jax.convert.export import export_checkpoint
     from vljepa_jax.convert.published import backbone_directory, convert_checkpoint
     from vljepa_jax.convert.rules import ConversionError
+    from vljepa_jax.data.storage import DatasetError
 
-    with command_line.explained(CheckpointError, ConversionError):
+    with command_line.explained(CheckpointError, ConversionError, DatasetError):
         if config is None:
             export_checkpoint(Path(_CHECKPOINT.value), Path(_EXPORT.value), console, _DTYPE.value)
         else:
             given = {part: flags.FLAGS[part].value for part in _PARTS}
             directories = {p: backbone_directory(p, path) for p, path in given.items() if path}
-            convert_checkpoint(config, directories, Path(_OUTPUT.value), console)
+            output = Path(_OUTPUT.value)
+            convert_checkpoint(config, directories, output, console, align=_ALIGN.value)
 
 
 if __name__ == "__main__":

@@ -21,10 +21,23 @@ def recipe(name, *variant):
     return runpy.run_path(str(CONFIGS / name))["get_config"](*variant)
 
 
-@pytest.mark.parametrize("variant", ["", "captions", "clips"])
+@pytest.mark.parametrize("variant", ["", "captions"])
 def test_demo_and_its_evaluation_share_one_world(variant):
     trained = parse(TrainConfig, recipe("demo.py", variant))
     assert trained.world == parse(EvalConfig, recipe("eval/world.py")).world
+
+
+def test_finetuning_goes_on_from_the_demo():
+    adapted, demo = (
+        parse(TrainConfig, recipe(*name))
+        for name in (("finetune.py", "datasets/clips"), ("demo.py",))
+    )
+    assert adapted.model == demo.model
+    assert adapted.data.video == demo.data.video
+    assert adapted.data.text == demo.data.text
+    assert adapted.data.sources[0].path == "datasets/clips"
+    with pytest.raises(ValueError, match="name a dataset"):
+        recipe("finetune.py")
 
 
 PROBES = [("probe.py", variant) for variant in ("attentive", "linear")]

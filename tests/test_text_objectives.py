@@ -8,14 +8,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny import tiny_text_config, tiny_vlm_config
+from tiny import CONTEXT, tiny_text_config, tiny_vlm_config
 
 from vljepa_jax.config import ConfigError
 from vljepa_jax.data.pipeline import TrainPipeline, array_spec
 from vljepa_jax.data.rows import text_id
 from vljepa_jax.data.tokenizers import Tokenizer
 from vljepa_jax.models.llama import Llama
-from vljepa_jax.models.text_pretraining import LanguageModel
+from vljepa_jax.models.text_pretraining import LanguageModel, told_places
 from vljepa_jax.models.vision_language import VLM
 from vljepa_jax.objectives import make_objective
 from vljepa_jax.train_loop import train
@@ -61,10 +61,10 @@ def with_model(config, **fields):
     return dataclasses.replace(config, model=dataclasses.replace(config.model, **fields))
 
 
-@pytest.mark.parametrize("context", [False, True])
+@pytest.mark.parametrize("context", [None, dataclasses.replace(CONTEXT, clause_length=60)])
 def test_a_dialogue_is_told_the_captions_and_asked_several_things_of_one_clip(context):
     config = dialogue_config(
-        length=160, per_clip=4, context=context, query_length=90, answer_length=60
+        length=160, per_clip=4, context=context, query_length=30, answer_length=60
     )
     config = with_model(config, reading_share=0.5)
     batch = first_batch(config)
@@ -88,7 +88,7 @@ def test_a_dialogue_is_told_the_captions_and_asked_several_things_of_one_clip(co
             if a.task == "caption"
             for c in a.texts
         ]
-        assert any(begins) == context
+        assert any(begins) == (context is not None)
         # What is marked is the answers of what is asked, in the order of the text.
         for annotation in sorted(asked, key=lambda a: text.index(words.normal(a.query))):
             possible = [
@@ -98,7 +98,7 @@ def test_a_dialogue_is_told_the_captions_and_asked_several_things_of_one_clip(co
             assert found, (answers, possible)
             answers = answers.removeprefix(max(found, key=len)).strip()
         assert not answers
-        # One by one: the same questions in the same order, each after the captions.
+        # One by one: the same questions in the same order.
         arrays = {key: array[row] for key, array in batch.arrays.items()}
         order = sorted(asked, key=lambda a: text.index(words.normal(a.query)))
         assert arrays["query_mask"].any(axis=-1).sum() == len(asked)
@@ -106,12 +106,29 @@ def test_a_dialogue_is_told_the_captions_and_asked_several_things_of_one_clip(co
         for place, annotation in enumerate(order):
             query = words.decode(arrays["query_tokens"][place][arrays["query_mask"][place]])
             target = words.decode(arrays["target_tokens"][place][arrays["target_mask"][place]])
-            assert query.endswith(words.normal(annotation.query))
-            assert text.startswith(query.removesuffix(words.normal(annotation.query)))
-            assert (query != words.normal(annotation.query)) == context
+            assert query == words.normal(annotation.query)
             assert target in [
                 words.normal(t) for t in (annotation.texts or reader.dataset.answer(annotation))
             ]
+        # Clause by clause: the captions without what stands between clauses.
+        if context is not None:
+            lengths = arrays["told_mask"].sum(axis=-1)
+            clauses = [
+                words.decode(told[:length])
+                for told, length in zip(arrays["told_tokens"], lengths, strict=True)
+                if length
+            ]
+            assert (lengths[: len(clauses)] > 0).all()
+            told = text[: text.index(words.normal(order[0].query))]
+            between = set()
+            for clause in clauses:
+                before, told = told.split(clause, 1)
+                between.add(before.strip())
+            assert between <= {"", ",", "and", "while", "as well as"}
+            assert not told.strip()
+            joined = re.compile(r"(?:,|and|while|as) an? ")
+            assert clauses
+            assert not any(joined.search(clause) for clause in clauses)
         # A caption that is asked for comes after all that it would give away.
         if words.normal(plain.query) in text:
             rest = text.split(words.normal(plain.query))[1]
@@ -206,15 +223,56 @@ def test_the_last_half_of_the_layers_alone_in_a_share_of_the_steps(share):
 
 
 def reading_language_model():
-    return with_model(dialogue_config(per_clip=3, context=True), reading_share=1.0)
+    return with_model(dialogue_config(per_clip=3, context=CONTEXT), reading_share=1.0)
+
+
+def test_clauses_stand_equally_often_in_random_order():
+    there = np.arange(4) < np.array([[3], [1], [0], [4]])
+    places = np.asarray(told_places(jax.random.key(1), there, 12))
+    assert [np.bincount(row, minlength=4).tolist() for row in places] == [
+        [4, 4, 4, 0],
+        [12, 0, 0, 0],
+        [12, 0, 0, 0],  # nothing is told: what stands there is zero
+        [3, 3, 3, 3],
+    ]
+    other = np.asarray(told_places(jax.random.key(2), there, 12))
+    assert (places[0] != other[0]).any()
+    assert (np.sort(places[0]) != places[0]).any()
+
+
+@pytest.mark.parametrize(
+    ("pattern", "message"), [("(", "missing"), (" ?", "matches nothing"), ("(and)", "groups")]
+)
+def test_clauses_that_cannot_be_are_refused(pattern, message):
+    context = dataclasses.replace(CONTEXT, clause_break=pattern)
+    with pytest.raises(ConfigError, match=message):
+        TrainPipeline(dialogue_config(context=context))
+
+
+@pytest.mark.parametrize(
+    ("dialogue", "model", "message"),
+    [
+        ({}, {"reading_share": 0.5}, "data.text.context: None"),
+        ({"context": CONTEXT}, {"told_tokens": 0}, "model.told_tokens: 0"),
+    ],
+)
+def test_a_reader_has_to_be_told_something(dialogue, model, message):
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        make_objective(with_model(dialogue_config(**dialogue), **model))
 
 
 def reading_vlm():
     return with_model(tiny_vlm_config(), reading_share=1.0)
 
 
+def told_by_hand(table, tokens, mask, places):
+    """Each place of one row: the sum of a clause's words over the root of their number."""
+    clauses = [(table[tokens[place][mask[place]]], mask[place].sum()) for place in places]
+    return np.stack([words.sum(axis=0) / np.sqrt(number) for words, number in clauses])
+
+
 @pytest.mark.parametrize("make_config", [reading_language_model, reading_vlm])
-def test_what_is_read_is_told_by_the_mean_over_all_that_was_seen(make_config):
+def test_what_is_read_is_told_by_the_mean_over_the_question(make_config):
     """The loss against the formula in float64, 1e-5, from the layers' own output."""
     config = make_config()
     params, arrays, _, loss, metrics = first_loss(config)
@@ -225,8 +283,12 @@ def test_what_is_read_is_told_by_the_mean_over_all_that_was_seen(make_config):
     sizes = dataclasses.replace(config.model.predictor, num_layers=kept, causal=False)
     llama = Llama(sizes)
     table = np.asarray(params["token_embedding"]["embedding"])
-    visual = np.zeros((len(arrays["query_tokens"]), 0, sizes.hidden_size), np.float32)
-    if config.objective == "vlm":
+    if config.objective == "language_model":
+        there = arrays["told_mask"].any(axis=-1)
+        places = told_places(jax.random.split(jax.random.key(0), 3)[2], there, 5)
+        told = zip(arrays["told_tokens"], arrays["told_mask"], places, strict=True)
+        visual = np.stack([told_by_hand(table, *row) for row in told])
+    else:
         model = VLM(config.model)
         visual = model.apply({"params": params}, arrays["video"], method="encode_video")
         projection = params["vision_projection"]
@@ -237,7 +299,7 @@ def test_what_is_read_is_told_by_the_mean_over_all_that_was_seen(make_config):
         answer = arrays["target_tokens"][row, place][arrays["target_mask"][row, place]]
         tokens = np.concatenate([visual[row], table[query]])[None]
         hidden = llama.apply({"params": {**params["predictor"], "layers": layers}}, tokens)
-        logits = np.float64(hidden[0]).mean(axis=0) @ np.float64(table).T
+        logits = np.float64(hidden[0, -len(query) :]).mean(axis=0) @ np.float64(table).T
         nats.append(np.mean([np.log(np.exp(logits).sum()) - logits[word] for word in answer]))
         right.append(logits.argmax() in answer)
     assert len(nats) > len(arrays["query_tokens"])  # several of a clip
@@ -247,7 +309,7 @@ def test_what_is_read_is_told_by_the_mean_over_all_that_was_seen(make_config):
 
 def test_a_share_of_the_steps_reads():
     """Only what is read depends on single questions."""
-    config = with_model(dialogue_config(per_clip=3, context=True), reading_share=0.5)
+    config = with_model(dialogue_config(per_clip=3, context=CONTEXT), reading_share=0.5)
     objective = make_objective(config)
     params = random_params(objective)
     arrays = first_batch(config).arrays

@@ -11,6 +11,7 @@ import numpy as np
 from vljepa_jax.config import (
     AttentivePoolerConfig,
     CheckpointConfig,
+    ContextConfig,
     DataConfig,
     DecodedTextConfig,
     DialogueConfig,
@@ -290,7 +291,8 @@ def tiny_text_config(objective: str, **overrides: Any) -> TrainConfig:
         model, task = TextPairsConfig(base.model.y_encoder, 0.07, 100.0, **how), "triplet"
     else:
         causal = dataclasses.replace(base.model.predictor, causal=True)
-        model, task = LanguageModelConfig(causal, 0.0, 0.0, **how), "caption"
+        model = LanguageModelConfig(causal, 0.0, 0.0, told_tokens=5, **how)
+        task = "caption"
     data = DataConfig(
         sources=(SourceConfig("@world", "train", 1.0, {task: 1.0}, {}),),
         video=None,
@@ -310,8 +312,14 @@ def tiny_text_config(objective: str, **overrides: Any) -> TrainConfig:
     return dataclasses.replace(config, **overrides)
 
 
+CONTEXT = ContextConfig(
+    clause_break="(?:,| and| while| as well as) (?=an? )", clauses=6, clause_length=12
+)
+
+
 def tiny_dialogue(per_clip: int, length: int, context: bool = False) -> DialogueConfig:
-    return DialogueConfig("@world", per_clip, context, length, query_length=40, answer_length=8)
+    told = CONTEXT if context else None
+    return DialogueConfig("@world", per_clip, told, length, query_length=16, answer_length=8)
 
 
 def tiny_vlm_config(**overrides: Any) -> TrainConfig:

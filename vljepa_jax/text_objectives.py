@@ -171,7 +171,7 @@ class DialogueObjective(TokensObjective):
     """Write or read: what the objectives of a language model and of a VLM share.
 
     In a share of the steps (``model.reading_share``) the layers work as a VL-JEPA's predictor will:
-    without the causal mask, each question by itself, its answer told by the mean over all tokens.
+    without the causal mask, each question by itself, its answer told by the mean over its tokens.
     In the others they predict the next token.
     """
 
@@ -208,6 +208,10 @@ class LanguageModelObjective(DialogueObjective):
         model = config.model
         if not 0 <= model.skip_share <= 1:
             raise ConfigError(f"model.skip_share: {model.skip_share} is not in 0 .. 1")
+        if model.reading_share and config.data.text.context is None:
+            raise ConfigError("data.text.context: None; what reads has to be told something")
+        if model.told_tokens < 1:
+            raise ConfigError(f"model.told_tokens: {model.told_tokens} is less than 1")
         self._model = LanguageModel(model)
         self._kept = model.predictor.num_layers - model.predictor.num_layers // 2
         half = dataclasses.replace(model.predictor, num_layers=self._kept)
@@ -223,7 +227,7 @@ class LanguageModelObjective(DialogueObjective):
         self, params: PyTree, extra: PyTree, arrays: Arrays, rng: jax.Array
     ) -> TokenLosses:
         del extra
-        reading_rng, skipping_rng = jax.random.split(rng)
+        reading_rng, skipping_rng, places_rng = jax.random.split(rng, 3)
 
         def whole(params: PyTree) -> TokenLosses:
             tokens, mask = arrays["tokens"], arrays["mask"]
@@ -242,15 +246,9 @@ class LanguageModelObjective(DialogueObjective):
             return jax.lax.cond(skipped, last_half, whole, params)
 
         def read(params: PyTree) -> TokenLosses:
-            queries, mask = arrays["query_tokens"], arrays["query_mask"]
-            flat = (-1, queries.shape[-1])
-            logits = self._reader.apply(
-                {"params": self._last_half(params)},
-                queries.reshape(flat),
-                mask.reshape(flat),
-                method="read",
-            )
-            return answer_losses(logits.reshape(*queries.shape[:2], -1), arrays)
+            half = {"params": self._last_half(params)}
+            logits = self._reader.apply(half, arrays, places_rng, method="read")
+            return answer_losses(logits, arrays)
 
         return self._write_or_read(write, read, params, reading_rng)
 

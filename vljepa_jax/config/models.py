@@ -200,8 +200,10 @@ class LanguageModelConfig:
     predictor: LlamaConfig
     skip_share: float  # of steps that leave out the first half of the layers
     # Of steps in which the last half of the layers reads as a VL-JEPA's predictor does: every
-    # token sees every other, and their mean tells the answer.
+    # token sees every other, and the mean over the question's tells the answer.
     reading_share: float
+    # Tokens before the question there, as a clip's patches are: each is one of the clauses told.
+    told_tokens: int
     dtype: Literal["float32", "bfloat16"]  # of the computation; parameters are float32
     remat: Literal["none", "dots", "full"]
     unroll_layers: bool

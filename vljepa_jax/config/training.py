@@ -99,14 +99,23 @@ class DecodedTextConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class ContextConfig:
+    """The captions of a clip, in place of the clip: as text, or clause by clause."""
+
+    clause_break: str  # regular expression; what it matches stands between clauses
+    clauses: int  # of all captions, at most
+    clause_length: int  # tokens of one clause
+
+
+@dataclasses.dataclass(frozen=True)
 class DialogueConfig:
     """Questions about a clip with their answers (objectives "language_model" and "vlm")."""
 
     tokenizer: str
     per_clip: int  # questions drawn of a clip
-    context: bool  # the clip's captions stand before, as if they were the clip
+    context: ContextConfig | None  # captions tell what the clip would show; None: the clip does
     length: int  # tokens of all questions and answers, as one text; longer texts are cut
-    query_length: int  # tokens of one question (with the captions), where it is read by itself
+    query_length: int  # tokens of one question, where it is read by itself
     answer_length: int  # tokens of one answer
 
 

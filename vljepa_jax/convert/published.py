@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import rich.console
 
 from vljepa_jax import checkpoint
+from vljepa_jax.alignment import align_heads
 from vljepa_jax.config import TrainConfig
 from vljepa_jax.convert.families import (
     backbone,
@@ -45,6 +46,7 @@ def convert_checkpoint(
     directories: Mapping[str, Path],
     output: Path,
     console: rich.console.Console,
+    align: bool = False,
 ) -> None:
     """Writes a run directory whose parameters are the published ones; the rest is random.
 
@@ -56,9 +58,12 @@ def convert_checkpoint(
             config.json, model.safetensors or shards with their index, and for a Y-Encoder its
             module folders.
         output: the run directory; must hold no checkpoint yet.
+        align: let the heads of a VL-JEPA start where the texts of the recipe's sources agree
+            (``alignment.align_heads``), not at random; both text backbones must be given.
 
     Raises:
         ConversionError: anything does not fit; the faults of all directories are in it.
+        ConfigError, DatasetError: there are no texts to align the heads by.
         CheckpointError: ``output`` holds a checkpoint.
     """
     checkpoint.require_empty(output)
@@ -71,6 +76,10 @@ def convert_checkpoint(
                 for part in lacking
             ]
         )
+    if align and not (
+        config.objective == "vljepa" and {"predictor", "y_encoder"} <= set(directories)
+    ):
+        raise ConversionError(["align: needs a VL-JEPA's predictor and Y-Encoder, both given"])
     init = make_objective(config).init
     target, _ = jax.eval_shape(init, jax.random.key(0))
     params: dict[str, PyTree] = {}
@@ -86,6 +95,9 @@ def convert_checkpoint(
         faults += [f"{part}: {fault}" for fault in _tokenizer_faults(config, part, directory)]
     if faults:
         raise ConversionError(faults)
+    if align:
+        params |= align_heads(config, params)
+        console.print("predictor_head, y_head: where the texts of data.sources agree")
     random = sorted(target.keys() - params.keys())
     if random:
         console.print(f"random, from seed {config.seed}: {', '.join(random)}")

@@ -191,6 +191,20 @@ def cached_clips(config: TrainConfig) -> Iterator[tuple[Source, list[Clip], str]
         yield source.source, list(source.clips()), source.clips_name
 
 
+def target_texts(config: TrainConfig) -> Iterator[str]:
+    """The distinct texts that the training examples of all sources have as targets.
+
+    Raises:
+        ConfigError, DatasetError: as for training.
+    """
+    seen = set()
+    for source in _open_sources(config, _ROWS[config.objective](config)):
+        for index in source.records.tolist():
+            for annotation in source.usable(source.source[index]):
+                texts = annotation.texts or source.dataset.answer(annotation)
+                yield from (text for text in texts if not (text in seen or seen.add(text)))
+
+
 # ---------------------------------------------------------------------------------------------
 # Training examples
 # ---------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -60,6 +61,10 @@ class TripletRows(Rows):
         }
 
 
+# The captions that are told, and what is asked: (question, answer).
+Dialogue = tuple[tuple[str, ...], tuple[tuple[str, str], ...]]
+
+
 class DialogueRows(Rows):
     """What is asked of a clip, each question with its answer: as one text, or one by one, or both,
     as the steps of ``model.reading_share`` need them.
@@ -68,9 +73,11 @@ class DialogueRows(Rows):
     answers. With ``data.text.context`` the clip's captions stand before the questions, and tell a
     reader what the clip would show. Captions that are asked for stand last: they would tell, too.
 
-    One by one: query_tokens int32 [S, Q], query_mask bool [S, Q], the captions before each; and
-    target_tokens int32 [S, A], target_mask bool [S, A], without the token that begins a text. The
-    masks are False where a clip has fewer than S questions.
+    One by one: query_tokens int32 [S, Q], query_mask bool [S, Q]; and target_tokens int32 [S, A],
+    target_mask bool [S, A], without the token that begins a text. The masks are False where a clip
+    has fewer than S questions. With ``data.text.context`` also told_tokens int32 [C, W] and
+    told_mask bool [C, W], the clauses of the captions, likewise without the first token; those
+    that are there come first.
     """
 
     def __init__(self, config: TrainConfig):
@@ -80,6 +87,8 @@ class DialogueRows(Rows):
             raise ConfigError(f"data.text.per_clip: {self._dialogue.per_clip} is less than 1")
         self._tokenizer = Tokenizer(self._dialogue.tokenizer)
         self._tokenizer.check_fits(config.model.predictor.vocab_size)
+        if self._dialogue.context is not None:
+            self._clause_break = compile_clause_break(self._dialogue.context.clause_break)
 
     @staticmethod
     def spec(config: TrainConfig) -> Spec:
@@ -95,6 +104,9 @@ class DialogueRows(Rows):
             "target_tokens": ((text.per_clip, text.answer_length), np.int32),
             "target_mask": ((text.per_clip, text.answer_length), np.bool_),
         }
+        if text.context is not None:
+            told = (text.context.clauses, text.context.clause_length)
+            one_by_one |= {"told_tokens": (told, np.int32), "told_mask": (told, np.bool_)}
         return (together if share < 1 else {}) | (one_by_one if share > 0 else {})
 
     def draw(
@@ -114,23 +126,19 @@ class DialogueRows(Rows):
         inputs = asked[0].inputs
         turns = [(annotation.query, answer(annotation)) for annotation in asked]
         told = []
-        if self._dialogue.context:
+        if self._dialogue.context is not None:
             captions = [a for a in annotations if a.inputs == inputs and a.task == "caption"]
             told = [answer(captions[place]) for place in rng.permutation(len(captions))]
-        return Row(asked[0].id, inputs, (" ".join(told), tuple(turns)))
+        return Row(asked[0].id, inputs, (tuple(told), tuple(turns)))
 
-    def arrays(
-        self, contents: Sequence[tuple[str, tuple[tuple[str, str], ...]]]
-    ) -> dict[str, np.ndarray]:
+    def arrays(self, contents: Sequence[Dialogue]) -> dict[str, np.ndarray]:
         together = self._together(contents) if self._share < 1 else {}
         return together | (self._one_by_one(contents) if self._share > 0 else {})
 
-    def _together(
-        self, contents: Sequence[tuple[str, tuple[tuple[str, str], ...]]]
-    ) -> dict[str, np.ndarray]:
+    def _together(self, contents: Sequence[Dialogue]) -> dict[str, np.ndarray]:
         texts, answers = [], []
         for told, turns in contents:
-            text, spans = told, []
+            text, spans = " ".join(told), []
             for query, answer in turns:
                 text = f"{text} {query}".strip()
                 start = len(text)
@@ -142,26 +150,63 @@ class DialogueRows(Rows):
         tokens, mask, answer_mask = self._tokenizer.encode_spans(texts, answers, length)
         return {"tokens": tokens, "mask": mask, "answer_mask": answer_mask}
 
-    def _one_by_one(
-        self, contents: Sequence[tuple[str, tuple[tuple[str, str], ...]]]
-    ) -> dict[str, np.ndarray]:
+    def _one_by_one(self, contents: Sequence[Dialogue]) -> dict[str, np.ndarray]:
         dialogue = self._dialogue
         shape = (len(contents), dialogue.per_clip)
         asked = np.array([np.arange(shape[1]) < len(turns) for _, turns in contents])[..., None]
         queries, answers = [], []
-        for told, turns in contents:
+        for _, turns in contents:
             rest = [("", "")] * (dialogue.per_clip - len(turns))
             for query, answer in (*turns, *rest):
-                queries.append(f"{told} {query}".strip())
+                queries.append(query)
                 answers.append(answer)
         query_tokens, query_mask = self._tokenizer.encode(queries, dialogue.query_length)
         tokens, mask = self._tokenizer.encode(answers, 1 + dialogue.answer_length)
-        return {
+        return self._told(contents) | {
             "query_tokens": query_tokens.reshape(*shape, -1),
             "query_mask": query_mask.reshape(*shape, -1) & asked,
             "target_tokens": tokens[:, 1:].reshape(*shape, -1),
             "target_mask": mask[:, 1:].reshape(*shape, -1) & asked,
         }
+
+    def _told(self, contents: Sequence[Dialogue]) -> dict[str, np.ndarray]:
+        context = self._dialogue.context
+        if context is None:
+            return {}
+        texts = []
+        for told, _ in contents:
+            clauses = split_clauses(told, self._clause_break)[: context.clauses]
+            texts += clauses + [""] * (context.clauses - len(clauses))
+        tokens, mask = self._tokenizer.encode(texts, 1 + context.clause_length)
+        shape = (len(contents), context.clauses, context.clause_length)
+        return {
+            "told_tokens": tokens[:, 1:].reshape(shape),
+            "told_mask": mask[:, 1:].reshape(shape),
+        }
+
+
+def split_clauses(captions: Sequence[str], clause_break: re.Pattern) -> list[str]:
+    """The clauses of all captions, in order."""
+    clauses = [clause.strip() for caption in captions for clause in clause_break.split(caption)]
+    return [clause for clause in clauses if clause]
+
+
+def compile_clause_break(pattern: str) -> re.Pattern:
+    """What stands between clauses, of ``data.text.context``.
+
+    Raises:
+        ConfigError: it is no pattern, matches nothing at all, or has groups.
+    """
+    try:
+        compiled = re.compile(pattern)
+    except re.error as error:
+        raise ConfigError(f"data.text.context.clause_break: '{pattern}': {error}") from None
+    if compiled.groups or compiled.match("") is not None:
+        raise ConfigError(
+            f"data.text.context.clause_break: '{pattern}' matches nothing at all, or has groups to"
+            " keep; write (?:...) for a group"
+        )
+    return compiled
 
 
 class DecodedRows(TextRows):

@@ -135,6 +135,12 @@ class Tokenizer:
             mask[row, : len(encoding.ids)] = True
         return ids, mask
 
+    def encode_whole(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """The tokens of each text, int32, special ones included, neither cut nor padded."""
+        self._tokenizer.no_truncation()
+        self._tokenizer.encode_special_tokens = True
+        return [np.array(e.ids, np.int32) for e in self._tokenizer.encode_batch_fast(list(texts))]
+
     def encode_spans(
         self, texts: Sequence[str], spans: Sequence[Sequence[tuple[int, int]]], length: int
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -3,12 +3,15 @@
 In the paper they arrive pretrained, as EmbeddingGemma and Llama 3.2; these are for backbones of
 one's own, such as the small ones that come with the package.
 
-Axes: b batch, t tokens, d width, v vocabulary.
+Axes: b batch, t tokens, d width, v vocabulary; c clauses of w words, s questions of q tokens.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
@@ -74,12 +77,41 @@ class LanguageModel(nn.Module):
         hidden = self.predictor(self.token_embedding(tokens), mask)
         return self.token_embedding.attend(hidden).astype(jnp.float32)
 
-    def read(self, tokens: Int[Array, "b t"], mask: Bool[Array, "b t"]) -> Float[Array, "b v"]:
-        """Logits of the words that answer the question with which each text ends, float32.
+    def read(self, batch: Mapping[str, Array], rng: jax.Array) -> Float[Array, "b s v"]:
+        """Logits of the words of each question's answer, float32.
 
-        They are taken from the mean over all tokens, as a VL-JEPA's embedding is. To go on without
-        the causal mask, and with such a mean, is what makes text encoders of language models
-        (LLM2Vec, arXiv 2404.05961).
+        What is known stands before the question as in a video: not in sentences, but in tokens
+        each of which means all that is said of one thing, several times, in any order. Such a token
+        is the sum of the words of a clause, at the size of a word. The answer is taken from the
+        mean over the question's tokens. To go on without the causal mask, and with a mean, is what
+        makes text encoders of language models (LLM2Vec, arXiv 2404.05961).
+
+        Args:
+            batch: "told_tokens" and "told_mask" [b, c, w], the clauses known of each clip, those
+                that are there first; "query_tokens" and "query_mask" [b, s, q], padded on the
+                right.
+            rng: of the clauses' places.
         """
-        hidden = self.predictor(self.token_embedding(tokens), mask)
-        return self.token_embedding.attend(layers.masked_mean(hidden, mask)).astype(jnp.float32)
+        told_mask, queries = batch["told_mask"], batch["query_tokens"]
+        words = self.token_embedding(batch["told_tokens"]) * told_mask[..., None]
+        lengths = jnp.maximum(jnp.sum(told_mask, axis=2, keepdims=True), 1)
+        clauses = jnp.sum(words, axis=2) / jnp.sqrt(lengths).astype(words.dtype)
+        places = told_places(rng, jnp.any(told_mask, axis=2), self.config.told_tokens)
+        told = jnp.take_along_axis(clauses, places[..., None], axis=1)
+        told = jnp.repeat(told, queries.shape[1], axis=0)
+        mask = batch["query_mask"].reshape(-1, queries.shape[2])
+        tokens = jnp.concatenate([told, self.token_embedding(queries.reshape(mask.shape))], axis=1)
+        seen = jnp.concatenate([jnp.ones(told.shape[:2], bool), mask], axis=1)
+        hidden = self.predictor(tokens, seen)[:, told.shape[1] :]
+        logits = self.token_embedding.attend(layers.masked_mean(hidden, mask))
+        return logits.astype(jnp.float32).reshape(*queries.shape[:2], -1)
+
+
+def told_places(rng: jax.Array, there: Bool[Array, "b c"], places: int) -> Int[Array, "b n"]:
+    """Which clause stands at each of ``places``: each as often as any other, in random order.
+
+    Args:
+        there: True at the clauses that a row has, which come first.
+    """
+    order = jnp.argsort(jax.random.uniform(rng, (len(there), places)), axis=1)
+    return order % jnp.maximum(jnp.sum(there, axis=1, keepdims=True), 1)

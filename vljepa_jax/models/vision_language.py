@@ -121,7 +121,7 @@ class VLM(VisionLanguage):
         return following, self.words(visual) if self.config.words_weight else None
 
     def read(self, batch: Mapping[str, Array]) -> Float[Array, "b s v"]:
-        """Logits of the words of each question's answer, by the mean over all tokens, float32.
+        """Logits of the words of each question's answer, by the mean over its tokens, float32.
 
         Args:
             batch: "video" or "visual_tokens" as for ``__call__``; "query_tokens" and "query_mask"
@@ -132,8 +132,8 @@ class VLM(VisionLanguage):
         mask = batch["query_mask"].reshape(-1, queries.shape[2])
         visual = jnp.repeat(visual, queries.shape[1], axis=0)
         hidden = self.contextualise(visual, self.embed_query(queries.reshape(mask.shape)), mask)
-        seen = jnp.concatenate([jnp.ones(visual.shape[:2], bool), mask], axis=1)
-        logits = self.token_embedding.attend(layers.masked_mean(hidden, seen))
+        mean = layers.masked_mean(hidden[:, visual.shape[1] :], mask)
+        logits = self.token_embedding.attend(mean)
         return logits.astype(jnp.float32).reshape(*queries.shape[:2], -1)
 
     @nn.compact

@@ -1,0 +1,31 @@
+"""Mean and spread of several runs of one recipe, of what launch/eval.py measured of each.
+
+    python launch/spread.py --runs=runs/demo_seeds/0,runs/demo_seeds/1 --output=runs/demo_seeds
+
+Writes report.json and spread.png, and prints the table. ``make demo-seeds`` trains and evaluates
+the demo with three seeds, and calls this.
+"""
+
+from pathlib import Path
+
+import rich.console
+from absl import flags
+
+from vljepa_jax import command_line
+
+_RUNS = flags.DEFINE_list("runs", None, "Directories with a report.json each.", required=True)
+_OUTPUT = flags.DEFINE_string("output", None, "Directory to write to.", required=True)
+
+
+def main() -> None:
+    # Only now: a misspelt command is answered at once.
+    from vljepa_jax.evals.examples import EvaluationError
+    from vljepa_jax.evals.spread import write_spread
+
+    with command_line.explained(EvaluationError):
+        runs = [Path(run) for run in _RUNS.value]
+        write_spread(runs, Path(_OUTPUT.value), rich.console.Console())
+
+
+if __name__ == "__main__":
+    command_line.run(main)

@@ -1,0 +1,108 @@
+"""Heads that agree before any training: texts alone tell how the two spaces lie to each other.
+
+A language model's last hidden state is compared with the vectors of its words, so a predictor made
+of its layers starts with outputs near the words of what it would say. A text therefore has a place
+there, too: the mean of its words' vectors. From these places and the Y-Encoder's embeddings of the
+same texts, both heads follow in closed form, and InfoNCE starts where prediction and target of a
+pretrained reader already lie close, instead of in two unrelated spaces. (Ours; the paper does not
+say how its heads start.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from vljepa_jax.config import ConfigError, TrainConfig
+from vljepa_jax.data.pipeline import target_texts
+from vljepa_jax.data.tokenizers import Tokenizer
+from vljepa_jax.models.text_encoder import make_text_encoder
+
+TEXTS = 30_000  # of all targets, evenly spread, at most
+RIDGE = 0.005  # of the mean eigenvalue, added to all
+_BATCH = 256  # texts encoded at a time
+
+
+def align_heads(config: TrainConfig, params: Any) -> dict[str, Any]:
+    """``predictor_head`` and ``y_head`` of a VL-JEPA that has not been trained yet.
+
+    Args:
+        config: whose training texts are taken.
+        params: of the model; only its token table and Y-Encoder are read.
+
+    Returns:
+        The two parts, float32, in place of those in ``params``.
+
+    Raises:
+        ConfigError: the shared space is larger than the predictor's.
+        DatasetError: a source is missing.
+    """
+    model, text = config.embedder
+    if model.embedding_size > model.predictor.hidden_size:
+        raise ConfigError(
+            f"model.embedding_size: {model.embedding_size} is more than the predictor's "
+            f"{model.predictor.hidden_size}, whose words' vectors cannot fill it"
+        )
+    texts = list(target_texts(config))
+    texts = [texts[i] for i in np.unique(np.linspace(0, len(texts) - 1, TEXTS).astype(int))]
+    words = _places(texts, Tokenizer(text.query_tokenizer), params["token_embedding"]["embedding"])
+    embeddings = _embeddings(config, texts, params["y_encoder"])
+    predictor_head, y_head = heads(words, embeddings, model.embedding_size)
+    return {"predictor_head": {"kernel": predictor_head}, "y_head": {"kernel": y_head}}
+
+
+def heads(words: np.ndarray, embeddings: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """The heads under which both sides of n texts agree best.
+
+    Args:
+        words: float [n, d], the texts' places in the predictor's space.
+        embeddings: float [n, y], of the same texts, before the Y-Encoder's head.
+        size: e, of the shared space, at most d.
+
+    Returns:
+        float32 [d, e], onto the e directions in which the texts' places, as unit vectors around
+        their mean, differ most; and float32 [y, e], by least squares from embeddings, as unit
+        vectors, onto these places there.
+    """
+    centred = _unit(words - words.mean(axis=0))
+    _, directions = np.linalg.eigh(centred.T @ centred)  # ascending
+    predictor_head = directions[:, ::-1][:, :size]
+    given = _unit(embeddings)
+    product = given.T @ given
+    product += RIDGE * np.trace(product) / len(product) * np.eye(len(product))
+    y_head = np.linalg.solve(product, given.T @ (centred @ predictor_head))
+    return predictor_head.astype(np.float32), y_head.astype(np.float32)
+
+
+def _places(texts: Sequence[str], tokenizer: Tokenizer, table: Any) -> np.ndarray:
+    """Float64 [n, d]: the mean vector of each text's tokens but the special ones."""
+    table = np.asarray(table, np.float64)
+    (special,), (there,) = tokenizer.encode([""], 8)
+    places = np.zeros((len(texts), table.shape[1]))
+    for row, ids in enumerate(tokenizer.encode_whole(texts)):
+        kept = ids[~np.isin(ids, special[there])]
+        places[row] = table[kept].mean(axis=0) if len(kept) else 0.0
+    return places
+
+
+def _embeddings(config: TrainConfig, texts: Sequence[str], params: Any) -> np.ndarray:
+    """Float64 [n, y], of the texts as training shows them to the Y-Encoder."""
+    model, text = config.embedder
+    encoder = make_text_encoder(
+        model.y_encoder, jax.numpy.dtype(model.dtype), model.remat, model.unroll_layers
+    )
+    encode = jax.jit(lambda tokens, mask: encoder.apply({"params": params}, tokens, mask))
+    tokenizer, found = Tokenizer(text.target_tokenizer), []
+    for start in range(0, len(texts), _BATCH):
+        batch = [text.target_prompt + t for t in texts[start : start + _BATCH]]
+        tokens, mask = tokenizer.encode(batch + [""] * (_BATCH - len(batch)), text.target_length)
+        found.append(np.asarray(encode(tokens, mask), np.float64)[: len(batch)])
+    return np.concatenate(found)
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return vectors / np.where(lengths > 0, lengths, 1.0)

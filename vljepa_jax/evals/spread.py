@@ -1,0 +1,96 @@
+"""Several runs of one recipe: the mean and the spread of what their reports measured."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rich.console
+import rich.table
+from matplotlib.figure import Figure
+
+from vljepa_jax.checkpoint import write_text
+from vljepa_jax.evals.examples import EvaluationError
+from vljepa_jax.evals.report import environment, read_report, shown
+
+
+def write_spread(runs: Sequence[Path], output: Path, console: rich.console.Console) -> None:
+    """Writes ``report.json`` and ``spread.png`` into ``output``, and prints the table.
+
+    Args:
+        runs: directories with a report.json each, at least two.
+
+    Raises:
+        EvaluationError: a report is missing, or one measures something that another does not.
+    """
+    reports = {run: read_report(run) for run in runs}
+    metrics = spread({str(run): report.get("metrics", {}) for run, report in reports.items()})
+    seeds = [report["config"]["train"]["seed"] for report in reports.values()]
+    output.mkdir(parents=True, exist_ok=True)
+    report = {
+        "metrics": metrics,
+        "runs": [str(run) for run in runs],
+        "seeds": seeds,
+        "environment": environment(),
+    }
+    write_text(output / "report.json", json.dumps(report, indent=2) + "\n")
+    _draw(metrics, len(runs)).savefig(output / "spread.png", dpi=120)
+    table = rich.table.Table("metric", "mean", "standard deviation", "lowest", "highest", "chance")
+    for name, metric in metrics.items():
+        numbers = ("mean", "standard_deviation", "lowest", "highest", "chance")
+        table.add_row(name, *(shown(metric[number], metric["unit"]) for number in numbers))
+    console.print(table)
+    console.print(f"{len(runs)} runs, seeds {', '.join(map(str, seeds))}: {output / 'report.json'}")
+
+
+def spread(runs: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Metric -> mean, standard deviation (of a sample, n - 1), lowest, highest and all values.
+
+    Args:
+        runs: name -> "metrics" of its report.
+
+    Raises:
+        EvaluationError: fewer than two runs, an empty one, or metrics that not all have.
+    """
+    if len(runs) < 2:
+        raise EvaluationError("give at least two runs: one has no spread")
+    for name, metrics in runs.items():
+        if not metrics:
+            raise EvaluationError(f"'{name}' has no report.json with metrics; evaluate it first")
+    first, *others = runs
+    for other in others:
+        if differing := sorted(runs[first].keys() ^ runs[other].keys()):
+            raise EvaluationError(
+                f"'{first}' and '{other}' measure different things: {', '.join(differing)}"
+            )
+    found = {}
+    for name, metric in runs[first].items():
+        values = [metrics[name]["value"] for metrics in runs.values()]
+        found[name] = {
+            "mean": float(np.mean(values)),
+            "standard_deviation": float(np.std(values, ddof=1)),
+            "lowest": min(values),
+            "highest": max(values),
+            "values": values,
+        } | {key: metric[key] for key in ("chance", "n", "unit", "path", "split")}
+    return found
+
+
+def _draw(metrics: Mapping[str, Any], runs: int) -> Figure:
+    """Shares alone: each run a dot, the mean a line, chance a tick."""
+    rows = {name: metric for name, metric in metrics.items() if metric["unit"] == "share"}
+    figure = Figure(figsize=(7, 0.8 + 0.25 * len(rows)), layout="constrained")
+    axes = figure.subplots()
+    for row, metric in enumerate(rows.values()):
+        axes.plot(100 * np.array(metric["values"]), [row] * runs, "o", color="#3b82f6", alpha=0.6)
+        axes.plot([100 * metric["mean"]], [row], "|", color="black", markersize=12)
+        axes.plot([100 * metric["chance"]], [row], "|", color="#999999", markersize=12)
+    axes.set_yticks(range(len(rows)), list(rows))
+    axes.invert_yaxis()
+    axes.set_xlim(0, 100)
+    axes.set_xlabel(f"% (dots: {runs} runs; black: their mean; grey: chance)")
+    axes.grid(axis="x", alpha=0.3)
+    return figure
