@@ -193,7 +193,7 @@ def _optimizer() -> ConfigDict:
                 # The temperature, norms and biases are not drawn towards zero.
                 _rule(r"^log_logit_scale$|norm|bias$", decay=0.0),
                 _rule(r"^y_encoder/", rate=0.05),  # 3.1
-                # It can read; heads and projection, which start anew, have further to go.
+                # It can read, and is to lose nothing of it.
                 _rule(r"^predictor/", rate=0.3),
                 _rule(r".*"),
             ),
