@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import concurrent.futures
 import dataclasses
-import importlib.util
 import io
 import itertools
 import json
@@ -30,8 +29,9 @@ from pathlib import Path
 import av
 import grain
 import numpy as np
+from recipes import recipe
 
-from vljepa_jax.config import TrainConfig, parse
+from vljepa_jax.config import TrainConfig
 from vljepa_jax.data.pipeline import TrainPipeline
 from vljepa_jax.data.storage import open_dataset
 from vljepa_jax.data.world.build import dataset_path
@@ -89,10 +89,7 @@ def main() -> None:
 
 def _config(options: argparse.Namespace) -> TrainConfig:
     path, _, variant = options.config.partition(":")
-    spec = importlib.util.spec_from_file_location("recipe", path)
-    recipe = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(recipe)
-    config = parse(TrainConfig, recipe.get_config(*filter(None, [variant])))
+    config = recipe(path, *filter(None, [variant]))
     data = dataclasses.replace(config.data, visual_tokens="compute")
     if options.dataset:
         source = dataclasses.replace(data.sources[0], path=options.dataset)

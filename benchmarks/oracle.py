@@ -15,17 +15,16 @@ from __future__ import annotations
 import argparse
 import collections
 import json
-import runpy
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 import rich.console
+from recipes import recipe
 
 from vljepa_jax import checkpoint
-from vljepa_jax.config import EvalConfig, TrainConfig, parse
+from vljepa_jax.config import EvalConfig, TrainConfig
 from vljepa_jax.data.pipeline import TrainPipeline, array_spec, cached_clips
 from vljepa_jax.data.records import Record
 from vljepa_jax.data.rows import label_set
@@ -40,7 +39,6 @@ from vljepa_jax.objectives import make_objective
 from vljepa_jax.sharding import make_mesh
 from vljepa_jax.train_step import Trainer
 
-ROOT = Path(__file__).parents[1]
 SPLITS = {"": "test", "_compositional": "test_compositional"}
 BATCH = 100  # clips or questions at a time
 
@@ -57,8 +55,8 @@ class Oracle:
         words = np.asarray(params["token_embedding"]["embedding"])
         kernel = np.asarray(params["vision_projection"]["kernel"])
         self._vectors = np.linalg.solve(kernel.T, words.T).T.astype(np.float32)
-        context = runpy.run_path(str(ROOT / "configs" / "language_model.py"))["get_config"]()
-        self._clause_break = compile_clause_break(context.data.text.context.clause_break)
+        context = recipe("configs/language_model.py").data.text.context
+        self._clause_break = compile_clause_break(context.clause_break)
         # As with an X-Encoder: other tokens, another cache.
         self.key = f"oracle-{fingerprint([], self._vectors)}"
         self.shape = array_spec(config)["visual_tokens"][0][1:]
@@ -139,12 +137,11 @@ def main() -> None:
     arguments = parser.parse_args()
     console = rich.console.Console(stderr=True)
     _, params = checkpoint.load_params(arguments.checkpoint)
-    recipe = runpy.run_path(str(ROOT / "configs" / "demo.py"))["get_config"]
-    oracle = Oracle(parse(TrainConfig, recipe()), params)
+    oracle = Oracle(recipe("configs/demo.py"), params)
     for variant in ("captions", ""):
-        config = parse(TrainConfig, recipe(variant))
+        config = recipe("configs/demo.py", variant)
         params = train(config, params, oracle, console)
-    world = parse(EvalConfig, runpy.run_path(str(ROOT / "configs/eval/world.py"))["get_config"]())
+    world = recipe("configs/eval/world.py", kind=EvalConfig)
     dataset = open_dataset(dataset_path("@world", world.world))
     metrics = {}
     for suffix, split in SPLITS.items():

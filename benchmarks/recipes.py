@@ -2,20 +2,43 @@
 
 from __future__ import annotations
 
+import dataclasses
 import runpy
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
-from vljepa_jax.config import TrainConfig, parse
+from vljepa_jax.config import EvalConfig, TrainConfig, parse
 from vljepa_jax.data.pipeline import array_spec
 
 ROOT = Path(__file__).parents[1]
+Recipe = TypeVar("Recipe", TrainConfig, EvalConfig)
 
 
-def recipe(path: str, *variant: str) -> TrainConfig:
-    """The configuration that a recipe file of this repository gives."""
-    return parse(TrainConfig, runpy.run_path(str(ROOT / path))["get_config"](*variant))
+def recipe(path: str, *variant: str, kind: type[Recipe] = TrainConfig) -> Recipe:
+    """The configuration that a recipe file gives; ``path`` is relative to the repository."""
+    return parse(kind, runpy.run_path(str(ROOT / path))["get_config"](*variant))
+
+
+def quarter() -> TrainConfig:
+    """The widths of configs/vljepa_1b.py:video8 and a quarter of its layers, from pixels.
+
+    Token tables are cut: a look-up has no arithmetic, and the trained one's moments are large.
+    """
+    config = recipe("configs/vljepa_1b.py", "video8")
+    model = config.model
+    model = dataclasses.replace(
+        model,
+        x_encoder=dataclasses.replace(model.x_encoder, num_layers=6),
+        predictor=dataclasses.replace(
+            model.predictor, num_layers=2, first_layer=0, vocab_size=8192
+        ),
+        y_encoder=dataclasses.replace(model.y_encoder, num_layers=6, vocab_size=8192),
+    )
+    text = dataclasses.replace(config.data.text, target_length=128)
+    data = dataclasses.replace(config.data, visual_tokens="compute", text=text)
+    return dataclasses.replace(config, model=model, data=data)
 
 
 def random_batch(config: TrainConfig, seed: int) -> dict[str, np.ndarray]:

@@ -24,8 +24,8 @@ from typing import Any
 
 import jax
 import numpy as np
+import recipes
 from machine import processor
-from recipes import random_batch, recipe
 
 from vljepa_jax.config import OptimizerRule, TrainConfig
 from vljepa_jax.data.pipeline import array_spec
@@ -38,27 +38,13 @@ MIB = 2**20
 
 
 def small() -> TrainConfig:
-    config = recipe("configs/demo.py")
+    config = recipes.recipe("configs/demo.py")
     data = dataclasses.replace(config.data, visual_tokens="compute")
     return dataclasses.replace(config, data=data)
 
 
 def quarter() -> TrainConfig:
-    config = recipe("configs/vljepa_1b.py", "video8")
-    parts = {
-        name: dataclasses.replace(getattr(config.model, name), num_layers=layers)
-        for name, layers in (("x_encoder", 6), ("predictor", 2), ("y_encoder", 6))
-    }
-    for name in ("predictor", "y_encoder"):  # a look-up has no arithmetic
-        parts[name] = dataclasses.replace(parts[name], vocab_size=8192)
-    parts["predictor"] = dataclasses.replace(parts["predictor"], first_layer=0)
-    model = dataclasses.replace(config.model, **parts, dtype="float32", remat="none")
-    data = dataclasses.replace(
-        config.data,
-        visual_tokens="compute",
-        text=dataclasses.replace(config.data.text, target_length=128),
-    )
-    config = dataclasses.replace(config, model=model, data=data)
+    config = with_model(recipes.quarter(), dtype="float32", remat="none")
     return dataclasses.replace(config, batch_size=4, micro_batch_size=0)
 
 
@@ -69,17 +55,16 @@ def with_model(config: TrainConfig, **fields: Any) -> TrainConfig:
 class Step:
     """A compiled step with a state of its own."""
 
-    def __init__(self, config: TrainConfig, kernel: attention.Kernel = "auto"):
+    def __init__(self, config: TrainConfig):
         mesh = make_mesh(config.sharding, jax.devices()[:1])
         self.trainer = Trainer(config, make_objective(config), mesh)
-        with attention.kernel(kernel):
-            traced = self.trainer.trace(array_spec(config))
+        traced = self.trainer.trace(array_spec(config))
         start = time.perf_counter()
         self.compiled = traced.lower().compile()
         self.compile_seconds = time.perf_counter() - start
         self.memory = self.compiled.memory_analysis()
         self.state = self.trainer.init()
-        self.batch = random_batch(config, 0)
+        self.batch = recipes.random_batch(config, 0)
 
     def dispatch(self) -> dict[str, jax.Array]:
         self.state, metrics = self.compiled(self.state, self.trainer.put(self.batch))

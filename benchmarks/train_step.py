@@ -63,7 +63,7 @@ import torch  # noqa: E402
 import transformers  # noqa: E402
 from machine import processor  # noqa: E402
 from measured_peak import peaks  # noqa: E402
-from recipes import random_batch, recipe  # noqa: E402
+from recipes import quarter, random_batch, recipe  # noqa: E402
 from torch.nn import functional  # noqa: E402
 from twins import parameters  # noqa: E402
 
@@ -109,28 +109,10 @@ def main() -> None:
 # ---------------------------------------------------------------------------------------------
 # The cases
 # ---------------------------------------------------------------------------------------------
-def demo() -> TrainConfig:
-    config = recipe("configs/demo.py")
-    return _adapted(config, batch_size=128)
-
-
-def quarter() -> TrainConfig:
-    config = recipe("configs/vljepa_1b.py", "video8")
-    model = config.model
-    parts = {
-        name: dataclasses.replace(getattr(model, name), num_layers=layers)
-        for name, layers in (("x_encoder", 6), ("predictor", 2), ("y_encoder", 6))
-    }
-    # Token tables are cut: a look-up has no arithmetic, and the trained one's moments are large.
-    for name in ("predictor", "y_encoder"):
-        parts[name] = dataclasses.replace(parts[name], vocab_size=8192)
-    config = dataclasses.replace(config, model=dataclasses.replace(model, **parts))
-    text = dataclasses.replace(config.data.text, target_length=128)
-    config = dataclasses.replace(config, data=dataclasses.replace(config.data, text=text))
-    return _adapted(config, batch_size=32 if GPU else 4)
-
-
-CONFIGS: dict[str, Callable[[], TrainConfig]] = {"demo": demo, "quarter": quarter}
+CONFIGS: dict[str, Callable[[], TrainConfig]] = {
+    "demo": lambda: _adapted(recipe("configs/demo.py"), batch_size=128),
+    "quarter": lambda: _adapted(quarter(), batch_size=32 if GPU else 4),
+}
 
 
 def _adapted(config: TrainConfig, batch_size: int) -> TrainConfig:

@@ -107,3 +107,38 @@ def test_a_loop_that_sends_who_knows_how_often_is_told():
         sent_bytes(LOOP.replace("direction=LT", "direction=NE"))
     quiet = LOOP.replace("direction=LT", "direction=NE").replace("all-reduce(", "negate(")
     assert sent_bytes(quiet) == {}  # without a collective in it, it does not matter
+
+
+# One gather, begun before a loop, gone on beside its turns, and ended after it; and a gather of
+# each turn, begun and ended there.
+SPREAD = (
+    LOOP.replace(
+        "%body (",
+        """%begun (p: bf16[16,4]) -> bf16[16,20] {
+  %all-gather.1 = bf16[16,20] all-gather(%p), channel_id=7, replica_groups={{0,1,2,3,4}}
+}
+
+%gone_on (p: bf16[16,4]) -> bf16[16,20] {
+  %all-gather.2 = bf16[16,20] all-gather(%p), channel_id=7, replica_groups={{0,1,2,3,4}}
+}
+
+%within (p: f32[10]) -> f32[50] {
+  %all-gather.3 = f32[50] all-gather(%p), channel_id=8, replica_groups={{0,1,2,3,4}}
+}
+
+%body (""",
+    )
+    .replace(
+        "  %summed",
+        """  %beside = bf16[16,20] fusion(%x), kind=kCustom, calls=%gone_on
+  %first = f32[50] fusion(%y), kind=kCustom, calls=%within
+  %summed""",
+    )
+    .replace("  %loop", "  %start = bf16[16,20] fusion(%a), kind=kCustom, calls=%begun\n  %loop")
+)
+
+
+def test_a_collective_that_is_spread_over_fusions_is_one():
+    sent = sent_bytes(SPREAD)
+    assert sent["all-gather"] == pytest.approx((16 * 20 * 2 + 24 * 50 * 4) * 4 / 5)
+    assert sent["all-reduce"] == pytest.approx(24 * 2 * 400 * 4 / 5)

@@ -20,6 +20,8 @@ _COLLECTIVE = re.compile(
     r"= (\(?.*?\)?) (all-gather|all-reduce|reduce-scatter|all-to-all|collective-permute)"
     r"(-start)?\("
 )
+_CHANNEL = re.compile(r"channel_id=(\d+)")
+_FUSION = re.compile(r" fusion\(")
 _SHAPE = re.compile(r"\b(pred|[sufbc]+\d+\w*)\[([\d,]*)\]")
 # The three ways in which XLA writes groups of devices: [groups,devices], {{0,1},{2,3}}, and the
 # axes of a mesh, of which a part may be taken, with the order of its devices where it is another:
@@ -29,6 +31,8 @@ _SETS = re.compile(r"replica_groups=\{\{([\d,]*)\}")
 _MESH = re.compile(r"replica_groups=mesh\[([^\]]*)\][^{]*\{([^}]*)\}")
 _AXIS = re.compile(r"'(\w+)'=(\d+)")
 _USED = re.compile(r"'(\w+)'(?::\(\d+\)(\d+))?")
+
+Computations = dict[str, tuple[bool, list[str]]]  # name -> whether it is the entry, its lines
 
 
 class CollectiveError(ValueError):
@@ -40,35 +44,73 @@ def sent_bytes(hlo: str) -> dict[str, float]:
 
     A ring is taken: with n devices a group, an all-gather of a result of R bytes sends
     R (n - 1) / n, a reduce-scatter as much of its operand, an all-reduce twice that, an all-to-all
-    R (n - 1) / n, and a permutation R. Loops count by their number of turns.
+    R (n - 1) / n, and a permutation R. Loops count by their number of turns. The TPU's compiler
+    spreads one collective over several fusions, between other work and over a loop's turns; they
+    name the same channel, and are counted as one.
 
     Raises:
         CollectiveError: a group, or the turns of a loop that sends, cannot be read.
     """
     lines = _computations(hlo)
-    entry = next(name for name, (is_entry, _) in lines.items() if is_entry)
-
-    @functools.cache
-    def sent_by(name: str) -> dict[str, float]:
-        """By one run of a computation and of all that it calls."""
-        sent: dict[str, float] = defaultdict(float)
+    sent: dict[str, float] = defaultdict(float)
+    spread: dict[tuple[str, str], float] = {}
+    for name, (runs, fused) in _runs(lines).items():
         for line in lines[name][1]:
             if match := _COLLECTIVE.search(line):
-                sent[match[2]] += _sent(match, line)
-            called = _CALLED.findall(line)
+                size = runs * _sent(match, line)
+                channel = _CHANNEL.search(line)
+                if fused and channel:
+                    key = (match[2], channel[1])
+                    # Begun once, whatever turns of a loop it goes on beside.
+                    spread[key] = min(size, spread.get(key, size))
+                else:
+                    sent[match[2]] += size
+    for (kind, _), size in spread.items():
+        sent[kind] += size
+    return {kind: size for kind, size in sent.items() if size}  # groups of one send nothing
+
+
+def _runs(lines: Computations) -> dict[str, tuple[int, bool]]:
+    """How often each computation that sends is run, and whether as a fusion."""
+
+    @functools.cache
+    def called(name: str) -> tuple[tuple[str, str], ...]:
+        """(line, computation) of all that a computation calls."""
+        found = []
+        for line in lines[name][1]:
+            names = _CALLED.findall(line)
             if branches := _BRANCHES.search(line):
-                called += [b.strip().lstrip("%") for b in branches[1].split(",")]
-            within = [sent_by(callee) for callee in called if callee in lines]
-            turns = _turns(line, lines) if any(within) else 1
-            for part in within:
-                for kind, size in part.items():
-                    sent[kind] += turns * size
-        return {kind: size for kind, size in sent.items() if size}  # groups of one send nothing
+                names += [b.strip().lstrip("%") for b in branches[1].split(",")]
+            found += [(line, callee) for callee in names if callee in lines]
+        return tuple(found)
 
-    return sent_by(entry)
+    @functools.cache
+    def sends(name: str) -> bool:
+        return any(map(_COLLECTIVE.search, lines[name][1])) or any(
+            sends(callee) for _, callee in called(name)
+        )
+
+    order: dict[str, None] = {}  # callees before their callers
+
+    def visit(name: str) -> None:
+        for _, callee in called(name):
+            if callee not in order and sends(callee):
+                visit(callee)
+        order[name] = None
+
+    entry = next(name for name, (is_entry, _) in lines.items() if is_entry)
+    visit(entry)
+    runs, fused = {entry: 1}, set()
+    for name in reversed(order):
+        for line, callee in called(name):
+            if callee in order:
+                runs[callee] = runs.get(callee, 0) + runs[name] * _turns(line, lines)
+                if _FUSION.search(line):
+                    fused.add(callee)
+    return {name: (count, name in fused) for name, count in runs.items()}
 
 
-def _turns(line: str, lines: dict[str, tuple[bool, list[str]]]) -> int:
+def _turns(line: str, lines: Computations) -> int:
     """How often what a line calls is run."""
     if trips := _TRIPS.search(line):
         return int(trips[1])
@@ -84,8 +126,8 @@ def _turns(line: str, lines: dict[str, tuple[bool, list[str]]]) -> int:
     raise CollectiveError(f"how often a loop turns is not told: {line.strip()[:2000]}")
 
 
-def _computations(hlo: str) -> dict[str, tuple[bool, list[str]]]:
-    found: dict[str, tuple[bool, list[str]]] = {}
+def _computations(hlo: str) -> Computations:
+    found: Computations = {}
     inside: list[str] = []
     for line in hlo.splitlines():
         if match := _COMPUTATION.match(line):

@@ -1,0 +1,102 @@
+"""The stream study with perfect embeddings: what streams, rates and matching leave to be saved.
+
+    python benchmarks/stream_oracle.py --checkpoint=runs/demo
+
+A tick's embedding is made of the annotations' own: each event in its window counts as long as it
+lasts there, and the rest of the window is the embedding of a text that says that nothing happens.
+Decoding gives the nearest annotation. All else is the study of configs/eval/world.py. The JSON that
+is printed has the reductions at each density, for windows as long as the study's and for windows
+of no length, which see one moment.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+
+import numpy as np
+from recipes import recipe
+
+import vljepa_jax
+from vljepa_jax.config import EvalConfig, StreamStudyConfig
+from vljepa_jax.data.records import Annotation
+from vljepa_jax.evals.stream_run import score, stream_source
+from vljepa_jax.evals.stream_study import EmbeddedStream, Study, run_study
+
+QUIET = "nothing happens"
+
+
+def perfect(
+    annotation: Annotation,
+    embedded: dict[str, np.ndarray],
+    config: StreamStudyConfig,
+    window: float,
+) -> EmbeddedStream:
+    """A stream whose ticks hold what is going on within ``window`` seconds, and nothing else."""
+    starts = np.array(annotation.times) - np.array(annotation.durations) / 2
+    ends = starts + np.array(annotation.durations)
+    tick = 1 / config.ticks_per_second
+    half = config.window / 2  # the study's ticks, whatever is seen at them
+    times = np.arange(half, float(annotation.tags["seconds"]) - half + 1e-6, tick)
+    first, last = times[:, None] - window / 2, times[:, None] + window / 2
+    shown = np.maximum(np.minimum(last, ends) - np.maximum(first, starts), 0.0)
+    if window == 0:
+        shown = ((starts <= times[:, None]) & (times[:, None] < ends)).astype(float)
+    quiet = np.maximum((window or 1.0) - shown.sum(axis=1), 0.0)
+    embeddings = shown @ np.stack([embedded[text] for text in annotation.texts])
+    embeddings += quiet[:, None] * embedded[QUIET]
+    embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
+    return EmbeddedStream(
+        name="",
+        times=times,
+        embeddings=embeddings.astype(np.float32),
+        annotated=np.array(annotation.times),
+        texts=annotation.texts,
+        durations=np.array(annotation.durations),
+    )
+
+
+def study(
+    annotations: list[Annotation],
+    embedded: dict[str, np.ndarray],
+    config: StreamStudyConfig,
+    window: float,
+) -> Study:
+    texts = list(embedded)
+    bank = np.stack(list(embedded.values()))
+    return run_study(
+        [perfect(annotation, embedded, config, window) for annotation in annotations],
+        config,
+        lambda embeddings: [texts[index] for index in np.argmax(embeddings @ bank.T, axis=1)],
+        score,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--checkpoint", required=True, help="its Y-Encoder embeds the annotations")
+    model = vljepa_jax.load(parser.parse_args().checkpoint)
+    evaluation = recipe("configs/eval/world.py", kind=EvalConfig)
+    config, world = evaluation.stream, evaluation.world
+    found = []
+    for part in config.sets:
+        source = stream_source(world, part)
+        annotations = [source[index].annotations[0] for index in range(part.streams)]
+        texts = sorted({QUIET}.union(*(annotation.texts for annotation in annotations)))
+        embedded = dict(zip(texts, model.embed_text(texts), strict=True))
+        for window in (0.0, config.window):
+            made = study(annotations, embedded, config, window)
+            for (strategy, form), reduction in made.reductions.items():
+                told = dataclasses.asdict(reduction)
+                found.append(
+                    {"density": part.density, "window": window, "strategy": strategy, "form": form}
+                    | {name: told[name] for name in ("value", "interval", "quality", "caveat")}
+                )
+    print(json.dumps(found, indent=2))
+
+
+if __name__ == "__main__":
+    main()
