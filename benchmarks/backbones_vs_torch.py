@@ -7,7 +7,9 @@ It needs the environment of ``make test-parity``. On a CPU both compute in float
 number of threads; on a GPU in bfloat16, torch through torch.compile. Torch attends through
 scaled_dot_product_attention. The two take turns, both warm, and the JSON that is printed holds the
 median of each, the ratio, and the share of the best matrix-product rate that either library reached
-here. Outputs are compared before anything is timed.
+here. Outputs are compared before anything is timed. Of the forward passes it also tells what our
+attention takes, timed alone and taken times the layers, and the share of peak of it and of the
+rest.
 """
 
 from __future__ import annotations
@@ -60,6 +62,7 @@ from measured_peak import peaks  # noqa: E402
 from twins import parameters  # noqa: E402
 
 from vljepa_jax.config import GemmaConfig, LlamaConfig, RopeScaling, VJEPA2Config  # noqa: E402
+from vljepa_jax.models.attention import attention  # noqa: E402
 from vljepa_jax.models.gemma import Gemma  # noqa: E402
 from vljepa_jax.models.llama import Llama  # noqa: E402
 from vljepa_jax.models.vjepa2 import VJEPA2  # noqa: E402
@@ -128,11 +131,17 @@ class Case:
     Attributes:
         ours, theirs: both give numpy arrays to compare.
         flops: of the matrix products, multiplications and additions apart.
+        attention: our attention in one layer, with the shapes of the case; nothing in backward.
+        layers: how often it is called.
+        attention_flops: of the two products of attention in all layers.
     """
 
     ours: Callable[[], Any]
     theirs: Callable[[], Any]
     flops: float
+    attention: Callable[[], Any] | None = None
+    layers: int = 0
+    attention_flops: float = 0.0
 
 
 def main() -> None:
@@ -161,13 +170,26 @@ def _measure(case: Case, peak: float) -> dict[str, float]:
     error = float(np.abs(ours - theirs).max() / np.abs(theirs).max())
     if not error < TOLERANCE:
         raise SystemExit(f"the two differ by {error:.1e}: nothing to compare")
-    seconds: dict[str, list[float]] = {"ours": [], "theirs": []}
+    runs = {"ours": case.ours, "theirs": case.theirs}
+    if case.attention:
+        case.attention()
+        runs["attention"] = case.attention
+    seconds: dict[str, list[float]] = {whose: [] for whose in runs}
     for _ in range(ARGUMENTS.repetitions):
-        for whose, run in (("ours", case.ours), ("theirs", case.theirs)):
+        for whose, run in runs.items():
             start = time.perf_counter()
             run()
             seconds[whose].append(time.perf_counter() - start)
     median = {whose: statistics.median(times) for whose, times in seconds.items()}
+    parts = {}
+    if case.attention:
+        within = case.layers * median["attention"]
+        rest = median["ours"] - within
+        parts = {
+            "our_attention_ms": round(within * 1e3, 2),
+            "our_attentions_share_of_peak": round(case.attention_flops / within / peak, 3),
+            "our_rests_share_of_peak": round((case.flops - case.attention_flops) / rest / peak, 3),
+        }
     return {
         "ours_ms": round(median["ours"] * 1e3, 2),
         "torch_ms": round(median["theirs"] * 1e3, 2),
@@ -176,7 +198,7 @@ def _measure(case: Case, peak: float) -> dict[str, float]:
         "torch_share_of_peak": round(case.flops / median["theirs"] / peak, 3),
         "gflop": round(case.flops / 1e9, 1),
         "difference": float(f"{error:.1e}"),
-    }
+    } | parts
 
 
 # ---------------------------------------------------------------------------------------------
@@ -195,6 +217,7 @@ def vjepa2(frames: int) -> Case:
         _ours_forward(module, params, jnp.asarray(video)),
         theirs,
         patches + _layers_flops(VITL, tokens, 1, VITL.num_heads, gated=False),
+        *_attention(VITL, tokens, 1, VITL.num_heads),
     )
 
 
@@ -212,7 +235,8 @@ def predictor(train: bool) -> Case:
     embedded = _tensor(x)
     if not train:
         theirs = _torch_forward(model, inputs_embeds=embedded, use_cache=False)
-        return Case(_ours_forward(module, params, jnp.asarray(x)), theirs, flops)
+        parts = _attention(PREDICTOR, length, 1, PREDICTOR.num_kv_heads)
+        return Case(_ours_forward(module, params, jnp.asarray(x)), theirs, flops, *parts)
 
     @jax.jit
     def gradients(params, x):
@@ -249,6 +273,7 @@ def gemma() -> Case:
         _ours_forward(module, params, *inputs),
         lambda: theirs().mean(axis=1),  # no padding: the mean over all tokens
         _layers_flops(GEMMA, TEXT_TOKENS, TEXTS, GEMMA.num_kv_heads, gated=True),
+        *_attention(GEMMA, TEXT_TOKENS, TEXTS, GEMMA.num_kv_heads),
     )
 
 
@@ -271,6 +296,20 @@ def _parameters(config: Any, model: torch.nn.Module) -> Any:
 def _ours_forward(module, params, *inputs) -> Callable[[], np.ndarray]:
     apply = jax.jit(lambda params, *inputs: module.apply({"params": params}, *inputs))
     return lambda: np.asarray(apply(params, *inputs), np.float32)
+
+
+def _attention(config: Any, tokens: int, batch: int, kv_heads: int):
+    """Of a stack: one layer's attention to be run, how many there are, and FLOPs of all."""
+    heads, head = config.num_heads, _head_size(config)
+    query, key, value = (
+        jnp.asarray(np.random.default_rng(seed).standard_normal(shape, np.float32), DTYPE)
+        for seed, shape in enumerate(
+            ((batch, tokens, heads, head), *[(batch, tokens, kv_heads, head)] * 2)
+        )
+    )
+    apply = jax.jit(lambda *inputs: attention(*inputs, scale=head**-0.5))
+    flops = 4.0 * batch * tokens**2 * heads * head * config.num_layers
+    return lambda: jax.block_until_ready(apply(query, key, value)), config.num_layers, flops
 
 
 def _torch_forward(model, **inputs) -> Callable[[], np.ndarray]:
@@ -298,11 +337,15 @@ def _synchronise() -> None:
 def _layers_flops(config: Any, tokens: int, batch: int, kv_heads: int, *, gated: bool) -> float:
     """Matrix products of a stack: projections, MLP, and the two of attention."""
     width = config.hidden_size
-    head = getattr(config, "head_size", width // config.num_heads)
+    head = _head_size(config)
     projections = width * head * (2 * config.num_heads + 2 * kv_heads)
     mlp = (3 if gated else 2) * width * config.mlp_size
     attention = 2 * tokens * config.num_heads * head
     return 2.0 * batch * tokens * config.num_layers * (projections + mlp + attention)
+
+
+def _head_size(config: Any) -> int:
+    return getattr(config, "head_size", config.hidden_size // config.num_heads)
 
 
 if __name__ == "__main__":

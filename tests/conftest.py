@@ -1,7 +1,22 @@
 """Tests run on the CPU, wherever they run; this must be set before jax is first used."""
 
 import os
+import shutil
+import tempfile
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 # Tiny programs run once or twice: most of their time would be LLVM making them fast.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+# The same small programs are asked for by many tests, in all workers and in the commands that they
+# start: what one has compiled, the others read. It lasts as long as the session.
+_COMPILED = None
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    _COMPILED = tempfile.mkdtemp(prefix="vljepa_jax_compiled_")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = _COMPILED
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
+
+
+def pytest_unconfigure():
+    if _COMPILED is not None:  # by whoever made it, not by a worker
+        shutil.rmtree(_COMPILED)

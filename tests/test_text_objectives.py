@@ -1,7 +1,6 @@
 """Pretraining of the text backbones: data, losses, and that training lowers them."""
 
 import dataclasses
-import json
 import re
 
 import jax
@@ -9,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from tiny import CONTEXT, tiny_text_config, tiny_vlm_config
+from trained import trained_losses
 
 from vljepa_jax.config import ConfigError
 from vljepa_jax.data.pipeline import TrainPipeline, array_spec
@@ -18,7 +18,6 @@ from vljepa_jax.models.llama import Llama
 from vljepa_jax.models.text_pretraining import LanguageModel, told_places
 from vljepa_jax.models.vision_language import VLM
 from vljepa_jax.objectives import make_objective
-from vljepa_jax.train_loop import train
 
 OBJECTIVES = ("text_pairs", "language_model")
 
@@ -483,7 +482,5 @@ def test_text_alone_has_no_video():
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_training_lowers_the_loss(objective, tmp_path):
     config = tiny_text_config(objective, steps=30, batch_size=16)
-    train(config, tmp_path / "run")
-    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
-    losses = [json.loads(line)["loss"] for line in lines]
+    losses = trained_losses(config, tmp_path / "run")
     assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])

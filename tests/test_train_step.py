@@ -16,7 +16,7 @@ from vljepa_jax.planning import count
 from vljepa_jax.sharding import make_mesh, path_name
 from vljepa_jax.train_step import Trainer, make_gradients, step_rng
 
-MESHES = ("1x1x1", "1x1x1+2", "8x1x1", "2x2x2+4", "2x2x2")
+MESHES = ("1x1x1", "8x1x1", "2x2x2+4", "2x2x2")
 
 
 def spec_of(arrays):
@@ -173,14 +173,16 @@ def compare(single, several, tolerance=1e-5):
 @pytest.mark.parametrize(
     ("objective", "tolerance", "gradients", "mesh"),
     [
-        ("vljepa, frozen", 1e-5, 20, "2x2x2+4"),  # its tokens are kept between the passes
+        pytest.param("vljepa", 1e-5, 50, "1x1x1+2", marks=pytest.mark.slow),
+        # Its tokens are kept between the passes.
+        pytest.param("vljepa, frozen", 1e-5, 20, "2x2x2+4", marks=pytest.mark.slow),
         pytest.param("probe", 1e-5, 30, "2x2x2+4", marks=pytest.mark.slow),
         pytest.param("vjepa2", 3e-5, 30, "2x2x2+4", marks=pytest.mark.slow),
         # It draws noise, and for each micro-batch anew.
         pytest.param("y_decoder", 1e-5, 12, "2x2x2", marks=pytest.mark.slow),
     ],
 )
-def test_meshes_give_the_single_device_step_of_other_objectives(
+def test_meshes_give_the_single_device_step_of_any_objective(
     objective, tolerance, gradients, mesh, tmp_path
 ):
     found = run_sharded(tmp_path, objective, ("1x1x1", mesh))

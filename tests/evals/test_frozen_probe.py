@@ -72,6 +72,7 @@ def config(tmp_path_factory):
     rules = (frozen, *base.optimizer.rules)
     return dataclasses.replace(
         base,
+        checkpoint=dataclasses.replace(base.checkpoint, every=base.steps),  # each takes a while
         data=dataclasses.replace(
             base.data,
             sources=(SourceConfig(str(directory), "train", 1.0, {"vqa": 1.0}, {}),),

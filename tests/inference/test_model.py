@@ -103,6 +103,12 @@ def test_every_form_of_video_gives_its_clip(model, tmp_path, clips):
         model.embed_video(frames / 255)
 
 
+@pytest.mark.parametrize("wrong", [7, [[PIL.Image.new("RGB", (8, 8))]]])
+def test_what_is_no_video_is_told(model, wrong):
+    with pytest.raises(TypeError, match="a video is a path, an array of frames"):
+        model.embed_video(wrong)
+
+
 def test_frames_other_than_trained(config, params, clips):
     longer = Model(config, params, frames=8)
     assert longer.video.frames == 8

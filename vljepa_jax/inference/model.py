@@ -160,6 +160,7 @@ class Model:
 
         Raises:
             ClipError: a file cannot be read, or an array has another form.
+            TypeError: something is no video at all.
             ValueError: as many queries as videos are needed.
         """
         videos = list(videos) if _is_batch(videos) else [videos]
@@ -326,8 +327,13 @@ class Model:
             return clip_from_frames(video[None] if video.ndim == 3 else video, self.video)
         if isinstance(video, PIL.Image.Image):
             return clip_from_frames(np.asarray(video.convert("RGB"))[None], self.video)
-        if not isinstance(video, Medium):
+        if isinstance(video, (str, os.PathLike)):
             video = Medium(path=os.path.abspath(video))
+        if not isinstance(video, Medium):
+            raise TypeError(
+                "a video is a path, an array of frames uint8 [T, H, W, 3], a PIL image or a "
+                f"Medium, not {type(video).__name__}; stack the frames of a clip to one array"
+            )
         return load_clip([video], self.video, rng=None)
 
     def _empty(self, n: int) -> np.ndarray:
