@@ -5,8 +5,7 @@
 A tick's embedding is made of the annotations' own: each event in its window counts as long as it
 lasts there, and the rest of the window is the embedding of a text that says that nothing happens.
 Decoding gives the nearest annotation. All else is the study of configs/eval/world.py. The JSON that
-is printed has the reductions at each density, for windows as long as the study's and for windows
-of no length, which see one moment.
+is printed has the reductions at each density, for windows of several lengths.
 """
 
 from __future__ import annotations
@@ -21,10 +20,12 @@ from recipes import recipe
 import vljepa_jax
 from vljepa_jax.config import EvalConfig, StreamStudyConfig
 from vljepa_jax.data.records import Annotation
-from vljepa_jax.evals.stream_run import score, stream_source
+from vljepa_jax.data.world.streams import annotate_stream, draw_stream
+from vljepa_jax.evals.stream_run import score
 from vljepa_jax.evals.stream_study import EmbeddedStream, Study, run_study
 
 QUIET = "nothing happens"
+WINDOWS = (0.5, 1.0, 2.0)  # seconds
 
 
 def perfect(
@@ -37,13 +38,11 @@ def perfect(
     starts = np.array(annotation.times) - np.array(annotation.durations) / 2
     ends = starts + np.array(annotation.durations)
     tick = 1 / config.ticks_per_second
-    half = config.window / 2  # the study's ticks, whatever is seen at them
+    half = window / 2
     times = np.arange(half, float(annotation.tags["seconds"]) - half + 1e-6, tick)
     first, last = times[:, None] - window / 2, times[:, None] + window / 2
     shown = np.maximum(np.minimum(last, ends) - np.maximum(first, starts), 0.0)
-    if window == 0:
-        shown = ((starts <= times[:, None]) & (times[:, None] < ends)).astype(float)
-    quiet = np.maximum((window or 1.0) - shown.sum(axis=1), 0.0)
+    quiet = np.maximum(window - shown.sum(axis=1), 0.0)
     embeddings = shown @ np.stack([embedded[text] for text in annotation.texts])
     embeddings += quiet[:, None] * embedded[QUIET]
     embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
@@ -78,16 +77,21 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--checkpoint", required=True, help="its Y-Encoder embeds the annotations")
-    model = vljepa_jax.load(parser.parse_args().checkpoint)
+    parser.add_argument("--streams", type=int, default=20, help="of each density (%(default)s)")
+    chosen = parser.parse_args()
+    model = vljepa_jax.load(chosen.checkpoint)
     evaluation = recipe("configs/eval/world.py", kind=EvalConfig)
     config, world = evaluation.stream, evaluation.world
     found = []
     for part in config.sets:
-        source = stream_source(world, part)
-        annotations = [source[index].annotations[0] for index in range(part.streams)]
+        rng = np.random.default_rng(0)
+        annotations = [  # scripts are enough: nothing is drawn
+            annotate_stream(draw_stream(rng, world.fps, part.density), str(index), rng)
+            for index in range(chosen.streams)
+        ]
         texts = sorted({QUIET}.union(*(annotation.texts for annotation in annotations)))
         embedded = dict(zip(texts, model.embed_text(texts), strict=True))
-        for window in (0.0, config.window):
+        for window in WINDOWS:
             made = study(annotations, embedded, config, window)
             for (strategy, form), reduction in made.reductions.items():
                 told = dataclasses.asdict(reduction)

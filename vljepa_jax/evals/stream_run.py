@@ -56,7 +56,7 @@ def run_stream_benchmark(
     with Progress(transient=True) as progress:
         bar = progress.add_task("Streams", total=sum(part.streams for part in config.sets))
         for part in config.sets:
-            source = stream_source(world, part)
+            source = _source(world, part)
             streams = []
             for index in range(part.streams):
                 streams.append(_embed(model, source, index, config))
@@ -75,7 +75,7 @@ def score(candidates: list[str], references: list[list[str]]) -> np.ndarray:
     )
 
 
-def stream_source(world: WorldConfig, part: StreamSet) -> Source:
+def _source(world: WorldConfig, part: StreamSet) -> Source:
     """Streams of one density; those of the world itself, where it has them."""
     if not (world.stream_density == part.density and world.streams >= part.streams):
         nothing = dict.fromkeys(
