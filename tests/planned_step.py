@@ -1,4 +1,6 @@
-"""Run with fake devices: the plan of a small step beside what XLA counts of its unrolled compile.
+"""Run with fake devices: the plans of small steps beside what XLA counts of unrolled compiles.
+
+    planned_step.py FILE NAME...
 
 Writes JSON: {name: {"counted": FLOPs of a device, "xla": FLOPs of a device, "plan": ...}}.
 """
@@ -69,10 +71,11 @@ def described(config):
     }
 
 
-results = {
-    "one": described(config((1, 1))),
-    "one, remat": described(config((1, 1), remat="full")),
-    "one, unrolled": described(config((1, 1), unroll_layers=True)),
-    "four": described(config((2, 2))),
+STEPS = {
+    "one": lambda: config((1, 1)),
+    "one, unrolled": lambda: config((1, 1), unroll_layers=True),
+    "one, remat": lambda: config((1, 1), remat="full"),
+    "four": lambda: config((2, 2)),
 }
+results = {name: described(STEPS[name]()) for name in sys.argv[2:]}
 Path(sys.argv[1]).write_text(json.dumps(results))

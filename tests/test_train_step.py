@@ -231,6 +231,7 @@ def test_micro_batches_encode_video_once_where_the_x_encoder_is_frozen():
         np.testing.assert_allclose(found, expected, atol=1e-5 * scale)
 
 
+@pytest.mark.slow
 def test_micro_batches_hold_the_activations_of_a_few_rows():
     """The paper's batch, compiled: neither B x B logits nor the activations of B rows."""
 
