@@ -308,7 +308,7 @@ def _attention(config: Any, tokens: int, batch: int, kv_heads: int):
         )
     )
     apply = jax.jit(lambda *inputs: attention(*inputs, scale=head**-0.5))
-    flops = 4.0 * batch * tokens**2 * heads * head * config.num_layers
+    flops = _attention_flops(config, tokens, batch)
     return lambda: jax.block_until_ready(apply(query, key, value)), config.num_layers, flops
 
 
@@ -340,8 +340,14 @@ def _layers_flops(config: Any, tokens: int, batch: int, kv_heads: int, *, gated:
     head = _head_size(config)
     projections = width * head * (2 * config.num_heads + 2 * kv_heads)
     mlp = (3 if gated else 2) * width * config.mlp_size
-    attention = 2 * tokens * config.num_heads * head
-    return 2.0 * batch * tokens * config.num_layers * (projections + mlp + attention)
+    products = 2.0 * batch * tokens * config.num_layers * (projections + mlp)
+    return products + _attention_flops(config, tokens, batch)
+
+
+def _attention_flops(config: Any, tokens: int, batch: int) -> float:
+    """The two products of attention, in all layers."""
+    heads, head = config.num_heads, _head_size(config)
+    return 4.0 * batch * tokens**2 * heads * head * config.num_layers
 
 
 def _head_size(config: Any) -> int:

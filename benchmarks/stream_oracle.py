@@ -40,7 +40,7 @@ def perfect(
     tick = 1 / config.ticks_per_second
     half = window / 2
     times = np.arange(half, float(annotation.tags["seconds"]) - half + 1e-6, tick)
-    first, last = times[:, None] - window / 2, times[:, None] + window / 2
+    first, last = times[:, None] - half, times[:, None] + half
     shown = np.maximum(np.minimum(last, ends) - np.maximum(first, starts), 0.0)
     quiet = np.maximum(window - shown.sum(axis=1), 0.0)
     embeddings = shown @ np.stack([embedded[text] for text in annotation.texts])
