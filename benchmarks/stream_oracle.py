@@ -21,7 +21,7 @@ import vljepa_jax
 from vljepa_jax.config import EvalConfig, StreamStudyConfig
 from vljepa_jax.data.records import Annotation
 from vljepa_jax.data.world.streams import annotate_stream, draw_stream
-from vljepa_jax.evals.stream_run import score
+from vljepa_jax.evals.stream_run import scorer
 from vljepa_jax.evals.stream_study import EmbeddedStream, Study, run_study
 
 QUIET = "nothing happens"
@@ -68,7 +68,7 @@ def study(
         [perfect(annotation, embedded, config, window) for annotation in annotations],
         config,
         lambda embeddings: [texts[index] for index in np.argmax(embeddings @ bank.T, axis=1)],
-        score,
+        scorer,
     )
 
 

@@ -21,7 +21,7 @@ from vljepa_jax.data.pipeline import target_texts
 from vljepa_jax.data.tokenizers import Tokenizer
 from vljepa_jax.models.text_encoder import make_text_encoder
 
-TEXTS = 30_000  # of all targets, evenly spread, at most
+TEXTS = 8_000  # of all targets, evenly spread, at most: some forty for each number of a row
 RIDGE = 0.005  # of the mean eigenvalue, added to all
 _BATCH = 256  # texts encoded at a time
 

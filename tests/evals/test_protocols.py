@@ -7,7 +7,7 @@ import pytest
 
 from vljepa_jax.config import BenchmarkConfig
 from vljepa_jax.data.records import Annotation
-from vljepa_jax.evals.captions import cider_d, tokenise
+from vljepa_jax.evals.captions import CiderD, tokenise
 from vljepa_jax.evals.examples import Clip, EvaluationError, choose_examples, make_example
 from vljepa_jax.evals.protocols import PROTOCOLS, Embeddings
 
@@ -264,7 +264,7 @@ def test_captions_are_scored_in_one_corpus_beside_the_nearest_text():
     ]
 
     def cider(*texts):
-        return cider_d([tokenise(text) for text in texts], references)
+        return CiderD(references)([tokenise(text) for text in texts])
 
     found = cider(*said, "")
     metric = scores.metrics["_cider"]

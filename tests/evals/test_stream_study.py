@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from vljepa_jax.config import ConfigError, StreamSet, StreamStudyConfig
-from vljepa_jax.evals.stream_run import score
+from vljepa_jax.evals.stream_run import scorer
 from vljepa_jax.evals.stream_study import (
     FORMS,
     STRATEGIES,
@@ -64,7 +64,7 @@ def decode(embeddings):
 
 @pytest.fixture(scope="module")
 def study():
-    return run_study([made_up(seed, 0.45) for seed in range(3)], CONFIG, decode, score)
+    return run_study([made_up(seed, 0.45) for seed in range(3)], CONFIG, decode, scorer)
 
 
 def test_there_is_a_curve_for_every_strategy_and_form(study):
@@ -76,7 +76,7 @@ def test_there_is_a_curve_for_every_strategy_and_form(study):
 
 
 def test_a_clean_stream_is_told_whole_at_its_rate_of_events():
-    clean = run_study([made_up(seed, 0.0) for seed in range(2)], CONFIG, decode, score)
+    clean = run_study([made_up(seed, 0.0) for seed in range(2)], CONFIG, decode, scorer)
     events, seconds = clean.annotations.sum(), clean.seconds.sum()
     needed = events / seconds
     offline = dict(zip(CONFIG.rates, clean.points("offline", "averaged"), strict=True))
@@ -95,7 +95,7 @@ def test_selective_needs_fewer_decodings_and_averaging_helps(study):
     assert offline.interval[0] <= offline.value <= offline.interval[1]
     assert offline.interval[0] > 1
     assert math.isclose(offline.value, 1 / offline.rate)
-    noisy = run_study([made_up(seed, 0.6) for seed in range(2)], CONFIG, decode, score)
+    noisy = run_study([made_up(seed, 0.6) for seed in range(2)], CONFIG, decode, scorer)
     points = {form: dict(noisy.points("offline", form)) for form in FORMS}
     rate = min(points["exact"], key=lambda rate: abs(rate - 0.25))
     assert points["averaged"][rate] > points["exact"][rate] + 50
@@ -122,9 +122,12 @@ def test_pairs_are_with_the_nearest_text_and_all_in_one_corpus():
     config = dataclasses.replace(CONFIG, ticks_per_second=1.0, rates=(1.0, 0.5))
     seen = []
 
-    def remember(candidates, references):
-        seen.append((list(candidates), references))
-        return np.arange(len(candidates), dtype=float)
+    def remember(references):
+        def score(candidates):
+            seen.append((list(candidates), references))
+            return np.arange(len(candidates), dtype=float)
+
+        return score
 
     found = run_study([stream], config, decode, remember)
     assert seen[0] == ([TEXTS[0], TEXTS[0], TEXTS[7]], [["x"], ["y"], ["z"]])
@@ -161,7 +164,7 @@ def test_a_model_that_knows_nothing_is_not_praised():
         dataclasses.replace(stream, embeddings=unit(RNG.normal(size=stream.embeddings.shape)))
         for stream in (made_up(0, 0.0), made_up(1, 0.0))
     ]
-    found = run_study(streams, CONFIG, decode, score)
+    found = run_study(streams, CONFIG, decode, scorer)
     for form in FORMS:
         reduction = found.reductions["offline", form]
         assert reduction.caveat

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from vljepa_jax.evals.captions import cider_d
+from vljepa_jax.evals.captions import CiderD
 
 pytestmark = pytest.mark.parity
 cider = pytest.importorskip("pycocoevalcap.cider.cider")
@@ -26,6 +26,7 @@ def test_every_pair_scores_the_same(seed):
     _, expected = cider.Cider().compute_score(
         dict(enumerate(references)), {index: [text] for index, text in enumerate(candidates)}
     )
-    found = cider_d([t.split() for t in candidates], [[t.split() for t in g] for g in references])
+    score = CiderD([[t.split() for t in group] for group in references])
+    found = score([t.split() for t in candidates])
     np.testing.assert_allclose(found, 100 * expected, rtol=1e-6, atol=1e-9)
     assert len(set(np.round(found))) > 10

@@ -32,45 +32,51 @@ def tokenise(text: str) -> list[str]:
     return _TOKEN.findall(text.lower().replace("’", "'"))
 
 
-def cider_d(
-    candidates: Sequence[Sequence[str]], references: Sequence[Sequence[Sequence[str]]]
-) -> np.ndarray:
-    """CIDEr-D of each pair, x 100; the score of the corpus is the mean.
+class CiderD:
+    """CIDEr-D against a corpus of references, x 100; the score of the corpus is the mean.
 
-    All pairs together are the corpus in which the rarity of n-grams is counted, so that a pair's
-    score depends on the others. With one pair alone every n-gram is in every document, and the
-    score is 0. As in the reference, a text's length is counted in bigrams.
+    All references together are the corpus in which the rarity of n-grams is counted, so that a
+    pair's score depends on the others. With one pair alone every n-gram is in every document, and
+    the score is 0. As in the reference, a text's length is counted in bigrams.
 
     Args:
-        candidates: [n] tokens of each written text.
-        references: [n] one or more references each, as tokens.
-
-    Returns:
-        float64 [n], between 0 and 1000.
+        references: [n] one or more references of each text, as tokens.
 
     Raises:
-        ValueError: there are no pairs, the two differ in number, or one has no reference.
+        ValueError: there are none, or a text has none.
     """
-    if not candidates or len(candidates) != len(references) or not all(references):
-        raise ValueError(
-            f"{len(candidates)} texts and {len(references)} sets of references: each text needs "
-            "at least one reference"
-        )
-    counted = [[_ngrams(reference) for reference in group] for group in references]
-    documents: Counter[NGram] = Counter()
-    for group in counted:
-        documents.update(set().union(*group))
-    log_pairs = math.log(len(candidates))
 
-    def weighted(counts: Counter[NGram]) -> _Vector:
-        return _Vector(counts, documents, log_pairs)
+    def __init__(self, references: Sequence[Sequence[Sequence[str]]]) -> None:
+        if not references or not all(references):
+            raise ValueError(
+                f"{len(references)} sets of references: each text needs at least one reference"
+            )
+        counted = [[_ngrams(reference) for reference in group] for group in references]
+        self._documents: Counter[NGram] = Counter()
+        for group in counted:
+            self._documents.update(set().union(*group))
+        self._log_pairs = math.log(len(references))
+        self._references = [[self._weighted(counts) for counts in group] for group in counted]
 
-    scores = np.empty(len(candidates))
-    for index, (candidate, group) in enumerate(zip(candidates, counted, strict=True)):
-        written = weighted(_ngrams(candidate))
-        similar = [written.similarity(weighted(reference)) for reference in group]
-        scores[index] = 1000 * np.mean(similar)  # the module's factor 10, x 100
-    return scores
+    def __call__(self, candidates: Sequence[Sequence[str]]) -> np.ndarray:
+        """Float64 [n], between 0 and 1000, of the tokens of each written text.
+
+        Raises:
+            ValueError: there are not as many as sets of references.
+        """
+        if len(candidates) != len(self._references):
+            raise ValueError(
+                f"{len(candidates)} texts and {len(self._references)} sets of references"
+            )
+        scores = np.empty(len(candidates))
+        for index, (candidate, group) in enumerate(zip(candidates, self._references, strict=True)):
+            written = self._weighted(_ngrams(candidate))
+            similar = [written.similarity(reference) for reference in group]
+            scores[index] = 1000 * np.mean(similar)  # the module's factor 10, x 100
+        return scores
+
+    def _weighted(self, counts: Counter[NGram]) -> _Vector:
+        return _Vector(counts, self._documents, self._log_pairs)
 
 
 class _Vector:

@@ -22,7 +22,7 @@ import numpy as np
 
 from vljepa_jax.config import BenchmarkConfig
 from vljepa_jax.evals import metrics
-from vljepa_jax.evals.captions import cider_d, tokenise
+from vljepa_jax.evals.captions import CiderD, tokenise
 from vljepa_jax.evals.examples import Clip, EvaluationError, Example
 from vljepa_jax.evals.metrics import Metric
 from vljepa_jax.inference.labels import mean_embedding
@@ -284,11 +284,8 @@ def _caption_score(
         drawn[WRITTEN] = [embeddings.written.get(video, "") for video in asked]
     # An unreadable clip has no text, which scores 0.
     drawn[NEAREST] = ["" if p is None else bank[int(np.argmax(matrix @ p))] for p in predicted]
-    references = [[tokenise(text) for text in example.texts] for example in examples]
-    cider = {
-        name: cider_d([tokenise(text) for text in texts], references)
-        for name, texts in drawn.items()
-    }
+    score = CiderD([[tokenise(text) for text in example.texts] for example in examples])
+    cider = {name: score([tokenise(text) for text in texts]) for name, texts in drawn.items()}
     chance = float(cider.pop("chance").mean())
     outcomes = tuple(
         Outcome(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from rich.progress import Progress
@@ -11,7 +12,7 @@ from vljepa_jax.config import ConfigError, StreamSet, StreamStudyConfig, WorldCo
 from vljepa_jax.data.records import Medium
 from vljepa_jax.data.storage import Source, open_dataset
 from vljepa_jax.data.world.build import build_world
-from vljepa_jax.evals.captions import cider_d, tokenise
+from vljepa_jax.evals.captions import CiderD, tokenise
 from vljepa_jax.evals.stream_study import (
     Decode,
     EmbeddedStream,
@@ -61,18 +62,16 @@ def run_stream_benchmark(
             for index in range(part.streams):
                 streams.append(_embed(model, source, index, config))
                 progress.advance(bar)
-            studies.append((part, run_study(streams, config, decode, score)))
+            studies.append((part, run_study(streams, config, decode, scorer)))
             if timeline is None:
                 timeline = _timeline(source[0].media[0], streams[0], config, decode)
     return StreamResult(name, tuple(studies), timeline)
 
 
-def score(candidates: list[str], references: list[list[str]]) -> np.ndarray:
-    """CIDEr-D of each pair, all of them one corpus, × 100."""
-    return cider_d(
-        [tokenise(text) for text in candidates],
-        [[tokenise(text) for text in texts] for texts in references],
-    )
+def scorer(references: Sequence[Sequence[str]]) -> Callable[[Sequence[str]], np.ndarray]:
+    """CIDEr-D of texts against these references, all of them one corpus, × 100."""
+    score = CiderD([[tokenise(text) for text in texts] for texts in references])
+    return lambda candidates: score([tokenise(text) for text in candidates])
 
 
 def _source(world: WorldConfig, part: StreamSet) -> Source:

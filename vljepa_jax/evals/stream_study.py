@@ -37,8 +37,8 @@ _FASTEST_ONLINE = 0.5
 _FLAT = 0.5
 
 Decode = Callable[[Float[np.ndarray, "n e"]], list[str]]
-# (candidate texts, reference text of each) -> a score of each pair
-Score = Callable[[Sequence[str], Sequence[Sequence[str]]], Sequence[float]]
+# reference texts of each pair -> (candidate texts -> a score of each pair)
+Scorer = Callable[[Sequence[Sequence[str]]], Callable[[Sequence[str]], Sequence[float]]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,21 +132,21 @@ class Study:
 
 
 def run_study(
-    streams: Sequence[EmbeddedStream], config: StreamStudyConfig, decode: Decode, score: Score
+    streams: Sequence[EmbeddedStream], config: StreamStudyConfig, decode: Decode, scorer: Scorer
 ) -> Study:
     """Sweeps the rates for all strategies and forms.
 
     Args:
         streams: of one density.
         decode: embeddings to texts.
-        score: CIDEr-D, ×100.
+        scorer: of CIDEr-D, ×100.
     """
     decode = _remembering(decode)
     tick = 1 / config.ticks_per_second
     seconds = np.array([len(stream.times) * tick for stream in streams])
     annotations = np.array([len(stream.texts) for stream in streams])
     trees = [ward_tree(stream.embeddings) for stream in streams]
-    references = [[text] for stream in streams for text in stream.texts]
+    score = scorer([[text] for stream in streams for text in stream.texts])
     groups = np.repeat(np.arange(len(streams)), annotations)
     curves: dict[tuple[str, str], Curve] = {}
     blind = math.nan
@@ -167,11 +167,11 @@ def run_study(
             scores = []
             for rate, segments in zip(asked, cuts, strict=True):
                 texts = _paired_texts(streams, segments, form, decode)
-                given = np.asarray(score(texts, references))
+                given = np.asarray(score(texts))
                 scores.append(np.bincount(groups, given, minlength=len(streams)))
                 if (strategy, form, rate) == ("uniform", FORMS[0], STREAM_REFERENCE_RATE):
                     order = np.random.default_rng(_SEED).permutation(len(texts))
-                    blind = float(np.mean(score([texts[i] for i in order], references)))
+                    blind = float(np.mean(score([texts[i] for i in order])))
             decodings = np.array([[len(part) for part in segments] for segments in cuts])
             curves[strategy, form] = Curve(np.array(asked), decodings, np.array(scores))
     study = Study(seconds, annotations, curves, blind, {})
