@@ -83,6 +83,10 @@ LOOP = """HloModule step
 
 %body (state: (s32[], f32[100])) -> (s32[], f32[100]) {
   %summed = f32[100]{0:T(128)} all-reduce(%part), replica_groups={{0,1,2,3,4}}, to_apply=%add
+  %turn = s32[]{:T(128)} get-tuple-element(%state), index=0
+  %step.1 = s32[]{:T(128)} constant(1)
+  %next = s32[]{:T(128)} add(%turn, %step.1)
+  ROOT %both = (s32[]{:T(128)}, f32[100]{0:T(128)}) tuple(%next, %summed)
 }
 
 %condition (state: (s32[], f32[100])) -> pred[] {
@@ -100,6 +104,28 @@ ENTRY %main (a: f32[100]) -> f32[100] {
 
 def test_loops_that_say_their_turns_in_their_condition():
     assert sent_bytes(LOOP) == {"all-reduce": pytest.approx(24 * 2 * 400 * 4 / 5)}
+
+
+@pytest.mark.parametrize(("step", "turns"), [(2, 12), (5, 5), (24, 1)])
+def test_loops_that_count_by_more_than_one(step, turns):
+    """As those in which the TPU's compiler sends a product's operand piece by piece, by twos."""
+    loop = LOOP.replace("constant(1)", f"constant({step})").replace("s32", "u32")
+    assert sent_bytes(loop) == {"all-reduce": pytest.approx(turns * 2 * 400 * 4 / 5)}
+
+
+def test_loops_that_count_in_several_additions():
+    loop = LOOP.replace("tuple(%next,", "tuple(/*index=0*/%after,").replace(
+        "  ROOT %both", "  %after = s32[]{:T(128)} add(%step.1, s32[]{:T(128)} %next)\n  ROOT %both"
+    )
+    assert sent_bytes(loop) == {"all-reduce": pytest.approx(12 * 2 * 400 * 4 / 5)}
+
+
+@pytest.mark.parametrize("other", ["multiply(%turn, %step.1)", "add(%turn, %unknown)"])
+def test_a_loop_that_counts_in_another_way_is_told(other):
+    loop = LOOP.replace("add(%turn, %step.1)", other)
+    loop = loop.replace("%step.1 =", "%unknown = s32[] parameter(1)\n  %step.1 =")
+    with pytest.raises(CollectiveError, match="how often a loop turns"):
+        sent_bytes(loop)
 
 
 def test_a_loop_that_sends_who_knows_how_often_is_told():

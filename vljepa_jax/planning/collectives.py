@@ -14,7 +14,14 @@ _COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.\-]+) \(.*\{\s*$")
 _CALLED = re.compile(r"(?:body|condition|calls|to_apply)=%?([\w.\-]+)")
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
 _CONDITION = re.compile(r"condition=%?([\w.\-]+)")
-_BOUND = re.compile(r"ROOT .* compare\(.*?, (?:\S+ )?%?([\w.\-]+)\), direction=LT")
+_BODY = re.compile(r"body=%?([\w.\-]+)")
+_BOUND = re.compile(
+    r"ROOT .* compare\((?:\S+ )?%?([\w.\-]+), (?:\S+ )?%?([\w.\-]+)\), direction=LT"
+)
+_DEFINED = re.compile(r"^\s*(ROOT )?%?([\w.\-]+) = .*?\)?\s([\w\-]+)\((.*)")
+_INTEGER = re.compile(r"[su]32\[\]\S* constant\((\d+)\)")
+_NAME = re.compile(r"%([\w.\-]+)")
+_ELEMENT = re.compile(r"index=(\d+)")
 _BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
 _COLLECTIVE = re.compile(
     r"= (\(?.*?\)?) (all-gather|all-reduce|reduce-scatter|all-to-all|collective-permute)"
@@ -114,16 +121,60 @@ def _turns(line: str, lines: Computations) -> int:
     """How often what a line calls is run."""
     if trips := _TRIPS.search(line):
         return int(trips[1])
-    condition = _CONDITION.search(line)
+    condition, body = _CONDITION.search(line), _BODY.search(line)
     if condition is None:
         return 1
-    # The TPU's compiler does not say it. JAX's loops count from 0 to a constant.
-    body = lines[condition[1]][1]
-    if bound := next(filter(None, map(_BOUND.search, body)), None):
-        constant = re.compile(rf"%?{re.escape(bound[1])} = s32\[\]\S* constant\((\d+)\)")
-        if found := next(filter(None, map(constant.search, body)), None):
-            return int(found[1])
+    # The TPU's compiler does not say it. JAX's loops count from 0 to a constant by one, its own,
+    # which send a product's operand piece by piece while they multiply, by two.
+    check = _Definitions(lines[condition[1]][1])
+    if bound := next(filter(None, map(_BOUND.search, lines[condition[1]][1])), None):
+        counter, limit = check.element(bound[1]), check.value(bound[2], -1)
+        if counter is not None and limit is not None:
+            turn = _Definitions(lines[body[1]][1])
+            if step := turn.value(turn.result(counter), counter):
+                return -(-limit // step)
     raise CollectiveError(f"how often a loop turns is not told: {line.strip()[:2000]}")
+
+
+class _Definitions:
+    """What the lines of a computation define."""
+
+    def __init__(self, lines: list[str]):
+        found = [(line, match) for line in lines if (match := _DEFINED.match(line))]
+        self._lines = {match[2]: (match[3], match[4], line) for line, match in found}
+        self._root = next(match[2] for _, match in found if match[1])
+
+    def element(self, name: str) -> int | None:
+        """Which element of the computation's argument a name stands for."""
+        kind, _, line = self._lines[name]
+        if kind == "copy":
+            return self.element(self._operands(name)[0])
+        return int(_ELEMENT.search(line)[1]) if kind == "get-tuple-element" else None
+
+    def result(self, element: int) -> str:
+        """The name of an element of what the computation gives."""
+        return self._operands(self._root)[element]
+
+    def value(self, name: str, counter: int) -> int | None:
+        """An integer that is made of constants, where this element of the argument is 0."""
+        kind, _, line = self._lines[name]
+        if integer := _INTEGER.search(line):
+            return int(integer[1])
+        if kind == "get-tuple-element" and self.element(name) == counter:
+            return 0
+        if kind in ("add", "copy"):
+            values = [self.value(operand, counter) for operand in self._operands(name)]
+            return None if None in values else sum(values)
+        return None
+
+    def _operands(self, name: str) -> list[str]:
+        """Their names: what has a % before the bracket that closes the list."""
+        after, depth = self._lines[name][1], 1
+        for place, letter in enumerate(after):
+            depth += {"(": 1, ")": -1}.get(letter, 0)
+            if not depth:
+                return _NAME.findall(after[:place])
+        raise CollectiveError(f"what '{name}' is made of is not told: {after[:2000]}")
 
 
 def _computations(hlo: str) -> Computations:
