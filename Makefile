@@ -48,17 +48,6 @@ demo-seeds:  ## The demo with three seeds; mean and spread in runs/demo_seeds/re
 	$(RUN) launch/spread.py --output=runs/demo_seeds \
 	    --runs=runs/demo_seeds/0,runs/demo_seeds/1,runs/demo_seeds/2
 
-# $(1) of the X-Encoder's last two stages: from the run $(2), through the language model of $(3).
-define x_encoder_stage
-	$(RUN) launch/convert.py --checkpoint=$(BACKBONES)/$(2) --export=$(BACKBONES)/from/$(2)
-	$(RUN) launch/convert.py --checkpoint=$(BACKBONES)/$(3) --export=$(BACKBONES)/from/$(3)
-	$(RUN) launch/convert.py --config=configs/x_encoder.py:$(1) \
-	    --x_encoder=$(BACKBONES)/from/$(2)/x_encoder --predictor=$(BACKBONES)/from/$(3)/predictor \
-	    --output=$(BACKBONES)/from/$(1)
-	$(KEEP_MEMORY) $(RUN) launch/train.py --config=configs/x_encoder.py:$(1) \
-	    --workdir=$(BACKBONES)/$(4) --config.init_from=$(BACKBONES)/from/$(1):params
-endef
-
 backbones: $(VENV)/installed  ## Pretrain the backbones in vljepa_jax/backbones anew (hours).
 	$(KEEP_MEMORY) $(RUN) launch/train.py --config=configs/language_model.py:write \
 	    --workdir=$(BACKBONES)/predictor_write
@@ -69,8 +58,14 @@ backbones: $(VENV)/installed  ## Pretrain the backbones in vljepa_jax/backbones 
 	$(KEEP_MEMORY) $(RUN) launch/train.py --config=configs/x_encoder.py \
 	    --workdir=$(BACKBONES)/x_encoder_labels \
 	    --config.init_from=$(BACKBONES)/x_encoder_single:params
-	$(call x_encoder_stage,write,x_encoder_labels,predictor_write,x_encoder_write)
-	$(call x_encoder_stage,read,x_encoder_write,predictor,x_encoder)
+	for part in x_encoder_labels predictor; do \
+	    $(RUN) launch/convert.py --checkpoint=$(BACKBONES)/$$part \
+	        --export=$(BACKBONES)/from/$$part || exit 1; done
+	$(RUN) launch/convert.py --config=configs/x_encoder.py:read \
+	    --x_encoder=$(BACKBONES)/from/x_encoder_labels/x_encoder \
+	    --predictor=$(BACKBONES)/from/predictor/predictor --output=$(BACKBONES)/from/read
+	$(KEEP_MEMORY) $(RUN) launch/train.py --config=configs/x_encoder.py:read \
+	    --workdir=$(BACKBONES)/x_encoder --config.init_from=$(BACKBONES)/from/read:params
 	$(KEEP_MEMORY) $(RUN) launch/train.py --config=configs/y_encoder.py \
 	    --workdir=$(BACKBONES)/y_encoder
 	for part in x_encoder predictor y_encoder; do \

@@ -21,8 +21,10 @@ RUNS = {
         "X-Encoder, all clips",
         ("accuracy/motions", "accuracy/objects", "accuracy/yes_no", "accuracy/counts"),
     ),
-    "x_encoder_write": ("X-Encoder, Llama writes", ("loss",)),
-    "x_encoder": ("X-Encoder, Llama reads", ("accuracy",)),
+    "x_encoder": (
+        "X-Encoder, clauses and reading",
+        ("accuracy", "clauses/accuracy/to_clip", "clauses/accuracy/to_clause"),
+    ),
     "y_encoder": ("Y-Encoder", ("accuracy/to_target",)),
 }
 COLUMNS = 4

@@ -14,8 +14,10 @@ import numpy as np
 from tiny import (
     fake_arrays,
     fake_decoded,
+    fake_dialogues,
     fake_masked,
     fake_questions,
+    tiny_clauses_config,
     tiny_pretraining_config,
     tiny_probe_config,
     tiny_train_config,
@@ -39,6 +41,7 @@ OBJECTIVES = {
     "vljepa": (tiny_train_config, fake_arrays),
     "vljepa, frozen": (with_frozen_x_encoder, fake_arrays),
     "probe": (tiny_probe_config, fake_questions),
+    "vlm, clauses": (tiny_clauses_config, fake_dialogues),
     "vjepa2": (tiny_pretraining_config, fake_masked),
     "y_decoder": (tiny_y_decoder_config, fake_decoded),
 }

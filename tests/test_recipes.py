@@ -104,7 +104,6 @@ def test_the_demo_takes_the_backbones_that_the_recipes_make(part):
     [
         ("x_encoder.py", "single"),
         ("x_encoder.py", ""),
-        ("x_encoder.py", "write"),
         ("x_encoder.py", "read"),
         ("language_model.py", "write"),
         ("language_model.py", None),

@@ -7,9 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny import CONTEXT, tiny_text_config, tiny_vlm_config
+from tiny import CONTEXT, tiny_clauses_config, tiny_text_config, tiny_vlm_config
 from trained import trained_losses
 
+from vljepa_jax import losses
 from vljepa_jax.config import ConfigError
 from vljepa_jax.data.pipeline import TrainPipeline, array_spec
 from vljepa_jax.data.rows import text_id
@@ -148,8 +149,7 @@ class _words:
 def test_only_answers_count_for_a_vlm_and_they_depend_on_the_clip():
     config = tiny_vlm_config()
     params, arrays, found, loss, metrics = first_loss(config)
-    logits, words = VLM(config.model).apply({"params": params}, arrays)
-    assert words is None
+    logits = VLM(config.model).apply({"params": params}, arrays)
     probability = np.asarray(jax.nn.softmax(np.asarray(logits, np.float64)))
     tokens, counts = arrays["tokens"], arrays["answer_mask"]
     places = [(r, t) for r, t in np.argwhere(counts) if t > 0]
@@ -164,31 +164,40 @@ def test_only_answers_count_for_a_vlm_and_they_depend_on_the_clip():
     assert (np.abs(np.asarray(found.answers.nats - other.answers.nats)) > 1e-4).all()
 
 
-def test_the_visual_tokens_tell_which_words_the_answers_have():
-    """Against the formula in float64, 3e-4 (a sum over the vocabulary of logits in the hundreds);
-    and the answers' loss is what it was, 1e-5."""
-    config = tiny_vlm_config()
-    weighted = with_model(config, words_weight=0.5)
-    params, arrays, found, loss, metrics = first_loss(weighted)
+def test_single_visual_tokens_tell_clauses():
+    """The second loss is ``late_interaction`` of vectors made here, 1e-5, and the first is what it
+    was, 1e-5."""
+    config = tiny_clauses_config()
+    params, arrays, _, loss, metrics = first_loss(config)
 
-    visual = VLM(weighted.model).apply({"params": params}, arrays["video"], method="encode_video")
+    visual = VLM(config.model).apply({"params": params}, arrays["video"], method="encode_video")
     projection = params["vision_projection"]
     tokens = np.float64(visual) @ np.float64(projection["kernel"]) + projection["bias"]
-    likeness = tokens @ np.float64(params["token_embedding"]["embedding"]).T
-    likeness *= np.exp(float(params["word_log_scale"]))
-    logits = np.log(np.exp(likeness).mean(axis=1)) + np.float64(params["word_bias"])
-    right = 1 / (1 + np.exp(-logits))
-    for row, answered in enumerate(arrays["answer_mask"]):
-        said = set(arrays["tokens"][row][answered].tolist())
-        chances = [p if v in said else 1 - p for v, p in enumerate(right[row])]
-        assert float(found.words[row]) == pytest.approx(-np.log(chances).sum(), rel=3e-4)
-    assert float(metrics["words"]) == pytest.approx(float(found.words.mean()))
+    table = np.float64(params["token_embedding"]["embedding"])
+    mask = arrays["told_mask"]
+    words = (table[arrays["told_tokens"]] * mask[..., None]).sum(axis=2)
+    told = [
+        [tuple(t[m]) for t, m in zip(*row, strict=True)]
+        for row in zip(arrays["told_tokens"], mask, strict=True)
+    ]
+    known = sorted({clause for row in told for clause in row})
+    there = mask.any(axis=-1)
+    assert there.sum(axis=1).max() > 1
+    assert not there.all()
+    clauses, _ = losses.late_interaction(
+        np.float32(tokens / np.linalg.norm(tokens, axis=-1, keepdims=True)),
+        np.float32(words / np.maximum(np.linalg.norm(words, axis=-1, keepdims=True), 1e-6)),
+        there,
+        np.array([[known.index(clause) for clause in row] for row in told]),
+        np.exp(params["clause_log_scale"]),
+    )
+    assert float(metrics["clauses/loss"]) == pytest.approx(float(clauses), rel=1e-5)
 
-    del params["word_bias"], params["word_log_scale"]
-    plain = make_objective(config)
+    del params["clause_log_scale"]
+    plain = make_objective(with_model(config, clauses_weight=0.0))
     key = jax.random.key(0)
     alone, _ = plain.loss(params, plain.represent(params, {}, arrays, key), arrays, key, None)
-    assert float(loss - alone) == pytest.approx(0.5 * float(metrics["words"]), rel=1e-5)
+    assert float(loss - alone) == pytest.approx(0.5 * float(clauses), rel=1e-4)
 
 
 def test_a_vlm_sees_no_answer_before_it_is_given():
@@ -198,8 +207,8 @@ def test_a_vlm_sees_no_answer_before_it_is_given():
     model = VLM(config.model)
     changed = arrays["tokens"].copy()
     changed[:, 6:] = (changed[:, 6:] + 1) % 1024
-    before, _ = model.apply({"params": params}, arrays)
-    after, _ = model.apply({"params": params}, arrays | {"tokens": changed})
+    before = model.apply({"params": params}, arrays)
+    after = model.apply({"params": params}, arrays | {"tokens": changed})
     np.testing.assert_array_equal(before[:, :6], after[:, :6])
     assert (before[:, 6:] != after[:, 6:]).any()
 
@@ -336,7 +345,7 @@ def test_loaders_make_what_the_steps_use(make_config, share):
     ("field", "value", "message"),
     [
         ("reading_share", 1.5, "model.reading_share: 1.5 is not in 0 .. 1"),
-        ("words_weight", -1.0, "model.words_weight: -1.0 is less than 0"),
+        ("clauses_weight", -1.0, "model.clauses_weight: -1.0 is less than 0"),
     ],
 )
 def test_settings_of_a_vlm_that_cannot_be_are_refused(field, value, message):
@@ -345,9 +354,10 @@ def test_settings_of_a_vlm_that_cannot_be_are_refused(field, value, message):
         make_objective(config)
 
 
-def test_a_vlm_that_reads_has_no_loss_of_words():
-    with pytest.raises(ConfigError, match="reading_share=0"):
-        make_objective(with_model(reading_vlm(), words_weight=0.5))
+@pytest.mark.parametrize("make_config", [tiny_vlm_config, reading_vlm])
+def test_clauses_need_steps_that_read_and_what_a_clause_is(make_config):
+    with pytest.raises(ConfigError, match=r"needs reading_share=1.*data\.text\.context"):
+        make_objective(with_model(make_config(), clauses_weight=0.5))
 
 
 def test_a_sentence_is_the_query_and_an_answer():

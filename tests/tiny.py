@@ -328,7 +328,7 @@ def tiny_vlm_config(**overrides: Any) -> TrainConfig:
     model = VLMConfig(
         base.model.x_encoder,
         dataclasses.replace(base.model.predictor, causal=True),
-        words_weight=0.0,
+        clauses_weight=0.0,
         reading_share=0.0,
         dtype="float32",
         remat="none",
@@ -344,6 +344,39 @@ def tiny_vlm_config(**overrides: Any) -> TrainConfig:
         loss=None,
     )
     return dataclasses.replace(config, **overrides)
+
+
+def tiny_clauses_config(**overrides: Any) -> TrainConfig:
+    """As ``tiny_vlm_config``; it reads, and tells the clauses of captions at single tokens."""
+    base = tiny_vlm_config()
+    rules = (*base.sharding.rules, ShardingRule(r"clause_log_scale$", ()))
+    return dataclasses.replace(
+        base,
+        model=dataclasses.replace(base.model, reading_share=1.0, clauses_weight=0.5),
+        sharding=dataclasses.replace(base.sharding, rules=rules),
+        data=dataclasses.replace(base.data, text=tiny_dialogue(3, 48, context=True)),
+        **overrides,
+    )
+
+
+def fake_dialogues(config: TrainConfig, seed: int = 0) -> dict[str, np.ndarray]:
+    """A global batch for ``tiny_clauses_config``; the last two rows are told the same."""
+    rng = np.random.default_rng(seed)
+    rows, video, text = config.batch_size, config.data.video, config.data.text
+    shape = (rows, video.frames, video.image_size, video.image_size, 3)
+    arrays = {"video": rng.integers(0, 256, shape, np.uint8)}
+    for side, count, length in (
+        ("query", text.per_clip, text.query_length),
+        ("target", text.per_clip, text.answer_length),
+        ("told", text.context.clauses, text.context.clause_length),
+    ):
+        there = np.arange(count) < rng.integers(1, count + 1, (rows, 1))
+        words = np.arange(length) < rng.integers(1, length + 1, (rows, count, 1))
+        arrays[f"{side}_tokens"] = rng.integers(1, 1024, (rows, count, length), np.int32)
+        arrays[f"{side}_mask"] = words & there[..., None]
+    for name in ("told_tokens", "told_mask"):
+        arrays[name][-1] = arrays[name][-2]
+    return arrays
 
 
 def tiny_pretraining_config(**overrides: Any) -> TrainConfig:

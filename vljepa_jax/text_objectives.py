@@ -11,7 +11,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
+import numpy as np
 from flax import struct
 from jax.sharding import Mesh
 from jaxtyping import Array, Float
@@ -259,29 +259,33 @@ class LanguageModelObjective(DialogueObjective):
 
 
 @struct.dataclass
-class AnswersAndWords:
-    """Attributes: the answers' tokens; and [B], float32, the summed cross-entropy in nats of which
-    words of the vocabulary the answers have, ``None`` where that is not asked."""
+class AnswersAndClauses:
+    """Attributes: the answers' tokens; and, where clauses have weight, float32 unit vectors of the
+    visual tokens [B, n, d] and of the clauses [B, c, d] told of each clip, else ``None``."""
 
     answers: TokenLosses
-    words: Array | None
+    visual: Array | None
+    clauses: Array | None
 
 
 class VLMObjective(DialogueObjective):
     """Predict the tokens of the answers, given the clip and what was said before; or read.
 
-    Where words have weight, the visual tokens themselves also tell which words the answers have:
-    an encoder that starts far from the language model's space finds it soonest that way. Reading
-    steps have no need of it.
+    Where clauses have weight, reading steps have a second loss: each clause of the clip's captions
+    is to be found at a single visual token. Answers alone do not bind what moves to how it moves;
+    tokens that all tell all of a clip answer most questions about it as well.
     """
 
     def __init__(self, config: TrainConfig) -> None:
         super().__init__(config)
         model = config.model
-        if model.words_weight < 0:
-            raise ConfigError(f"model.words_weight: {model.words_weight} is less than 0")
-        if model.words_weight and model.reading_share:
-            raise ConfigError("model.words_weight: needs reading_share=0; reading has no such loss")
+        if model.clauses_weight < 0:
+            raise ConfigError(f"model.clauses_weight: {model.clauses_weight} is less than 0")
+        if model.clauses_weight and (model.reading_share < 1 or config.data.text.context is None):
+            raise ConfigError(
+                "model.clauses_weight: needs reading_share=1, as writing has no such loss, and "
+                "data.text.context, which says what clauses are"
+            )
         self._model = VLM(model)
         reader = dataclasses.replace(model.predictor, causal=False)
         self._reader = VLM(dataclasses.replace(model, predictor=reader))
@@ -298,40 +302,51 @@ class VLMObjective(DialogueObjective):
 
     def represent(
         self, params: PyTree, extra: PyTree, arrays: Arrays, rng: jax.Array
-    ) -> AnswersAndWords:
+    ) -> AnswersAndClauses:
         del extra
-        if self._config.model.words_weight:
-            return self._write_and_name(params, arrays)
+        visual = self._reader.apply({"params": params}, arrays, method="visual_tokens")
+        arrays = {name: array for name, array in arrays.items() if name != "video"}
+        arrays |= {"visual_tokens": visual}
 
         def write(params: PyTree) -> TokenLosses:
-            return self._write_and_name(params, arrays).answers
+            logits = self._model.apply({"params": params}, arrays)
+            return _next_token_losses(logits, arrays["tokens"], arrays["answer_mask"])
 
         def read(params: PyTree) -> TokenLosses:
             logits = self._reader.apply({"params": params}, arrays, method="read")
             return answer_losses(logits, arrays)
 
-        return AnswersAndWords(self._write_or_read(write, read, params, rng), None)
-
-    def _write_and_name(self, params: PyTree, arrays: Arrays) -> AnswersAndWords:
-        tokens, counts = arrays["tokens"], arrays["answer_mask"]
-        logits, words = self._model.apply({"params": params}, arrays)
-        if words is not None:
-            rows = jnp.arange(len(tokens))[:, None]
-            said = jnp.zeros(words.shape).at[rows, tokens].max(counts.astype(jnp.float32))
-            words = jnp.sum(optax.sigmoid_binary_cross_entropy(words, said), axis=1)
-        return AnswersAndWords(_next_token_losses(logits, tokens, counts), words)
+        answers = self._write_or_read(write, read, params, rng)
+        if not self._config.model.clauses_weight:
+            return AnswersAndClauses(answers, None, None)
+        return AnswersAndClauses(
+            answers, *self._reader.apply({"params": params}, arrays, method="clauses")
+        )
 
     def loss(
         self,
         params: PyTree,
-        representations: AnswersAndWords,
+        representations: AnswersAndClauses,
         arrays: Arrays,
         rng: jax.Array,
         mesh: Mesh | None,
     ) -> tuple[Float[Array, ""], losses.Metrics]:
         loss, metrics = super().loss(params, representations.answers, arrays, rng, mesh)
-        if representations.words is not None:
-            words = jnp.mean(representations.words)
-            metrics |= {"words": jax.lax.stop_gradient(words)}
-            loss += self._config.model.words_weight * words
-        return loss, metrics
+        if representations.clauses is None:
+            return loss, metrics
+        there = jnp.any(arrays["told_mask"], axis=-1)
+        clauses, more = losses.late_interaction(
+            representations.visual,
+            representations.clauses,
+            there,
+            _text_id(arrays["told_tokens"], arrays["told_mask"]),
+            self._reader.apply({"params": params}, method="clause_scale"),
+        )
+        metrics |= more | {"clauses/loss": jax.lax.stop_gradient(clauses)}
+        return loss + self._config.model.clauses_weight * clauses, metrics
+
+
+def _text_id(tokens: Array, mask: Array) -> Array:
+    """uint32 [...], of texts [..., w]: equal where they are, and else but once in 2 ** 32."""
+    powers = np.cumprod(np.full(tokens.shape[-1], 2_654_435_761, np.uint32), dtype=np.uint32)
+    return jnp.sum((tokens.astype(jnp.uint32) + 1) * mask * powers, axis=-1, dtype=jnp.uint32)

@@ -215,7 +215,7 @@ class VLMConfig:
 
     x_encoder: VJEPA2Config | VJEPA21Config
     predictor: LlamaConfig
-    words_weight: float  # of a second loss: the visual tokens tell the answers' words; 0: none
+    clauses_weight: float  # of a second loss: single visual tokens tell clauses; 0: none
     reading_share: float  # of steps without the causal mask, in which the mean tells the answer
     dtype: Literal["float32", "bfloat16"]  # of the computation; parameters are float32
     remat: Literal["none", "dots", "full"]

@@ -10,7 +10,6 @@ import math
 from collections.abc import Mapping
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
@@ -101,24 +100,23 @@ class VLM(VisionLanguage):
 
     config: VLMConfig
 
-    def __call__(
-        self, batch: Mapping[str, Array]
-    ) -> tuple[Float[Array, "b q v"], Float[Array, "b v"] | None]:
-        """Logits of the token after each one, and of the words that the clip is described with.
+    def setup(self):
+        super().setup()
+        if self.config.clauses_weight:
+            start = nn.initializers.constant(math.log(10.0))
+            self.clause_log_scale = self.param("clause_log_scale", start, ())
+
+    def __call__(self, batch: Mapping[str, Array]) -> Float[Array, "b q v"]:
+        """Logits of the token after each one, float32, by the token table, as in Llama 3.2 1B.
 
         Args:
             batch: "video" (as for ``encode_video``) or "visual_tokens" [b, n, x]; "tokens" and
                 "mask" [b, q], padded on the right.
-
-        Returns:
-            float32 [b, q, v], by the token table, as in Llama 3.2 1B and 3B; and float32 [b, v],
-            ``None`` where words have no weight.
         """
         visual = self.visual_tokens(batch)
         words = self.embed_query(batch["tokens"])
         hidden = self.contextualise(visual, words, batch["mask"])[:, visual.shape[1] :]
-        following = self.token_embedding.attend(hidden).astype(jnp.float32)
-        return following, self.words(visual) if self.config.words_weight else None
+        return self.token_embedding.attend(hidden).astype(jnp.float32)
 
     def read(self, batch: Mapping[str, Array]) -> Float[Array, "b s v"]:
         """Logits of the words of each question's answer, by the mean over its tokens, float32.
@@ -136,18 +134,22 @@ class VLM(VisionLanguage):
         logits = self.token_embedding.attend(mean)
         return logits.astype(jnp.float32).reshape(*queries.shape[:2], -1)
 
-    @nn.compact
-    def words(self, visual_tokens: Float[Array, "b n x"]) -> Float[Array, "b v"]:
-        """Logits of each word of the vocabulary to be said of the clip.
+    def clauses(
+        self, batch: Mapping[str, Array]
+    ) -> tuple[Float[Array, "b n d"], Float[Array, "b c d"]]:
+        """The visual tokens and what is told of the clip, in the space of words.
 
-        Each visual token speaks for itself, by its likeness to the language model's own vectors of
-        words; the clip has a word where any of its tokens does. (A caption's words as labels:
-        SuperClass, arXiv 2411.03313. Ours: the words' vectors, and the tokens one by one.)
+        Args:
+            batch: "visual_tokens" [b, n, x]; "told_tokens" and "told_mask" [b, c, w].
+
+        Returns:
+            Unit vectors of each visual token, as the layers are given it, and of the sum of each
+            clause's words, float32.
         """
-        vocabulary = self.config.predictor.vocab_size
-        scale = self.param("word_log_scale", nn.initializers.constant(math.log(10.0)), ())
-        # Most words are not said.
-        bias = self.param("word_bias", nn.initializers.constant(-4.0), (vocabulary,))
-        tokens = self.vision_projection(visual_tokens)
-        likeness = self.token_embedding.attend(tokens).astype(jnp.float32) * jnp.exp(scale)
-        return jax.nn.logsumexp(likeness, axis=1) - math.log(tokens.shape[1]) + bias
+        words = self.token_embedding(batch["told_tokens"]) * batch["told_mask"][..., None]
+        visual = self.vision_projection(batch["visual_tokens"])
+        return layers.l2_normalise(visual), layers.l2_normalise(jnp.sum(words, axis=2))
+
+    def clause_scale(self) -> Float[Array, ""]:
+        """What the cosines of ``clauses`` are multiplied with: learned, at most 100."""
+        return jnp.exp(jnp.minimum(self.clause_log_scale, math.log(100.0)))
