@@ -2,7 +2,7 @@
 
 As EmbeddingGemma it learns from pairs of texts that mean the same, with a hard negative to each:
 sentences and short answers in the words of the bundled world, of no held-out (object, motion) pair
-and in no held-out phrasing. ``make y-encoder`` runs it; docs/backbones.md has what it reaches.
+and in no held-out phrasing. ``make backbones`` runs it; docs/backbones.md has what it reaches.
 """
 
 from ml_collections import ConfigDict
@@ -15,7 +15,7 @@ def get_config() -> ConfigDict:
     config.seed = 0  # of parameters, data order and augmentation
     config.objective = "text_pairs"  # paraphrases near, other texts far
     config.init_from = ""  # DIR[:params|:full] starts from another run; "" from random parameters
-    config.steps = 200
+    config.steps = 1_000
     config.batch_size = 96  # triplets; each text is told apart from 191 others
     config.micro_batch_size = 0  # rows whose activations are held at a time; 0 for all
     config.log_every = 20  # steps
