@@ -134,9 +134,6 @@ def _adapted(config: TrainConfig, batch_size: int) -> TrainConfig:
     data = dataclasses.replace(config.data, visual_tokens="compute")
     optimizer = dataclasses.replace(
         config.optimizer,
-        # AdamW first moves by its rate where a gradient is but rounding, too: with the recipe's
-        # and no warm-up, the losses of two right steps part after the second.
-        learning_rate=1e-4,
         schedule="constant",
         warmup_steps=0,
         rules=recipe("configs/vljepa_1b.py").optimizer.rules,
