@@ -5,6 +5,8 @@
     python docs/make_scaling.py --only=video8 --again    # these alone, made anew
     python docs/make_scaling.py --only=none              # the table alone
 
+For tpu7x call ``ulimit -s unlimited`` before: on the usual stack libtpu's compiler crashes there.
+
 Each plan is ``launch/plan.py`` in a process of its own: about four minutes of processor time, more
 in micro-batches. What does not fit is planned again with less: what the backward pass keeps, then
 the rows at a time. The JSON of what fits is kept in docs/scaling/ as soon as it is there, so that
@@ -30,7 +32,7 @@ CHOSEN = {
     "v5e:16x16": dict.fromkeys(STAGES, RECIPE),
     "v5p:4x4x4": {"image": DOTS, "video8": RECIPE, "video32": RECIPE, "sft": DOTS},
     "v6e:16x16": {"image": DOTS, "video8": RECIPE, "video32": RECIPE, "sft": DOTS},
-    "tpu7x:4x4x4": {"image": DOTS, "video8": DOTS, "video32": RECIPE, "sft": DOTS},
+    "tpu7x:4x4x4": {"image": RECIPE, "video8": DOTS, "video32": RECIPE, "sft": DOTS},
 }
 _INTRODUCTION = "Where the seconds of a step go, of the whole step and of its parts:"
 START, END = "<!-- plans -->", "<!-- end of plans -->"
