@@ -166,7 +166,7 @@ def test_only_answers_count_for_a_vlm_and_they_depend_on_the_clip():
 
 def test_single_visual_tokens_tell_clauses():
     """The second loss is ``late_interaction`` of vectors made here, 1e-5, and the first is what it
-    was, 1e-5."""
+    was, 1e-4 of the second."""
     config = tiny_clauses_config()
     params, arrays, _, loss, metrics = first_loss(config)
 
@@ -189,11 +189,11 @@ def test_single_visual_tokens_tell_clauses():
         np.float32(words / np.maximum(np.linalg.norm(words, axis=-1, keepdims=True), 1e-6)),
         there,
         np.array([[known.index(clause) for clause in row] for row in told]),
-        np.exp(params["clause_log_scale"]),
+        np.exp(params["log_logit_scale"]),
     )
     assert float(metrics["clauses/loss"]) == pytest.approx(float(clauses), rel=1e-5)
 
-    del params["clause_log_scale"]
+    del params["log_logit_scale"]
     plain = make_objective(with_model(config, clauses_weight=0.0))
     key = jax.random.key(0)
     alone, _ = plain.loss(params, plain.represent(params, {}, arrays, key), arrays, key, None)

@@ -349,11 +349,9 @@ def tiny_vlm_config(**overrides: Any) -> TrainConfig:
 def tiny_clauses_config(**overrides: Any) -> TrainConfig:
     """As ``tiny_vlm_config``; it reads, and tells the clauses of captions at single tokens."""
     base = tiny_vlm_config()
-    rules = (*base.sharding.rules, ShardingRule(r"clause_log_scale$", ()))
     return dataclasses.replace(
         base,
         model=dataclasses.replace(base.model, reading_share=1.0, clauses_weight=0.5),
-        sharding=dataclasses.replace(base.sharding, rules=rules),
         data=dataclasses.replace(base.data, text=tiny_dialogue(3, 48, context=True)),
         **overrides,
     )
@@ -374,7 +372,9 @@ def fake_dialogues(config: TrainConfig, seed: int = 0) -> dict[str, np.ndarray]:
         words = np.arange(length) < rng.integers(1, length + 1, (rows, count, 1))
         arrays[f"{side}_tokens"] = rng.integers(1, 1024, (rows, count, length), np.int32)
         arrays[f"{side}_mask"] = words & there[..., None]
-    for name in ("told_tokens", "told_mask"):
+    shape = arrays["told_mask"].shape[:2]
+    arrays["told_id"] = np.arange(shape[0] * shape[1], dtype=np.int32).reshape(shape)
+    for name in ("told_tokens", "told_mask", "told_id"):
         arrays[name][-1] = arrays[name][-2]
     return arrays
 

@@ -11,7 +11,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import struct
 from jax.sharding import Mesh
 from jaxtyping import Array, Float
@@ -298,7 +297,10 @@ class VLMObjective(DialogueObjective):
             "tokens": jnp.zeros((1, 1), jnp.int32),
             "mask": jnp.ones((1, 1), bool),
         }
-        return self._model.init(rng, example)["params"], {}
+        params = self._model.init(rng, example)["params"]
+        if self._config.model.clauses_weight:
+            params |= self._model.init(rng, method="clause_scale")["params"]
+        return params, {}
 
     def represent(
         self, params: PyTree, extra: PyTree, arrays: Arrays, rng: jax.Array
@@ -339,14 +341,8 @@ class VLMObjective(DialogueObjective):
             representations.visual,
             representations.clauses,
             there,
-            _text_id(arrays["told_tokens"], arrays["told_mask"]),
+            arrays["told_id"],
             self._reader.apply({"params": params}, method="clause_scale"),
         )
         metrics |= more | {"clauses/loss": jax.lax.stop_gradient(clauses)}
         return loss + self._config.model.clauses_weight * clauses, metrics
-
-
-def _text_id(tokens: Array, mask: Array) -> Array:
-    """uint32 [...], of texts [..., w]: equal where they are, and else but once in 2 ** 32."""
-    powers = np.cumprod(np.full(tokens.shape[-1], 2_654_435_761, np.uint32), dtype=np.uint32)
-    return jnp.sum((tokens.astype(jnp.uint32) + 1) * mask * powers, axis=-1, dtype=jnp.uint32)

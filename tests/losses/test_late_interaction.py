@@ -46,12 +46,12 @@ def by_hand(tokens, texts, there, text_id, scale):
         scores = [like(r, row, place) for r in rows]
         nats.append(np.log(np.exp(scores).sum()) - own)
         to_row.append(own >= max(scores))
-    return 2 * np.mean(nats) / 2, np.mean(to_text), np.mean(to_row)
+    return np.mean(nats), np.mean(to_text), np.mean(to_row)
 
 
 @pytest.mark.parametrize("at_once", [2**24, 100, 1])
 def test_the_formula_text_by_text(case, at_once):
-    """In float64, 1e-5; whatever is held at a time, at the parameters' gradients too."""
+    """In float64, 1e-5, and its slopes, 1e-4; the same whatever is held at a time."""
     loss, metrics = losses.late_interaction(*case, at_once=at_once)
     expected, to_text, to_row = by_hand(*case)
     assert float(loss) == pytest.approx(expected, rel=1e-5)

@@ -77,7 +77,7 @@ class DialogueRows(Rows):
     target_mask bool [S, A], without the token that begins a text. The masks are False where a clip
     has fewer than S questions. With ``data.text.context`` also told_tokens int32 [C, W] and
     told_mask bool [C, W], the clauses of the captions, likewise without the first token; those
-    that are there come first.
+    that are there come first. told_id int32 [C] is equal where clauses are.
     """
 
     def __init__(self, config: TrainConfig):
@@ -106,7 +106,11 @@ class DialogueRows(Rows):
         }
         if text.context is not None:
             told = (text.context.clauses, text.context.clause_length)
-            one_by_one |= {"told_tokens": (told, np.int32), "told_mask": (told, np.bool_)}
+            one_by_one |= {
+                "told_tokens": (told, np.int32),
+                "told_mask": (told, np.bool_),
+                "told_id": (told[:1], np.int32),
+            }
         return (together if share < 1 else {}) | (one_by_one if share > 0 else {})
 
     def draw(
@@ -182,6 +186,7 @@ class DialogueRows(Rows):
         return {
             "told_tokens": tokens[:, 1:].reshape(shape),
             "told_mask": mask[:, 1:].reshape(shape),
+            "told_id": np.array([text_id(text) for text in texts], np.int32).reshape(shape[:2]),
         }
 
 

@@ -6,7 +6,6 @@ the X-Encoder, d width of the predictor, v vocabulary.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 import flax.linen as nn
@@ -16,6 +15,7 @@ from jaxtyping import Array, Bool, Float, Int, UInt8
 from vljepa_jax.config import ModelConfig, VLMConfig
 from vljepa_jax.models import layers
 from vljepa_jax.models.llama import Llama
+from vljepa_jax.models.temperature import learned_logit_scale
 from vljepa_jax.models.vjepa2 import make_x_encoder, normalise
 
 
@@ -100,12 +100,6 @@ class VLM(VisionLanguage):
 
     config: VLMConfig
 
-    def setup(self):
-        super().setup()
-        if self.config.clauses_weight:
-            start = nn.initializers.constant(math.log(10.0))
-            self.clause_log_scale = self.param("clause_log_scale", start, ())
-
     def __call__(self, batch: Mapping[str, Array]) -> Float[Array, "b q v"]:
         """Logits of the token after each one, float32, by the token table, as in Llama 3.2 1B.
 
@@ -150,6 +144,12 @@ class VLM(VisionLanguage):
         visual = self.vision_projection(batch["visual_tokens"])
         return layers.l2_normalise(visual), layers.l2_normalise(jnp.sum(words, axis=2))
 
+    @nn.compact  # and not in setup, so that the other methods do not ask for this parameter
     def clause_scale(self) -> Float[Array, ""]:
-        """What the cosines of ``clauses`` are multiplied with: learned, at most 100."""
-        return jnp.exp(jnp.minimum(self.clause_log_scale, math.log(100.0)))
+        """What the cosines of ``clauses`` are multiplied with: learned, 10 at first."""
+        return learned_logit_scale(self, _ClauseTemperature)
+
+
+class _ClauseTemperature:
+    initial_temperature = 0.1
+    max_logit_scale = 100.0

@@ -39,6 +39,8 @@ _MESH = re.compile(r"replica_groups=mesh\[([^\]]*)\][^{]*\{([^}]*)\}")
 _AXIS = re.compile(r"'(\w+)'=(\d+)")
 _USED = re.compile(r"'(\w+)'(?::\(\d+\)(\d+))?")
 
+_NOTHING = ("", "", "")  # what is known of a name that no line defines
+
 Computations = dict[str, tuple[bool, list[str]]]  # name -> whether it is the entry, its lines
 
 
@@ -128,7 +130,7 @@ def _turns(line: str, lines: Computations) -> int:
     # which send a product's operand piece by piece while they multiply, by two.
     check = _Definitions(lines[condition[1]][1])
     if bound := next(filter(None, map(_BOUND.search, lines[condition[1]][1])), None):
-        counter, limit = check.element(bound[1]), check.value(bound[2], -1)
+        counter, limit = check.element(bound[1]), check.value(bound[2])
         if counter is not None and limit is not None:
             turn = _Definitions(lines[body[1]][1])
             if step := turn.value(turn.result(counter), counter):
@@ -146,7 +148,7 @@ class _Definitions:
 
     def element(self, name: str) -> int | None:
         """Which element of the computation's argument a name stands for."""
-        kind, _, line = self._lines[name]
+        kind, _, line = self._lines.get(name, _NOTHING)
         if kind == "copy":
             return self.element(self._operands(name)[0])
         return int(_ELEMENT.search(line)[1]) if kind == "get-tuple-element" else None
@@ -155,9 +157,9 @@ class _Definitions:
         """The name of an element of what the computation gives."""
         return self._operands(self._root)[element]
 
-    def value(self, name: str, counter: int) -> int | None:
+    def value(self, name: str, counter: int | None = None) -> int | None:
         """An integer that is made of constants, where this element of the argument is 0."""
-        kind, _, line = self._lines[name]
+        kind, _, line = self._lines.get(name, _NOTHING)
         if integer := _INTEGER.search(line):
             return int(integer[1])
         if kind == "get-tuple-element" and self.element(name) == counter:
