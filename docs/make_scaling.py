@@ -5,8 +5,6 @@
     python docs/make_scaling.py --only=video8 --again    # these alone, made anew
     python docs/make_scaling.py --only=none              # the table alone
 
-For tpu7x call ``ulimit -s unlimited`` before: on the usual stack libtpu's compiler crashes there.
-
 Each plan is ``launch/plan.py`` in a process of its own: about four minutes of processor time, more
 in micro-batches. What does not fit is planned again with less: what the backward pass keeps, then
 the rows at a time. The JSON of what fits is kept in docs/scaling/ as soon as it is there, so that
