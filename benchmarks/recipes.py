@@ -42,7 +42,10 @@ def quarter() -> TrainConfig:
 
 
 def random_batch(config: TrainConfig, seed: int) -> dict[str, np.ndarray]:
-    """Random pixels and tokens of a VL-JEPA, no padding; a tenth of the rows share a target."""
+    """Random pixels and tokens of a VL-JEPA, no padding; a tenth of the rows share a target.
+
+    Token 0 pads: torch gives it no gradient, and its row of zeros would have a huge one in ours.
+    """
     rng = np.random.default_rng(seed)
     limits = {
         "query_tokens": config.model.predictor.vocab_size,
@@ -54,7 +57,8 @@ def random_batch(config: TrainConfig, seed: int) -> dict[str, np.ndarray]:
         if dtype == np.bool_:
             arrays[name] = np.ones(shape, bool)
         elif np.issubdtype(dtype, np.integer):
-            arrays[name] = rng.integers(0, limits.get(name, 256), shape).astype(dtype)
+            first = 1 if name.endswith("_tokens") else 0
+            arrays[name] = rng.integers(first, limits.get(name, 256), shape).astype(dtype)
         else:  # visual tokens
             arrays[name] = rng.standard_normal(shape).astype(dtype)
     return arrays

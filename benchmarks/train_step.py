@@ -332,7 +332,7 @@ def _their_step(config: TrainConfig) -> tuple[Callable[[Arrays], float], Any]:
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trained, settings.max_grad_norm)
         optimizer.step()
-        return float(loss)
+        return loss.item()
 
     return run, weights
 
