@@ -180,6 +180,20 @@ def test_a_lost_data_loader_starts_again(config, finished, tmp_path, monkeypatch
     assert same_params(tmp_path, finished)
 
 
+@pytest.mark.parametrize("under_way", [True, False])
+def test_waiting_for_data_counts_while_devices_have_nothing_to_do(under_way, monkeypatch):
+    class Result:
+        def is_ready(self):
+            return not under_way
+
+    clock = iter((10.0, 10.5))
+    monkeypatch.setattr(train_loop.time, "perf_counter", lambda: next(clock))
+    run = object.__new__(train_loop._Run)
+    run._batches, run._waited = iter(["batch"]), 1.0
+    assert run._next(2, Result()) == "batch"
+    assert run._waited == (1.0 if under_way else 1.5)
+
+
 def test_another_config_is_refused(config, finished):
     optimizer = dataclasses.replace(config.optimizer, beta1=0.8)
     changed = dataclasses.replace(config, optimizer=optimizer, seed=7)

@@ -212,7 +212,7 @@ class _Run:
             self._restart_interval()
             unread = None
             for step in range(position.step + 1, config.steps + 1):
-                batch = self._next(step)
+                batch = self._next(step, running=unread and unread[2]["loss"])
                 profile.before(step)
                 # Both are only started here: the rows travel while the step before is computed.
                 state, metrics = train_step(state, self._trainer.put(batch.arrays))
@@ -231,7 +231,8 @@ class _Run:
                     break
         return signals.received if position.step < config.steps else None
 
-    def _next(self, step: int) -> Batch:
+    def _next(self, step: int, running: jax.Array | None) -> Batch:
+        """The batch of a step; ``running`` is a result of the step before, if one is under way."""
         began = time.perf_counter()
         try:
             batch = next(self._batches)
@@ -241,7 +242,10 @@ class _Run:
             logging.warning("step %d: the data loader failed; it starts again", step, exc_info=True)
             self._batches = self._pipeline.batches(step - 1, self._trainer.held_rows)
             batch = next(self._batches)
-        self._waited += time.perf_counter() - began
+        # Devices that were still at work when the batch came have not waited for it. Those that
+        # became ready meanwhile have, for a part of this time; it counts in full.
+        if running is None or running.is_ready():
+            self._waited += time.perf_counter() - began
         return batch
 
     def _finish(self, step: int, batch: Batch, metrics: dict[str, jax.Array]) -> None:
@@ -273,7 +277,7 @@ class _Run:
             values |= {
                 "examples_per_second": rate,
                 "wall_seconds": position.wall_seconds,
-                "data/wait": self._waited / seconds,  # share of the time
+                "data/wait": self._waited / seconds,  # share of the time, at most
                 "data/replaced": position.replaced,
                 "skipped": position.skipped,
                 **self._meter.measure(examples // config.batch_size, seconds),
