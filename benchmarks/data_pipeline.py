@@ -1,13 +1,14 @@
 """The training pipeline against bare PyAV: clips a second and core, of the same files, in one run.
 
     python benchmarks/data_pipeline.py
-    python benchmarks/data_pipeline.py --config=configs/vljepa_1b.py:video8 --dataset=datasets/clips
+    python benchmarks/data_pipeline.py --config=configs/finetune.py:datasets/clips
 
 Ours is what training reads: records through Grain, the wanted frames decoded, cropped and resized,
-texts tokenized, rows put together to batches. Bare PyAV opens the same files, decodes them on one
-thread up to the last wanted frame and turns the wanted ones into RGB arrays; it does nothing else.
-Each runs in one process on one core, and in as many as there are cores; they take turns, and the
-JSON that is printed holds the medians. Run it on a machine that does nothing else.
+texts tokenized, rows put together to batches. Bare PyAV opens the same files, goes to the keyframe
+before the span, decodes on one thread up to the last wanted frame and turns the wanted ones into
+RGB arrays; it does nothing else. Each runs in one process on one core, and in as many as there are
+cores; they take turns, and the JSON that is printed holds the medians. Run it on a machine that
+does nothing else.
 """
 
 from __future__ import annotations
@@ -24,7 +25,6 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import av
 import grain
@@ -33,7 +33,9 @@ from recipes import recipe
 
 from vljepa_jax.config import TrainConfig
 from vljepa_jax.data.pipeline import TrainPipeline
+from vljepa_jax.data.records import Medium
 from vljepa_jax.data.storage import open_dataset
+from vljepa_jax.data.video import is_image
 from vljepa_jax.data.world.build import dataset_path
 
 
@@ -41,8 +43,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--config", default="configs/demo.py", help="%(default)s")
-    parser.add_argument("--dataset", help="in place of the recipe's sources, with its first tasks")
+    parser.add_argument("--config", default="configs/demo.py:captions", help="%(default)s")
     parser.add_argument("--clips", type=int, default=512, help="of a measurement; %(default)s")
     parser.add_argument("--repetitions", type=int, default=5, help="of each, in turns")
     return parser.parse_args()
@@ -51,14 +52,16 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     options = arguments()
     config = _config(options)
-    paths = [dataset_path(source.path, config.world) for source in config.data.sources]
-    sources = [
-        open_dataset(path).source(source.split)
-        for path, source in zip(paths, config.data.sources, strict=True)
+    source = config.data.sources[0]
+    records = open_dataset(dataset_path(source.path, config.world)).source(source.split)
+    # The first videos in the order of the records; of a small dataset, again and again.
+    media = [
+        medium
+        for index in range(min(len(records), options.clips))
+        for medium in records[index].media[:1]
+        if not is_image(medium)
     ]
-    # Whole files, in the order of the records: what training draws at random.
-    records = [source[i % len(source)] for source in sources for i in range(options.clips)]
-    media = [record.media[0] for record in records][: options.clips]
+    media = list(itertools.islice(itertools.cycle(media), options.clips))
     frames, rows = config.data.video.frames, config.batch_size
     batches = max(1, options.clips // rows)
     cores = len(os.sched_getaffinity(0))
@@ -91,9 +94,6 @@ def _config(options: argparse.Namespace) -> TrainConfig:
     path, _, variant = options.config.partition(":")
     config = recipe(path, *filter(None, [variant]))
     data = dataclasses.replace(config.data, visual_tokens="compute")
-    if options.dataset:
-        source = dataclasses.replace(data.sources[0], path=options.dataset)
-        data = dataclasses.replace(data, sources=(source,))
     rows = min(config.batch_size, options.clips)
     return dataclasses.replace(config, data=data, batch_size=rows)
 
@@ -129,32 +129,25 @@ def _ours(config: TrainConfig, batches: int, cores: int) -> float:
 class _bare:
     """A pool of ``cores`` processes that decode; called, it gives clips a second."""
 
-    def __init__(self, media: list, frames: int, cores: int):
-        self._files = [
-            medium.data or Path(medium.path).read_bytes()
-            for medium in media
-            if medium.start is None
-        ]
-        if not self._files:
-            raise SystemExit("the dataset has no whole files to compare with")
-        self._frames, self._cores = frames, cores
+    def __init__(self, media: list[Medium], frames: int, cores: int):
+        self._media, self._frames, self._cores = media, frames, cores
 
     def __enter__(self) -> Callable[[], float]:
         context = multiprocessing.get_context("spawn")
         self._pool = concurrent.futures.ProcessPoolExecutor(
             self._cores, context, _pin, (context.Value("i", 0),)
         )
-        list(self._pool.map(_decode, self._files[: self._cores], itertools.repeat(self._frames)))
+        list(self._pool.map(_decode, self._media[: self._cores], itertools.repeat(self._frames)))
         return self._rate
 
     def __exit__(self, *_: object) -> None:
         self._pool.shutdown()
 
     def _rate(self) -> float:
-        chunk = max(1, len(self._files) // (8 * self._cores))
+        chunk = max(1, len(self._media) // (8 * self._cores))
         began = time.perf_counter()
         decoded = self._pool.map(
-            _decode, self._files, itertools.repeat(self._frames), chunksize=chunk
+            _decode, self._media, itertools.repeat(self._frames), chunksize=chunk
         )
         count = sum(decoded)
         return count / (time.perf_counter() - began)
@@ -168,20 +161,23 @@ def _pin(started) -> None:
     os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[index]})
 
 
-def _decode(file: bytes, frames: int) -> int:
+def _decode(medium: Medium, frames: int) -> int:
     """Decodes one clip and returns 1."""
-    with av.open(io.BytesIO(file)) as container:
+    with av.open(medium.path or io.BytesIO(medium.data)) as container:
         stream = container.streams.video[0]
         stream.codec_context.thread_count = 1
-        total = stream.frames or sum(1 for _ in container.demux(stream)) - 1
-        container.seek(0)
-        wanted = ((np.arange(frames) + 0.5) / frames * total).astype(int)
-        last, kept = int(wanted[-1]), set(wanted.tolist())
-        shown = []
-        for index, frame in enumerate(container.decode(stream)):
-            if index in kept:
-                shown.append(frame.to_ndarray(format="rgb24"))
-            if index >= last:
+        begin = medium.start or 0.0
+        end = medium.end or container.duration / av.time_base
+        moments = begin + (np.arange(frames) + 0.5) / frames * (end - begin)
+        if begin:
+            container.seek(int(begin / stream.time_base), stream=stream)
+        shown: list[np.ndarray] = []
+        for frame in container.decode(stream):
+            over = frame.time + float((frame.duration or 0) * stream.time_base)
+            wanted = int(np.searchsorted(moments, over)) - len(shown)
+            if wanted > 0:
+                shown += [frame.to_ndarray(format="rgb24")] * wanted
+            if len(shown) == frames:
                 break
     assert np.stack(shown).ndim == 4
     return 1

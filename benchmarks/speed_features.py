@@ -4,10 +4,10 @@
     python benchmarks/speed_features.py --cases=remat,attention --repetitions=9
 
 Sizes: "small" is configs/demo.py from pixels, "quarter" the widths of configs/vljepa_1b.py:video8
-with a quarter of its layers, two clips of 8 frames of 128 pixels. Of each pair the steps take turns on the same batch in one process;
-the JSON that is printed holds the medians' ratio (above 1: the feature is faster) and what else it
-changes: seconds to compile, or bytes of temporaries and state as the compiler reports them. Run it
-on a machine that does nothing else.
+with a quarter of its layers, for two clips of 8 frames of 128 pixels. Of each pair the steps take
+turns on the same batch in one process; the JSON that is printed holds the medians' ratio (above 1:
+the feature is faster) and what else it changes: seconds to compile, or bytes of temporaries and
+state as the compiler reports them. Run it on a machine that does nothing else.
 """
 
 from __future__ import annotations

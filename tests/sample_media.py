@@ -35,7 +35,7 @@ FORMATS = {  # extension -> (container, codec, options)
 }
 
 
-def encode(path, frames, fps=10, stamps=None, rotation=0, options=None):
+def encode(path, frames, fps=10, stamps=None, rotation=0, options=None, codec=None):
     """Writes ``frames`` in the format of the path's extension; ``stamps`` are seconds."""
     extension = path.name.split(".", 1)[1]
     if extension in ("gif", "animated.webp"):
@@ -45,9 +45,9 @@ def encode(path, frames, fps=10, stamps=None, rotation=0, options=None):
             path, save_all=True, append_images=images[1:], duration=1000 // fps, **lossless
         )
         return path
-    form, codec, defaults = FORMATS[extension]
+    form, usual, defaults = FORMATS[extension]
     with av.open(str(path), "w", format=form) as container:
-        stream = container.add_stream(codec, rate=fps)
+        stream = container.add_stream(codec or usual, rate=fps)
         stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], "yuv420p"
         stream.options = defaults | (options or {})
         if rotation:

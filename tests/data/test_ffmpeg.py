@@ -50,7 +50,9 @@ def test_only_what_is_needed_is_decoded(tmp_path, monkeypatch):
     given = []
     original = VideoFile._frames
     monkeypatch.setattr(
-        VideoFile, "_frames", lambda self: (given.append(f) or f for f in original(self))
+        VideoFile,
+        "_frames",
+        lambda self, wanted: (given.append(f) or f for f in original(self, wanted)),
     )
     medium = Medium(path=str(path), start=9.05, end=9.25)
     timeline = read_timeline(medium)
@@ -62,6 +64,33 @@ def test_only_what_is_needed_is_decoded(tmp_path, monkeypatch):
     timeline = read_timeline(whole)
     decoded(whole, [timeline.stamp(t) for t in (0.05, 6.05, 11.05)])
     assert len(given) <= 18  # the decoder is some frames ahead
+
+
+@pytest.mark.parametrize(
+    ("codec", "options"),
+    [
+        ("libx264", {"bf": "3", "b-pyramid": "none"}),
+        ("libx264", {"bf": "3", "b-pyramid": "normal"}),
+        ("libx265", {"x265-params": "bframes=4:log-level=error"}),
+        ("mpeg4", {"bf": "2"}),
+        ("libvpx-vp9", {}),
+    ],
+)
+def test_what_nothing_is_built_on_is_left_out(tmp_path, codec, options):
+    """And what is given is, pixel for pixel, what decoding every frame gives."""
+    frames = np.concatenate([numbered_frames(24) + shift for shift in range(3)])
+    medium = Medium(path=str(encode(tmp_path / "a.mp4", frames, codec=codec, options=options)))
+    every = decoded(medium, read_timeline(medium).stamps)
+    assert len(every) == len(frames)
+    left_out = 0
+    for seed in range(6):
+        random = np.random.default_rng(seed)
+        chosen = np.sort(random.choice(72, size=random.integers(1, 9), replace=False))
+        stamps = [read_timeline(medium).stamps[i] for i in chosen]
+        np.testing.assert_array_equal(decoded(medium, stamps), [every[i] for i in chosen])
+        with VideoFile(medium) as video:
+            left_out += 72 - len(list(video._frames(set(stamps))))
+    assert (left_out > 0) == (codec != "libvpx-vp9")  # which marks no frame as one to leave out
 
 
 def test_a_wrong_index_falls_back_to_reading_from_the_start(tmp_path, monkeypatch):

@@ -12,7 +12,7 @@ import dataclasses
 import functools
 import io
 import pathlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from fractions import Fraction
 from typing import NamedTuple, NoReturn
 
@@ -72,6 +72,10 @@ class Timeline:
     def stamp(self, seconds: float) -> int:
         """The timestamp at or before which the frame shown at ``seconds`` begins."""
         return self.origin + int((seconds + ROUNDING) // self.tick)
+
+    def shown(self, stamp: int) -> int:
+        """The timestamp of the frame that is shown at ``stamp``: the first one before it begins."""
+        return self.stamps[max(0, bisect.bisect_right(self.stamps, stamp) - 1)]
 
     def keyframe(self, stamp: int) -> int | None:
         """The last keyframe at or before ``stamp``, if any."""
@@ -178,10 +182,11 @@ class VideoFile:
             ClipError: the file is damaged.
         """
         reformatter = VideoReformatter()  # one a video: setting it up costs more than its work
+        wanted = {timeline.shown(target) for target in targets}
         seek = bool(timeline.keyframes)
         if not seek:
             self._rewind()
-        frames, position = self._frames(), None
+        frames, position = self._frames(wanted), None
         shown = ahead = image = None  # (timestamp, frame) not after the target; the next; shown's
         for target in targets:
             keyframe = timeline.keyframe(target)
@@ -189,11 +194,11 @@ class VideoFile:
                 keyframe = timeline.keyframes[0]
             if seek and (position is None or timeline.seek_pays(position, keyframe)):
                 self._seek(keyframe)
-                frames, shown = self._frames(), None
+                frames, shown = self._frames(wanted), None
                 ahead = next(frames, None)
                 if ahead is None or ahead[0] > max(target, keyframe):
                     self._rewind()  # the file's index is wrong: read it all
-                    frames, ahead, seek = self._frames(), None, False
+                    frames, ahead, seek = self._frames(wanted), None, False
             if shown is None and ahead is None:
                 ahead = next(frames, None)
             before = shown
@@ -291,21 +296,33 @@ class VideoFile:
         except av.FFmpegError as error:
             self._refuse(error)
 
-    def _frames(self) -> Iterator[tuple[int, av.VideoFrame]]:
+    def _frames(
+        self, wanted: Collection[int] | None = None
+    ) -> Iterator[tuple[int, av.VideoFrame]]:
         """The frames with their timestamps, from where the file stands.
 
         A damaged frame is an error even where it is not wanted: the frames after it are built on
         it.
+
+        Args:
+            wanted: timestamps; others may be left out, where no frame is built on them.
         """
         self._at_start = False
+        decoder, index = self._stream.codec_context, 0
+        if self._evenly_spaced:
+            wanted = None
         try:
-            for index, frame in enumerate(self._container.decode(self._stream)):
-                if frame.is_corrupt:
-                    raise clip_error(self.medium, f"the frame at {frame.time:.2f} s is damaged")
-                if self._evenly_spaced:
-                    yield index, frame
-                elif frame.pts is not None:
-                    yield frame.pts, frame
+            for packet in self._container.demux(self._stream):
+                spared = wanted is not None and packet.pts is not None and packet.pts not in wanted
+                decoder.skip_frame = "NONREF" if spared else "DEFAULT"
+                for frame in packet.decode():
+                    if frame.is_corrupt:
+                        raise clip_error(self.medium, f"the frame at {frame.time:.2f} s is damaged")
+                    if self._evenly_spaced:
+                        yield index, frame
+                    elif frame.pts is not None:
+                        yield frame.pts, frame
+                    index += 1
         except av.FFmpegError as error:
             self._refuse(error)
 
@@ -332,7 +349,10 @@ def _stamp(packet: av.Packet) -> int:
 def _image(frame: av.VideoFrame, reformatter: VideoReformatter) -> Image.Image:
     """The frame as RGB, turned as the file's display matrix says (phones record sideways)."""
     rgb = reformatter.reformat(frame, format="rgb24", threads=1)
-    image = Image.frombuffer("RGB", (rgb.width, rgb.height), rgb.to_ndarray(), "raw", "RGB", 0, 1)
+    (plane,) = rgb.planes
+    image = Image.frombuffer(
+        "RGB", (rgb.width, rgb.height), plane, "raw", "RGB", plane.line_size, 1
+    )
     rotation = frame.rotation % 360
     return image.transpose(_ROTATIONS[rotation]) if rotation in _ROTATIONS else image
 
