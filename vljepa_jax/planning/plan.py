@@ -28,8 +28,8 @@ from vljepa_jax.sharding import check_batch_size, make_mesh
 from vljepa_jax.train_step import Trainer
 
 _OUT_OF_MEMORY = re.compile(r"\(?([\d.]+)G\)? (?:exceeds|of) ")
-# Where the recursion of libtpu's compiler outgrows the stack of the thread that calls it, 8 MiB as a
-# rule, the process ends with a segmentation fault: so with the image stage on tpu7x. Only what is
+# Where the recursion of libtpu's compiler outgrows the stack of the thread that calls it, as a rule
+# 8 MiB, the process ends with a segmentation fault: so with the image stage on tpu7x. Only what is
 # used of a stack is taken from memory.
 _STACK_BYTES = 2**30
 # Parts of the model in the names of its modules, for saying where the time goes.
