@@ -10,18 +10,18 @@ say how its heads start.)
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
 from vljepa_jax.config import ConfigError, TrainConfig
-from vljepa_jax.data.pipeline import target_texts
+from vljepa_jax.data.pipeline import target_shares
 from vljepa_jax.data.tokenizers import Tokenizer
 from vljepa_jax.models.text_encoder import make_text_encoder
 
-TEXTS = 8_000  # of all targets, evenly spread, at most: some forty for each number of a row
+TEXTS = 8_000  # targets, as training draws them: some forty for each number of a row
 RIDGE = 0.005  # of the mean eigenvalue, added to all
 _BATCH = 256  # texts encoded at a time
 
@@ -46,20 +46,37 @@ def align_heads(config: TrainConfig, params: Any) -> dict[str, Any]:
             f"model.embedding_size: {model.embedding_size} is more than the predictor's "
             f"{model.predictor.hidden_size}, whose words' vectors cannot fill it"
         )
-    texts = list(target_texts(config))
-    texts = [texts[i] for i in np.unique(np.linspace(0, len(texts) - 1, TEXTS).astype(int))]
+    texts, weights = drawn(target_shares(config), TEXTS)
     words = _places(texts, Tokenizer(text.query_tokenizer), params["token_embedding"]["embedding"])
     embeddings = _embeddings(config, texts, params["y_encoder"])
-    predictor_head, y_head = heads(words, embeddings, model.embedding_size)
+    predictor_head, y_head = heads(words, embeddings, weights, model.embedding_size)
     return {"predictor_head": {"kernel": predictor_head}, "y_head": {"kernel": y_head}}
 
 
-def heads(words: np.ndarray, embeddings: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+def drawn(shares: Mapping[str, float], count: int) -> tuple[list[str], np.ndarray]:
+    """Systematic sampling: ``count`` draws, evenly spread over the texts laid end to end.
+
+    Args:
+        shares: text -> how often it is drawn, in any unit.
+
+    Returns:
+        The distinct texts that were drawn, and how often each was, int [n].
+    """
+    texts, ends = list(shares), np.cumsum(list(shares.values()))
+    points = (np.arange(count) + 0.5) / count * ends[-1]
+    places, times = np.unique(np.searchsorted(ends, points), return_counts=True)
+    return [texts[place] for place in places], times
+
+
+def heads(
+    words: np.ndarray, embeddings: np.ndarray, weights: np.ndarray, size: int
+) -> tuple[np.ndarray, np.ndarray]:
     """The heads under which both sides of n texts agree best.
 
     Args:
         words: float [n, d], the texts' places in the predictor's space.
         embeddings: float [n, y], of the same texts, before the Y-Encoder's head.
+        weights: [n], what each text counts.
         size: e, of the shared space, at most d.
 
     Returns:
@@ -67,13 +84,14 @@ def heads(words: np.ndarray, embeddings: np.ndarray, size: int) -> tuple[np.ndar
         their mean, differ most; and float32 [y, e], by least squares from embeddings, as unit
         vectors, onto these places there.
     """
-    centred = _unit(words - words.mean(axis=0))
-    _, directions = np.linalg.eigh(centred.T @ centred)  # ascending
+    weights = (weights / weights.sum())[:, None]
+    centred = _unit(words - (weights * words).sum(axis=0))
+    _, directions = np.linalg.eigh(centred.T @ (weights * centred))  # ascending
     predictor_head = directions[:, ::-1][:, :size]
     given = _unit(embeddings)
-    product = given.T @ given
+    product = given.T @ (weights * given)
     product += RIDGE * np.trace(product) / len(product) * np.eye(len(product))
-    y_head = np.linalg.solve(product, given.T @ (centred @ predictor_head))
+    y_head = np.linalg.solve(product, given.T @ (weights * (centred @ predictor_head)))
     return predictor_head.astype(np.float32), y_head.astype(np.float32)
 
 

@@ -296,9 +296,7 @@ class VideoFile:
         except av.FFmpegError as error:
             self._refuse(error)
 
-    def _frames(
-        self, wanted: Collection[int] | None = None
-    ) -> Iterator[tuple[int, av.VideoFrame]]:
+    def _frames(self, wanted: Collection[int] | None = None) -> Iterator[tuple[int, av.VideoFrame]]:
         """The frames with their timestamps, from where the file stands.
 
         A damaged frame is an error even where it is not wanted: the frames after it are built on

@@ -8,6 +8,7 @@ workers.
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import functools
 import os
@@ -191,18 +192,24 @@ def cached_clips(config: TrainConfig) -> Iterator[tuple[Source, list[Clip], str]
         yield source.source, list(source.clips()), source.clips_name
 
 
-def target_texts(config: TrainConfig) -> Iterator[str]:
-    """The distinct texts that the training examples of all sources have as targets.
+def target_shares(config: TrainConfig) -> dict[str, float]:
+    """The texts that training examples have as targets -> the share of rows that have them.
 
     Raises:
         ConfigError, DatasetError: as for training.
     """
-    seen = set()
-    for source in _open_sources(config, _ROWS[config.objective](config)):
+    shares: dict[str, float] = collections.defaultdict(float)
+    all_weights = sum(source.weight for source in config.data.sources)
+    sources = _open_sources(config, _ROWS[config.objective](config))
+    for source, mixed in zip(sources, config.data.sources, strict=True):
+        of_record = mixed.weight / all_weights / len(source.records)
         for index in source.records.tolist():
-            for annotation in source.usable(source.source[index]):
+            annotations = source.usable(source.source[index])
+            for annotation, chance in source.chances(annotations):
                 texts = annotation.texts or source.dataset.answer(annotation)
-                yield from (text for text in texts if not (text in seen or seen.add(text)))
+                for text in texts:
+                    shares[text] += of_record * chance / len(texts)
+    return dict(shares)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -266,13 +273,25 @@ class _TrainSource:
 
     def choose(self, annotations: Sequence[Annotation], rng: np.random.Generator) -> Annotation:
         """Draws a task among those of the annotations, then one of its annotations."""
+        groups, chances = self._tasks_of(annotations)
+        group = groups[rng.choice(len(groups), p=chances)]
+        return group[rng.integers(len(group))]
+
+    def chances(self, annotations: Sequence[Annotation]) -> Iterator[tuple[Annotation, float]]:
+        """Each of the annotations, with the chance that ``choose`` draws it."""
+        for group, chance in zip(*self._tasks_of(annotations), strict=True):
+            yield from ((annotation, chance / len(group)) for annotation in group)
+
+    def _tasks_of(
+        self, annotations: Sequence[Annotation]
+    ) -> tuple[list[list[Annotation]], np.ndarray]:
+        """The annotations by task, in the order of the tasks' names, and each task's chance."""
         groups: dict[str, list[Annotation]] = {}
         for annotation in annotations:
             groups.setdefault(annotation.task, []).append(annotation)
         names = sorted(groups)
         weights = np.array([self.tasks[name] for name in names])
-        group = groups[names[rng.choice(len(names), p=weights / weights.sum())]]
-        return group[rng.integers(len(group))]
+        return [groups[name] for name in names], weights / weights.sum()
 
 
 def _open_sources(config: TrainConfig, rows: Rows) -> list[_TrainSource]:
