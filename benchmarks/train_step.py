@@ -111,7 +111,7 @@ def main() -> None:
 # ---------------------------------------------------------------------------------------------
 CONFIGS: dict[str, Callable[[], TrainConfig]] = {
     "demo": lambda: _adapted(recipe("configs/demo.py"), batch_size=128),
-    "quarter": lambda: _adapted(quarter(), batch_size=32 if GPU else 4),
+    "quarter": lambda: _adapted(quarter(), batch_size=32 if GPU else 2),
 }
 
 
