@@ -187,7 +187,7 @@ def _questions() -> dict:
 def _dialogue() -> dict:
     return {
         "tokenizer": "@world",  # ships with the package
-        "per_clip": 2,  # questions that share a clip's pass through the X-Encoder
+        "per_clip": 1,  # questions that share a clip's pass through the X-Encoder
         # As the language model was told them.
         "context": {
             "clause_break": r"(?:,| and| while| as well as) (?=an? )",
