@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import concurrent.futures
+import contextlib
 import dataclasses
 import io
 import itertools
@@ -112,13 +113,13 @@ def _ours(config: TrainConfig, batches: int, cores: int) -> float:
         first, timed = 1, 4 * batches
         steps = first + timed
         pipeline = TrainPipeline(dataclasses.replace(config, data=data, steps=steps))
-        iterator = pipeline.batches(0)
-        for _ in range(first):
-            next(iterator)
-        began = time.perf_counter()
-        for _ in itertools.islice(iterator, timed):
-            pass
-        return timed * config.batch_size / (time.perf_counter() - began)
+        with contextlib.closing(pipeline.batches(0)) as iterator:
+            for _ in range(first):
+                next(iterator)
+            began = time.perf_counter()
+            for _ in itertools.islice(iterator, timed):
+                pass
+            return timed * config.batch_size / (time.perf_counter() - began)
     finally:
         os.sched_setaffinity(0, everywhere)
 

@@ -25,6 +25,7 @@ from typing import Any
 import jax
 import numpy as np
 import recipes
+from jax.experimental.compilation_cache.compilation_cache import reset_cache
 from machine import processor
 
 from vljepa_jax.config import OptimizerRule, TrainConfig
@@ -175,6 +176,7 @@ def compilation_cache(turns: int) -> dict[str, Any]:
         jax.clear_caches()
         again = Step(quarter()).compile_seconds
         jax.config.update("jax_compilation_cache_dir", None)
+        reset_cache()  # it would go on in the directory that is about to go
     return {"compile_seconds": [round(first, 1), round(again, 1)], "ratio": round(first / again, 1)}
 
 
