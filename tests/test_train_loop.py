@@ -238,7 +238,9 @@ def test_a_broken_step_stops_and_names_the_batch(config, tmp_path, monkeypatch, 
 
         def breaks_at_5(state, arrays):
             state, metrics = step(state, arrays)
-            return state, metrics | ({broken: np.inf} if state.step == 5 else {})
+            return state, metrics | (
+                {broken: jax.numpy.inf * metrics[broken]} if state.step == 5 else {}
+            )
 
         return breaks_at_5
 
