@@ -93,7 +93,7 @@ def _line(found) -> str:
     mesh = " x ".join(f"{axis} {size}" for axis, size in found.mesh.items())
     rows = found.micro_batch_size or "all"
     return f"{mesh}, {rows} rows: {_fits(found)}, {_gib(found.memory.total)} GiB" + (
-        f", {found.roofline.seconds:.3f} s" if found.roofline else ""
+        f", {_seconds(found.roofline.seconds)}" if found.roofline else ""
     )
 
 
@@ -120,12 +120,12 @@ def _show(found, change: str | None, console: rich.console.Console) -> None:
     if found.roofline is not None:
         line = found.roofline
         table.add_section()
-        table.add_row("compute", f"{line.compute:.3f} s")
-        table.add_row("waiting for memory", f"{line.memory:.3f} s")
-        table.add_row("network (hidden while it can be)", f"{line.network:.3f} s")
+        table.add_row("compute", _seconds(line.compute))
+        table.add_row("waiting for memory", _seconds(line.memory))
+        table.add_row("network (hidden while it can be)", _seconds(line.network))
         for part, seconds in sorted(line.parts.items(), key=lambda item: -item[1]):
-            table.add_row(f"  of compute and memory: {part}", f"{seconds:.3f} s")
-        table.add_row("roofline time of a step", f"{line.seconds:.3f} s")
+            table.add_row(f"  of compute and memory: {part}", _seconds(seconds))
+        table.add_row("roofline time of a step", _seconds(line.seconds))
         table.add_row("share of peak, nothing recomputed", f"{line.share:.1%}")
         table.add_row("most time goes to", line.limit)
         table.add_section()
@@ -152,7 +152,7 @@ def _show_ranked(ranked, console: rich.console.Console) -> None:
             _gib(found.memory.total),
             *(
                 (
-                    f"{line.seconds:.3f} s",
+                    _seconds(line.seconds),
                     f"{found.examples_per_second:.0f}",
                     f"{line.share:.1%}",
                     line.limit,
@@ -162,6 +162,10 @@ def _show_ranked(ranked, console: rich.console.Console) -> None:
             ),
         )
     console.print(table)
+
+
+def _seconds(value: float) -> str:
+    return f"{value:.3g} s"
 
 
 def _gib(size: float) -> str:
