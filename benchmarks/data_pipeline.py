@@ -62,6 +62,8 @@ def main() -> None:
         for medium in records[index].media[:1]
         if not is_image(medium)
     ]
+    if not media:
+        raise SystemExit(f"{options.config}: there is no video in its first source, only images")
     media = list(itertools.islice(itertools.cycle(media), options.clips))
     frames, rows = config.data.video.frames, config.batch_size
     batches = max(1, options.clips // rows)

@@ -178,7 +178,12 @@ def test_a_long_list_of_differences_is_cut():
 @pytest.mark.parametrize("part", ["", ":params"])
 def test_init_from_params_takes_the_teacher_and_keeps_the_rest_fresh(run, part):
     fresh, saved = make_state(0), make_state(3)
-    state = checkpoint.initial_state(f"{run}{part}", lambda: fresh, not_called, abstract(fresh))
+
+    def make_fresh(parts):
+        assert not parts, "random parameters are made that the run's would take the place of"
+        return fresh
+
+    state = checkpoint.initial_state(f"{run}{part}", make_fresh, not_called, abstract(fresh))
     assert_same(state.params, saved.params)
     assert_same(state.extra, saved.extra)
     rest = {"params": None, "extra": None}
@@ -189,7 +194,7 @@ def test_init_from_params_makes_a_teacher_where_there_is_none(run):
     """Here it has another shape than the saved one."""
     fresh = make_state(0).replace(extra={"teacher": jnp.zeros(7)})
     state = checkpoint.initial_state(
-        f"{run}:params", lambda: fresh, lambda params: {"made of": params}, abstract(fresh)
+        f"{run}:params", lambda parts: fresh, lambda params: {"made of": params}, abstract(fresh)
     )
     assert_same(state.extra, {"made of": make_state(3).params})
 
@@ -203,9 +208,9 @@ def test_extra_state_is_read_alone(run):
 
 
 def test_init_from_full_takes_everything(run):
-    fresh = make_state(0)
+    shapes = abstract(make_state(0))
     assert_same(
-        checkpoint.initial_state(f"{run}:full", lambda: fresh, not_called, abstract(fresh)),
+        checkpoint.initial_state(f"{run}:full", not_called, not_called, shapes),
         make_state(3),
     )
 

@@ -277,7 +277,7 @@ def load_teacher_params(directory: str | os.PathLike[str]) -> tuple[TrainConfig,
 
 def initial_state(
     init_from: str,
-    make_fresh: Callable[[], TrainState],
+    make_fresh: Callable[..., TrainState],
     make_extra: Callable[[PyTree], PyTree],
     abstract: TrainState,
 ) -> TrainState:
@@ -289,8 +289,8 @@ def initial_state(
             optimiser state and position in the data as well; "DIR:PART" for a part alone
             (``models.parts``), of a run with any objective (of its teacher, where it has one);
             "DIR:PART,DIR:PART" for several.
-        make_fresh: gives the random state; called only where it is needed, and only when what
-            ``init_from`` names is there.
+        make_fresh: ``Trainer.init``, the random state, of which what comes from elsewhere is not
+            asked for; called only when what ``init_from`` names is there.
         make_extra: gives the extra state for parameters that come without one.
 
     Raises:
@@ -307,8 +307,6 @@ def initial_state(
     if part == "full":
         return restore(path, abstract)[0]
     _check(path, "params", abstract.params)
-    # The random parameters are let go before the others are read: both may not fit.
-    fresh = make_fresh().replace(params=None, extra=None)
     params = restore_params(path, abstract.params)
     saved = _saved_extra(path)
     if jax.tree.leaves(abstract.extra) and saved and not tree_differences(saved, abstract.extra):
@@ -316,12 +314,12 @@ def initial_state(
         extra = _read_part(path, "training", ("extra",), abstract.extra, restore_args)
     else:
         extra = make_extra(params)
-    return fresh.replace(params=params, extra=extra)
+    return make_fresh(parts=()).replace(params=params, extra=extra)
 
 
 def _with_parts(
     sources: list[tuple[str, str]],
-    make_fresh: Callable[[], TrainState],
+    make_fresh: Callable[..., TrainState],
     make_extra: Callable[[PyTree], PyTree],
     abstract: TrainState,
 ) -> TrainState:
@@ -339,9 +337,8 @@ def _with_parts(
             item, saved, where = "training", teacher, ("extra", "teacher")
         _raise_differences(path, item, {n: saved[n] for n in wanted if n in saved}, wanted)
         reads.append((path, item, where, wanted))
-    fresh = make_fresh()
-    params = {name: tree for name, tree in fresh.params.items() if name not in taken}
-    fresh = fresh.replace(params=None, extra=None)
+    fresh = make_fresh(parts=[name for name in abstract.params if name not in taken])
+    params = dict(fresh.params)
     for read in reads:
         params |= _read_part(*read, ocp.checkpoint_utils.construct_restore_args)
     return fresh.replace(params=params, extra=make_extra(params))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import jax
@@ -255,9 +255,22 @@ class Trainer:
         """Of a global batch, the rows that this process gives to ``put``: int64 [b], ascending."""
         return held_rows(self._mesh, self._batch_size)
 
-    def init(self) -> TrainState:
-        """Random parameters, made where they lie."""
-        return jax.jit(self._init, out_shardings=self._shardings)(self._rng)
+    def init(self, parts: Collection[str] | None = None) -> TrainState:
+        """Random parameters, made where they lie.
+
+        Args:
+            parts: of the parameters, those that are wanted; the same ones as with all others, which
+                are not made, and no ``extra`` is. ``None``: all.
+        """
+        if parts is None:
+            return jax.jit(self._init, out_shardings=self._shardings)(self._rng)
+
+        def only(state: TrainState) -> TrainState:
+            return state.replace(params={part: state.params[part] for part in parts}, extra=None)
+
+        # Of the compiled function, only what is returned is computed and allocated.
+        init = jax.jit(lambda rng: only(self._init(rng)), out_shardings=only(self._shardings))
+        return init(self._rng)
 
     def init_extra(self, params: PyTree) -> PyTree:
         """The objective's extra state for parameters from elsewhere."""
