@@ -81,14 +81,14 @@ def _model() -> ConfigDict:
     model.x_encoder = ConfigDict(
         {
             "family": "vjepa2",
-            "image_size": 64,  # pixels
+            "image_size": 80,  # pixels
             "num_frames": 8,
-            "patch_size": 16,  # pixels
+            "patch_size": 20,  # pixels
             "tubelet_size": 2,  # frames per token: 4 x 4 x 4 = 64 tokens a clip
             "hidden_size": WIDTH,
             "num_layers": 4,
             "num_heads": 3,
-            "mlp_size": 4 * WIDTH,
+            "mlp_size": 7 * WIDTH // 2,
             "norm_eps": 1e-6,
             "rope": "tiled",  # V-JEPA 2 as published
         }
@@ -155,7 +155,7 @@ def _data(dataset: str) -> ConfigDict:
             ),
             "video": {
                 "frames": 8,
-                "image_size": 64,  # pixels
+                "image_size": 80,  # pixels
                 "sampling": "uniform",  # 3.1; always the same frames, so that tokens can be kept
                 "crop": "centre",
                 "crop_scale": (1.0, 1.0),  # share of the area; random crops alone use it

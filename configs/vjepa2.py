@@ -27,17 +27,18 @@ class Size:
     num_heads: int
     mlp_size: int
     image_size: int
+    patch_size: int
     frames: int
     cooldown_frames: int
 
 
 SIZES = {
-    # Ours: heads of 64, as V-JEPA 2's own; 8 frames are 4 x 4 x 4 = 64 tokens.
-    "tiny": Size(192, 4, 3, 768, 64, 8, 16),
+    # Ours: heads of 64, as V-JEPA 2's own; 8 frames are 4 x 4 x 4 = 64 tokens. The demo's.
+    "tiny": Size(192, 4, 3, 672, 80, 20, 8, 16),
     # V-JEPA 2: 16 frames are 8 x 16 x 16 = 2048 tokens; 64 in the cooldown.
-    "vitl": Size(1024, 24, 16, 4096, 256, 16, 64),
-    "vith": Size(1280, 32, 16, 5120, 256, 16, 64),
-    "vitg": Size(1408, 40, 22, 6144, 256, 16, 64),
+    "vitl": Size(1024, 24, 16, 4096, 256, 16, 16, 64),
+    "vith": Size(1280, 32, 16, 5120, 256, 16, 16, 64),
+    "vitg": Size(1408, 40, 22, 6144, 256, 16, 16, 64),
 }
 
 
@@ -102,7 +103,7 @@ def _model(size: Size, tiny: bool) -> ConfigDict:
                 "family": "vjepa2",
                 "image_size": size.image_size,  # pixels
                 "num_frames": size.frames,
-                "patch_size": 16,  # pixels; V-JEPA 2
+                "patch_size": size.patch_size,  # pixels
                 "tubelet_size": 2,  # frames per token; V-JEPA 2
                 "hidden_size": size.hidden_size,
                 "num_layers": size.num_layers,

@@ -64,7 +64,7 @@ def get_config(variant: str = "") -> ConfigDict:
             ),
             "video": {
                 "frames": 8,
-                "image_size": 64,  # pixels
+                "image_size": 80,  # pixels
                 "sampling": "jittered",  # a random frame of each of as many equal spans
                 "crop": "random",  # nothing is flipped: directions are asked about
                 "crop_scale": (0.8, 1.0),  # share of the area
@@ -111,14 +111,14 @@ def get_config(variant: str = "") -> ConfigDict:
 def _x_encoder() -> dict:
     return {
         "family": "vjepa2",
-        "image_size": 64,  # pixels
+        "image_size": 80,  # pixels
         "num_frames": 8,
-        "patch_size": 16,  # pixels
+        "patch_size": 20,  # pixels
         "tubelet_size": 2,  # frames per token: 4 x 4 x 4 = 64 tokens a clip
         "hidden_size": WIDTH,
         "num_layers": 4,
         "num_heads": 3,
-        "mlp_size": 4 * WIDTH,
+        "mlp_size": 7 * WIDTH // 2,
         "norm_eps": 1e-6,
         "rope": "tiled",  # V-JEPA 2 as published, so that it can be exported
     }

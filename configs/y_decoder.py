@@ -71,14 +71,14 @@ def _vljepa() -> ConfigDict:
     model.x_encoder = ConfigDict(
         {
             "family": "vjepa2",
-            "image_size": 64,  # pixels
+            "image_size": 80,  # pixels
             "num_frames": 8,
-            "patch_size": 16,  # pixels
+            "patch_size": 20,  # pixels
             "tubelet_size": 2,  # frames per token: 4 x 4 x 4 = 64 tokens a clip
             "hidden_size": WIDTH,
             "num_layers": 4,
             "num_heads": 3,
-            "mlp_size": 4 * WIDTH,
+            "mlp_size": 7 * WIDTH // 2,
             "norm_eps": 1e-6,
             "rope": "tiled",  # V-JEPA 2 as published
         }
@@ -179,7 +179,7 @@ def _data(variant: str) -> ConfigDict:
             if text
             else {  # as in configs/demo.py
                 "frames": 8,
-                "image_size": 64,  # pixels
+                "image_size": 80,  # pixels
                 "sampling": "uniform",
                 "crop": "centre",
                 "crop_scale": (1.0, 1.0),

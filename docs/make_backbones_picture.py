@@ -1,6 +1,6 @@
-"""Draws docs/images/backbones.png, the curves of the runs that ``make backbones`` makes.
+"""Draws the curves of the runs that ``make backbones`` makes, of those that are there.
 
-python docs/make_backbones_picture.py [runs/backbones]
+python docs/make_backbones_picture.py [runs/backbones [docs/images/backbones.png]]
 """
 
 import json
@@ -33,11 +33,16 @@ SMOOTHING = 0.8  # of what was, in each logged point
 
 def main() -> None:
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/backbones")
-    rows = -(-len(RUNS) // COLUMNS)
-    figure, grid = plt.subplots(rows, COLUMNS, figsize=(4 * COLUMNS, 3 * rows))
-    for axis in grid.flat[len(RUNS) :]:
+    picture = Path(sys.argv[2] if len(sys.argv) > 2 else "docs/images/backbones.png")
+    runs = {run: shown for run, shown in RUNS.items() if (folder / run / "metrics.jsonl").exists()}
+    if not runs:
+        sys.exit(f"error: {folder} holds none of {', '.join(RUNS)}; make backbones makes them")
+    columns = min(COLUMNS, len(runs))
+    rows = -(-len(runs) // columns)
+    figure, grid = plt.subplots(rows, columns, figsize=(4 * columns, 3 * rows), squeeze=False)
+    for axis in grid.flat[len(runs) :]:
         axis.set_visible(False)
-    for axis, (run, (title, names)) in zip(grid.flat, RUNS.items(), strict=False):
+    for axis, (run, (title, names)) in zip(grid.flat, runs.items(), strict=False):
         lines = (folder / run / "metrics.jsonl").read_text().splitlines()
         points = [json.loads(line) for line in lines]
         for name in names:
@@ -52,7 +57,7 @@ def main() -> None:
         axis.set_xlabel("step")
         axis.legend()
     figure.tight_layout()
-    figure.savefig(Path(__file__).parent / "images" / "backbones.png", dpi=80)
+    figure.savefig(picture, dpi=80)
 
 
 if __name__ == "__main__":

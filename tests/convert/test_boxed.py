@@ -39,7 +39,7 @@ def test_the_box_is_small():
 def test_no_backbone_saw_a_test_clip_or_a_held_out_pair(part):
     recipe = recipe_of(part)
     assert {(source.path, source.split) for source in recipe.data.sources} == {("@world", "train")}
-    assert recipe.world.seed in (101, 102, 103)  # the worlds of evaluation have other seeds
+    assert recipe.world.seed in range(101, 105)  # the worlds of evaluation have other seeds
     clips = [task for task in list_tasks(recipe.world, "train") if task.kind == "clip"]
     for task in clips[:: max(1, len(clips) // 500)]:
         cast = draw_cast(task_rng(recipe.world, task), unseen=False)

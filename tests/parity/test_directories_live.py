@@ -225,7 +225,9 @@ def test_the_boxed_backbones(part):
     assert not faults
     model = load(directory)
     if part == "x_encoder":
-        inputs = {"video": np.random.default_rng(1).standard_normal((2, 8, 64, 64, 3), np.float32)}
+        side = config.model.x_encoder.image_size
+        size = (2, 8, side, side, 3)
+        inputs = {"video": np.random.default_rng(1).standard_normal(size, np.float32)}
         theirs = reference.run_vjepa2(model, **inputs)
     elif part == "predictor":
         inputs = texts(1024)
