@@ -9,14 +9,12 @@ import tempfile
 os.environ["JAX_PLATFORMS"] = "cpu"
 # Tiny programs run once or twice: most of their time would be LLVM making them fast.
 if "XLA_FLAGS" not in os.environ:
-    os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0"
-    # Halves what is left. Not a flag for good: where jax does not know it, jax ends the process.
-    quicker = os.environ | {
-        "XLA_FLAGS": os.environ["XLA_FLAGS"] + " --xla_cpu_use_fusion_emitters=false"
-    }
+    plain = "--xla_backend_optimization_level=0"
+    # Halves what is left; where jax does not know this flag, jax ends the process.
+    quicker = f"{plain} --xla_cpu_use_fusion_emitters=false"
     asked = [sys.executable, "-c", "import jax; jax.devices()"]
-    if subprocess.run(asked, env=quicker, capture_output=True).returncode == 0:
-        os.environ["XLA_FLAGS"] = quicker["XLA_FLAGS"]
+    answer = subprocess.run(asked, env=os.environ | {"XLA_FLAGS": quicker}, capture_output=True)
+    os.environ["XLA_FLAGS"] = plain if answer.returncode else quicker
 # The same small programs are asked for by many tests, in all workers and in the commands that they
 # start: what one has compiled, the others read. It lasts as long as the session.
 _COMPILED = None
