@@ -21,6 +21,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from typing import Any
+from unittest import mock
 
 import jax
 import numpy as np
@@ -30,7 +31,7 @@ from machine import processor
 
 from vljepa_jax.config import OptimizerRule, TrainConfig
 from vljepa_jax.data.pipeline import array_spec
-from vljepa_jax.models import attention
+from vljepa_jax.models import attention, layers
 from vljepa_jax.objectives import make_objective
 from vljepa_jax.sharding import make_mesh
 from vljepa_jax.train_step import Trainer
@@ -106,6 +107,14 @@ def steps(plain: Step, feature: Step, turns: int) -> dict[str, Any]:
 # ---------------------------------------------------------------------------------------------
 # The features
 # ---------------------------------------------------------------------------------------------
+def rows(turns: int) -> dict[str, Any]:
+    """Products with kernels over one axis of rows, on CPU; the demo's step from cached tokens."""
+    config = recipes.recipe("configs/demo.py")
+    with mock.patch.object(layers, "platform", return_value="another"):
+        plain = Step(config)
+    return steps(plain, Step(config), turns)
+
+
 def bfloat16(turns: int) -> dict[str, Any]:
     return steps(Step(quarter()), Step(with_model(quarter(), dtype="bfloat16")), turns)
 
@@ -230,6 +239,7 @@ def token_cache(turns: int) -> dict[str, Any]:
 
 
 CASES: dict[str, Callable[[int], dict[str, Any]]] = {
+    "rows": rows,
     "bfloat16": bfloat16,
     "remat": remat,
     "scan": scan,

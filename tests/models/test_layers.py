@@ -32,6 +32,51 @@ def test_layer_norm_survives_a_large_mean():
     np.testing.assert_allclose(found[0], (np.arange(8) - 3.5) / np.std(np.arange(8)), rtol=1e-3)
 
 
+@pytest.mark.parametrize("shape", [(5,), (4, 5), (3, 4, 5), (2, 3, 4, 5)])
+def test_dense_equals_flax_in_values_and_gradients(shape):
+    x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    theirs, ours = nn.Dense(6), layers.Dense(6)
+    params = theirs.init(jax.random.key(0), x)
+
+    def total(dense):
+        return lambda params, x: jnp.sum(jnp.sin(dense.apply(params, x)))
+
+    np.testing.assert_allclose(ours.apply(params, x), theirs.apply(params, x), atol=1e-6)
+    found, expected = (jax.grad(total(dense), (0, 1))(params, x) for dense in (ours, theirs))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), found, expected)
+
+
+@pytest.mark.parametrize(("device", "axes"), [("cpu", 1), ("tpu", 2)])
+def test_on_cpu_a_kernels_gradient_sums_over_one_axis_of_rows(device, axes, monkeypatch):
+    monkeypatch.setattr(layers, "platform", lambda: device)
+    x = jnp.ones((3, 4, 5))
+    for model in (layers.Dense(6, use_bias=False), _Logits(7, 5)):
+        params = model.init(jax.random.key(0), x)
+        program = jax.make_jaxpr(jax.grad(lambda params, m=model: m.apply(params, x).sum()))(params)
+        contracted = [
+            len(equation.params["dimension_numbers"][0][0])
+            for equation in program.eqns
+            if equation.primitive.name == "dot_general"
+        ]
+        assert max(contracted) == axes
+
+
+class _Logits(layers.TokenTable):
+    def __call__(self, x):
+        return self.attend(x)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_logits_of_a_token_table_equal_flax(dtype):
+    x = np.random.default_rng(0).standard_normal((3, 4, 5)).astype(np.float32)
+    table = layers.TokenTable(7, 5, dtype=dtype)
+    params = table.init(jax.random.key(0), np.zeros((1, 1), np.int32))
+    expected = nn.Embed(7, 5, dtype=dtype).apply(params, x, method="attend")
+    found = table.apply(params, x, method="attend")
+    assert found.dtype == dtype
+    np.testing.assert_allclose(found.astype(np.float32), expected.astype(np.float32), rtol=1e-6)
+
+
 def test_masked_mean():
     x = np.arange(12, dtype=np.float32).reshape(2, 3, 2)
     mask = np.array([[True, True, False], [False, False, False]])

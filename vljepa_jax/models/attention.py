@@ -22,7 +22,7 @@ from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Bool, Float, Int
 
 from vljepa_jax.models import attention_kernels as kernels
-from vljepa_jax.models.placement import mesh_here
+from vljepa_jax.models.placement import mesh_here, platform
 
 Kernel = Literal["auto", "plain", "chunked", "splash", "cudnn"]
 
@@ -92,29 +92,28 @@ def attention(
         raise ValueError(f"attention: {heads} query heads do not divide over {kv_heads} key heads")
     masks = kernels.Masks(key_mask, causal, window, query_start)
     mesh = mesh_here()
-    platform = mesh.devices.flat[0].platform if mesh is not None else jax.default_backend()
     name = _kernel.get()
     if not isinstance(query_start, int) or query_start:
         name = "plain"  # a token or few after kept keys: scores are small, and no kernel knows it
     elif name == "auto":
-        name = _choose(platform if mesh is not None else "cpu", query, key)
+        name = _choose(platform() if mesh is not None else "cpu", query, key)
     if name == "splash":
-        return _sharded(kernels.splash, mesh, platform != "tpu")(query, key, value, scale, masks)
+        return _sharded(kernels.splash, mesh, platform() != "tpu")(query, key, value, scale, masks)
     if name == "cudnn":
         return _sharded(kernels.cudnn, mesh)(query, key, value, scale, masks)
     compute = kernels.chunked if name == "chunked" else kernels.plain
     return compute(query, key, value, scale, masks)
 
 
-def _choose(platform: str, query: Array, key: Array) -> Kernel:
-    """The kernel for these shapes on this platform."""
+def _choose(device: str, query: Array, key: Array) -> Kernel:
+    """The kernel for these shapes on this kind of device."""
     pairs = query.shape[1] * key.shape[1]
-    if platform == "tpu" and pairs >= _SPLASH_FROM:
+    if device == "tpu" and pairs >= _SPLASH_FROM:
         return "splash"
     # cuDNN computes in half precision, with heads of up to 128 features on every GPU since Ampere.
     size = query.shape[3]
     half = query.dtype in (jnp.bfloat16, jnp.float16)
-    if platform in ("gpu", "cuda") and half and size <= 128 and size % 8 == 0:
+    if device in ("gpu", "cuda") and half and size <= 128 and size % 8 == 0:
         return "cudnn"
     return "chunked" if pairs >= _CHUNKED_FROM else "plain"
 

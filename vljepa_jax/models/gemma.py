@@ -55,7 +55,7 @@ class Gemma(nn.Module):
         self.layers = stack(config, self.dtype)
         self.norm = layers.RMSNorm(config.norm_eps, self.dtype, zero_centred=True)
         self.dense = [
-            nn.Dense(size, use_bias=False, kernel_init=layers.kernel_init)
+            layers.Dense(size, use_bias=False, kernel_init=layers.kernel_init)
             for size in config.dense_sizes
         ]
 

@@ -19,7 +19,7 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
-from vljepa_jax.models.placement import by_rows, gathered
+from vljepa_jax.models.placement import by_rows, gathered, platform
 
 # Keeps the scale of activations whatever the width; about 0.02-0.03 at the published widths.
 kernel_init = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal")
@@ -53,6 +53,24 @@ def projection_init(scale: float) -> nn.initializers.Initializer:
 def gelu(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """Exact GELU. Through erf as in torch; jax.nn.gelu's erfc is far slower on CPU."""
     return 0.5 * x * (1 + jax.lax.erf(x * np.sqrt(0.5).astype(x.dtype)))
+
+
+def _product(x: Array, kernel: Array, dimensions: Any, **precision: Any) -> Array:
+    """``lax.dot_general`` of activations [*b, in] with a kernel [in, out].
+
+    On CPU the rows become one axis first: XLA's backend there transposes and copies both sides of a
+    kernel's gradient where it sums over two axes, which takes longer than the product itself
+    (``benchmarks/speed_features.py`` measures it).
+    """
+    if platform() != "cpu" or x.ndim < 3 or dimensions != (((x.ndim - 1,), (0,)), ((), ())):
+        return jax.lax.dot_general(x, kernel, dimensions, **precision)
+    rows = x.reshape(-1, x.shape[-1])
+    product = jax.lax.dot_general(rows, kernel, (((1,), (0,)), ((), ())), **precision)
+    return product.reshape(*x.shape[:-1], kernel.shape[1])
+
+
+# A projection of the last axis, as ``nn.Dense``.
+Dense = functools.partial(nn.Dense, dot_general=_product)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -121,6 +139,11 @@ class TokenTable(nn.Embed):
         (table,) = self.promote_dtype(self.embedding, dtype=self.dtype, inexact=False)
         return by_rows(gathered(table)[tokens])
 
+    def attend(self, x: Float[Array, "*b d"]) -> Float[Array, "*b v"]:
+        """The product of each vector with each token's."""
+        x, table = self.promote_dtype(x, self.embedding, dtype=self.dtype)
+        return _product(x, table.T, (((x.ndim - 1,), (0,)), ((), ())))
+
 
 # ---------------------------------------------------------------------------------------------
 # Rotary position embeddings
@@ -158,9 +181,9 @@ def rotary_frequencies(theta: float, head_size: int) -> np.ndarray:
 
 def text_rotary(length: int, frequencies: Float[Array, " half"]) -> Rotary:
     """Rotary embedding of positions 0 .. length - 1, as Llama and Gemma pair features."""
-    angles = jnp.arange(length, dtype=jnp.float32)[:, None] * frequencies
-    angles = jnp.concatenate([angles, angles], axis=-1)
-    return Rotary(jnp.cos(angles), jnp.sin(angles), "half")
+    angles = np.arange(length, dtype=np.float32)[:, None] * frequencies
+    angles = np.concatenate([angles, angles], axis=-1)
+    return Rotary(jnp.asarray(np.cos(angles)), jnp.asarray(np.sin(angles)), "half")
 
 
 def rotate(x: Float[Array, "b t h k"], rotary: Rotary) -> Float[Array, "b t h k"]:
@@ -216,7 +239,7 @@ class SelfAttention(nn.Module):
         width = x.shape[-1]
         x = by_rows(x)
         project = functools.partial(
-            nn.Dense, use_bias=self.use_bias, dtype=self.dtype, kernel_init=kernel_init
+            Dense, use_bias=self.use_bias, dtype=self.dtype, kernel_init=kernel_init
         )
 
         def heads(count: int, name: str) -> Array:
@@ -262,7 +285,7 @@ class MLP(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "b t d"]) -> Float[Array, "b t d"]:
         project = functools.partial(
-            nn.Dense, use_bias=self.use_bias, dtype=self.dtype, kernel_init=kernel_init
+            Dense, use_bias=self.use_bias, dtype=self.dtype, kernel_init=kernel_init
         )
         x = by_rows(x)
         hidden = project(self.hidden_size, name="up")(x)

@@ -36,6 +36,12 @@ def mesh_here() -> Mesh | None:
     return _mesh.get()
 
 
+def platform() -> str:
+    """What the computation will run on ("cpu", "gpu", "tpu"): the mesh's, or the default one."""
+    mesh = _mesh.get()
+    return jax.default_backend() if mesh is None else mesh.devices.flat[0].platform
+
+
 def by_rows(x: Shaped[Array, b * rest]) -> Shaped[Array, b * rest]:
     """Activations divided by rows, as the batch is, where the rows can be shared out."""
     mesh = _mesh.get()

@@ -50,7 +50,7 @@ class Probe(nn.Module):
                 self.token_embedding = layers.TokenTable(
                     config.pooler.query_vocab_size, width, embedding_init=layers.embedding_init(1)
                 )
-        self.classifier = nn.Dense(
+        self.classifier = layers.Dense(
             sum(config.label_sets.values()), dtype=jnp.float32, kernel_init=layers.kernel_init
         )
 
@@ -127,7 +127,7 @@ class AttentivePooler(nn.Module):
         width, heads = tokens.shape[-1], config.num_heads
         norm = functools.partial(layers.layer_norm, config.norm_eps, self.dtype)
         project = functools.partial(
-            nn.Dense, width, dtype=self.dtype, kernel_init=layers.kernel_init
+            layers.Dense, width, dtype=self.dtype, kernel_init=layers.kernel_init
         )
 
         def split(x: Array) -> Array:

@@ -35,7 +35,7 @@ class VisionLanguage(nn.Module):
         self.x_encoder = make_x_encoder(config)
         # Visual tokens enter at the scale of the words beside them. Larger ones, as after the
         # usual initialisation, would drown what the pretrained layers add to them.
-        self.vision_projection = nn.Dense(
+        self.vision_projection = layers.Dense(
             width, dtype=dtype, kernel_init=layers.projection_init(width**-0.5)
         )
         self.token_embedding = layers.TokenTable(

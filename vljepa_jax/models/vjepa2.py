@@ -116,7 +116,7 @@ class VJEPA2(nn.Module):
         return by_rows(layers.layer_norm(config.norm_eps, self.dtype, name="norm")(x))
 
     def _projection(self, name: str) -> nn.Dense:
-        return nn.Dense(
+        return layers.Dense(
             self.config.hidden_size, dtype=self.dtype, kernel_init=layers.kernel_init, name=name
         )
 

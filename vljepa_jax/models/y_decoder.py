@@ -38,7 +38,7 @@ class YDecoder(nn.Module):
         dtype = jnp.dtype(config.dtype)
         width = config.y_decoder.hidden_size
         # Prefix tokens join the words, so their features start out as large as those of a word.
-        self.y_prefix = nn.Dense(
+        self.y_prefix = layers.Dense(
             config.prefix_tokens * width,
             dtype=dtype,
             kernel_init=nn.initializers.normal(width**-0.5),
