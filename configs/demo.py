@@ -24,7 +24,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.seed = 0  # of parameters, data order and augmentation
     config.objective = "vljepa"  # predict the embedding of the target text
     config.init_from = ""  # DIR[:params|:full] starts from another run; "" from random parameters
-    config.steps = {"captions": 30, "": 160}[variant]
+    config.steps = {"captions": 30, "": 400}[variant]
     config.batch_size = 128  # global; also the number of candidates each row is told apart from
     config.micro_batch_size = 0  # rows whose activations are held at a time; 0 for all
     config.log_every = 10  # steps
@@ -204,8 +204,6 @@ def _optimizer() -> ConfigDict:
                 # The temperature, norms and biases are not drawn towards zero.
                 _rule(r"^log_logit_scale$|norm|bias$", decay=0.0),
                 _rule(r"^y_encoder/", rate=0.05),  # 3.1
-                # It can read, and is to lose nothing of it.
-                _rule(r"^predictor/", rate=0.3),
                 _rule(r".*"),
             ),
         }
