@@ -181,6 +181,7 @@ def rotary_frequencies(theta: float, head_size: int) -> np.ndarray:
 
 def text_rotary(length: int, frequencies: Float[Array, " half"]) -> Rotary:
     """Rotary embedding of positions 0 .. length - 1, as Llama and Gemma pair features."""
+    # Constants: XLA's CPU backend would compute each cosine again for every feature that turns.
     angles = np.arange(length, dtype=np.float32)[:, None] * frequencies
     angles = np.concatenate([angles, angles], axis=-1)
     return Rotary(jnp.asarray(np.cos(angles)), jnp.asarray(np.sin(angles)), "half")
