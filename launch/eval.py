@@ -43,7 +43,7 @@ def main(sweeps: dict[str, list[str]]) -> None:
 
     # Only now: what is misspelt is answered at once.
     from vljepa_jax.checkpoint import CheckpointError
-    from vljepa_jax.data.ffmpeg import ClipError
+    from vljepa_jax.data.records import ClipError
     from vljepa_jax.data.storage import DatasetError
     from vljepa_jax.evals.run import evaluate_run, sweep_run
 

@@ -55,9 +55,9 @@ flags.mark_flags_as_required(["manifest", "output"])
 
 def main() -> None:
     # After the flags, so that --help and a misspelt flag answer at once.
-    from vljepa_jax.data.ffmpeg import ClipError
     from vljepa_jax.data.manifest import ManifestError, open_manifest
     from vljepa_jax.data.prepare import prepare
+    from vljepa_jax.data.records import ClipError
     from vljepa_jax.data.storage import DatasetError
 
     with command_line.explained(ManifestError, DatasetError, ClipError, FileExistsError):

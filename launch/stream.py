@@ -57,8 +57,8 @@ flags.register_validator(
 def main() -> None:
     # After the flags, so that --help and a misspelt flag answer at once.
     from vljepa_jax.checkpoint import CheckpointError
-    from vljepa_jax.data.ffmpeg import ClipError
     from vljepa_jax.data.live_source import SourceError, parse_source
+    from vljepa_jax.data.records import ClipError
     from vljepa_jax.data.tokenizers import TokenizerError
     from vljepa_jax.inference.live import LiveError, LiveSettings, follow
 

@@ -7,9 +7,8 @@ from rich.console import Console
 from tiny import tiny_train_config
 
 from vljepa_jax.config import ConfigError, OptimizerRule, SourceConfig
-from vljepa_jax.data.ffmpeg import ClipError
 from vljepa_jax.data.pipeline import TrainPipeline, array_spec
-from vljepa_jax.data.records import Annotation, Medium, Record
+from vljepa_jax.data.records import Annotation, ClipError, Medium, Record
 from vljepa_jax.data.storage import open_dataset, write_dataset
 from vljepa_jax.data.token_cache import TokenCache, caches_of
 from vljepa_jax.data.video import load_clip, write_mp4

@@ -17,8 +17,8 @@ from rich.console import Console
 from rich.progress import Progress
 
 from vljepa_jax.config import TrainConfig
-from vljepa_jax.data.ffmpeg import ClipError
 from vljepa_jax.data.pipeline import array_spec, cached_clips
+from vljepa_jax.data.records import ClipError
 from vljepa_jax.data.token_cache import (
     Clip,
     TokenCache,

@@ -7,8 +7,7 @@ from tiny import tiny_world_config
 
 from vljepa_jax.config import ConfigError, VideoConfig
 from vljepa_jax.data.collection import Item, decode_items, find_windows, list_items
-from vljepa_jax.data.ffmpeg import ClipError
-from vljepa_jax.data.records import Annotation, Medium, Record
+from vljepa_jax.data.records import Annotation, ClipError, Medium, Record
 from vljepa_jax.data.storage import write_dataset
 
 VIDEO = VideoConfig(2, 48, "uniform", "centre", (1.0, 1.0))

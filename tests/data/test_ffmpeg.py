@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 from sample_media import encode, numbered_frames, numbers
 
-from vljepa_jax.data.ffmpeg import ClipError, VideoFile
-from vljepa_jax.data.records import Medium
+from vljepa_jax.data.ffmpeg import VideoFile
+from vljepa_jax.data.records import ClipError, Medium
 
 # Frames that are stored after those they precede: what makes seeking and cutting hard.
 REORDERED = {"g": "12", "bf": "3", "x264-params": "b-adapt=0:scenecut=0"}

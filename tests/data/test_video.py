@@ -4,8 +4,8 @@ from PIL import Image
 from sample_media import encode, footage, numbered_frames, numbers, png
 
 from vljepa_jax.config import VideoConfig
-from vljepa_jax.data.records import Medium
-from vljepa_jax.data.video import ClipError, load_clip, write_mp4
+from vljepa_jax.data.records import ClipError, Medium
+from vljepa_jax.data.video import load_clip, write_mp4
 
 
 def config(frames=8, size=32, sampling="uniform", crop="centre", crop_scale=(0.5, 1.0)):

@@ -3,9 +3,9 @@ import pytest
 from sample_media import numbered_frames, numbers, png
 
 from vljepa_jax.config import VideoConfig
-from vljepa_jax.data.records import Medium, Record
+from vljepa_jax.data.records import ClipError, Medium, Record
 from vljepa_jax.data.storage import open_dataset, write_dataset
-from vljepa_jax.data.video import ClipError, write_mp4
+from vljepa_jax.data.video import write_mp4
 from vljepa_jax.data.workers import decode_media
 
 

@@ -11,8 +11,8 @@ from tiny import tiny_train_config
 import vljepa_jax
 from vljepa_jax.checkpoint import CheckpointError
 from vljepa_jax.config import ConfigError
-from vljepa_jax.data.records import Medium
-from vljepa_jax.data.video import ClipError, load_clip, write_mp4
+from vljepa_jax.data.records import ClipError, Medium
+from vljepa_jax.data.video import load_clip, write_mp4
 from vljepa_jax.inference.labels import mean_embedding
 from vljepa_jax.inference.model import Model
 

@@ -17,14 +17,13 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from vljepa_jax.config import ConfigError, VideoConfig, WorldConfig
-from vljepa_jax.data.ffmpeg import ClipError
 from vljepa_jax.data.manifest import (
     IMAGE_EXTENSIONS,
     VIDEO_EXTENSIONS,
     Fault,
     open_manifest,
 )
-from vljepa_jax.data.records import Medium
+from vljepa_jax.data.records import ClipError, Medium
 from vljepa_jax.data.storage import Source, open_dataset
 from vljepa_jax.data.video import load_clip, play_time
 from vljepa_jax.data.workers import in_workers

@@ -20,7 +20,7 @@ import av
 from av.video.reformatter import VideoReformatter
 from PIL import Image
 
-from vljepa_jax.data.records import Medium
+from vljepa_jax.data.records import Medium, clip_error
 
 # A frame counts as shown from this long before its timestamp: containers round timestamps, to
 # 1 ms in Matroska, and a moment that falls on a frame's edge must give the same frame in each.
@@ -39,15 +39,6 @@ _ROTATIONS = {
     180: Image.Transpose.ROTATE_180,
     270: Image.Transpose.ROTATE_270,
 }
-
-
-class ClipError(ValueError):
-    """A medium that cannot be read; the message names the file and the reason."""
-
-
-def clip_error(medium: Medium, reason: str) -> ClipError:
-    """The error that says why ``medium`` cannot be read."""
-    return ClipError(f"{medium.path or f'embedded file of {len(medium.data)} bytes'}: {reason}")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,12 +19,12 @@ import grain
 import numpy as np
 
 from vljepa_jax.config import ConfigError, SourceConfig, TrainConfig, nearest
-from vljepa_jax.data.records import Annotation, Record
+from vljepa_jax.data.records import Annotation, ClipError, Record
 from vljepa_jax.data.rows import MaskRows, QuestionRows, Row, Rows, TextRows
 from vljepa_jax.data.storage import Dataset, Source, open_dataset
 from vljepa_jax.data.text_rows import DecodedRows, DialogueRows, TripletRows
 from vljepa_jax.data.token_cache import Clip, TokenCache, cache_directory
-from vljepa_jax.data.video import ClipError, load_clip
+from vljepa_jax.data.video import load_clip
 from vljepa_jax.data.workers import AHEAD, CHUNK, read_ahead
 from vljepa_jax.data.world.build import dataset_path
 

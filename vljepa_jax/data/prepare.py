@@ -25,9 +25,9 @@ import rich.console
 import rich.progress
 import rich.table
 
-from vljepa_jax.data.ffmpeg import ClipError, VideoFile
+from vljepa_jax.data.ffmpeg import VideoFile
 from vljepa_jax.data.manifest import Fault, Manifest, ManifestError, Row
-from vljepa_jax.data.records import Annotation, Label, Medium, Record
+from vljepa_jax.data.records import Annotation, ClipError, Label, Medium, Record
 from vljepa_jax.data.storage import write_dataset
 from vljepa_jax.data.video import is_image, read_frames
 

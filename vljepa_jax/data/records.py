@@ -31,6 +31,15 @@ class Medium:
     end: float | None = None
 
 
+class ClipError(ValueError):
+    """A medium that cannot be read; the message names the file and the reason."""
+
+
+def clip_error(medium: Medium, reason: str) -> ClipError:
+    """The error that says why ``medium`` cannot be read."""
+    return ClipError(f"{medium.path or f'embedded file of {len(medium.data)} bytes'}: {reason}")
+
+
 @dataclasses.dataclass(frozen=True)
 class Annotation:
     """One example about the media of its record.

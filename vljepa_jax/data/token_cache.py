@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from vljepa_jax.data.ffmpeg import ClipError
+from vljepa_jax.data.records import ClipError
 
 # A clip: the index of a record, and the indices of its media that form X_V.
 Clip = tuple[int, tuple[int, ...]]

@@ -20,8 +20,8 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from vljepa_jax.config import VideoConfig
-from vljepa_jax.data.ffmpeg import ROUNDING, ClipError, VideoFile, clip_error
-from vljepa_jax.data.records import Medium
+from vljepa_jax.data.ffmpeg import ROUNDING, VideoFile
+from vljepa_jax.data.records import ClipError, Medium, clip_error
 
 # What browsers show a GIF frame for when its delay is 0.
 _DEFAULT_DELAY = 0.1  # seconds

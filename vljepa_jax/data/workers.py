@@ -14,9 +14,10 @@ import numpy as np
 from absl import flags
 
 from vljepa_jax.config import VideoConfig
+from vljepa_jax.data.records import ClipError
 from vljepa_jax.data.storage import Source
 from vljepa_jax.data.token_cache import Clip
-from vljepa_jax.data.video import ClipError, load_clip
+from vljepa_jax.data.video import load_clip
 
 T = TypeVar("T")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from vljepa_jax.config import ConfigError, EvalConfig
-from vljepa_jax.data.video import ClipError
+from vljepa_jax.data.records import ClipError
 from vljepa_jax.evals.evaluate import Datasets
 from vljepa_jax.evals.examples import Clip, fits
 from vljepa_jax.inference.gap import Gap, measure_gap

@@ -15,9 +15,8 @@ import numpy as np
 from rich.progress import Progress
 
 from vljepa_jax.config import BenchmarkConfig, ConfigError, VideoConfig, WorldConfig
-from vljepa_jax.data.records import Annotation
+from vljepa_jax.data.records import Annotation, ClipError
 from vljepa_jax.data.storage import Dataset, open_dataset
-from vljepa_jax.data.video import ClipError
 from vljepa_jax.data.workers import decode_media
 from vljepa_jax.data.world.build import dataset_path
 from vljepa_jax.evals.benchmarks import benchmark_name, metric_name

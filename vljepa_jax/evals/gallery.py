@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from PIL import Image
 
 from vljepa_jax.config import VideoConfig
-from vljepa_jax.data.video import ClipError
+from vljepa_jax.data.records import ClipError
 from vljepa_jax.evals.benchmarks import benchmark_name
 from vljepa_jax.evals.evaluate import Datasets, Result
 from vljepa_jax.evals.examples import Clip

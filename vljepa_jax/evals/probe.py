@@ -20,8 +20,7 @@ from rich.progress import Progress
 
 from vljepa_jax.checkpoint import load_params
 from vljepa_jax.config import ConfigError, TrainConfig, as_dict
-from vljepa_jax.data.ffmpeg import ClipError
-from vljepa_jax.data.records import Annotation
+from vljepa_jax.data.records import Annotation, ClipError
 from vljepa_jax.data.rows import QuestionRows, label_set
 from vljepa_jax.data.storage import open_dataset
 from vljepa_jax.data.token_cache import Clip

@@ -10,7 +10,7 @@ from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 
 from vljepa_jax.config import VideoConfig
-from vljepa_jax.data.ffmpeg import ClipError
+from vljepa_jax.data.records import ClipError
 from vljepa_jax.inference.index import Hit
 
 _FRAMES, _PIXELS = 6, 128  # of a filmstrip

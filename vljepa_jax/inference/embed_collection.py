@@ -22,7 +22,7 @@ from rich.table import Table
 from vljepa_jax.checkpoint import write_text
 from vljepa_jax.config import ConfigError
 from vljepa_jax.data.collection import Item, Span, decode_items, find_windows
-from vljepa_jax.data.ffmpeg import ClipError
+from vljepa_jax.data.records import ClipError
 from vljepa_jax.data.workers import in_batches
 from vljepa_jax.inference.index import Entry, IndexSettings, IndexWriter
 from vljepa_jax.inference.model import Model
