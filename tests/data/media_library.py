@@ -6,6 +6,7 @@ reference (``naive_decode``) is checked as well as what is compared with it.
 
 import dataclasses
 import functools
+import io
 import struct
 from collections.abc import Callable
 from fractions import Fraction
@@ -206,14 +207,12 @@ def _add_sound(container, form, seconds):
     stream = container.add_stream(_SOUND.get(form, "mp2"), rate=48000, layout="mono")
 
     def packets():
-        size = stream.codec_context.frame_size or 1024
-        given = []
+        context, given = stream.codec_context, []
+        size = context.frame_size or 1024
         for block in range(int(seconds * 48000 / size)):
-            kind = stream.codec_context.format
-            samples = np.zeros(
-                (1, size), {"fltp": np.float32, "flt": np.float32}.get(kind.name, np.int16)
-            )
-            sound = av.AudioFrame.from_ndarray(samples, kind.name, "mono")
+            sound = av.AudioFrame(context.format.name, "mono", size)
+            for plane in sound.planes:
+                plane.update(bytes(plane.buffer_size))
             sound.sample_rate, sound.pts = 48000, block * size
             sound.time_base = Fraction(1, 48000)
             given += stream.encode(sound)
@@ -263,6 +262,17 @@ def _cover_first(case, path):
         still.pts = 0
         packets = cover.encode(still) + cover.encode() + _packets(case, stream, range(case.count))
         for packet in packets:
+            container.mux(packet)
+
+
+def _attached(case, path):
+    """With a picture attached, as music has its cover."""
+    cover = io.BytesIO()
+    Image.new("RGB", (96, 96), (90, 90, 90)).save(cover, "JPEG")
+    with av.open(str(path), "w", format=case.form) as container:
+        stream = _add_video(container, case)
+        container.add_attachment("cover.jpg", "image/jpeg", cover.getvalue())
+        for packet in _packets(case, stream, range(case.count)):
             container.mux(packet)
 
 
@@ -395,9 +405,9 @@ def _edited(*edits):
 # ---------------------------------------------------------------------------------------------
 _VFR = tuple(np.cumsum([0, *np.random.default_rng(3).integers(17, 350, 29)]).astype(float) / 1000)
 _SLIDES = (0.0, 10.0, 20.0, 30.0, 40.0)
-_DROPPED = (*range(0, 10), 13, 14, 20, 21, *range(30, 48))  # of 48 places in an AVI
-_STILL = dict(count=1)
-_JUMP = dict(make=_joined, count=40)
+_DROPPED = (*range(10), 13, 14, 20, 21, *range(30, 48))  # of 48 places in an AVI
+_STILL = {"count": 1}
+_JUMP = {"make": _joined, "count": 40}
 
 
 def _cases():
@@ -412,8 +422,10 @@ def _cases():
     yield h264("h264.mkv", "matroska")
     yield h264("h264.ts", "mpegts")
     yield h264("h264.avi", "avi")
-    yield h264("h264_30fps.mkv", "matroska", rate=30, count=90, window=(0.5, 30))
+    yield h264("h264_30fps.mkv", "matroska", rate=30, count=90, window=(8 / 30, 30))
     yield h264("h264_fragmented.mp4", "mp4", muxer={"movflags": "frag_keyframe+empty_moov"})
+    yield h264("h264_no_edits.mp4", "mp4", muxer={"use_editlist": "0"})
+    yield h264("clock_wraps.ts", "mpegts", H264_OPEN, delay=2**33 / 90000 - 2.0)
     for name, form in {"mp4": "mp4", "mkv": "matroska", "ts": "mpegts", "vob": "vob"}.items():
         yield h264(f"h264_open.{name}", form, H264_OPEN)
     for name, form in {"mp4": "mp4", "mkv": "matroska", "ts": "mpegts"}.items():
@@ -471,6 +483,7 @@ def _cases():
     yield h264("joined_named.mp4", "mpegts", **_JUMP)
     yield h264("joined_sound.ts", "mpegts", sound=0.0, **_JUMP)
     yield h264("cover_first.mkv", "matroska", make=_cover_first, muxer={"cover": 0}, stream=1)
+    yield h264("cover_attached.mkv", "matroska", make=_attached)
     attached = av.stream.Disposition.attached_pic
     yield h264("cover.mp4", "mp4", make=_cover_first, muxer={"cover": attached})
     for name, form in {"mp4": "mp4", "mkv": "matroska", "ts": "mpegts", "avi": "avi"}.items():
@@ -525,7 +538,7 @@ def _cases():
     yield case("mpeg4.mp4", "mpeg4", "mp4", MPEG4)
     yield case("mpeg4_packed.avi", "mpeg4", "avi", MPEG4 | {"bf": "1"}, make=_packed)
     yield case("mpeg4_odd.avi", "mpeg4", "avi", MPEG4, size=(65, 49))
-    dropped = dict(count=len(_DROPPED), stamps=tuple(i / 10 for i in _DROPPED))
+    dropped = {"count": len(_DROPPED), "stamps": tuple(i / 10 for i in _DROPPED)}
     yield case("mpeg4_dropped.avi", "mpeg4", "avi", MPEG4 | {"bf": "0"}, **dropped)
     yield case("mjpeg_dropped.avi", "mjpeg", "avi", pix_fmt="yuvj420p", **dropped)
     yield case("sound.avi", "mpeg4", "avi", MPEG4, sound=0.0)

@@ -50,7 +50,7 @@ class Comparison:
     """Compares pictures with the reference's; knows which frames were wrong."""
 
     def __init__(self, name, reference):
-        self.reference, self.tolerance = reference, CASES[name].tolerance
+        self.case, self.reference = CASES[name], reference
         self.wrong, self.compared = [], 0
 
     def at(self, time, picture, where=""):
@@ -83,8 +83,8 @@ class Comparison:
             return False
         if self.reference.pixel != 1:  # filters differ; other frames are farther, by 30 levels
             return np.abs(picture.astype(int) - expected).mean() < 10
-        if self.tolerance:
-            return np.abs(picture.astype(int) - expected).max() <= self.tolerance
+        if self.case.tolerance:
+            return np.abs(picture.astype(int) - expected).max() <= self.case.tolerance
         return np.array_equal(picture, expected)
 
     def finish(self):
@@ -295,7 +295,8 @@ def _compare_played(comparison, played):
         index = max(0, np.searchsorted(begins, time - shift + 6e-4, side="right") - 1)
         comparison.at(time, pictures[index])
     comparison.finish()
-    assert end + shift == pytest.approx(reference.end, abs=2e-3)
+    if comparison.case.last != 0.0:  # else the file does not tell
+        assert end + shift == pytest.approx(reference.end, abs=2e-3)
 
 
 def test_a_codec_without_a_decoder_is_named(tmp_path):
