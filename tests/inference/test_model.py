@@ -109,6 +109,25 @@ def test_what_is_no_video_is_told(model, wrong):
         model.embed_video(wrong)
 
 
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_pil_images_are_read_as_their_files(model, tmp_path, orientation):
+    exif = PIL.Image.Exif()
+    exif[0x0112] = orientation
+    rgba = np.random.default_rng(orientation).integers(0, 256, (36, 48, 4), np.uint8)
+    deep = rgba[..., 0].astype(np.uint16) * 257
+    for name, pixels in (("alpha.png", rgba), ("deep.png", deep)):
+        path = tmp_path / name
+        PIL.Image.fromarray(pixels).save(path, exif=exif)
+        with PIL.Image.open(path) as image:
+            clips = [model._read(video) for video in (path, image)]
+        np.testing.assert_array_equal(*clips)
+        turned = np.rot90(pixels, {3: 2, 6: 3, 8: 1}.get(orientation, 0))
+        if orientation in (1, 3, 6, 8):
+            np.testing.assert_array_equal(clips[0], model._read(PIL.Image.fromarray(turned)))
+    deep_clip = model._read(PIL.Image.fromarray(deep))
+    np.testing.assert_array_equal(deep_clip, model._read(np.repeat(rgba[..., :1], 3, -1)))
+
+
 def test_frames_other_than_trained(config, params, clips):
     longer = Model(config, params, frames=8)
     assert longer.video.frames == 8

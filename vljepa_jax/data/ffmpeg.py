@@ -20,11 +20,8 @@ import av
 from av.video.reformatter import VideoReformatter
 from PIL import Image
 
-from vljepa_jax.data.records import Medium, clip_error
+from vljepa_jax.data.records import ROUNDING, Medium, clip_error
 
-# A frame counts as shown from this long before its timestamp: containers round timestamps, to
-# 1 ms in Matroska, and a moment that falls on a frame's edge must give the same frame in each.
-ROUNDING = 6e-4  # seconds
 # Frames that must be left out before a seek is cheaper than decoding through them.
 _SEEK_GAIN = 8
 # Spans that start before this are read from the beginning of the file.

@@ -11,6 +11,9 @@ from collections.abc import Mapping
 
 # Candidates given as "@labels/NAME" refer to a label set that the dataset stores once.
 LABELS_PREFIX = "@labels/"
+# A frame counts as shown from this long before its timestamp: containers round timestamps, to
+# 1 ms in Matroska, and a moment that falls on a frame's edge must give the same frame in each.
+ROUNDING = 6e-4  # seconds
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,40 +2,27 @@
 
 A clip is sampled in *time*: its span is cut into equal parts, and each part gives the frame that
 a player would show at one moment of it. Videos (mp4, webm, mkv, mov, avi, ...) are read by PyAV;
-images, GIF and animated WebP (which FFmpeg does not read) by Pillow.
+images and animations (images.py) by Pillow.
 """
 
 from __future__ import annotations
 
-import bisect
-import contextlib
 import io
 import itertools
-import struct
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
 
 import av
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from vljepa_jax.config import VideoConfig
-from vljepa_jax.data.ffmpeg import ROUNDING, VideoFile
+from vljepa_jax.data.ffmpeg import VideoFile
+from vljepa_jax.data.images import animation_end, image_format, read_images
 from vljepa_jax.data.records import ClipError, Medium, clip_error
 
-# What browsers show a GIF frame for when its delay is 0.
-_DEFAULT_DELAY = 0.1  # seconds
 # Distance of keyframes written by write_mp4, so that a span of a long video is near one.
 _KEYFRAME_SECONDS = 2.0
-# What Pillow raises on damaged files.
-_PILLOW_ERRORS = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    struct.error,
-    Image.DecompressionBombError,
-)
 
 
 def load_clip(
@@ -123,7 +110,7 @@ def read_frames(
     if medium.start is not None and medium.end is not None and medium.end <= medium.start:
         raise clip_error(medium, f"ends at {medium.end} s, but starts at {medium.start} s")
     if is_image(medium):
-        return _read_images(medium, moments, render)
+        return read_images(medium, lambda end: _times(medium, end, moments), render)
     rendered: list[np.ndarray] = []
     last = None
     with VideoFile(medium) as video:
@@ -142,10 +129,9 @@ def play_time(medium: Medium) -> tuple[float, float] | None:
         ClipError: the medium cannot be read.
     """
     if is_image(medium):
-        with _opened_image(medium) as image:
-            if getattr(image, "n_frames", 1) == 1:
-                return None
-            end = _delays(image)[1]
+        end = animation_end(medium)
+        if end is None:
+            return None
     else:
         with VideoFile(medium) as video:
             end = video.timeline().end
@@ -188,73 +174,19 @@ def write_mp4(frames: Iterable[np.ndarray], fps: int | Fraction, crf: int = 23) 
 
 
 def is_image(medium: Medium) -> bool:
-    """Whether Pillow reads it, by the first bytes: PNG, JPEG, GIF, BMP, WebP."""
-    header = medium.data[:16]
+    """Whether the first bytes are those of an image format, of one that is refused too."""
+    header = medium.data[:64]
     if medium.path:
         try:
             with open(medium.path, "rb") as file:
-                header = file.read(16)
+                header = file.read(64)
         except OSError as error:
             raise clip_error(medium, f"cannot be opened ({error.strerror})") from error
     if not header:
         raise clip_error(medium, "is empty")
-    return header.startswith((b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM")) or (
-        header[:4] == b"RIFF" and header[8:12] == b"WEBP"
-    )
+    return image_format(header) is not None
 
 
-# ---------------------------------------------------------------------------------------------
-# Images, GIF, animated WebP
-# ---------------------------------------------------------------------------------------------
-def _read_images(
-    medium: Medium, moments: Sequence[float], render: Callable[[Image.Image], np.ndarray]
-) -> list[np.ndarray]:
-    with _opened_image(medium) as image:
-        if image.mode.startswith(("I", "F")):
-            raise clip_error(medium, "images of 16 and 32 bits are not supported")
-        if getattr(image, "n_frames", 1) == 1:
-            still = render(ImageOps.exif_transpose(image).convert("RGB"))
-            return [still] * len(moments)
-        stamps, end = _delays(image)
-        if medium.start is not None and medium.start >= end:
-            raise clip_error(medium, f"starts at {medium.start} s, but is {end:.2f} s long")
-        indices = [
-            max(0, bisect.bisect_right(stamps, time + ROUNDING) - 1)
-            for time in _times(medium, end, moments)
-        ]
-        rendered = {}
-        for index in sorted(set(indices)):
-            image.seek(index)
-            rendered[index] = render(image.convert("RGB"))
-        return [rendered[index] for index in indices]
-
-
-@contextlib.contextmanager
-def _opened_image(medium: Medium) -> Iterator[Image.Image]:
-    """The image, whose faults, then and inside the block, become ClipError."""
-    try:
-        with Image.open(medium.path or io.BytesIO(medium.data)) as image:
-            yield image
-    except ClipError:
-        raise
-    except _PILLOW_ERRORS as error:
-        raise clip_error(medium, f"cannot be decoded ({error})") from error
-
-
-def _delays(image: Image.Image) -> tuple[list[float], float]:
-    """When each frame of an animation begins, and when the last one ends, in seconds."""
-    stamps, end = [], 0.0
-    for index in range(image.n_frames):
-        image.seek(index)
-        image.load()
-        stamps.append(end)
-        end += image.info.get("duration", 0) / 1000 or _DEFAULT_DELAY
-    return stamps, end
-
-
-# ---------------------------------------------------------------------------------------------
-# Both
-# ---------------------------------------------------------------------------------------------
 def _times(medium: Medium, end: float, moments: Sequence[float]) -> list[float]:
     """Seconds of the moments of a medium's span; ``end`` is where its last frame ends."""
     first = 0.0 if medium.start is None else medium.start

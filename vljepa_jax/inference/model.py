@@ -18,6 +18,7 @@ from jaxtyping import Array, Float, Int, UInt8
 
 from vljepa_jax.checkpoint import load_params, newest
 from vljepa_jax.config import ConfigError, ModelConfig, TrainConfig, YDecoderConfig
+from vljepa_jax.data.images import to_rgb
 from vljepa_jax.data.records import Medium
 from vljepa_jax.data.tokenizers import Tokenizer
 from vljepa_jax.data.video import clip_from_frames, load_clip
@@ -151,8 +152,9 @@ class Model:
 
         Args:
             videos: one video, or several: paths, spans of files (``Medium``), uint8 frames
-                [T, H, W, 3] of any number and size, uint8 images [H, W, 3], PIL images. An array
-                [n, T, H, W, 3] is n videos.
+                [T, H, W, 3] of any number and size, uint8 images [H, W, 3], PIL images of any
+                mode, read as a file of theirs is (``to_rgb``). An array [n, T, H, W, 3] is n
+                videos.
             query: X_Q of all, or one for each; "" is the query-free form.
 
         Returns:
@@ -326,7 +328,7 @@ class Model:
         if isinstance(video, np.ndarray):
             return clip_from_frames(video[None] if video.ndim == 3 else video, self.video)
         if isinstance(video, PIL.Image.Image):
-            return clip_from_frames(np.asarray(video.convert("RGB"))[None], self.video)
+            return clip_from_frames(np.asarray(to_rgb(video))[None], self.video)
         if isinstance(video, (str, os.PathLike)):
             video = Medium(path=os.path.abspath(video))
         if not isinstance(video, Medium):
