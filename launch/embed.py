@@ -4,9 +4,12 @@ r"""Embeds a collection of videos, so that launch/search.py finds them by a text
     python launch/embed.py --checkpoint=runs/demo --videos=clips.jsonl --output=index
     python launch/embed.py --checkpoint=runs/demo --videos=datasets/clips:test --output=index
 
---videos is a glob pattern, a directory (all videos and images below it), a manifest (the media of
-its rows), or a dataset of launch/prepare.py with all splits or one; it may be repeated. Long videos
-are cut into windows, so that a search answers with a time:
+--videos is a file, a directory, a glob pattern, a manifest (the media of its rows), or a dataset of
+launch/prepare.py with all splits or one; it may be repeated. A path that is there is taken as it
+is, even if it holds [ or *; in a pattern such a character of a name is written [[] or [*]. Of a
+directory all videos and images below it are taken, by their content where the extension does not
+tell, but not what begins with a dot; linked directories are followed, each once. Long videos are
+cut into windows, so that a search answers with a time:
 
     python launch/embed.py --checkpoint=runs/demo --videos=footage --output=index \
         --window=4 --stride=2
@@ -14,7 +17,8 @@ are cut into windows, so that a search answers with a time:
 The same command brings the index up to date: only files that are new or have changed are embedded,
 and with --drop_missing those that --videos no longer names are removed. After an interruption it
 goes on where it was. Clips that cannot be read are named, counted and skipped; unreadable.txt in
-the index lists them.
+the index lists them, one a line, with line breaks, control characters and bytes of names that are
+no UTF-8 as escapes (the index itself keeps names as they are).
 """
 
 import os
@@ -26,7 +30,7 @@ from vljepa_jax import command_line
 
 _CHECKPOINT = flags.DEFINE_string("checkpoint", None, "A training run's directory.")
 _VIDEOS = flags.DEFINE_multi_string(
-    "videos", None, "Glob, directory, manifest or dataset[:split]; may be repeated."
+    "videos", None, "File, directory, glob, manifest or dataset[:split]; may be repeated."
 )
 _OUTPUT = flags.DEFINE_string("output", None, "The index's directory.")
 _QUERY = flags.DEFINE_string("query", "", "Asked of every clip; the query-free form by default.")

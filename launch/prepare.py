@@ -9,7 +9,8 @@ another (seconds), in clips.jsonl:
     {"id": "2", "media": [{"path": "street.webm", "start": 12.5, "end": 17}],
      "query": "What passes by?", "cand": ["a bus", "a tram"], "gold": 1}      (on one line)
 
-Files: mp4 m4v webm mkv mov avi gif webp avif png jpg jpeg bmp heic. All fields are described in
+Files: videos that FFmpeg reads (mp4 mov mkv webm avi mpg ts wmv ...) and images that Pillow reads
+(png jpg gif webp avif heic ...), under any name. All fields are described in
 vljepa_jax/data/manifest.py. Several splits:
 
     python launch/prepare.py --manifest=train=train.jsonl --manifest=test=test.jsonl \

@@ -5,7 +5,8 @@ r"""Finds clips by a text in an index that launch/embed.py made.
 
 The score is the cosine of the text's embedding and the clip's. The model is the one that made the
 index, from where it was then; if it has moved, --checkpoint says where to. --json prints a list of
-{"rank", "score", "name", "start", "end"} for other programs.
+{"rank", "score", "name", "start", "end"} for other programs, with names as they are; elsewhere
+line breaks, control characters and bytes that are no UTF-8 are shown as escapes.
 """
 
 import json
@@ -13,6 +14,7 @@ import os
 
 import rich.console
 import rich.table
+import rich.text
 from absl import flags
 
 from vljepa_jax import command_line
@@ -34,6 +36,7 @@ def main(text: str) -> None:
     # After the flags, so that --help and a misspelt flag answer at once.
     import vljepa_jax
     from vljepa_jax.checkpoint import CheckpointError
+    from vljepa_jax.data.records import shown
     from vljepa_jax.data.tokenizers import TokenizerError
     from vljepa_jax.inference.contact_sheet import contact_sheet, when
     from vljepa_jax.inference.index import SearchIndexError, VideoIndex
@@ -52,16 +55,18 @@ def main(text: str) -> None:
         ]
         print(json.dumps(rows, indent=2))
         return
-    table = rich.table.Table(title=f"{text!r} among {len(index)} embeddings")
+    # As rich.text.Text, so that [ and :smile: in a text or a name are no markup.
+    title = rich.text.Text(f"{text!r} among {len(index)} embeddings", "table.title")
+    table = rich.table.Table(title=title)
     table.add_column("score", justify="right")
     table.add_column("when")
     table.add_column("clip", overflow="fold")
     for hit in hits:
         name = min(hit.name, os.path.relpath(hit.name), key=len)
-        table.add_row(f"{hit.score:.3f}", when(hit), name)
+        table.add_row(f"{hit.score:.3f}", when(hit), rich.text.Text(shown(name)))
     console.print(table)
     if _CONTACT_SHEET.value:
-        console.print(f"drawn in {_CONTACT_SHEET.value}")
+        console.print(rich.text.Text(f"drawn in {shown(_CONTACT_SHEET.value)}"))
 
 
 if __name__ == "__main__":

@@ -241,7 +241,8 @@ def check_config(workdir: Path, config: TrainConfig) -> None:
 def write_text(path: Path, text: str) -> None:
     """Replaces a file in one stroke: a killed process leaves the old one or the new one."""
     temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text)
+    # Lone surrogates, of names that are no UTF-8, are escaped.
+    temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
     os.replace(temporary, path)
 
 

@@ -44,6 +44,9 @@ def run(main: Callable[..., int | None], *, argument: str = "") -> None:
             none.
     """
 
+    # Names that are no UTF-8, and what the terminal's encoding lacks, are printed as escapes.
+    sys.stdout.reconfigure(errors="backslashreplace")
+
     def checked(argv: Sequence[str]) -> int | None:
         expected = 1 if argument else 0
         if len(argv) > 1 + expected:

@@ -40,8 +40,26 @@ def test_files_directories_and_globs(folder):
     assert names(folder) == paths
     assert names(folder / "*.mp4", folder / "a.mp4") == paths[:2]
     assert names(folder / "**/*.gif") == paths[3:]
-    with pytest.raises(ConfigError, match=r"'.*\*\.avi' names no video"):
+    with pytest.raises(ConfigError, match=r"--videos: '.*\*\.avi' names no video"):
         names(folder / "*.avi")
+    (folder / "link").symlink_to("sub")
+    (folder / "broken").symlink_to("gone")
+    sources = [f"{folder}/link/b.gif", f"{folder}/sub/*.gif", str(folder)]
+    items, faults = list_items(sources, tiny_world_config())
+    assert [item.name for item in items] == paths
+    assert faults == [f"{folder}/broken: links to what is not there"]
+    (folder / "texts.jsonl").write_text(json.dumps({"id": "t", "texts": ["a", "b", "c"]}))
+    with pytest.raises(ConfigError, match="texts.jsonl' holds no video or image"):
+        names(folder / "texts.jsonl")
+    with pytest.raises(ConfigError, match="avi"):  # whatever others had to be told
+        list_items([*sources, f"{folder}/*.avi"], tiny_world_config())
+
+
+def test_what_is_there_is_not_taken_for_a_dataset_or_a_manifest(folder):
+    for name in ("a:train", "[cam 1]", "x.jsonl"):
+        (folder / name).mkdir()
+        (folder / name / "c.mp4").symlink_to(folder / "a.mp4")
+        assert names(folder / name) == [f"{folder / name}/c.mp4"]
 
 
 def test_manifests_need_no_texts_and_their_faults_are_told(folder):

@@ -1,4 +1,5 @@
 import json
+import os
 
 import pytest
 from sample_media import numbered_frames, png
@@ -6,12 +7,17 @@ from sample_media import numbered_frames, png
 from vljepa_jax.data.manifest import Fault, ManifestError, open_manifest
 from vljepa_jax.data.records import Annotation, Label, Medium
 
+MP4 = b"\0\0\0\x18ftypisom\0\0\2\0isomavc1"  # of a file that is not decoded here
+
 
 @pytest.fixture
 def folder(tmp_path):
     (tmp_path / "media").mkdir()
-    for name in ("a.mp4", "b.webm", "c.png"):
-        (tmp_path / "media" / name).write_bytes(png(numbered_frames(1)[0]))
+    image = png(numbered_frames(1)[0])
+    files = {"a.mp4": MP4, "b.webm": b"\x1aE\xdf\xa3", "c.png": image, "image.mp4": image}
+    files |= {"a.doc": b"Dear all", "empty.mp4": b"", "page.mp4": b"<html>", "video": MP4}
+    for name, data in files.items():
+        (tmp_path / "media" / name).write_bytes(data)
     return tmp_path
 
 
@@ -73,6 +79,26 @@ def test_candidate_media_follow_the_inputs(folder):
     assert [medium.path.rsplit("/")[-1] for medium in found.media] == ["a.mp4", "b.webm", "c.png"]
 
 
+def test_content_says_what_a_file_is(folder):
+    names = ("video", "image.mp4", "page.mp4")  # the last is a fault only when it is decoded
+    found = read(folder, *(row(id=name, media=[{"path": name}]) for name in names))
+    assert [r.media[0].path for r in found] == [str(folder / "media" / name) for name in names]
+
+
+def test_names_of_any_bytes(folder):
+    names = [os.fsdecode(name) for name in (b"caf\xe9", b"a\nb\t.mp4", b"[1] %03d a:b.mp4")]
+    for name in names:
+        (folder / "media" / name).write_bytes(MP4)
+    rows = [row(id=name, media=[{"path": name}]) for name in names]
+    assert all(line.isascii() for line in map(json.dumps, rows))
+    *found, gone = read(folder, *rows, row(id="z\udce9", media=[{"path": "z\udce9\x1b[31m.mp4"}]))
+    assert [r.media[0].path for r in found] == [f"{folder}/media/{name}" for name in names]
+    assert [r.annotation.id for r in found] == names
+    assert gone.id == "z\udce9"
+    line = f"{folder}/m.jsonl, row 4: missing file: media[0]: there is no file "
+    assert str(gone) == line + rf"{folder}/media/z\xe9\x1b[31m.mp4"
+
+
 @pytest.mark.parametrize(
     ("changes", "task"),
     [
@@ -124,7 +150,17 @@ FAULTS = {
     "no path": [row(media=[{}]), "missing field", "media[0] has no 'path'"],
     "media no list": [row(media="a.mp4"), "wrong type", "'media' must be a list"],
     "media of text": [row(media=["a.mp4"]), "wrong type", "media[0] is no JSON object"],
-    "unknown kind": [row(media=[{"path": "a.doc"}]), "unknown kind of file", "'a.doc' is none of"],
+    "unknown kind": [
+        row(media=[{"path": "a.doc"}]),
+        "unknown kind of file",
+        "'a.doc' is no known video or image: it begins with b'Dear all'",
+    ],
+    "empty file": [row(media=[{"path": "empty.mp4"}]), "unreadable", "media/empty.mp4: is empty"],
+    "surrogate that is no byte": [
+        row(media=[{"path": "\ud800.mp4"}]),
+        "missing file",
+        r"media/\ud800.mp4",
+    ],
     "end before start": [
         row(media=[{"path": "a.mp4", "start": 3, "end": 2}]),
         "end before start",
@@ -136,6 +172,11 @@ FAULTS = {
         'media[0].start must be a number of seconds, got "3"',
     ],
     "span of an image": [row(media=[{"path": "c.png", "end": 3}]), "wrong span", "is an image"],
+    "span of an image by content": [
+        row(media=[{"path": "image.mp4", "start": 1}]),
+        "wrong span",
+        "'image.mp4' is an image",
+    ],
     "empty text": [row(texts=["a", " "]), "empty text", "texts[1] is empty"],
     "texts of wrong type": [row(texts=["a", 1]), "wrong type", "'texts' must be a list of texts"],
     "texts no list": [row(texts="a"), "wrong type", "'texts' must be a list of texts"],

@@ -69,6 +69,16 @@ def test_what_is_written_is_read(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["toy"]
 
 
+def test_names_of_any_bytes(tmp_path):
+    records = [
+        dataclasses.replace(RECORDS[2], id=name, media=(Medium(path=f"/{name}.mp4"),))
+        for name in ("caf\udce9", "a\nb\t", "\ud800")
+    ]
+    write(tmp_path / "toy", records)
+    source = open_dataset(tmp_path / "toy").source("train")
+    assert [source[i] for i in range(3)] == records
+
+
 def test_annotation_table(tmp_path):
     write(tmp_path / "toy")
     table = open_dataset(tmp_path / "toy").source("train").annotations()

@@ -1,5 +1,6 @@
 import io
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +21,7 @@ from vljepa_jax.inference.index import SearchIndexError, VideoIndex
 from vljepa_jax.inference.model import Model
 
 ROOT = Path(__file__).parents[2]
+WIDE = os.environ | {"COLUMNS": "300"}
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +105,43 @@ def test_only_what_is_new_is_embedded(model, clips, tmp_path):
     assert scores["1.mp4"] == pytest.approx(float(again[0]), abs=1e-5)
 
 
+NAMES = [
+    b"[bold]x[red] :smile:",
+    b"a:b",
+    b"caf\xe9.MP4",
+    b"esc\x1b[31m.mp4",
+    b"new\nline.mp4",
+    b"\xff",
+]
+
+
+def test_names_of_any_bytes(model, tmp_path):
+    clips = tmp_path / "[cam 1]"
+    clips.mkdir()
+    paths = [os.path.join(clips, os.fsdecode(name)) for name in NAMES]
+    for seed, path in enumerate(paths):
+        write_clip(Path(path), seed)
+    Path(paths[0]).write_bytes(Path(paths[0]).read_bytes()[:64])  # unreadable
+    Path(paths[1]).unlink()
+    os.symlink("gone\n", paths[1])
+    output = tmp_path / os.fsdecode(b"index\xe9[b]")
+    for embedded, unchanged in ((4, 0), (0, 4)):  # stored as they are: found again
+        summary, told = embed(model, clips, output, num_workers=embedded and 1)
+        assert (summary.embedded, summary.unchanged, len(summary.unreadable)) == (
+            embedded,
+            unchanged,
+            2,
+        )
+        assert r"index\xe9[b]" in told
+        assert "[cam 1]/[bold]x[red] :smile:: " in told
+    assert len((output / "unreadable.txt").read_text().splitlines()) == 2
+    hits = model.retrieve("a dog", output)
+    assert {hit.name for hit in hits} == set(paths[2:])
+    sheet = np.asarray(contact_sheet("a dog", hits))
+    Path(hits[-1].name).unlink()
+    assert (np.asarray(contact_sheet("a dog", hits)) != sheet).any()  # says that it is gone
+
+
 def test_windows_answer_with_a_time(model, clips, tmp_path):
     summary, _ = embed(model, clips, tmp_path / "index", window=1.0, stride=0.5)
     assert (summary.embedded, summary.rows, len(summary.unreadable)) == (3, 9, 1)
@@ -147,6 +186,8 @@ def launch(script, *arguments, **kwargs):
 def test_commands(config, params, clips, tmp_path):
     """Killed with SIGKILL after its first shard, started again, and searched."""
     save_run(tmp_path / "run", config, params)
+    odd = os.fsdecode(b"caf\xe9 [b]\n\x1b[31m.mp4")
+    write_clip(clips / odd, seed=7)
     arguments = [f"--checkpoint={tmp_path / 'run'}", f"--videos={clips}", "--num_workers=0"]
     arguments += [f"--output={tmp_path / 'index'}", "--shard_rows=1"]
     killed = subprocess.run(
@@ -157,16 +198,21 @@ def test_commands(config, params, clips, tmp_path):
     done = launch("embed", *arguments)
     assert done.returncode == 0, done.stderr
     assert f"{clips}/broken.mp4: cannot be decoded" in done.stdout
-    assert len(VideoIndex(tmp_path / "index").entries) == 3
+    assert len(VideoIndex(tmp_path / "index").entries) == 4
 
+    table = launch("search", f"--index={tmp_path / 'index'}", "a [dog]", env=WIDE)
+    assert table.returncode == 0, table.stderr
+    assert rf"{clips}/caf\xe9 [b]\n\x1b[31m.mp4" in table.stdout
+    assert "'a [dog]' among 4 embeddings" in table.stdout
     search = launch(
         "search",
         *(f"--index={tmp_path / 'index'}", f"--contact_sheet={tmp_path / 'found.png'}"),
-        *("--top=2", "--json", "a dog that spins"),
+        *("--top=4", "--json", "a dog that spins"),
     )
     assert search.returncode == 0, search.stderr
     rows = json.loads(search.stdout)
-    assert [row["rank"] for row in rows] == [1, 2]
+    assert [row["rank"] for row in rows] == [1, 2, 3, 4]
+    assert f"{clips}/{odd}" in [row["name"] for row in rows]
     assert rows[0]["score"] >= rows[1]["score"]
     assert Image.open(tmp_path / "found.png").size[0] > 500
 

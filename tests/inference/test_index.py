@@ -59,6 +59,15 @@ def test_search_ranks_every_row_by_cosine(tmp_path):
     assert [hits[0].name for hits in several] == ["a", "a", "b"]
 
 
+def test_names_are_kept_as_they_are(tmp_path):
+    names = ["caf\udce9", "a\nb\t\x1b[31m", "[b]:x:"]
+    write(tmp_path, ([entry(name, None) for name in names], UNIT))
+    index = VideoIndex(tmp_path)
+    assert list(index.entries) == names
+    assert [e.item.media[0].path for e in index.entries.values()] == [f"/{n}.mp4" for n in names]
+    assert (tmp_path / "000000.json").read_bytes().isascii()
+
+
 def test_later_entries_replace_and_remove(tmp_path):
     write(
         tmp_path,

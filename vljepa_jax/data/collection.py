@@ -8,22 +8,16 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import glob
 import hashlib
 import os
-import pathlib
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from vljepa_jax.config import ConfigError, VideoConfig, WorldConfig
-from vljepa_jax.data.manifest import (
-    IMAGE_EXTENSIONS,
-    VIDEO_EXTENSIONS,
-    Fault,
-    open_manifest,
-)
-from vljepa_jax.data.records import ClipError, Medium
+from vljepa_jax.data.manifest import Fault, open_manifest
+from vljepa_jax.data.media_files import each_once, media_files, why_nothing
+from vljepa_jax.data.records import ClipError, Medium, clip_error
 from vljepa_jax.data.storage import Source, open_dataset
 from vljepa_jax.data.video import load_clip, play_time
 from vljepa_jax.data.workers import in_workers
@@ -131,28 +125,41 @@ class Item:
 
 
 def list_items(sources: Sequence[str], world: WorldConfig) -> tuple[list[Item], list[str]]:
-    """The clips that a collection names, without opening any medium.
+    """The clips that a collection names, without decoding any medium.
 
     Args:
-        sources: each a glob pattern or a file; a directory, for all videos and images below it; a
-            manifest (.jsonl); or a dataset's directory or "@world", with ":SPLIT" for one split.
+        sources: each a file, a directory, for all videos and images below it, or a glob pattern
+            (``media_files``); a manifest (.jsonl); or a dataset's directory or "@world", with
+            ":SPLIT" for one split. What is there under its name is not taken for anything else.
         world: what "@world" stands for.
 
     Returns:
-        The clips, sorted and each once, and the faults of manifests' rows.
+        The clips, sorted and each once; and what is to be told: the faults of manifests' rows,
+        and links and folders that lead nowhere.
 
     Raises:
         ConfigError: a source names nothing.
         DatasetError, ManifestError: a dataset or a manifest cannot be read.
     """
-    items: dict[str, Item] = {}
+    items: list[Item] = []
+    files: list[str] = []
     faults: list[str] = []
     for source in sources:
-        found = list(_items_of(source, world, faults))
-        if not found and not faults:
-            raise ConfigError(f"--videos: '{source}' names no video")
-        items |= {item.name: item for item in found}
-    return sorted(items.values(), key=lambda item: item.name), faults
+        before = len(items), len(files), len(faults)
+        path, colon, split = source.rpartition(":")
+        if not colon or os.path.exists(source):
+            path, split = source, ""
+        if path == "@world" or os.path.isfile(os.path.join(path, "dataset_info.json")):
+            items += _dataset_items(dataset_path(path, world), split)
+        elif source.endswith(".jsonl") and not os.path.isdir(source):
+            items += _manifest_items(source, faults)
+        else:
+            files += media_files(source, faults)
+        if before == (len(items), len(files), len(faults)):
+            raise ConfigError(f"--videos: {why_nothing(source)}")
+    items += [Item(file, (Medium(path=file),)) for file in each_once(files)]
+    unique = {item.name: item for item in items}
+    return sorted(unique.values(), key=lambda item: item.name), faults
 
 
 def decode_items(
@@ -174,32 +181,13 @@ def find_windows(
             yield [(float(start), float(end)) for start, end in result] or [None]
 
 
-def _items_of(source: str, world: WorldConfig, faults: list[str]) -> Iterator[Item]:
-    path, colon, split = source.rpartition(":")
-    if not colon or os.path.exists(source):
-        path, split = source, ""
-    if path == "@world" or os.path.isfile(os.path.join(path, "dataset_info.json")):
-        yield from _dataset_items(dataset_path(path, world), split)
-    elif source.endswith(".jsonl"):
-        manifest = open_manifest(source, split=None, root=None)
-        for row in manifest.rows(texts_needed=False):
-            if isinstance(row, Fault):
-                faults.append(f"{row.manifest}, row {row.row}: {row.kind}: {row.reason}")
-            elif row.annotation.inputs:
-                media = tuple(row.media[index] for index in row.annotation.inputs)
-                yield Item(" + ".join(map(_medium_name, media)), media)
-    else:
-        for file in _files(source):
-            yield Item(file, (Medium(path=file),))
-
-
-def _files(source: str) -> list[str]:
-    if os.path.isdir(source):
-        known = VIDEO_EXTENSIONS + IMAGE_EXTENSIONS
-        found = [p for p in pathlib.Path(source).rglob("*") if p.suffix.lower() in known]
-    else:
-        found = [pathlib.Path(p) for p in glob.glob(source, recursive=True)]
-    return [str(path.absolute()) for path in found if path.is_file()]
+def _manifest_items(path: str, faults: list[str]) -> Iterator[Item]:
+    for row in open_manifest(path, split=None, root=None).rows(texts_needed=False):
+        if isinstance(row, Fault):
+            faults.append(str(row))
+        elif row.annotation.inputs:
+            media = tuple(row.media[index] for index in row.annotation.inputs)
+            yield Item(" + ".join(map(_medium_name, media)), media)
 
 
 def _dataset_items(directory: str, split: str) -> Iterator[Item]:
@@ -233,7 +221,7 @@ def _stamp(medium: Medium) -> str:
     try:
         status = os.stat(medium.path)
     except OSError as error:
-        raise ClipError(f"{medium.path}: cannot be opened ({error.strerror})") from error
+        raise clip_error(medium, f"cannot be opened ({error.strerror})") from error
     return f"{status.st_size}-{status.st_mtime_ns}"
 
 

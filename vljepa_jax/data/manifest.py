@@ -1,4 +1,4 @@
-"""Manifests: what a person writes about ordinary files, one JSON object a line.
+r"""Manifests: what a person writes about ordinary files, one JSON object a line.
 
     {"id": "a-1", "media": [{"path": "a.mp4", "start": 2, "end": 4.5}], "texts": ["a dog runs"]}
     {"id": "a-2", "media": [{"path": "a.mp4", "start": 2, "end": 4.5}],
@@ -7,7 +7,8 @@
 Fields of a row:
     id: text, unique.
     media: the inputs, in order: [{"path": ..., "start": seconds, "end": seconds}, ...]. A path is
-        relative to the root; its extension says what it is. Start and end may be left out.
+        relative to the root; the file's content says what it is (kinds.py). Start and end may be
+        left out. Bytes of a name that are no UTF-8 are written as Python's JSON does, "\udce9".
     query: the question; the default is the ``query`` of the meta file, else none.
     texts: what is to be said, in several wordings of one meaning. For the task "triplet": two
         paraphrases and a negative. For "stream": one text per entry of ``times``.
@@ -35,10 +36,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from vljepa_jax.config import nearest
-from vljepa_jax.data.records import LABELS_PREFIX, Annotation, Label, Medium
+from vljepa_jax.data.kinds import MEDIA_EXTENSIONS, first_bytes, is_still, recognise
+from vljepa_jax.data.records import LABELS_PREFIX, Annotation, ClipError, Label, Medium, shown
 
-VIDEO_EXTENSIONS = (".mp4", ".m4v", ".webm", ".mkv", ".mov", ".avi", ".gif", ".webp")
-IMAGE_EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp")
 TASKS = ("caption", "vqa", "classification", "state", "triplet", "stream")
 
 _ROW_FIELDS = ("id", "media", "query", "texts", "cand", "gold", "times", "tags", "task")
@@ -60,7 +60,7 @@ class Fault:
         row: number of its line, from 1.
         id: the row's id; "" where it has none.
         kind: a short name to count by, e.g. "missing file".
-        reason: what is wrong and where.
+        reason: what is wrong and where, as one line to show (``records.shown``).
     """
 
     manifest: str
@@ -68,6 +68,10 @@ class Fault:
     id: str
     kind: str
     reason: str
+
+    def __str__(self) -> str:
+        """The line that tells it."""
+        return f"{shown(self.manifest)}, row {self.row}: {self.kind}: {self.reason}"
 
 
 class RowError(ValueError):
@@ -80,7 +84,7 @@ class RowError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One row that is right as far as can be told without opening its media.
+    """One row that is right as far as can be told without decoding its media.
 
     Attributes:
         manifest: the file.
@@ -139,7 +143,7 @@ class Manifest:
                     yield self._row(number, fields, texts_needed)
                 except RowError as error:
                     name = fields.get("id", "") if isinstance(fields, dict) else ""
-                    yield Fault(str(self.path), number, str(name), error.kind, str(error))
+                    yield Fault(str(self.path), number, str(name), error.kind, shown(str(error)))
         if self.n_expected is not None and count != self.n_expected:
             raise ManifestError(
                 f"{self.path}: has {count} rows, but its meta file expects {self.n_expected}"
@@ -208,25 +212,29 @@ class Manifest:
         path = fields.get("path")
         if not isinstance(path, str) or not path:
             raise RowError("missing field", f"{where} has no 'path'")
-        extension = os.path.splitext(path)[1].lower()
-        if extension not in VIDEO_EXTENSIONS + IMAGE_EXTENSIONS:
-            raise RowError(
-                "unknown kind of file",
-                f"{where}: '{path}' is none of {' '.join(VIDEO_EXTENSIONS + IMAGE_EXTENSIONS)}",
-            )
         span = {
             side: None if fields.get(side) is None else _number(fields[side], f"{where}.{side}")
             for side in ("start", "end")
         }
-        if extension in IMAGE_EXTENSIONS and span != {"start": None, "end": None}:
-            raise RowError("wrong span", f"{where}: '{path}' is an image, and has no start or end")
         start, end = span["start"], span["end"]
         if start is not None and end is not None and end <= start:
             raise RowError("end before start", f"{where} ends at {end} s, but starts at {start} s")
-        full = self.root / path
-        if not full.is_file():
-            raise RowError("missing file", f"{where}: there is no file {full}")
-        return Medium(path=str(full.absolute()), start=start, end=end)
+        medium = Medium(path=str((self.root / path).absolute()), start=start, end=end)
+        if not os.path.isfile(medium.path):
+            raise RowError("missing file", f"{where}: there is no file {medium.path}")
+        try:
+            header = first_bytes(medium)
+        except ClipError as error:
+            raise RowError("unreadable", f"{where}: {error}") from error
+        extension = os.path.splitext(path)[1].lower()
+        if recognise(header) is None and extension not in MEDIA_EXTENSIONS:
+            raise RowError(
+                "unknown kind of file",
+                f"{where}: '{path}' is no known video or image: it begins with {header[:16]!r}",
+            )
+        if is_still(header) and (start is not None or end is not None):
+            raise RowError("wrong span", f"{where}: '{path}' is an image, and has no start or end")
+        return medium
 
     def _candidates(
         self, fields: Mapping[str, Any]

@@ -7,6 +7,7 @@ and a span) and a list of annotations; an annotation is one training or evaluati
 from __future__ import annotations
 
 import dataclasses
+import unicodedata
 from collections.abc import Mapping
 
 # Candidates given as "@labels/NAME" refer to a label set that the dataset stores once.
@@ -35,7 +36,28 @@ class Medium:
 
 
 class ClipError(ValueError):
-    """A medium that cannot be read; the message names the file and the reason."""
+    """A medium that cannot be read; the message, one line, names the file and the reason."""
+
+    def __init__(self, message: str):
+        super().__init__(shown(message))
+
+
+def shown(text: str) -> str:
+    r"""Text with a name in it, as one line that any terminal, file or picture takes.
+
+    File names are bytes, which Python keeps in a str: those that are no UTF-8 as lone surrogates.
+    Such bytes, line breaks and other control characters become escapes (``caf\xe9``, ``\n``),
+    for people to read; what is stored to be opened again keeps the name as it is.
+    """
+    return "".join(map(_shown, text)) if not text.isprintable() else text
+
+
+def _shown(character: str) -> str:
+    if character.isprintable() or unicodedata.category(character) == "Zs":  # a space
+        return character
+    if "\udc80" <= character <= "\udcff":  # a byte, by os.fsdecode
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    return character.encode("unicode_escape").decode()
 
 
 def clip_error(medium: Medium, reason: str) -> ClipError:

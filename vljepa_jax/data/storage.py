@@ -28,6 +28,7 @@ from vljepa_jax.data.records import LABELS_PREFIX, Annotation, Label, Medium, Re
 
 _FORMAT = 1  # of the metadata and of the annotation table
 _SHARD_BYTES = 512 << 20
+_NAMES = "surrogatepass"  # an id may be the name of a file, which is not always UTF-8
 _ARRAY_RECORD_OPTIONS = "group_size:1"  # any record can be read alone
 
 
@@ -351,7 +352,7 @@ def _check(record: Record, labels: Mapping[str, Sequence[Any]]) -> None:
 
 def _to_example(record: Record) -> dict[str, Any]:
     return {
-        "id": record.id,
+        "id": record.id.encode(errors=_NAMES),
         "media": [medium.data for medium in record.media],
         "spans": json.dumps([[m.path, m.start, m.end] for m in record.media]),
         "annotations": json.dumps(
@@ -370,7 +371,7 @@ def _to_example(record: Record) -> dict[str, Any]:
 def _to_record(example: Mapping[str, Any]) -> Record:
     spans = json.loads(example["spans"])
     return Record(
-        id=example["id"].decode(),
+        id=example["id"].decode(errors=_NAMES),
         media=tuple(
             Medium(bytes(data), *span) for data, span in zip(example["media"], spans, strict=True)
         ),

@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
+import matplotlib
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 
 from vljepa_jax.config import VideoConfig
-from vljepa_jax.data.records import ClipError
+from vljepa_jax.data.records import ClipError, shown
 from vljepa_jax.inference.index import Hit
 
+# Of most alphabets; Pillow's own has little beyond ASCII.
+_FONT = os.path.join(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
 _FRAMES, _PIXELS = 6, 128  # of a filmstrip
 _GAP = 2  # between frames
 _LINE, _MARGIN = 16, 8  # height of a line of text; around everything
@@ -35,9 +38,10 @@ def contact_sheet(query: str, hits: Sequence[Hit]) -> Image.Image:
     height = 2 * _MARGIN + _LINE + len(hits) * row
     sheet = Image.new("RGB", (width, height), "white")
     draw = ImageDraw.Draw(sheet)
-    font = ImageFont.load_default(_LINE - 4)
+    font = ImageFont.truetype(_FONT, _LINE - 4)
 
     def write(text: str, top: int) -> None:
+        text = shown(text)
         while draw.textlength(text, font) > width - 2 * _MARGIN:  # the end tells more of a path
             text = "..." + text[4:]
         draw.text((_MARGIN, top), text, "black", font)

@@ -18,11 +18,12 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 from vljepa_jax.checkpoint import write_text
 from vljepa_jax.config import ConfigError
 from vljepa_jax.data.collection import Item, Span, decode_items, find_windows
-from vljepa_jax.data.records import ClipError
+from vljepa_jax.data.records import ClipError, shown
 from vljepa_jax.data.workers import in_batches
 from vljepa_jax.inference.index import Entry, IndexSettings, IndexWriter
 from vljepa_jax.inference.model import Model
@@ -194,11 +195,11 @@ def _shards(
 
 def _show(summary: Summary, output: str | os.PathLike[str], console: Console) -> None:
     for line in summary.unreadable[:_SHOWN]:
-        console.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
+        console.print(Text(line), style="yellow", soft_wrap=True)  # no markup, no :emoji: in it
     if len(summary.unreadable) > _SHOWN:
         more = len(summary.unreadable) - _SHOWN
         console.print(f"... and {more} more, see unreadable.txt in the index", style="yellow")
-    table = Table(title=str(output), show_header=False, title_style="bold")
+    table = Table(title=Text(shown(str(output)), "bold"), show_header=False)
     table.add_column()
     table.add_column(justify="right")
     for label, count in (
