@@ -33,10 +33,10 @@ import numpy as np
 from recipes import recipe
 
 from vljepa_jax.config import TrainConfig
+from vljepa_jax.data.kinds import kind_of
 from vljepa_jax.data.pipeline import TrainPipeline
 from vljepa_jax.data.records import Medium
 from vljepa_jax.data.storage import open_dataset
-from vljepa_jax.data.video import is_image
 from vljepa_jax.data.world.build import dataset_path
 
 
@@ -60,7 +60,7 @@ def main() -> None:
         medium
         for index in range(min(len(records), options.clips))
         for medium in records[index].media[:1]
-        if not is_image(medium)
+        if kind_of(medium) == "video"
     ]
     if not media:
         raise SystemExit(f"{options.config}: there is no video in its first source, only images")

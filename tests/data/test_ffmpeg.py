@@ -1,10 +1,15 @@
+import itertools
+
 import av
 import numpy as np
 import pytest
 from sample_media import encode, numbered_frames, numbers
 
+from vljepa_jax.data.cut import cut
 from vljepa_jax.data.ffmpeg import VideoFile
+from vljepa_jax.data.packet_reader import PacketReader
 from vljepa_jax.data.records import ClipError, Medium
+from vljepa_jax.data.video_decoder import VideoDecoder
 
 # Frames that are stored after those they precede: what makes seeking and cutting hard.
 REORDERED = {"g": "12", "bf": "3", "x264-params": "b-adapt=0:scenecut=0"}
@@ -12,18 +17,17 @@ OPTIONS = {"mp4": REORDERED, "mkv": REORDERED, "avi": {"g": "6"}}
 
 
 def decoded(medium, targets):
+    return decoded_at(medium, read_timeline(medium), targets)
+
+
+def decoded_at(medium, timeline, targets):
     with VideoFile(medium) as video:
-        return [np.asarray(image) for image in video.decode(video.timeline(), targets)]
+        return [np.asarray(image) for image in video.decode(timeline, targets)]
 
 
 def read_timeline(medium):
     with VideoFile(medium) as video:
         return video.timeline()
-
-
-def cut(medium):
-    with VideoFile(medium) as video:
-        return video.cut()
 
 
 @pytest.fixture(scope="module", params=["mp4", "mkv", "webm", "vp8.webm", "avi"])
@@ -48,11 +52,9 @@ def test_seeking_gives_the_frames_of_linear_decoding(video):
 def test_only_what_is_needed_is_decoded(tmp_path, monkeypatch):
     path = encode(tmp_path / "a.mp4", numbered_frames(120), options={"g": "12"})
     given = []
-    original = VideoFile._frames
+    original = VideoDecoder.frames
     monkeypatch.setattr(
-        VideoFile,
-        "_frames",
-        lambda self, wanted: (given.append(f) or f for f in original(self, wanted)),
+        VideoDecoder, "frames", lambda *args: (given.append(f) or f for f in original(*args))
     )
     medium = Medium(path=str(path), start=9.05, end=9.25)
     timeline = read_timeline(medium)
@@ -88,18 +90,28 @@ def test_what_nothing_is_built_on_is_left_out(tmp_path, codec, options):
         chosen = np.sort(random.choice(72, size=random.integers(1, 9), replace=False))
         stamps = [read_timeline(medium).stamps[i] for i in chosen]
         np.testing.assert_array_equal(decoded(medium, stamps), [every[i] for i in chosen])
-        with VideoFile(medium) as video:
-            left_out += 72 - len(list(video._frames(set(stamps))))
+        with av.open(medium.path) as container:
+            decoder = VideoDecoder(container)
+            packets = container.demux(decoder.stream)
+            left_out += 72 - len(list(decoder.frames(packets, set(stamps))))
     assert (left_out > 0) == (codec != "libvpx-vp9")  # which marks no frame as one to leave out
 
 
-def test_a_wrong_index_falls_back_to_reading_from_the_start(tmp_path, monkeypatch):
+@pytest.mark.parametrize("late", [0.0, 0.5])
+def test_a_wrong_index_falls_back_to_reading_from_the_start(tmp_path, monkeypatch, late):
+    """Seeks that land at packets that are no keyframes, whatever the file says, or too late."""
     path = encode(tmp_path / "a.mp4", numbered_frames(24), options={"g": "6"})
-    medium, original = Medium(path=str(path)), VideoFile._seek
+    medium, original = Medium(path=str(path)), PacketReader.seek
     timeline = read_timeline(medium)
-    late = timeline.stamp(1.85)
-    monkeypatch.setattr(VideoFile, "_seek", lambda self, stamp: original(self, late))
-    found = decoded(medium, [timeline.stamp(1.35), timeline.stamp(2.25)])
+
+    def seek(self, stamp):
+        _, packets = original(self, stamp + round(late / timeline.tick))
+        packets = itertools.islice(packets, 2, None)
+        first = next(packets)
+        return first, itertools.chain([first], packets)
+
+    monkeypatch.setattr(PacketReader, "seek", seek)
+    found = decoded_at(medium, timeline, [timeline.stamp(1.35), timeline.stamp(2.25)])
     assert numbers(np.stack(found)) == [13, 22]
 
 

@@ -102,7 +102,7 @@ def brands(major, *others):
         (brands(b"mif1", b"mif1", b"avif"), "image", True),
         (brands(b"msf1", b"hevc", b"mif1"), "image", False),
         (brands(b"avis", b"avif"), "image", False),
-        (brands(b"mif1", b"miaf"), "video", False),  # of a codec that Pillow does not know
+        (brands(b"mif1", b"miaf"), "image", True),  # of whichever codec: pillow-heif knows
         (brands(b"isom", b"avif"), "video", False),
         (brands(b"M4A ", b"mp42"), None, False),
         (b"\0\0\x6d\x5amoov\0\0\0\x6cmvhd", "video", False),  # QuickTime of old

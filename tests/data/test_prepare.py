@@ -1,9 +1,11 @@
+import dataclasses
 import io
 import json
 
 import numpy as np
 import pytest
 import rich.console
+from media_library import CASES
 from sample_media import encode, footage, numbered_frames, numbers, png
 
 from vljepa_jax.config import VideoConfig
@@ -142,6 +144,44 @@ def test_faulty_rows_are_skipped_and_told(tmp_path, faulty):
     assert "starts at 5.0 s, but is 2.00 s long" in printed
     assert "skipped: unreadable" in printed
     assert len(open_dataset(tmp_path / "out").source("train")) == 2
+
+
+def test_spans_that_one_container_cannot_hold_lie_in_another(tmp_path):
+    """ProRes, WMV and AV1 fit in few; where an edit list begins may be inside a group of frames."""
+    names = ["prores.mov", "wmv2.asf", "av1.mkv", "h264_open.ts", "edit.mp4"]
+    paths = {name: CASES[name].write(tmp_path) for name in names}
+    span = {"start": 0.35, "end": 1.15}
+    rows = [caption(name, {"path": path.name} | span) for name, path in paths.items()]
+    run(tmp_path / "out", write_manifest(tmp_path / "m.jsonl", rows), on_error="refuse")
+    source = open_dataset(tmp_path / "out").source("train")
+    for record in (source[i] for i in range(len(names))):
+        assert record.media[0].data
+        expected = load_clip([Medium(path=str(paths[record.id]), **span)], VIDEO, None)
+        np.testing.assert_array_equal(load_clip(record.media, VIDEO, None), expected)
+
+
+def test_a_row_is_lost_only_with_a_medium_of_its_own(tmp_path):
+    data = encode(tmp_path / "good.mp4", numbered_frames(20)).read_bytes()
+    (tmp_path / "torn.mp4").write_bytes(data[: len(data) // 2])
+    good, torn = {"path": "good.mp4"}, {"path": "torn.mp4"}
+    part = {"path": "good.mp4", "start": 0.5, "end": 1.5}
+    rows = [
+        caption("1", good, cand=[torn, part], gold=1),
+        caption("2", good, cand=[part, good], gold=0),
+        caption("3", torn),
+        caption("4", torn, task="vqa"),
+    ]
+    train = write_manifest(tmp_path / "train.jsonl", rows[:3])
+    test = dataclasses.replace(write_manifest(tmp_path / "test.jsonl", rows[3:]), split="test")
+    summary, _ = run(tmp_path / "out", train, test)
+    assert (summary.rows, summary.annotations, summary.records) == (4, 1, {"train": 1})
+    assert [fault.id for fault in summary.faults] == ["4", "1", "3"]
+    dataset = open_dataset(tmp_path / "out")
+    assert dataset.splits == {"train": 1}
+    record = dataset.source("train")[0]
+    (annotation,) = record.annotations
+    assert (annotation.id, annotation.inputs, annotation.candidate_media) == ("2", (0,), (1, 0))
+    assert record.media[1].end - record.media[1].start == pytest.approx(1.0)
 
 
 def test_faulty_rows_are_refused(tmp_path, faulty):

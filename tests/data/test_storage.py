@@ -169,9 +169,14 @@ def test_inconsistent_records_are_refused(tmp_path, changes, reason):
     assert not (tmp_path / "toy").exists()
 
 
-def test_an_empty_split_is_refused(tmp_path):
-    with pytest.raises(DatasetError, match="split 'train' has no records"):
+def test_empty_splits_are_left_out_and_empty_datasets_refused(tmp_path):
+    with pytest.raises(DatasetError, match="no split has any records"):
         write(tmp_path / "toy", [])
+    assert not (tmp_path / "toy").exists()
+    record = Record("r", (Medium(data=b"x"),), (Annotation("a", "caption", texts=("b",)),))
+    splits = {"train": [record], "test": []}
+    write_dataset(tmp_path / "toy", splits, name="toy", description="", labels={})
+    assert open_dataset(tmp_path / "toy").splits == {"train": 1}
 
 
 def test_neither_tensorflow_nor_jax_is_imported(tmp_path):

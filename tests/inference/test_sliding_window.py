@@ -83,10 +83,19 @@ def test_memory_is_bounded_and_a_gap_shows_the_last_frame():
     assert (windows[-1].clip[:, 0, 0, 0] == 1999 % 256).all()
 
 
-def test_times_must_ascend_and_sizes_be_positive():
+def test_times_do_not_descend_and_sizes_are_positive():
     sliding = SlidingWindow(video(), seconds=1.0, ticks_per_second=1.0)
     list(sliding.push(1.0, lambda: None))
-    with pytest.raises(ValueError, match="follows"):
-        list(sliding.push(1.0, lambda: None))
+    with pytest.raises(ValueError, match="a frame at 0.900 s follows one at 1.000 s"):
+        list(sliding.push(0.9, lambda: None))
     with pytest.raises(ValueError, match="positive"):
         SlidingWindow(video(), seconds=0.0, ticks_per_second=1.0)
+
+
+def test_the_second_of_two_frames_at_one_time_is_shown():
+    sliding = SlidingWindow(video(), seconds=1.0, ticks_per_second=1.0)
+    shown = [Image.fromarray(np.full((8, 8, 3), grey, np.uint8)) for grey in (10, 90, 200)]
+    for time, image in zip((0.0, 0.0, 1.0), shown, strict=True):
+        windows = list(sliding.push(time, lambda image=image: image))
+    (window,) = windows
+    assert (window.clip == 90).all()

@@ -1,26 +1,28 @@
-"""Reading and cutting video files through PyAV (FFmpeg's libraries).
+"""Reading video files through PyAV (FFmpeg's libraries).
 
 One pass over a span's packets, undecoded, finds the timestamps and the keyframes; a second
-decodes only what the wanted frames need. Timestamps are the file's own, so variable frame rates
-are right. Decoding is single-threaded: loader workers are the parallelism.
+decodes only what the wanted frames need. A file's time starts where its container's does, and
+timestamps are the file's own, so variable frame rates are right. Neither seeks nor the leaving out
+of frames are trusted: the frame that comes must have the timestamp that the packets promised, else
+the file is decoded from its first frame.
 """
 
 from __future__ import annotations
 
 import bisect
 import dataclasses
+import enum
 import functools
-import io
-import pathlib
-from collections.abc import Callable, Collection, Iterator, Sequence
+import itertools
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from fractions import Fraction
 from typing import NamedTuple, NoReturn
 
 import av
-from av.video.reformatter import VideoReformatter
 from PIL import Image
 
-from vljepa_jax.data.records import ROUNDING, Medium, clip_error
+from vljepa_jax.data.packet_reader import PacketReader
+from vljepa_jax.data.records import ROUNDING, ClipError, Medium, clip_error
 
 # Frames that must be left out before a seek is cheaper than decoding through them.
 _SEEK_GAIN = 8
@@ -28,14 +30,6 @@ _SEEK_GAIN = 8
 _SEEK_SECONDS = 2.0
 # A file whose frames end this much before its header says is truncated.
 _MISSING_SECONDS, _MISSING_SHARE = 0.5, 0.1
-# AVI stores no presentation times: its frames are evenly spaced, in the order they are decoded.
-_EVENLY_SPACED = {"avi"}
-
-_ROTATIONS = {
-    90: Image.Transpose.ROTATE_90,
-    180: Image.Transpose.ROTATE_180,
-    270: Image.Transpose.ROTATE_270,
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,12 +37,12 @@ class Timeline:
     """Where the frames of a video's span are.
 
     Attributes:
-        origin: timestamp of the video's first frame, in ticks.
+        origin: where the file's time starts, in ticks.
         tick: seconds of one tick.
-        stamps: sorted timestamps of the packets read, in ticks.
-        keyframes: sorted timestamps from which decoding can start; empty where the format
-            cannot seek exactly.
-        end: seconds from the origin to the end of the last frame read.
+        stamps: sorted timestamps of the frames read, in ticks.
+        keyframes: sorted timestamps from which decoding can start; empty where frames must be
+            decoded from the file's first one on, as their timestamps are known in no other way.
+        end: seconds of the file at which the last frame read ends.
     """
 
     origin: int
@@ -60,6 +54,10 @@ class Timeline:
     def stamp(self, seconds: float) -> int:
         """The timestamp at or before which the frame shown at ``seconds`` begins."""
         return self.origin + int((seconds + ROUNDING) // self.tick)
+
+    def seconds(self, stamp: int) -> float:
+        """Seconds of the file at a timestamp."""
+        return float((stamp - self.origin) * self.tick)
 
     def shown(self, stamp: int) -> int:
         """The timestamp of the frame that is shown at ``stamp``: the first one before it begins."""
@@ -96,42 +94,64 @@ class PlayedFrame(NamedTuple):
     image: Callable[[], Image.Image]
 
 
-class VideoFile:
-    """A video opened for reading; a context manager.
+class _Trust(enum.IntEnum):
+    """What is believed of a file, from much to little."""
+
+    SKIP = 0  # its keyframes, and that what nothing is built on can be left out
+    SEEK = 1  # its keyframes
+    NOTHING = 2
+
+
+@dataclasses.dataclass
+class _Run:
+    """Frames that are decoded one after the other.
 
     Attributes:
-        medium: the encoded file and the span of it that is wanted.
+        frames: those to come, with their timestamps.
+        sound: whether the first one is the keyframe that the file promised.
+        shown: the frame that is shown at the moment reached, with its timestamp.
+        ahead: the one after it.
     """
+
+    frames: Iterator[tuple[int, av.VideoFrame]]
+    sound: bool
+    shown: tuple[int, av.VideoFrame] | None
+    ahead: tuple[int, av.VideoFrame] | None
+
+    @property
+    def position(self) -> int:
+        return (self.ahead or self.shown)[0]
+
+    def advance(self, stamp: int) -> None:
+        while self.ahead is not None and (self.shown is None or self.ahead[0] <= stamp):
+            # Moments before the first frame show the first.
+            self.shown, self.ahead = self.ahead, next(self.frames, None)
+
+
+class VideoFile:
+    """A video opened for reading; a context manager."""
 
     def __init__(self, medium: Medium):
         """Opens it.
 
+        Args:
+            medium: the encoded file and the span of it that is wanted.
+
         Raises:
             ClipError: it is missing, or no video.
         """
-        self.medium = medium
-        self._open()
-
-    def _open(self) -> None:
-        try:
-            self._container = av.open(self.medium.path or io.BytesIO(self.medium.data))
-        except FileNotFoundError as error:
-            raise clip_error(self.medium, "no such file") from error
-        except av.FFmpegError as error:
-            self._refuse(error)
-        if not self._container.streams.video:
-            self._container.close()
-            raise clip_error(self.medium, "holds no video stream")
-        self._stream = self._container.streams.video[0]
-        self._stream.codec_context.thread_count = 1
-        self._evenly_spaced = self._container.format.name in _EVENLY_SPACED
-        self._at_start = True
+        self._reader = PacketReader(medium)
 
     def __enter__(self) -> VideoFile:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._container.close()
+        self._reader.__exit__(*exception)
+
+    @property
+    def form(self) -> str:
+        """FFmpeg's name of the container's format, several where they are one format."""
+        return self._reader.form
 
     def timeline(self) -> Timeline:
         """Reads the packets of the span, from the keyframe before it to its end.
@@ -139,26 +159,21 @@ class VideoFile:
         Raises:
             ClipError: the file is truncated, or has no frames in the span.
         """
-        stream, medium = self._stream, self.medium
-        tick, origin = stream.time_base, stream.start_time or 0
-        stamps, keyframes, end, at_end = [], [], 0, True
-        for packet in self._packets():
-            if packet is None:
-                at_end = False
-                break
-            stamp = len(stamps) if self._evenly_spaced else _stamp(packet)
-            if packet.is_keyframe and not self._evenly_spaced:
-                keyframes.append(stamp)
-            stamps.append(stamp)
-            end = max(end, stamp - origin + (packet.duration or _frame_ticks(stream)))
-        seconds, declared = float(end * tick), _declared_seconds(self._container, stream)
-        if not stamps:
+        timeline, at_end = self._scan() or self._decoded()
+        medium, seconds = self._reader.medium, timeline.end
+        declared = self._reader.declared_end(timeline.origin)
+        if not timeline.stamps:
             raise clip_error(medium, "has no frames")
         if at_end and declared - seconds > max(_MISSING_SECONDS, _MISSING_SHARE * declared):
             raise clip_error(medium, f"truncated, {seconds:.2f} of {declared:.2f} s are there")
-        if at_end and medium.start is not None and medium.start >= seconds:
-            raise clip_error(medium, f"starts at {medium.start} s, but is {seconds:.2f} s long")
-        return Timeline(origin, tick, sorted(stamps), sorted(keyframes), seconds)
+        if at_end and "matroska" in self._reader.form:
+            # Its blocks need not say how long the last frame is shown.
+            timeline = dataclasses.replace(timeline, end=max(seconds, declared))
+        if at_end and medium.start is not None and medium.start >= timeline.end:
+            raise clip_error(
+                medium, f"starts at {medium.start} s, but is {timeline.end:.2f} s long"
+            )
+        return timeline
 
     def decode(self, timeline: Timeline, targets: Sequence[int]) -> Iterator[Image.Image]:
         """Decodes the frame shown at each of the ascending timestamps ``targets``.
@@ -169,192 +184,168 @@ class VideoFile:
         Raises:
             ClipError: the file is damaged.
         """
-        reformatter = VideoReformatter()  # one a video: setting it up costs more than its work
         wanted = {timeline.shown(target) for target in targets}
-        seek = bool(timeline.keyframes)
-        if not seek:
-            self._rewind()
-        frames, position = self._frames(wanted), None
-        shown = ahead = image = None  # (timestamp, frame) not after the target; the next; shown's
+        trust = _Trust.SKIP if timeline.keyframes else _Trust.NOTHING
+        run: _Run | None = None
+        image, imaged = None, None  # of the frame ``imaged``
         for target in targets:
-            keyframe = timeline.keyframe(target)
-            if seek and keyframe is None:
-                keyframe = timeline.keyframes[0]
-            if seek and (position is None or timeline.seek_pays(position, keyframe)):
-                self._seek(keyframe)
-                frames, shown = self._frames(wanted), None
-                ahead = next(frames, None)
-                if ahead is None or ahead[0] > max(target, keyframe):
-                    self._rewind()  # the file's index is wrong: read it all
-                    frames, ahead, seek = self._frames(wanted), None, False
-            if shown is None and ahead is None:
-                ahead = next(frames, None)
-            before = shown
-            while ahead is not None and ahead[0] <= target:
-                shown, ahead = ahead, next(frames, None)
-            shown = shown or ahead  # moments before the first frame show the first
-            if shown is None:
-                raise clip_error(self.medium, "no frame could be decoded")
-            position = (ahead or shown)[0]
-            if image is None or shown is not before:
-                image = _image(shown[1], reformatter)
+            while True:
+                try:
+                    if run is None or self._starts_anew(timeline, target, run, trust):
+                        run = self._run(timeline, target, wanted, trust)
+                    run.advance(target)
+                    if _is_right(run, timeline.shown(target), trust):
+                        break
+                except ClipError:  # a decoder may not take a false keyframe
+                    if trust is _Trust.NOTHING:
+                        raise
+                trust, run = _Trust(trust + 1), None
+            if run.shown[1] is not imaged:
+                imaged = run.shown[1]
+                image = self._reader.decoder.image(imaged)
             yield image
 
     def play(self) -> Iterator[PlayedFrame]:
         """Every frame of the file, span or not, from the first on, in constant memory.
 
-        Their times ascend: a frame that does not begin after the one before is left out.
+        Their times never descend; where two are equal, the second is shown.
 
         Raises:
             ClipError: the file is damaged.
         """
-        self._rewind()
-        stream, reformatter = self._stream, VideoReformatter()
-        tick, origin = stream.time_base, 0 if self._evenly_spaced else stream.start_time or 0
-        last = None
-        for stamp, frame in self._frames():
-            if last is not None and stamp <= last:
-                continue
-            last = stamp
-            begin = float((stamp - origin) * tick)
-            end = begin + float((frame.duration or _frame_ticks(stream)) * tick)
-            yield PlayedFrame(begin, end, functools.partial(_image, frame, reformatter))
+        self._reader.rewind()
+        decoder, origin = self._reader.decoder, self._reader.decoder.start
+        for stamp, frame in self._play():
+            origin = stamp if origin is None else origin
+            begin = float((stamp - origin) * decoder.tick)
+            end = begin + float((frame.duration or decoder.frame_ticks) * decoder.tick)
+            yield PlayedFrame(begin, end, functools.partial(decoder.image, frame))
 
-    def cut(self) -> Medium:
-        """Copies the packets of the span, undecoded, into an embedded file of their own.
+    # -----------------------------------------------------------------------------------------
+    # Timestamps
+    # -----------------------------------------------------------------------------------------
+    def _scan(self) -> tuple[Timeline, bool] | None:
+        """What the packets tell, and whether they were read to the end of the file.
 
-        Nothing is encoded anew, so the same frames come out; the copy begins at the keyframe
-        before the span, and its start and end are moved accordingly. Sound is left out. AVI,
-        which has no timestamps to cut at, is embedded whole.
-
-        Raises:
-            ClipError: the file cannot be read.
+        ``None`` if the frames' timestamps cannot be told from them.
         """
-        medium, timeline = self.medium, self.timeline()
-        if self._evenly_spaced:
-            data = medium.data or pathlib.Path(medium.path).read_bytes()
-            return dataclasses.replace(medium, data=data, path="")
-        first = timeline.keyframe(timeline.stamp(max(0.0, medium.start or 0.0)))
-        if first is None:
-            raise clip_error(medium, "has no keyframe at or before its start")
-        form = "mp4" if "mp4" in self._container.format.name.split(",") else "matroska"
-        buffer = io.BytesIO()
-        self._rewind()
-        with av.open(buffer, "w", format=form) as output:
-            copy = output.add_stream_from_template(self._stream)
-            copy.time_base = self._stream.time_base
-            for packet in self._packets():
+        decoder, medium = self._reader.decoder, self._reader.medium
+        origin = self._reader.origin()
+        span = None  # where a seek has to land before
+        if decoder.restarts and not self._reader.ascends():
+            return None
+        if medium.start is not None and medium.start > _SEEK_SECONDS:
+            span = origin + int(medium.start // decoder.tick)
+        stamps, keyframes, counted = [], [], False
+        last, length = origin, 0  # the frame that is shown last, and for how long
+        at_end = True
+        with self._reader.refusing():
+            packets = self._reader.from_keyframe(span, self._reader.limit(origin))
+            for index, packet in enumerate(packets):
                 if packet is None:
+                    at_end = False
                     break
-                stamp = _stamp(packet)
-                if stamp < first:  # an earlier group, or frames that hang on one
-                    continue
-                packet.pts, packet.stream = stamp - first, copy
-                packet.dts = None if packet.dts is None else packet.dts - first
-                output.mux(packet)
-        shift = float((first - timeline.origin) * timeline.tick)
-        return Medium(
-            data=buffer.getvalue(),
-            start=None if medium.start is None else medium.start - shift,
-            end=None if medium.end is None else medium.end - shift,
-        )
-
-    def _packets(self) -> Iterator[av.Packet | None]:
-        """Packets from a keyframe before the span to its end; then ``None`` if more follow."""
-        medium, tick, origin = self.medium, self._stream.time_base, self._stream.start_time or 0
-        limit = None if medium.end is None else origin + int(max(0.0, medium.end) // tick) + 1
-        if not self._evenly_spaced and medium.start is not None and medium.start > _SEEK_SECONDS:
-            self._seek(origin + int(medium.start // tick))
-        self._at_start = False
-        first = True
-        try:
-            for packet in self._container.demux(self._stream):
-                if packet.pts is None and packet.dts is None:  # the one that flushes the decoder
-                    continue
                 if packet.is_corrupt:
                     raise clip_error(medium, "truncated")
-                # A frame before the limit may follow one after it, until the decoding time, which
-                # is never after a frame's own, has passed it. One packet at least is given.
-                passed = limit is not None and packet.dts is not None and packet.dts > limit
-                if passed and not first:
-                    yield None
-                    return
-                first = False
-                yield packet
-        except av.FFmpegError as error:
-            self._refuse(error)
+                if index == 0:
+                    counted = decoder.counts(packet)
+                stamp = packet.dts if counted else packet.pts
+                if stamp is None:
+                    return None
+                if packet.is_keyframe and not counted:
+                    keyframes.append(stamp)
+                if packet.is_discard:  # decoded, but not in what an edit list shows
+                    continue
+                stamps.append(stamp)
+                if stamp >= last:
+                    last, length = stamp, packet.duration or decoder.frame_ticks
+        stamps.sort()
+        keyframes.sort()
+        seconds = float((last + length - origin) * decoder.tick)
+        return Timeline(origin, decoder.tick, stamps, keyframes, seconds), at_end
 
-    def _frames(self, wanted: Collection[int] | None = None) -> Iterator[tuple[int, av.VideoFrame]]:
-        """The frames with their timestamps, from where the file stands.
+    def _decoded(self) -> tuple[Timeline, bool]:
+        """The same from the frames, all of them decoded from the first one on."""
+        decoder, stamps, end, at_end = self._reader.decoder, [], 0, True
+        self._reader.rewind()
+        origin = decoder.start
+        for stamp, frame in self._play():
+            origin = stamp if origin is None else origin
+            if stamps and stamp > self._reader.limit(origin):
+                at_end = False
+                break
+            stamps.append(stamp)
+            end = stamp + (frame.duration or decoder.frame_ticks)
+        seconds = float((end - origin) * decoder.tick) if stamps else 0.0
+        return Timeline(origin or 0, decoder.tick, stamps, [], seconds), at_end
+
+    # -----------------------------------------------------------------------------------------
+    # Packets and frames
+    # -----------------------------------------------------------------------------------------
+    def _run(self, timeline: Timeline, target: int, wanted: Collection[int], trust: _Trust) -> _Run:
+        """Starts decoding where the frame shown at ``target`` can be reached."""
+        keyframe = timeline.keyframe(target)
+        if trust is _Trust.NOTHING:
+            self._reader.rewind()
+            frames = self._play()
+            ahead = next(frames, None)
+            if ahead is None:
+                raise clip_error(self._reader.medium, "no frame could be decoded")
+            return _Run(frames, True, None, ahead)
+        start, packets = self._reader.seek(timeline.keyframes[0] if keyframe is None else keyframe)
+        frames = self._stamped(packets, wanted if trust is _Trust.SKIP else None)
+        if start is not None:  # pictures that lead the keyframe lack what they are built on
+            frames = itertools.dropwhile(lambda frame: frame[0] < start.pts, frames)
+        ahead = next(frames, None)
+        sound = start is None or start.is_discard  # an edit list shows what comes after it
+        if ahead is not None and not sound:
+            sound = ahead[0] == start.pts and self._reader.decoder.is_key(ahead[1])
+        return _Run(frames, sound, None, ahead)
+
+    def _starts_anew(self, timeline: Timeline, target: int, run: _Run, trust: _Trust) -> bool:
+        """Whether a seek is the shorter way to the frame shown at ``target``."""
+        keyframe = timeline.keyframe(target)
+        return (
+            trust is not _Trust.NOTHING
+            and self._reader.decoder.seekable
+            and keyframe is not None
+            and timeline.seek_pays(run.position, keyframe)
+        )
+
+    def _stamped(
+        self, packets: Iterable[av.Packet], wanted: Collection[int] | None
+    ) -> Iterator[tuple[int, av.VideoFrame]]:
+        """Frames with the timestamps that their packets have.
 
         A damaged frame is an error even where it is not wanted: the frames after it are built on
         it.
-
-        Args:
-            wanted: timestamps; others may be left out, where no frame is built on them.
         """
-        self._at_start = False
-        decoder, index = self._stream.codec_context, 0
-        if self._evenly_spaced:
-            wanted = None
-        try:
-            for packet in self._container.demux(self._stream):
-                spared = wanted is not None and packet.pts is not None and packet.pts not in wanted
-                decoder.skip_frame = "NONREF" if spared else "DEFAULT"
-                for frame in packet.decode():
-                    if frame.is_corrupt:
-                        raise clip_error(self.medium, f"the frame at {frame.time:.2f} s is damaged")
-                    if self._evenly_spaced:
-                        yield index, frame
-                    elif frame.pts is not None:
-                        yield frame.pts, frame
-                    index += 1
-        except av.FFmpegError as error:
-            self._refuse(error)
+        with self._reader.refusing():
+            for frame in self._reader.decoder.frames(packets, wanted):
+                if frame.is_corrupt:
+                    self._refuse_frame(frame)
+                if frame.pts is not None:
+                    yield frame.pts, frame
 
-    def _seek(self, stamp: int) -> None:
-        try:
-            self._container.seek(stamp, stream=self._stream)
-        except av.FFmpegError as error:
-            self._refuse(error)
+    def _play(self) -> Iterator[tuple[int, av.VideoFrame]]:
+        """All frames, from where the file is opened on."""
+        with self._reader.refusing():
+            for stamp, frame in self._reader.decoder.play(self._reader.demux()):
+                if frame.is_corrupt:
+                    self._refuse_frame(frame)
+                yield stamp, frame
 
-    def _rewind(self) -> None:
-        """Back to the first packet, in any format."""
-        if not self._at_start:
-            self._container.close()
-            self._open()
-
-    def _refuse(self, error: av.FFmpegError) -> NoReturn:
-        raise clip_error(self.medium, f"cannot be decoded ({error.strerror})") from error
+    def _refuse_frame(self, frame: av.VideoFrame) -> NoReturn:
+        tick = self._reader.decoder.tick
+        where = "" if frame.pts is None else f" at {float(frame.pts * tick):.2f} s"
+        raise clip_error(self._reader.medium, f"the frame{where} is damaged")
 
 
-def _stamp(packet: av.Packet) -> int:
-    return packet.dts if packet.pts is None else packet.pts
+def _is_right(run: _Run, expected: int, trust: _Trust) -> bool:
+    """Whether a run of frames has come to the one that the packets promised.
 
-
-def _image(frame: av.VideoFrame, reformatter: VideoReformatter) -> Image.Image:
-    """The frame as RGB, turned as the file's display matrix says (phones record sideways)."""
-    rgb = reformatter.reformat(frame, format="rgb24", threads=1)
-    (plane,) = rgb.planes
-    image = Image.frombuffer(
-        "RGB", (rgb.width, rgb.height), plane, "raw", "RGB", plane.line_size, 1
-    )
-    rotation = frame.rotation % 360
-    return image.transpose(_ROTATIONS[rotation]) if rotation in _ROTATIONS else image
-
-
-def _frame_ticks(stream: av.VideoStream) -> int:
-    rate = stream.average_rate or stream.guessed_rate
-    return max(1, round(1 / (rate * stream.time_base))) if rate else 1
-
-
-def _declared_seconds(container: av.container.InputContainer, stream: av.VideoStream) -> float:
-    """Length of the video stream as the header says; 0 where it does not."""
-    if stream.duration is not None:
-        return float(stream.duration * stream.time_base)
-    if "DURATION" in stream.metadata:  # Matroska: "00:00:06.000000000"
-        hours, minutes, seconds = stream.metadata["DURATION"].split(":")
-        return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
-    if len(container.streams) == 1 and container.duration is not None:
-        return container.duration / av.time_base
-    return 0.0
+    Without leaving any out, a frame missing is one that its packet never gave.
+    """
+    if run.shown is None or not run.sound:
+        return False
+    return trust is not _Trust.SKIP or run.shown[0] == expected

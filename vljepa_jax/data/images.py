@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image, ImageOps, features
 
 from vljepa_jax.data.animations import Animation, browser_delay, read_animation
+from vljepa_jax.data.kinds import REFUSED_IMAGES, image_format
 from vljepa_jax.data.records import ROUNDING, ClipError, Medium, clip_error
 
 # What shows through transparent pixels: white, as img2dataset (which downloads DataComp and its
@@ -25,29 +26,6 @@ from vljepa_jax.data.records import ROUNDING, ClipError, Medium, clip_error
 BACKGROUND = (255, 255, 255)
 # Larger images are refused: where Pillow begins to warn of decompression bombs.
 MAX_PIXELS = 89_478_485
-
-# First bytes of image formats. Pillow's name where they are read, else a name for people.
-_READ = {
-    b"\x89PNG\r\n\x1a\n": "PNG",
-    b"\xff\xd8\xff": "JPEG",
-    b"GIF8": "GIF",
-    b"BM": "BMP",
-}
-_REFUSED = {
-    b"II*\0": "TIFF, or a camera's raw file",
-    b"MM\0*": "TIFF, or a camera's raw file",
-    b"II+\0": "BigTIFF",
-    b"MM\0+": "BigTIFF",
-    b"\0\0\1\0": "ICO",
-    b"8BPS": "PSD",
-    b"\0\0\0\x0cjP  ": "JPEG 2000",
-    b"\xff\x4f\xff\x51": "JPEG 2000",
-    b"\0\0\0\x0cJXL ": "JPEG XL",
-    b"\xff\x0a": "JPEG XL",
-}
-_AVIF = {b"avif", b"avis"}
-_HEIC = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"}
-_HEIF = {b"mif1", b"msf1"}  # either of the two: the brands that follow tell which
 
 # What Pillow and its plugins raise on damaged files.
 _ERRORS = (
@@ -61,24 +39,6 @@ _ERRORS = (
 )
 # Greys of fewer than 8 bits: Pillow scales the pixels by this, but not the transparent grey.
 _GREY_STEP = {"L;2": 85, "L;4": 17}
-
-
-def image_format(header: bytes) -> str | None:
-    """The name of an image format, read or not, by a file's first 64 bytes; ``None`` if none."""
-    for signatures in (_READ, _REFUSED):
-        for signature, name in signatures.items():
-            if header.startswith(signature):
-                return name
-    if header[:4] == b"RIFF" and header[8:12] == b"WEBP":
-        return "WEBP"
-    if header[4:8] == b"ftyp":
-        brand, length = header[8:12], int.from_bytes(header[:4], "big")
-        others = {header[begin : begin + 4] for begin in range(16, min(length, len(header)), 4)}
-        if brand in _AVIF or (brand in _HEIF and others & _AVIF):
-            return "AVIF"
-        if brand in _HEIC | _HEIF:
-            return "HEIC"
-    return None
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -137,6 +97,21 @@ def read_images(
     decoded = _named(medium, pictures.decode(wanted))
     rendered = {index: render(image) for index, image in zip(wanted, decoded, strict=True)}
     return [rendered[index] for index in indices]
+
+
+def play_images(medium: Medium) -> Iterator[tuple[float, float, Image.Image]]:
+    """Every frame of an animation, in order: the seconds between which it is shown, and RGB.
+
+    Raises:
+        ClipError: the medium cannot be read, or is a still image.
+    """
+    pictures, begin = _opened(medium), 0.0
+    if pictures.end is None:
+        raise clip_error(medium, "is a still image: a stream needs a video or an animation")
+    decoded = _named(medium, pictures.decode(range(len(pictures.delays))))
+    for delay, image in zip(pictures.delays, decoded, strict=True):
+        yield begin, begin + delay, image
+        begin += delay
 
 
 def animation_end(medium: Medium) -> float | None:
@@ -241,7 +216,7 @@ def _named(medium: Medium, images: Iterable[Image.Image]) -> Iterator[Image.Imag
 def _refuse_unread(medium: Medium, form: str | None) -> None:
     if form is None:
         raise clip_error(medium, "is no image")
-    if form in _REFUSED.values():
+    if form in REFUSED_IMAGES.values():
         raise clip_error(medium, f"is {form}, which is not read: convert it to PNG or JPEG")
     if form == "HEIC":
         try:

@@ -47,12 +47,31 @@ _COMPANION_EXTENSIONS = _extensions(
     "aac ac3 aif aiff flac m4a m4b mka mp3 oga opus wav wma",
 )
 
-_IMAGE_SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF87a", b"GIF89a")
+# First bytes of image formats. Pillow's name where they are read, else a name for people.
+_READ_IMAGES = {
+    b"\x89PNG\r\n\x1a\n": "PNG",
+    b"\xff\xd8\xff": "JPEG",
+    b"GIF87a": "GIF",
+    b"GIF89a": "GIF",
+}
+REFUSED_IMAGES = {
+    b"II*\0": "TIFF, or a camera's raw file",
+    b"MM\0*": "TIFF, or a camera's raw file",
+    b"II+\0": "BigTIFF",
+    b"MM\0+": "BigTIFF",
+    b"\0\0\1\0": "ICO",
+    b"8BPS": "PSD",
+    b"\0\0\0\x0cjP  ": "JPEG 2000",
+    b"\xff\x4f\xff\x51": "JPEG 2000",
+    b"\0\0\0\x0cJXL ": "JPEG XL",
+    b"\xff\x0a": "JPEG XL",
+}
 # Sizes of the header that follows a BMP's 14 bytes, one a version (as Pillow knows them).
 _BMP_HEADERS = (12, 16, 40, 52, 56, 64, 108, 124)
-_STILL_BRANDS = {b"avif", b"heic", b"heix", b"heim", b"heis"}  # AVIF and HEIF
-_MOVING_BRANDS = {b"avis", b"hevc", b"hevx", b"hevm", b"hevs"}
-_SHARED_BRANDS = {b"mif1", b"msf1"}  # of several codecs; the compatible brands say which
+_AVIF_BRANDS = {b"avif", b"avis"}
+_HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"}
+_SHARED_BRANDS = {b"mif1", b"msf1"}  # of both; the compatible brands say which
+_MOVING_BRANDS = {b"avis", b"hevc", b"hevx", b"hevm", b"hevs", b"msf1"}
 _SOUND_BRANDS = {b"M4A ", b"M4B ", b"M4P ", b"F4A ", b"F4B "}
 # Boxes with which a QuickTime file without an ftyp box may begin.
 _BOXES = {b"moov", b"moof", b"mdat", b"free", b"skip", b"wide", b"pnot", b"styp", b"sidx"}
@@ -66,7 +85,6 @@ _VIDEO_SIGNATURES = (
     b"\x00\x00\x00\x00\x01\xbc",  # GXF
     b"\x1f\x07\x00",  # DV
     b"\xb7\xd8\x00 7I\xda\x11",  # WTV
-    b"\x00\x00\x00\x0cjP  \r\n",  # JPEG 2000, which FFmpeg reads
     b".RMF",  # RealMedia
     b"DKIF",  # IVF
     b"YUV4MPEG2 ",
@@ -80,8 +98,8 @@ _SYNC = ord("G")
 
 
 def kind_of(medium: Medium) -> Kind:
-    """Who reads it: "image" is for Pillow (PNG, JPEG, GIF, BMP, WebP, AVIF, HEIF, each still or
-    animated), "video" for FFmpeg, which has the last word on what is not recognised.
+    """Who reads it, or refuses it by name: "image" is for Pillow (``image_format``), "video" for
+    FFmpeg, which has the last word on what is not recognised.
 
     Raises:
         ClipError: it is missing or empty.
@@ -124,16 +142,34 @@ def looks_like_media(path: str) -> bool:
         return True
 
 
+def image_format(header: bytes) -> str | None:
+    """The name of an image format, read or refused, by a file's first bytes; ``None`` if none."""
+    for signatures in (_READ_IMAGES, REFUSED_IMAGES):
+        for signature, name in signatures.items():
+            if header.startswith(signature):
+                return name
+    if header[:2] == b"BM" and int.from_bytes(header[14:18], "little") in _BMP_HEADERS:
+        return "BMP"
+    if header[:4] == b"RIFF" and header[8:12] == b"WEBP":
+        return "WEBP"
+    if header[4:8] == b"ftyp":
+        brand, size = header[8:12], int.from_bytes(header[:4], "big")
+        others = {header[first : first + 4] for first in range(16, min(size, len(header)), 4)}
+        if brand in _AVIF_BRANDS or (brand in _SHARED_BRANDS and others & _AVIF_BRANDS):
+            return "AVIF"
+        if brand in _HEIC_BRANDS | _SHARED_BRANDS:
+            return "HEIC"
+    return None
+
+
 def recognise(header: bytes) -> Kind | None:
     """The kind of a file by its first bytes; ``None`` where they are no known signature."""
+    if image_format(header):
+        return "image"
     if header[4:8] == b"ftyp":
-        return _kind_of_brands(header)
+        return None if header[8:12] in _SOUND_BRANDS else "video"
     if header[:4] == b"RIFF":
-        return {b"WEBP": "image", b"AVI ": "video", b"AMV ": "video"}.get(header[8:12])
-    if header.startswith(_IMAGE_SIGNATURES):
-        return "image"
-    if header[:2] == b"BM" and int.from_bytes(header[14:18], "little") in _BMP_HEADERS:
-        return "image"
+        return "video" if header[8:12] in (b"AVI ", b"AMV ") else None
     if header.startswith(_VIDEO_SIGNATURES) or _is_transport_stream(header):
         return "video"
     # The first byte of a size: a text with such a word at its fifth letter has none that is 0.
@@ -155,23 +191,12 @@ def is_still(header: bytes) -> bool:
         return b"IDAT" in header and b"acTL" not in header.partition(b"IDAT")[0]
     if header[:4] == b"RIFF":
         return not (header[12:16] == b"VP8X" and int.from_bytes(header[20:21]) & 2)
-    return header[8:12] not in _MOVING_BRANDS | {b"msf1"}
+    return header[8:12] not in _MOVING_BRANDS
 
 
 def _read(path: str) -> bytes:
     with open(path, "rb", buffering=0) as file:
         return file.read(_HEADER_BYTES)
-
-
-def _kind_of_brands(header: bytes) -> Kind | None:
-    """By the brands of an ftyp box: the major one, a version, and those it is compatible with."""
-    major, size = header[8:12], int.from_bytes(header[:4], "big")
-    brands = {major}
-    if major in _SHARED_BRANDS:
-        brands = {header[first : first + 4] for first in range(16, min(size, len(header)), 4)}
-    if brands & (_STILL_BRANDS | _MOVING_BRANDS):
-        return "image"
-    return None if major in _SOUND_BRANDS else "video"
 
 
 def _is_transport_stream(header: bytes) -> bool:

@@ -14,12 +14,12 @@ from collections.abc import Iterator
 from typing import BinaryIO, Literal
 
 import av
-import numpy as np
-from av.video.reformatter import VideoReformatter
 from PIL import Image
 
-from vljepa_jax.data.ffmpeg import PlayedFrame, VideoFile
+from vljepa_jax.data import video
+from vljepa_jax.data.ffmpeg import PlayedFrame
 from vljepa_jax.data.records import Medium
+from vljepa_jax.data.video_decoder import NoVideo, VideoDecoder
 
 _TIMEOUT = 10.0  # seconds without a connection or a frame after which a source counts as broken
 _JUMP = 10.0  # seconds between two frames after which the second does not follow the first
@@ -108,8 +108,7 @@ def play(source: LiveSource, stdin: BinaryIO | None = None) -> Iterator[PlayedFr
         # Not sys.stdin: a thread that waits in its lock would stop Python from ending.
         yield from _raw_frames(source, stdin or open(0, "rb", buffering=0, closefd=False))  # noqa: SIM115
     elif source.kind == "file":
-        with VideoFile(Medium(path=source.name)) as video:
-            yield from video.play()
+        yield from video.play(Medium(path=source.name))
     else:
         yield from _live_frames(source)
 
@@ -136,28 +135,23 @@ def _live_frames(source: LiveSource) -> Iterator[PlayedFrame]:
         with av.open(
             source.name, format=source.form or None, options=options, timeout=_TIMEOUT
         ) as container:
-            if not container.streams.video:
-                raise SourceError(f"{source.name}: holds no video stream")
-            stream = container.streams.video[0]
-            stream.codec_context.thread_count = 1
-            reformatter, first, last = VideoReformatter(), None, None
-            period = float(1 / stream.average_rate) if stream.average_rate else 0.04
-            for frame in container.decode(stream):
-                if frame.is_corrupt or frame.time is None:
+            decoder = VideoDecoder(container)
+            first = last = None
+            for stamp, frame in decoder.play(container.demux(decoder.stream)):
+                if frame.is_corrupt:
                     continue
-                first = frame.time if first is None else first
-                now = frame.time - first
-                if last is not None and not last < now < last + _JUMP:
+                first = stamp if first is None else first
+                now = float((stamp - first) * decoder.tick)
+                if last is not None and now > last + _JUMP:
                     raise SourceError(
                         f"{source.name}: its clock jumps from {last:.1f} s to {now:.1f}"
                     )
                 last = now
-                yield PlayedFrame(now, now + period, functools.partial(_rgb, frame, reformatter))
+                end = now + float((frame.duration or decoder.frame_ticks) * decoder.tick)
+                yield PlayedFrame(now, end, functools.partial(decoder.image, frame))
             if source.kind == "network" and container.duration:
                 raise SourceEnded
+    except NoVideo as error:
+        raise SourceError(f"{source.name}: {error}") from error
     except (av.FFmpegError, OSError) as error:
         raise SourceError(f"{source.name}: {getattr(error, 'strerror', None) or error}") from error
-
-
-def _rgb(frame: av.VideoFrame, reformatter: VideoReformatter) -> Image.Image:
-    return Image.fromarray(np.asarray(reformatter.reformat(frame, format="rgb24").to_ndarray()))

@@ -25,11 +25,12 @@ import rich.console
 import rich.progress
 import rich.table
 
-from vljepa_jax.data.ffmpeg import VideoFile
+from vljepa_jax.data.cut import cut
+from vljepa_jax.data.kinds import kind_of
 from vljepa_jax.data.manifest import Fault, Manifest, ManifestError, Row
 from vljepa_jax.data.records import Annotation, ClipError, Label, Medium, Record
 from vljepa_jax.data.storage import write_dataset
-from vljepa_jax.data.video import is_image, read_frames
+from vljepa_jax.data.video import read_frames
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -86,55 +87,55 @@ def prepare(
         raise FileExistsError(f"{output} exists; remove it or name another directory")
     labels = _merge_labels(manifests)
     rows, faults = _read_rows(manifests)
-    media = sorted({medium for _, row in rows for medium in row.media}, key=_medium_key)
-    with _Workers(num_workers if len(media) >= _FEW else 0) as workers, _progress(console) as bars:
-        reasons = dict(
-            zip(
-                media,
-                bars.track(workers.map(_check, media), len(media), description="Checking"),
-                strict=True,
-            )
-        )
-        sound = []
-        for split, row in rows:
-            reason = next((reasons[medium] for medium in row.media if reasons[medium]), None)
-            if reason is None:
-                sound.append((split, row))
-            else:
-                fault = Fault(row.manifest, row.number, row.annotation.id, "unreadable", reason)
-                faults.append(fault)
-        faults.sort(key=lambda fault: (fault.manifest, fault.row))
-        read = len(sound) + len(faults)
+    read = len(rows) + len(faults)
+    places = {row.annotation.id: row for _, row in rows}
+    groups = _group(rows)
+    media = sum(len(record.media) for group in groups.values() for record in group)
+    counts, annotations = dict.fromkeys(groups, 0), 0
+
+    def approve() -> None:
         if faults and on_error == "refuse":
-            _show_faults(console, faults)
             raise ManifestError(
                 f"{len(faults)} of {read} rows are faulty and nothing was written; mend them, or "
                 "leave them out with --on_error=skip"
             )
-        if not sound:
-            _show_faults(console, faults)
+        if not annotations:
             raise ManifestError(f"none of {read} rows can be used; nothing was written")
-        records = _group(sound)
-        total = sum(map(len, records.values()))
-        bar = bars.add_task("Writing", total=total)
-        write_dataset(
-            output,
-            {
-                split: bars.track(
-                    workers.map(_embed, group) if embed else group, task_id=bar, total=total
+
+    with _Workers(num_workers if media >= _FEW else 0) as workers, _progress(console) as bars:
+        bar = bars.add_task("Reading and writing", total=sum(map(len, groups.values())))
+
+        def sound(split: str) -> Iterator[Record]:
+            nonlocal annotations
+            for record, reasons in workers.map(_embedded if embed else _checked, groups[split]):
+                bars.advance(bar)
+                kept, refused = _sound(record, reasons)
+                faults.extend(
+                    Fault(places[name].manifest, places[name].number, name, "unreadable", reason)
+                    for name, reason in refused.items()
                 )
-                for split, group in records.items()
-            },
-            name=name,
-            description=f"Prepared from {', '.join(m.path.name for m in manifests)}",
-            labels=labels,
-        )
+                if kept.annotations:
+                    counts[split] += 1
+                    annotations += len(kept.annotations)
+                    yield kept
+
+        try:
+            write_dataset(
+                output,
+                {split: sound(split) for split in groups},
+                name=name,
+                description=f"Prepared from {', '.join(m.path.name for m in manifests)}",
+                labels=labels,
+                approve=approve,
+            )
+        finally:
+            faults.sort(key=lambda fault: (fault.manifest, fault.row))
+            _show_faults(console, faults)
     if faults:
         with open(pathlib.Path(output) / "skipped.jsonl", "w", encoding="utf-8") as file:
             file.writelines(json.dumps(dataclasses.asdict(fault)) + "\n" for fault in faults)
-    counts = {split: len(group) for split, group in records.items()}
-    summary = Summary(read, counts, len(sound), tuple(faults))
-    _show_faults(console, faults)
+    counts = {split: count for split, count in counts.items() if count}
+    summary = Summary(read, counts, annotations, tuple(faults))
     console.print(_table(summary, output))
     return summary
 
@@ -178,45 +179,75 @@ def _group(rows: Sequence[tuple[str, Row]]) -> dict[str, list[Record]]:
     for (split, _), members in groups.items():
         media = tuple(dict.fromkeys(medium for row in members for medium in row.media))
         place = {medium: index for index, medium in enumerate(media)}
-
-        def moved(row: Row, field: str, place: dict[Medium, int] = place) -> tuple[int, ...]:
-            return tuple(place[row.media[i]] for i in getattr(row.annotation, field))
-
-        annotations: list[Annotation] = [
-            dataclasses.replace(
-                row.annotation,
-                inputs=moved(row, "inputs"),
-                candidate_media=moved(row, "candidate_media"),
-            )
+        annotations = [
+            _moved(row.annotation, {i: place[medium] for i, medium in enumerate(row.media)})
             for row in members
         ]
         records[split].append(Record(members[0].annotation.id, media, tuple(annotations)))
     return records
 
 
-def _medium_key(medium: Medium) -> tuple[str, float, float]:
-    first = -np.inf if medium.start is None else medium.start
-    return medium.path, first, np.inf if medium.end is None else medium.end
+# Why each medium of a record cannot be read; ``None`` where it can.
+Reasons = tuple[str | None, ...]
 
 
-def _check(medium: Medium) -> str | None:
-    """Decodes one frame, from the middle of the span; says what is wrong, if anything is."""
+def _checked(record: Record) -> tuple[Record, Reasons]:
+    return record, tuple(_attempt(_check, medium)[1] for medium in record.media)
+
+
+def _embedded(record: Record) -> tuple[Record, Reasons]:
+    media, reasons = zip(*(_attempt(_embed, medium) for medium in record.media), strict=True)
+    return dataclasses.replace(record, media=media), reasons
+
+
+def _attempt(read: Callable[[Medium], Medium], medium: Medium) -> tuple[Medium, str | None]:
     try:
-        read_frames(medium, [0.5], np.asarray)
+        return read(medium), None
     except ClipError as error:
-        return str(error)
-    return None
+        return medium, str(error)
 
 
-def _embed(record: Record) -> Record:
-    return dataclasses.replace(record, media=tuple(map(_embed_medium, record.media)))
+def _check(medium: Medium) -> Medium:
+    """Decodes one frame, from the middle of the span."""
+    read_frames(medium, [0.5], np.asarray)
+    return medium
 
 
-def _embed_medium(medium: Medium) -> Medium:
-    if medium.start is None and medium.end is None or is_image(medium):
-        return dataclasses.replace(medium, data=pathlib.Path(medium.path).read_bytes(), path="")
-    with VideoFile(medium) as video:
-        return video.cut()
+def _embed(medium: Medium) -> Medium:
+    """The same with the bytes of its file, or of its span of a longer video."""
+    if kind_of(medium) == "video" and (medium.start is not None or medium.end is not None):
+        return cut(medium)
+    _check(medium)
+    return dataclasses.replace(medium, data=pathlib.Path(medium.path).read_bytes(), path="")
+
+
+def _sound(record: Record, reasons: Reasons) -> tuple[Record, dict[str, str]]:
+    """What can be used of a record, and why its other annotations cannot, by their ids."""
+    refused = {}
+    for annotation in record.annotations:
+        used = [reasons[index] for index in annotation.inputs + annotation.candidate_media]
+        if reason := next(filter(None, used), None):
+            refused[annotation.id] = reason
+    if not refused:
+        return record, refused
+    kept = [index for index, reason in enumerate(reasons) if reason is None]
+    place = {index: position for position, index in enumerate(kept)}
+    annotations = tuple(
+        _moved(annotation, place)
+        for annotation in record.annotations
+        if annotation.id not in refused
+    )
+    media = tuple(record.media[index] for index in kept)
+    return dataclasses.replace(record, media=media, annotations=annotations), refused
+
+
+def _moved(annotation: Annotation, place: Mapping[int, int]) -> Annotation:
+    """The annotation with its media at other indices."""
+    return dataclasses.replace(
+        annotation,
+        inputs=tuple(place[index] for index in annotation.inputs),
+        candidate_media=tuple(place[index] for index in annotation.candidate_media),
+    )
 
 
 class _Workers:

@@ -16,7 +16,7 @@ import os
 import pathlib
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -164,6 +164,7 @@ def write_dataset(
     description: str,
     labels: Mapping[str, Sequence[Label]],
     license: str = "",
+    approve: Callable[[], None] = lambda: None,
 ) -> None:
     """Writes a dataset; records are streamed, in their order, and never all in memory.
 
@@ -172,12 +173,15 @@ def write_dataset(
 
     Args:
         directory: must not exist.
-        splits: the records of each split, at least one a split.
+        splits: the records of each split; one without any is left out.
         labels: the label sets that annotations refer to as "@labels/NAME".
+        approve: called when all is written and before the directory appears; what it raises leaves
+            nothing.
 
     Raises:
         FileExistsError: the directory exists.
-        DatasetError: a record refers to a medium, candidate or label set that is not there.
+        DatasetError: there are no records, or one refers to a medium, candidate or label set that
+            is not there.
     """
     target = pathlib.Path(directory).absolute()
     if target.exists():
@@ -185,12 +189,13 @@ def write_dataset(
     target.parent.mkdir(parents=True, exist_ok=True)
     scratch = pathlib.Path(tempfile.mkdtemp(prefix=f".{target.name}.partial-", dir=target.parent))
     try:
-        builder = _RecordsBuilder(scratch, splits, name, description, labels, license)
+        builder = _RecordsBuilder(scratch, splits, name, description, labels, license, approve)
         builder.download_and_prepare(
             download_dir=str(scratch / "downloads"),
             download_config=tfds.download.DownloadConfig(compute_stats="skip"),
         )
-        for split, rows in builder.tables.items():
+        for split in builder.info.splits:
+            rows = builder.tables[split]
             rows.save(_table_path(builder.data_dir, split))
         os.chmod(builder.data_dir, 0o755)
         os.rename(builder.data_dir, target)
@@ -217,8 +222,10 @@ class _RecordsBuilder(tfds.core.GeneratorBasedBuilder):
         description: str,
         labels: Mapping[str, Sequence[Label]],
         license: str,
+        approve: Callable[[], None],
     ):
         self._records = splits
+        self._approve = approve
         self._texts = (description, license)
         self._dataset_metadata = {
             "format": _FORMAT,
@@ -261,14 +268,17 @@ class _RecordsBuilder(tfds.core.GeneratorBasedBuilder):
             yield index, _to_example(record)
 
     def _generate_splits(self, dl_manager: Any, download_config: Any) -> list[tfds.core.SplitInfo]:
-        return [
-            self._write_split(split, examples)
-            for split, examples in self._split_generators(dl_manager).items()
-        ]
+        generators = self._split_generators(dl_manager)
+        infos = [self._write_split(split, examples) for split, examples in generators.items()]
+        self._approve()
+        written = [info for info in infos if info is not None]
+        if not written:
+            raise DatasetError("no split has any records")
+        return written
 
     def _write_split(
         self, split: str, examples: Iterator[tuple[int, dict[str, Any]]]
-    ) -> tfds.core.SplitInfo:
+    ) -> tfds.core.SplitInfo | None:
         template = self._get_filename_template(split_name=split)
         lengths: list[int] = []
         parts: list[pathlib.Path] = []
@@ -286,7 +296,7 @@ class _RecordsBuilder(tfds.core.GeneratorBasedBuilder):
             in_shard += len(data)
             total += len(data)
         if writer is None:
-            raise DatasetError(f"split '{split}' has no records")
+            return None
         writer.close()
         for index, part in enumerate(parts):
             part.rename(template.sharded_filepath(shard_index=index, num_shards=len(parts)))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from fractions import Fraction
 
 import av
@@ -17,8 +17,9 @@ import numpy as np
 from PIL import Image
 
 from vljepa_jax.config import VideoConfig
-from vljepa_jax.data.ffmpeg import VideoFile
-from vljepa_jax.data.images import animation_end, image_format, read_images
+from vljepa_jax.data.ffmpeg import PlayedFrame, VideoFile
+from vljepa_jax.data.images import animation_end, play_images, read_images
+from vljepa_jax.data.kinds import kind_of
 from vljepa_jax.data.records import ClipError, Medium, clip_error
 
 # Distance of keyframes written by write_mp4, so that a span of a long video is near one.
@@ -109,7 +110,7 @@ def read_frames(
     """
     if medium.start is not None and medium.end is not None and medium.end <= medium.start:
         raise clip_error(medium, f"ends at {medium.end} s, but starts at {medium.start} s")
-    if is_image(medium):
+    if kind_of(medium) == "image":
         return read_images(medium, lambda end: _times(medium, end, moments), render)
     rendered: list[np.ndarray] = []
     last = None
@@ -128,7 +129,7 @@ def play_time(medium: Medium) -> tuple[float, float] | None:
     Raises:
         ClipError: the medium cannot be read.
     """
-    if is_image(medium):
+    if kind_of(medium) == "image":
         end = animation_end(medium)
         if end is None:
             return None
@@ -139,6 +140,20 @@ def play_time(medium: Medium) -> tuple[float, float] | None:
     if first >= end:
         raise clip_error(medium, f"starts at {first} s, but is {end:.2f} s long")
     return first, min(last, end)
+
+
+def play(medium: Medium) -> Iterator[PlayedFrame]:
+    """Every frame of a video or an animation, span or not, from the first on, in constant memory.
+
+    Raises:
+        ClipError: the medium cannot be read, or is a still image.
+    """
+    if kind_of(medium) == "image":
+        for begin, end, image in play_images(medium):
+            yield PlayedFrame(begin, end, lambda image=image: image)
+    else:
+        with VideoFile(medium) as video:
+            yield from video.play()
 
 
 def write_mp4(frames: Iterable[np.ndarray], fps: int | Fraction, crf: int = 23) -> bytes:
@@ -171,20 +186,6 @@ def write_mp4(frames: Iterable[np.ndarray], fps: int | Fraction, crf: int = 23) 
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode())
     return buffer.getvalue()
-
-
-def is_image(medium: Medium) -> bool:
-    """Whether the first bytes are those of an image format, of one that is refused too."""
-    header = medium.data[:64]
-    if medium.path:
-        try:
-            with open(medium.path, "rb") as file:
-                header = file.read(64)
-        except OSError as error:
-            raise clip_error(medium, f"cannot be opened ({error.strerror})") from error
-    if not header:
-        raise clip_error(medium, "is empty")
-    return image_format(header) is not None
 
 
 def _times(medium: Medium, end: float, moments: Sequence[float]) -> list[float]:

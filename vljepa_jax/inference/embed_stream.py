@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from vljepa_jax.data.ffmpeg import VideoFile
 from vljepa_jax.data.records import Medium
+from vljepa_jax.data.video import play
 from vljepa_jax.inference.model import Model
 from vljepa_jax.inference.sliding_window import SlidingWindow, Window
 
@@ -47,8 +47,7 @@ def embed_stream(
 
 def _windows(medium: Medium, sliding: SlidingWindow) -> Iterator[Window]:
     end = 0.0
-    with VideoFile(medium) as video:
-        for frame in video.play():
-            yield from sliding.push(frame.begin, frame.image)
-            end = frame.end
+    for frame in play(medium):
+        yield from sliding.push(frame.begin, frame.image)
+        end = frame.end
     yield from sliding.finish(end)

@@ -21,7 +21,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from vljepa_jax.config import VideoConfig
-from vljepa_jax.data.ffmpeg import ROUNDING
+from vljepa_jax.data.records import ROUNDING
 from vljepa_jax.data.video import fit_frame
 
 _EPSILON = 1e-9  # seconds; of ticks that are sums of floats
@@ -68,7 +68,7 @@ class SlidingWindow:
 
     def restart(self) -> None:
         """Forgets all frames: what comes next does not follow them."""
-        self._first: float | None = None  # when the stream began
+        self._first = 0.0  # when the stream began
         self._ticks = 0  # windows given since
         self._shown: collections.deque[tuple[float, np.ndarray]] = collections.deque()
         self._latest: tuple[float, Callable[[], Image.Image]] | None = None
@@ -77,20 +77,22 @@ class SlidingWindow:
         """Takes the next frame and yields the windows that end at or before it.
 
         Args:
-            time: seconds at which it begins to be shown; must ascend.
+            time: seconds at which it begins to be shown; at the same time as the frame before, it
+                takes its place.
             frame: gives the frame, RGB; called once at most, and only if a window shows it.
 
         Raises:
-            ValueError: the time does not ascend.
+            ValueError: the time is before that of the frame before.
         """
-        time -= ROUNDING  # as in VideoFile: containers round
-        if self._first is None:
+        begins = time - ROUNDING  # as in VideoFile: containers round
+        if self._latest is None:
             self._first = time
-        elif time <= self._latest[0]:
-            raise ValueError(f"a frame at {time:.3f} s follows one at {self._latest[0]:.3f} s")
-        if self._latest is not None:
-            yield from self._show_until(time)
-        self._latest = (time, frame)
+        elif begins < self._latest[0]:
+            last = self._latest[0] + ROUNDING
+            raise ValueError(f"a frame at {time:.3f} s follows one at {last:.3f} s")
+        elif begins > self._latest[0]:
+            yield from self._show_until(begins)
+        self._latest = (begins, frame)
 
     def finish(self, end: float) -> Iterator[Window]:
         """Yields the last windows, those that end by ``end``, when the last frame stops showing."""
@@ -102,8 +104,8 @@ class SlidingWindow:
         begins, frame = self._latest
         if self._is_shown(begins, time):
             self._shown.append((begins, fit_frame(frame(), self._size)))
-        while (end := self._end()) <= time:
-            yield Window(end + ROUNDING, self._clip(end))
+        while (end := self._end()) <= time + ROUNDING:
+            yield Window(end, self._clip(end))
             self._ticks += 1
             # The oldest frame that a later window shows is the last one at its first moment.
             oldest = self._end() + self._moments[0]
