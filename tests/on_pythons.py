@@ -44,7 +44,7 @@ def run(interpreter, venv):
     """Installs and tests. Returns (whether all passed, what the table says of it)."""
     report = ROOT / venv / "tests.xml"
     report.unlink(missing_ok=True)
-    options = f"{os.environ.get('PYTEST_ADDOPTS', '')} --junitxml={report}"
+    options = f"{os.environ.get('PYTEST_ADDOPTS', '')} --junitxml={venv}/{report.name}"
     made = subprocess.run(
         ["make", "test", f"PYTHON={interpreter}", f"VENV={venv}", f"TESTS={' '.join(TESTS)}"],
         cwd=ROOT,
