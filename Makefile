@@ -5,24 +5,28 @@ RUN     = $(VENV)/bin/python
 DEMO   ?= runs/demo
 SEED ?= 0
 BACKBONES ?= runs/backbones
+LOCKS  ?= locks
+INSTALL = $(RUN) -m pip install --quiet --disable-pip-version-check
 
 # On a CPU, XLA takes its temporaries from malloc at every step. Told to keep what is freed, glibc
 # hands the same pages out again; without this a step of the demo takes about 1.4 times as long.
 KEEP_MEMORY = MALLOC_ARENA_MAX=1 MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=1000000000000
 
-.PHONY: help demo demo-seeds backbones test test-parity test-slow test-full-size lint format goldens clean
+.PHONY: help demo demo-seeds backbones test test-pythons test-parity test-slow test-full-size
+.PHONY: lint format goldens lock lock-newest clean
 .DEFAULT_GOAL := help
 
 help:  ## List the targets.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
 
-$(VENV)/installed: requirements.txt pyproject.toml
+$(VENV)/installed: $(LOCKS)/main.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(INSTALL) -c $(LOCKS)/main.txt -e .[test]
 	@touch $@
 
-$(VENV)/installed-parity: $(VENV)/installed
-	$(RUN) -m pip install --quiet --disable-pip-version-check -e .[test,parity]
+# An extra that agrees with the main lock: its own lock takes versions from there (-c main.txt).
+$(VENV)/installed-%: $(VENV)/installed $(LOCKS)/%.txt
+	$(INSTALL) -c $(LOCKS)/$*.txt -e .[$*]
 	@touch $@
 
 demo: $(VENV)/installed  ## Build the video world, train, evaluate, and write runs/demo/report.html.
@@ -74,8 +78,11 @@ backbones: $(VENV)/installed  ## Pretrain the backbones in vljepa_jax/backbones 
 	    cp -r $(BACKBONES)/exported/$$part/$$part vljepa_jax/backbones/; \
 	    cp $(BACKBONES)/exported/$$part/config.json vljepa_jax/backbones/$$part/recipe.json; done
 
-test: $(VENV)/installed  ## Run the suite (no torch needed).
-	$(RUN) -m pytest -n auto --dist loadfile --durations=15 -m "not parity and not slow"
+test: $(VENV)/installed  ## Run the suite (no torch needed); TESTS=tests/data runs a part of it.
+	$(RUN) -m pytest -n auto --dist loadfile --durations=15 -m "not parity and not slow" $(TESTS)
+
+test-pythons:  ## Tests of data, models and checkpoints on each Python installed (4 minutes each).
+	$(PYTHON) tests/on_pythons.py --venv=$(VENV) --pythons=$(PYTHONS) --tested=$(TESTED)
 
 test-parity: $(VENV)/installed-parity  ## Compare live with torch and transformers.
 	$(RUN) -m pytest -n auto --dist loadfile -m "parity and not slow"
@@ -97,5 +104,25 @@ format: $(VENV)/installed  ## Apply the style.
 goldens: $(VENV)/installed-parity  ## Make the committed reference outputs anew (needs torch).
 	$(RUN) tests/goldens/make_goldens.py
 
-clean:  ## Remove the environment and everything generated.
-	rm -rf $(VENV) .cache .pytest_cache .ruff_cache build *.egg-info
+$(VENV)-lock/bin/uv:
+	$(PYTHON) -m venv $(VENV)-lock
+	$(VENV)-lock/bin/python -m pip install --quiet --disable-pip-version-check uv
+
+# uv writes one lock for every Python and system, pip installs it. uv does not read pip's settings: a
+# mirror of PyPI is named to it with UV_DEFAULT_INDEX. main comes first, since others take from it.
+lock: $(VENV)-lock/bin/uv  ## Fit the locks to pyproject.toml, changing little (uv from PyPI, seconds).
+	for name in main $(filter-out main,$(basename $(notdir $(wildcard $(LOCKS)/*.in)))); do \
+	    $(VENV)-lock/bin/uv pip compile --quiet --universal --python-version=3.11 $(UPGRADE) \
+	        --python=$(VENV)-lock/bin/python --no-emit-index-url --no-emit-package=vljepa-jax \
+	        --no-annotate --custom-compile-command="make lock" \
+	        --output-file=$(LOCKS)/$$name.txt $(LOCKS)/$$name.in || exit 1; done
+
+# The locks that are in use change last, when all tests have passed with the new ones.
+lock-newest:  ## The newest of everything; kept if the tests pass with it (uv from PyPI, 30 minutes).
+	rm -rf $(VENV)-newest && mkdir $(VENV)-newest && cp -r $(LOCKS) $(VENV)-newest/locks
+	$(MAKE) lock LOCKS=$(VENV)-newest/locks UPGRADE=--upgrade
+	$(MAKE) test test-parity test-pythons LOCKS=$(VENV)-newest/locks VENV=$(VENV)-newest
+	cp $(VENV)-newest/locks/*.txt $(LOCKS)/
+
+clean:  ## Remove the environments and everything generated.
+	rm -rf $(VENV) $(VENV)-* .cache .pytest_cache .ruff_cache build *.egg-info
