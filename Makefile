@@ -10,7 +10,7 @@ BACKBONES ?= runs/backbones
 # hands the same pages out again; without this a step of the demo takes about 1.4 times as long.
 KEEP_MEMORY = MALLOC_ARENA_MAX=1 MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=1000000000000
 
-.PHONY: help demo demo-seeds backbones test test-parity test-slow test-full-size lint format goldens clean
+.PHONY: help demo demo-seeds backbones test test-parity test-slow test-full-size test-browser lint format goldens clean
 .DEFAULT_GOAL := help
 
 help:  ## List the targets.
@@ -23,6 +23,10 @@ $(VENV)/installed: requirements.txt pyproject.toml
 
 $(VENV)/installed-parity: $(VENV)/installed
 	$(RUN) -m pip install --quiet --disable-pip-version-check -e .[test,parity]
+	@touch $@
+
+$(VENV)/installed-browser: $(VENV)/installed
+	$(RUN) -m pip install --quiet --disable-pip-version-check -e .[test,browser]
 	@touch $@
 
 demo: $(VENV)/installed  ## Build the video world, train, evaluate, and write runs/demo/report.html.
@@ -75,7 +79,7 @@ backbones: $(VENV)/installed  ## Pretrain the backbones in vljepa_jax/backbones 
 	    cp $(BACKBONES)/exported/$$part/config.json vljepa_jax/backbones/$$part/recipe.json; done
 
 test: $(VENV)/installed  ## Run the suite (no torch needed).
-	$(RUN) -m pytest -n auto --dist loadfile --durations=15 -m "not parity and not slow"
+	$(RUN) -m pytest -n auto --dist loadfile --durations=15 -m "not parity and not slow and not browser"
 
 test-parity: $(VENV)/installed-parity  ## Compare live with torch and transformers.
 	$(RUN) -m pytest -n auto --dist loadfile -m "parity and not slow"
@@ -85,6 +89,9 @@ test-slow: $(VENV)/installed-parity  ## Full published sizes, more meshes and in
 
 test-full-size: $(VENV)/installed  ## Two steps of the 1B model (24 GiB of memory, 30 GB of disk).
 	XLA_FLAGS= $(KEEP_MEMORY) $(RUN) -m pytest -m full_size -s
+
+test-browser: $(VENV)/installed-browser  ## Open the report pages (needs Debian's chromium: apt-get install chromium; two minutes).
+	$(RUN) -m pytest -m browser
 
 lint: $(VENV)/installed  ## Check style.
 	$(VENV)/bin/ruff check .
