@@ -12,7 +12,7 @@ INSTALL = $(RUN) -m pip install --quiet --disable-pip-version-check
 # hands the same pages out again; without this a step of the demo takes about 1.4 times as long.
 KEEP_MEMORY = MALLOC_ARENA_MAX=1 MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=1000000000000
 
-.PHONY: help demo demo-seeds backbones test test-pythons test-parity test-slow test-full-size
+.PHONY: help demo demo-seeds backbones test test-pythons test-parity test-slow test-full-size test-browser
 .PHONY: lint format goldens lock lock-newest clean
 .DEFAULT_GOAL := help
 
@@ -79,7 +79,7 @@ backbones: $(VENV)/installed  ## Pretrain the backbones in vljepa_jax/backbones 
 	    cp $(BACKBONES)/exported/$$part/config.json vljepa_jax/backbones/$$part/recipe.json; done
 
 test: $(VENV)/installed  ## Run the suite (no torch needed); TESTS=tests/data runs a part of it.
-	$(RUN) -m pytest -n auto --dist loadfile --durations=15 -m "not parity and not slow" $(TESTS)
+	$(RUN) -m pytest -n auto --dist loadfile --durations=15 -m "not parity and not slow and not browser" $(TESTS)
 
 test-pythons:  ## Tests of data, models and checkpoints on each Python installed (4 minutes each).
 	$(PYTHON) tests/on_pythons.py --venv=$(VENV) --pythons=$(PYTHONS) --tested=$(TESTED)
@@ -92,6 +92,9 @@ test-slow: $(VENV)/installed-parity  ## Full published sizes, more meshes and in
 
 test-full-size: $(VENV)/installed  ## Two steps of the 1B model (24 GiB of memory, 30 GB of disk).
 	XLA_FLAGS= $(KEEP_MEMORY) $(RUN) -m pytest -m full_size -s
+
+test-browser: $(VENV)/installed-browser  ## Open the report pages (needs Debian's chromium: apt-get install chromium; two minutes).
+	$(RUN) -m pytest -m browser
 
 lint: $(VENV)/installed  ## Check style.
 	$(VENV)/bin/ruff check .

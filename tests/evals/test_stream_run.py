@@ -51,7 +51,7 @@ def test_the_study_reaches_the_report(config, tmp_path):
     for name in ("stream_curves.png", "stream_timeline.png"):
         assert Image.open(tmp_path / name).width > 300
     page = (tmp_path / "report.html").read_text()
-    for title in ("Results", "Selective decoding", "Timeline"):
+    for title in ("Streams", "Selective decoding", "Timeline"):
         assert f"<h2>{title}</h2>" in page
     for reference in re.findall(r'(?:src|href)="([^"]*)"', page):
         assert reference.startswith(("data:image/", "#"))

@@ -11,11 +11,9 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import importlib.metadata
-import io
 import json
 import os
 import platform
-import re
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,45 +21,21 @@ from typing import Any
 
 import jax
 import jinja2
-import matplotlib
-from markupsafe import Markup
-from matplotlib.figure import Figure
 
 from vljepa_jax.checkpoint import write_text
 from vljepa_jax.config import EvalConfig, TrainConfig, as_dict
+from vljepa_jax.evals.benchmarks import STREAM
 from vljepa_jax.evals.evaluate import Result
+from vljepa_jax.evals.figures import training_curves
 from vljepa_jax.evals.gallery import HOW_CHOSEN, Gallery
 
 # Settings of an evaluation that change no result of another benchmark.
 _FREE_FIELDS = ("benchmarks", "batch_size", "num_workers", "stream")
 
-_NO_CURVE = ("step", "log_batch_size")
-_COLUMNS = 3
-_COLOURS = ("#3b82f6", "#e0703a", "#3aa675", "#a26bd6", "#c9a227", "#d6558a", "#4bb8c4", "#8a6d4b")
-_GREY = "#888888"
-_STYLE = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "report",
-    "font.size": 8,
-    "font.family": "sans-serif",
-    "axes.titlesize": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "lines.linewidth": 1.3,
-    "legend.frameon": False,
-    "legend.fontsize": 7,
-    **dict.fromkeys(
-        (
-            "text.color",
-            "axes.edgecolor",
-            "axes.titlecolor",
-            "xtick.color",
-            "ytick.color",
-            "grid.color",
-        ),
-        _GREY,
-    ),
-}
+_BOLD = "Bold: above chance with 95 % confidence."
+_UNITS = (
+    "Shares in percent, CIDEr × 100; intervals are Wilson's, for CIDEr a bootstrap over the clips."
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +45,7 @@ class Section:
     Attributes:
         title: heading.
         intro: a sentence or two below it; may be empty.
-        kind: block of the template: "metrics", "figure", "galleries", "table", "list", "folded".
+        kind: block of the template: "metrics", "figures", "galleries", "list", "folded".
         content: what that block draws; see the template.
     """
 
@@ -79,6 +53,23 @@ class Section:
     intro: str
     kind: str
     content: Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A row of a table of metrics.
+
+    Attributes:
+        name: what stands before the numbers.
+        metric: as in ``report.json``.
+        more: text of the table's further columns.
+        note: what limits the numbers, for a note below the table; may be empty.
+    """
+
+    name: str
+    metric: Mapping[str, Any]
+    more: tuple[str, ...] = ()
+    note: str = ""
 
 
 # ---------------------------------------------------------------------------------------------
@@ -211,22 +202,18 @@ def sections(
         extra: sections of other studies, shown after the results.
     """
     made = []
-    if report["metrics"]:
-        verdict = _verdict(report["metrics"])
-        made.append(Section("Results", verdict, "metrics", _groups(report["metrics"])))
+    of_clips = {name: m for name, m in report["metrics"].items() if m["protocol"] != STREAM}
+    if of_clips:
+        verdict = f"{_verdict(of_clips)} {_UNITS}"
+        made.append(Section("Results", verdict, "metrics", metrics_table(_by_dataset(of_clips))))
     if "sweep" in report:
-        fields = ", ".join(report["sweep"]["fields"])
-        made.append(
-            Section(
-                f"Sweep of {fields}",
-                "Shares in percent, CIDEr x 100.",
-                "table",
-                sweep_table(report["sweep"]),
-            )
-        )
+        title = f"Sweep of {', '.join(report['sweep']['fields'])}"
+        table = metrics_table(_by_metric(report["sweep"]), first="setting")
+        made.append(Section(title, f"{_BOLD} {_UNITS}", "metrics", table))
     made += extra
     if curves:
-        made.append(Section("Training", _training(report["train"]), "figure", _curves(curves)))
+        drawn = training_curves(curves)
+        made.append(Section("Training", _training(report["train"]), "figures", drawn))
     if unreadable:
         text = "Counted as wrong wherever an example needs them."
         made.append(Section("Unreadable clips", text, "list", [*unreadable.values()]))
@@ -279,50 +266,88 @@ def shown(number: float, unit: str) -> str:
     return f"{number:.2f}×" if unit == "ratio" else f"{number:.1f}"
 
 
+def shown_interval(interval: Sequence[float], unit: str) -> str:
+    """ "12.9 – 14.1", "0.51 – 2.85×"."""
+    low, high = (shown(number, unit) for number in interval)
+    return f"{low.removesuffix('×')} – {high}"
+
+
 def above_chance(metric: Mapping[str, Any]) -> bool:
     """Whether the whole interval lies above chance."""
     return metric["interval"][0] > metric["chance"]
 
 
-def _verdict(metrics: Mapping[str, Any]) -> str:
-    above = sum(above_chance(metric) for metric in metrics.values())
-    return (
-        f"{above} of {len(metrics)} metrics lie above chance with 95 % confidence. Chance is what "
-        "guessing would score; for a choice it is the better of picking uniformly and of always "
-        "giving the most frequent answer, for a caption a training caption drawn at random."
-    )
+def metrics_table(
+    groups: Mapping[str, Sequence[Row]], *, first: str = "metric", more: Sequence[str] = ()
+) -> dict[str, Any]:
+    """What the block "metrics" draws: the numbers of each row, then a bar of those that are shares.
 
+    Args:
+        groups: rows by heading.
+        first: heading of the rows' names.
+        more: headings of their further columns.
+    """
+    notes = list(dict.fromkeys(row.note for rows in groups.values() for row in rows if row.note))
 
-def _groups(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Rows of the headline table by dataset and split."""
-    groups: dict[str, list[dict[str, Any]]] = {}
-    for name, metric in metrics.items():
-        numbers = {"value": metric["value"], "chance": metric["chance"]}
-        numbers |= dict(zip(("low", "high"), metric["interval"], strict=True))
-        texts = {key: shown(number, metric["unit"]) for key, number in numbers.items()}
-        row = {**metric, "name": name, "above": above_chance(metric), "shown": texts}
-        groups.setdefault(f"{metric['path']} · {metric['split']}", []).append(row)
-    return [{"title": title, "rows": rows} for title, rows in groups.items()]
+    def drawn(row: Row) -> dict[str, Any]:
+        metric = row.metric
+        return {
+            "name": row.name,
+            "note": notes.index(row.note) + 1 if row.note else None,
+            "above": above_chance(metric),
+            "value": shown(metric["value"], metric["unit"]),
+            "chance": shown(metric["chance"], metric["unit"]),
+            "interval": shown_interval(metric["interval"], metric["unit"]),
+            "more": row.more,
+            "metric": metric,
+        }
 
-
-def sweep_table(sweep: Mapping[str, Any]) -> dict[str, Any]:
-    """Header and rows of text: a metric a row, a setting a column, shares in percent."""
-    fields = sweep["fields"]
-    settings = [
-        ", ".join(f"{f}={v}" for f, v in zip(fields, run["values"], strict=True))
-        for run in sweep["runs"]
-    ]
-    names = list(dict.fromkeys(name for run in sweep["runs"] for name in run["metrics"]))
     return {
-        "header": ["metric", *settings],
-        "rows": [
-            [name, *(_shown_value(run["metrics"][name]) for run in sweep["runs"])] for name in names
-        ],
+        "first": first,
+        "more": more,
+        "groups": [{"title": name, "rows": [*map(drawn, rows)]} for name, rows in groups.items()],
+        "bars": any(row.metric["unit"] == "share" for rows in groups.values() for row in rows),
+        "notes": notes,
     }
 
 
-def _shown_value(metric: Mapping[str, Any]) -> str:
-    return shown(metric["value"], metric["unit"])
+def _verdict(metrics: Mapping[str, Any]) -> str:
+    above = sum(above_chance(metric) for metric in metrics.values())
+    return (
+        f"{above} of {len(metrics)} metrics lie above chance with 95 % confidence: their values "
+        "are bold. Chance is what guessing would score; for a choice it is the better of picking "
+        "uniformly and of always giving the most frequent answer, for a caption a training "
+        "caption drawn at random."
+    )
+
+
+def _by_dataset(metrics: Mapping[str, Any]) -> dict[str, list[Row]]:
+    """Rows of the headline table by dataset and split."""
+    groups: dict[str, list[Row]] = {}
+    for name, metric in metrics.items():
+        row = Row(name, metric, note=_unreadable(metric["unreadable"]))
+        groups.setdefault(f"{metric['path']} · {metric['split']}", []).append(row)
+    return groups
+
+
+def _by_metric(sweep: Mapping[str, Any]) -> dict[str, list[Row]]:
+    """Rows of a sweep by metric: what the settings make of each stands together."""
+    groups: dict[str, list[Row]] = {}
+    for run in sweep["runs"]:
+        setting = setting_name(sweep["fields"], run["values"])
+        for name, metric in run["metrics"].items():
+            row = Row(setting, metric, note=_unreadable(metric["unreadable"]))
+            groups.setdefault(name, []).append(row)
+    return groups
+
+
+def setting_name(fields: Sequence[str], values: Sequence[str]) -> str:
+    """E.g. "frames=4, batch_size=8"."""
+    return ", ".join(f"{field}={value}" for field, value in zip(fields, values, strict=True))
+
+
+def _unreadable(clips: int) -> str:
+    return f"Unreadable clips, counted as wrong: {clips}." if clips else ""
 
 
 def _training(train: Mapping[str, Any]) -> str:
@@ -334,38 +359,3 @@ def _training(train: Mapping[str, Any]) -> str:
         f"{train['examples_per_second']:,.0f} examples per second; final loss "
         f"{train['final_loss']:.3f}."
     )
-
-
-def _curves(rows: Sequence[Mapping[str, float]]) -> Markup:
-    """Training curves as inline SVG, in colours that do on light and on dark.
-
-    One panel a metric; "accuracy/to_target" and "accuracy/to_prediction" share theirs.
-    """
-    panels: dict[str, list[str]] = {"loss": []}
-    for name in dict.fromkeys(name for row in rows for name in row if name not in _NO_CURVE):
-        panels.setdefault(name.partition("/")[0], []).append(name)
-    lines = -(-len(panels) // _COLUMNS)
-    with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(9, 2.1 * lines), layout="constrained")
-        for index, (title, names) in enumerate(panels.items()):
-            axes = figure.add_subplot(lines, _COLUMNS, index + 1)
-            for name, colour in zip(names, _COLOURS, strict=False):
-                points = [(row["step"], row[name]) for row in rows if name in row]
-                label = name.partition("/")[2].replace("_", " ") or "all"
-                axes.plot(*zip(*points, strict=True), color=colour, label=label)
-            axes.set_title(title.replace("_", " "), loc="left")
-            axes.grid(alpha=0.2)
-            if len(names) > 1:
-                axes.legend()
-        return inline_svg(figure)
-
-
-def inline_svg(figure: Figure) -> Markup:
-    """A figure as part of the page, in colours that do on light and on dark."""
-    buffer = io.StringIO()
-    with matplotlib.rc_context(_STYLE):
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
-    svg = buffer.getvalue()
-    svg = svg[svg.index("<svg") :]
-    # The size comes from the page: without one of its own the figure scales with the column.
-    return Markup(re.sub(r' (width|height)="[^"]*pt"', "", svg, count=2))

@@ -52,7 +52,7 @@ def evaluate_run(
         made["metrics"].update(stream_report.metrics(streams, study))
     unreadable = {str(clip): why for result in results for clip, why in result.unreadable.items()}
     galleries = make_galleries(results, datasets)
-    extra = stream_report.stream_sections(made["streams"], streams) if "streams" in made else []
+    extra = stream_report.stream_sections(made, streams) if "streams" in made else []
     page = report.sections(made, read_metrics(run_dir), galleries, unreadable, extra)
     report.write_report(output, made, _title(run_dir), page)
     if streams is not None:
@@ -100,7 +100,7 @@ def sweep_run(
     directory = output / ("sweep_" + "_".join(fields))
     report.write_report(directory, made, f"{_title(run_dir)}, sweep", page)
     console = rich.console.Console()
-    console.print(_sweep_table(report.sweep_table(made["sweep"])))
+    console.print(sweep_table(made["sweep"]))
     console.print(f"report: {directory / 'report.html'}", highlight=False)
 
 
@@ -123,10 +123,13 @@ def _results_table(metrics: Mapping[str, Mapping[str, Any]]) -> rich.table.Table
     return table
 
 
-def _sweep_table(content: dict) -> rich.table.Table:
-    table = rich.table.Table(rich.table.Column(content["header"][0], overflow="fold"))
-    for column in content["header"][1:]:
-        table.add_column(column, justify="right")
-    for row in content["rows"]:
-        table.add_row(*row)
+def sweep_table(sweep: Mapping[str, Any]) -> rich.table.Table:
+    """A metric a row, a setting a column."""
+    table = rich.table.Table(rich.table.Column("metric", overflow="fold"))
+    runs = sweep["runs"]
+    for run in runs:
+        table.add_column(report.setting_name(sweep["fields"], run["values"]), justify="right")
+    for name in runs[0]["metrics"]:
+        metrics = (run["metrics"][name] for run in runs)
+        table.add_row(name, *(report.shown(m["value"], m["unit"]) for m in metrics))
     return table

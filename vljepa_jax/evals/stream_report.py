@@ -10,7 +10,9 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from vljepa_jax.config import STREAM_REFERENCE_RATE, StreamSet, StreamStudyConfig
-from vljepa_jax.evals.report import Section, inline_svg
+from vljepa_jax.evals.benchmarks import STREAM
+from vljepa_jax.evals.figures import inline_svg
+from vljepa_jax.evals.report import Row, Section, metrics_table, shown, shown_interval
 from vljepa_jax.evals.stream_run import StreamResult
 from vljepa_jax.evals.stream_study import FORMS, STRATEGIES, Study
 from vljepa_jax.inference.timeline import draw_timeline
@@ -35,7 +37,7 @@ def metrics(result: StreamResult, config: StreamStudyConfig) -> dict[str, dict[s
                 "n": int(study.annotations.sum()),
                 "interval": list(found.interval),
                 "unit": "ratio",
-                "protocol": "stream",
+                "protocol": STREAM,
                 "path": "@world",
                 "split": "streams",
                 "density": part.density,
@@ -82,18 +84,51 @@ def _set_as_json(part: StreamSet, study: Study) -> dict[str, Any]:
     }
 
 
-def stream_sections(streams: Mapping[str, Any], result: StreamResult | None) -> list[Section]:
-    """Curves of the key "streams" and, where it was measured just now, the timeline."""
+def stream_sections(report: Mapping[str, Any], result: StreamResult | None) -> list[Section]:
+    """Table and curves of the study, and its timeline where it was measured just now.
+
+    Args:
+        report: with the key "streams".
+    """
+    streams = report["streams"]
+    intro = (
+        f"How many times fewer decodings than {STREAM_REFERENCE_RATE:g} per second, evenly spaced, "
+        "reach the same CIDEr; bold: above chance with 95 % confidence. Chance is what evenly "
+        "spaced decodings reach by the same rule; over uniform is their lowest rate over the "
+        "lowest rate chosen by the embeddings. Intervals are a bootstrap over the streams; n "
+        "counts annotations."
+    )
+    table = metrics_table(_by_density(report["metrics"]), more=["over uniform"])
+    made = [Section("Streams", intro, "metrics", table)]
     intro = (
         "CIDEr of the text nearest in time to each annotation, against decodings per second. "
         f"Decoder: {streams['decoder']}. Dotted across: every annotation with another's text."
     )
-    made = [Section("Selective decoding", intro, "figure", inline_svg(draw_curves(streams)))]
+    curves = [inline_svg(draw_curves({**streams, "sets": [part]})) for part in streams["sets"]]
+    made.append(Section("Selective decoding", intro, "figures", curves))
     if result is not None:
         intro = "The beginning of a stream, cut offline: how the embedding moves, what is said."
         picture = inline_svg(draw_timeline(result.timeline))
-        made.append(Section("Timeline", intro, "figure", picture))
+        made.append(Section("Timeline", intro, "figures", [picture]))
     return made
+
+
+def _by_density(metrics: Mapping[str, Any]) -> dict[str, list[Row]]:
+    groups: dict[str, list[Row]] = {}
+    for name, metric in metrics.items():
+        if metric["protocol"] != STREAM:
+            continue
+        streams = f"{metric['streams']} stream{'s' if metric['streams'] > 1 else ''}"
+        title = (
+            f"{metric['density']:g} events per second · {streams} · CIDEr to reach "
+            f"{metric['cider']:.1f}; with another annotation's text {metric['cider_blind']:.1f}"
+        )
+        over = shown(metric["over_uniform"], "ratio")
+        within = shown_interval(metric["over_uniform_interval"], "ratio")
+        note = f"Says little: {metric['caveat']}." if metric["caveat"] else ""
+        row = Row(name, metric, (f"{over} ({within})",), note)
+        groups.setdefault(title, []).append(row)
+    return groups
 
 
 def save_pictures(directory: Path, streams: Mapping[str, Any], result: StreamResult) -> None:
@@ -126,5 +161,5 @@ def draw_curves(streams: Mapping[str, Any]) -> Figure:
         axes.grid(alpha=0.2)
         axes.set_ylim(bottom=0)
     figure.axes[0].set_ylabel("CIDEr × 100")
-    figure.axes[0].legend(fontsize=6)
+    figure.axes[0].legend(fontsize=6, frameon=False)
     return figure
