@@ -190,6 +190,17 @@ def test_faulty_rows_are_refused(tmp_path, faulty):
     assert not (tmp_path / "out").exists()
 
 
+def test_faults_of_files_of_any_name_are_printed_as_they_are(tmp_path):
+    name = "cl\udce9 [bold]:smile:\n.mp4"  # a byte that is no UTF-8, markup and a line break
+    (tmp_path / name).write_bytes(b"no video")
+    encode(tmp_path / "good.mp4", numbered_frames(5))
+    rows = [caption("1", {"path": name}), caption("2", {"path": "good.mp4"})]
+    summary, printed = run(tmp_path / "out", write_manifest(tmp_path / "m.jsonl", rows))
+    assert "cl\\xe9 [bold]:smile:\\n.mp4" in printed
+    assert [fault.id for fault in summary.faults] == ["1"]
+    assert "xe9" in (tmp_path / "out" / "skipped.jsonl").read_text()
+
+
 def test_nothing_left_is_an_error(tmp_path):
     manifest = write_manifest(tmp_path / "m.jsonl", [caption("1", {"path": "none.mp4"})])
     with pytest.raises(ManifestError, match="none of 1 rows can be used"):

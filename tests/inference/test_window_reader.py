@@ -168,6 +168,13 @@ def test_addresses_and_cameras_are_told_apart(monkeypatch):
         parse_source("camera")
 
 
+def test_a_file_that_is_there_goes_before_what_its_name_looks_like(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("camera", "camera:1", "concat:a.mp4"):
+        (tmp_path / name).write_bytes(b"x")
+        assert parse_source(name) == LiveSource("file", str(tmp_path / name))
+
+
 def test_an_address_that_nobody_answers_is_a_source_error():
     with pytest.raises(SourceError, match=r"127\.0\.0\.1:9"):
         list(play(LiveSource("network", "tcp://127.0.0.1:9")))

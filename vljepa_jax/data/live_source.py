@@ -18,7 +18,7 @@ from PIL import Image
 
 from vljepa_jax.data import video
 from vljepa_jax.data.ffmpeg import PlayedFrame
-from vljepa_jax.data.records import Medium
+from vljepa_jax.data.records import Medium, shown
 from vljepa_jax.data.video_decoder import NoVideo, VideoDecoder
 
 _TIMEOUT = 10.0  # seconds without a connection or a frame after which a source counts as broken
@@ -81,6 +81,8 @@ def parse_source(text: str, *, size: str = "", rate: float = 0.0) -> LiveSource:
                 "raw frames on standard input need --size=WIDTHxHEIGHT and --fps=FRAMES_PER_SECOND"
             )
         return LiveSource("stdin", "-", size=(int(match[1]), int(match[2])), rate=rate)
+    if os.path.isfile(text):  # whatever its name looks like
+        return LiveSource("file", os.path.abspath(text))
     if match := re.fullmatch(r"camera(?::(\d+))?", text):
         if sys.platform not in _CAMERAS:
             raise SourceError(f"cameras are not known on {sys.platform}: give an address instead")
@@ -88,9 +90,7 @@ def parse_source(text: str, *, size: str = "", rate: float = 0.0) -> LiveSource:
         return LiveSource("camera", name.format(match[1] or 0), form)
     if "://" in text:
         return LiveSource("network", text)
-    if not os.path.isfile(text):
-        raise SourceError(f"there is no file '{text}' (nor is it 'camera', an address, or '-')")
-    return LiveSource("file", os.path.abspath(text))
+    raise SourceError(f"there is no file '{shown(text)}' (nor is it 'camera', an address, or '-')")
 
 
 def play(source: LiveSource, stdin: BinaryIO | None = None) -> Iterator[PlayedFrame]:

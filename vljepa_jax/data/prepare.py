@@ -2,8 +2,8 @@
 
 Rows of the same media become one record, so that a video with ten questions is stored once.
 With embedding, a record holds the bytes of its media and the dataset can be moved and the files
-deleted; a span of a longer video is cut out by copying its packets (``ffmpeg.VideoFile.cut``), so
-that ten spans of an hour are not ten hours, and no frame is encoded anew. Without, a record holds
+deleted; a span of a longer video is cut out by copying its packets (``cut.cut``), so that ten spans
+of an hour are not ten hours, and no frame is encoded anew. Without, a record holds
 absolute paths, and nothing is copied.
 """
 
@@ -24,11 +24,12 @@ import numpy as np
 import rich.console
 import rich.progress
 import rich.table
+import rich.text
 
 from vljepa_jax.data.cut import cut
 from vljepa_jax.data.kinds import kind_of
 from vljepa_jax.data.manifest import Fault, Manifest, ManifestError, Row
-from vljepa_jax.data.records import Annotation, ClipError, Label, Medium, Record
+from vljepa_jax.data.records import Annotation, ClipError, Label, Medium, Record, shown
 from vljepa_jax.data.storage import write_dataset
 from vljepa_jax.data.video import read_frames
 
@@ -302,19 +303,15 @@ class _RateColumn(rich.progress.ProgressColumn):
 
 def _show_faults(console: rich.console.Console, faults: Sequence[Fault]) -> None:
     for fault in faults[:_SHOWN_FAULTS]:
-        console.print(
-            f"{fault.manifest}, row {fault.row}: {fault.kind}: {fault.reason}",
-            style="yellow",
-            markup=False,
-            highlight=False,
-            soft_wrap=True,
-        )
+        # Not a str, in which rich would look for colours and emoji.
+        console.print(rich.text.Text(str(fault), "yellow"), soft_wrap=True)
     if len(faults) > _SHOWN_FAULTS:
         console.print(f"... and {len(faults) - _SHOWN_FAULTS} more faulty rows", style="yellow")
 
 
 def _table(summary: Summary, output: str | os.PathLike[str]) -> rich.table.Table:
-    table = rich.table.Table(title=str(output), show_header=False, title_style="bold")
+    title = rich.text.Text(shown(str(output)), "bold")
+    table = rich.table.Table(title=title, show_header=False)
     table.add_column()
     table.add_column(justify="right")
     table.add_row("rows read", str(summary.rows))
