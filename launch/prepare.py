@@ -20,8 +20,8 @@ and skipped (see skipped.jsonl in the output), or with --on_error=refuse nothing
 
 Train on it:
 
-    python launch/train.py --config=configs/demo.py --workdir=runs/clips \
-        '--config.data.sources[0].path=datasets/clips'
+    python launch/train.py --config=configs/finetune.py:datasets/clips --workdir=runs/clips \
+        --config.init_from=runs/demo:params
 """
 
 import os

@@ -29,8 +29,10 @@ from matplotlib.figure import Figure
 
 from vljepa_jax.checkpoint import write_text
 from vljepa_jax.config import EvalConfig, TrainConfig, as_dict
+from vljepa_jax.evals.benchmarks import benchmark_name, metric_name
 from vljepa_jax.evals.evaluate import Result
 from vljepa_jax.evals.gallery import HOW_CHOSEN, Gallery
+from vljepa_jax.evals.protocols import PROTOCOLS
 
 # Settings of an evaluation that change no result of another benchmark.
 _FREE_FIELDS = ("benchmarks", "batch_size", "num_workers", "stream")
@@ -96,19 +98,23 @@ def make_report(
     train: TrainConfig,
     evaluation: EvalConfig,
     results: Sequence[Result],
+    skipped: Mapping[str, str],
 ) -> dict[str, Any]:
     """Puts results into the form of ``report.json``.
 
     Metrics of ``previous`` that were not measured again stay as long as they belong to the same
-    training run (its config and what ``train.json`` says) and to the same evaluation settings;
+    training run (its config and what ``train.json`` says) and to the same evaluation settings, and
+    of none that is now skipped; so does what was said of skipped ones that were not run since;
     parts that other commands wrote stay in any case; "streams" goes with the metrics.
 
     Args:
         run_dir: the training run, whose ``train.json`` is copied.
         train, evaluation: configs behind ``results``.
+        skipped: why benchmarks were not run, by name.
     """
     report = {
         "metrics": {},
+        "skipped": dict(skipped),
         "train": read_summary(run_dir),
         "config": {"train": as_dict(train), "evaluation": as_dict(evaluation)},
         "environment": environment(),
@@ -117,7 +123,14 @@ def make_report(
     if _measured_alike(previous, report):
         # Those of older versions, which name no unit, are measured anew.
         kept = {name: m for name, m in previous["metrics"].items() if "unit" in m}
+        for benchmark in evaluation.benchmarks:
+            if benchmark_name(benchmark) in skipped:
+                for ending in PROTOCOLS[benchmark.protocol].suffixes:
+                    kept.pop(metric_name(benchmark, ending), None)
         report["metrics"].update(kept)
+        run = {benchmark_name(result.benchmark) for result in results}
+        before = previous.get("skipped", {}).items()
+        report["skipped"] = {name: why for name, why in before if name not in run} | dict(skipped)
     else:
         previous = {key: value for key, value in previous.items() if key != "streams"}
     for result in results:
@@ -227,6 +240,8 @@ def sections(
     made += extra
     if curves:
         made.append(Section("Training", _training(report["train"]), "figure", _curves(curves)))
+    if report.get("skipped"):
+        made.append(Section("Skipped benchmarks", "", "list", [*report["skipped"].values()]))
     if unreadable:
         text = "Counted as wrong wherever an example needs them."
         made.append(Section("Unreadable clips", text, "list", [*unreadable.values()]))
@@ -316,13 +331,14 @@ def sweep_table(sweep: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "header": ["metric", *settings],
         "rows": [
-            [name, *(_shown_value(run["metrics"][name]) for run in sweep["runs"])] for name in names
+            [name, *(_shown_value(run["metrics"].get(name)) for run in sweep["runs"])]
+            for name in names
         ],
     }
 
 
-def _shown_value(metric: Mapping[str, Any]) -> str:
-    return shown(metric["value"], metric["unit"])
+def _shown_value(metric: Mapping[str, Any] | None) -> str:
+    return "skipped" if metric is None else shown(metric["value"], metric["unit"])
 
 
 def _training(train: Mapping[str, Any]) -> str:
