@@ -2,9 +2,9 @@
 
     python launch/eval.py --config=configs/eval/world.py --checkpoint=runs/demo
 
---benchmarks=world/motion,world/t2v runs these alone; report.json keeps the others' metrics. Those
-of a dataset that has nothing for them are skipped and named, or, if --benchmarks names them, an
-error.
+--benchmarks=world/motion,world/t2v runs these alone; report.json keeps the others' metrics. A
+benchmark that its dataset has nothing for is skipped and named; where --benchmarks asks for it, it
+is an error.
 --benchmarks=stream is the study of selective decoding on long streams: CIDEr against the rate of
 decodings, uniform and selective; its pictures are stream_curves.png and stream_timeline.png.
 --sweep.FIELD=v1,v2 evaluates with each value of any config field and tabulates; several swept

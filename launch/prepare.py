@@ -31,6 +31,7 @@ import rich.console
 from absl import flags
 
 from vljepa_jax import command_line
+from vljepa_jax.host import available_cpus
 
 _MANIFESTS = flags.DEFINE_multi_string(
     "manifest", None, "FILE, or SPLIT=FILE; may be repeated, or a comma-separated list."
@@ -48,7 +49,7 @@ _EMBED = flags.DEFINE_bool(
     "embed", True, "Copy the media into the dataset; --noembed refers to the files by their paths."
 )
 _NUM_WORKERS = flags.DEFINE_integer(
-    "num_workers", os.cpu_count(), "Processes that open files.", lower_bound=0
+    "num_workers", available_cpus(), "Processes that open files.", lower_bound=0
 )
 flags.mark_flags_as_required(["manifest", "output"])
 

@@ -13,7 +13,6 @@ import datetime
 import importlib.metadata
 import io
 import json
-import os
 import platform
 import re
 import subprocess
@@ -33,6 +32,7 @@ from vljepa_jax.evals.benchmarks import benchmark_name, metric_name
 from vljepa_jax.evals.evaluate import Result
 from vljepa_jax.evals.gallery import HOW_CHOSEN, Gallery
 from vljepa_jax.evals.protocols import PROTOCOLS
+from vljepa_jax.host import available_cpus
 
 # Settings of an evaluation that change no result of another benchmark.
 _FREE_FIELDS = ("benchmarks", "batch_size", "num_workers", "stream")
@@ -153,7 +153,7 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "jax": jax.__version__,
         "devices": [device.device_kind for device in jax.devices()],
-        "cpus": os.cpu_count(),
+        "cpus": available_cpus(),
         "platform": platform.platform(),
     }
 
