@@ -8,10 +8,6 @@ BACKBONES ?= runs/backbones
 LOCKS  ?= locks
 INSTALL = $(RUN) -m pip install --quiet --disable-pip-version-check
 
-# On a CPU, XLA takes its temporaries from malloc at every step. Told to keep what is freed, glibc
-# hands the same pages out again; without this a step of the demo takes about 1.4 times as long.
-KEEP_MEMORY = MALLOC_ARENA_MAX=1 MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=1000000000000
-
 .PHONY: help demo demo-seeds backbones test test-pythons test-parity test-slow test-full-size test-browser
 .PHONY: lint format goldens lock lock-newest clean
 .DEFAULT_GOAL := help
@@ -30,21 +26,21 @@ $(VENV)/installed-%: $(VENV)/installed $(LOCKS)/%.txt
 	@touch $@
 
 demo: $(VENV)/installed  ## Build the video world, train, evaluate, and write runs/demo/report.html.
-	test -d $(DEMO)/start || $(KEEP_MEMORY) $(RUN) launch/convert.py --config=configs/demo.py \
+	test -d $(DEMO)/start || $(RUN) launch/convert.py --config=configs/demo.py \
 	    --x_encoder=@boxed --predictor=@boxed --y_encoder=@boxed --align --output=$(DEMO)/start
-	$(KEEP_MEMORY) $(RUN) launch/train.py --config=configs/demo.py:captions \
+	$(RUN) launch/train.py --config=configs/demo.py:captions \
 	    --workdir=$(DEMO)/captions --config.seed=$(SEED) --config.init_from=$(DEMO)/start:params
-	$(KEEP_MEMORY) $(RUN) launch/train.py --config=configs/demo.py --workdir=$(DEMO) \
+	$(RUN) launch/train.py --config=configs/demo.py --workdir=$(DEMO) \
 	    --config.seed=$(SEED) --config.init_from=$(DEMO)/captions:params
-	test -d $(DEMO)/y_decoder_start || $(KEEP_MEMORY) $(RUN) launch/convert.py \
+	test -d $(DEMO)/y_decoder_start || $(RUN) launch/convert.py \
 	    --config=configs/y_decoder.py --y_decoder=@boxed --output=$(DEMO)/y_decoder_start
-	$(KEEP_MEMORY) $(RUN) launch/train.py --config=configs/y_decoder.py \
+	$(RUN) launch/train.py --config=configs/y_decoder.py \
 	    --workdir=$(DEMO)/y_decoder_text --config.seed=$(SEED) \
 	    --config.init_from=$(DEMO):y_encoder,$(DEMO)/y_decoder_start:y_decoder
-	$(KEEP_MEMORY) $(RUN) launch/train.py --config=configs/y_decoder.py:predicted \
+	$(RUN) launch/train.py --config=configs/y_decoder.py:predicted \
 	    --workdir=$(DEMO)/y_decoder --config.seed=$(SEED) \
 	    --config.init_from=$(DEMO):vljepa,$(DEMO)/y_decoder_text:y_decoder
-	$(KEEP_MEMORY) $(RUN) launch/eval.py --config=configs/eval/world.py --checkpoint=$(DEMO)
+	$(RUN) launch/eval.py --config=configs/eval/world.py --checkpoint=$(DEMO)
 
 demo-seeds:  ## The demo with three seeds; mean and spread in runs/demo_seeds/report.json.
 	for seed in 0 1 2; do \
@@ -53,13 +49,13 @@ demo-seeds:  ## The demo with three seeds; mean and spread in runs/demo_seeds/re
 	    --runs=runs/demo_seeds/0,runs/demo_seeds/1,runs/demo_seeds/2
 
 backbones: $(VENV)/installed  ## Pretrain the backbones in vljepa_jax/backbones anew (hours).
-	$(KEEP_MEMORY) $(RUN) launch/train.py --config=configs/language_model.py:write \
+	$(RUN) launch/train.py --config=configs/language_model.py:write \
 	    --workdir=$(BACKBONES)/predictor_write
-	$(KEEP_MEMORY) $(RUN) launch/train.py --config=configs/language_model.py \
+	$(RUN) launch/train.py --config=configs/language_model.py \
 	    --workdir=$(BACKBONES)/predictor --config.init_from=$(BACKBONES)/predictor_write:params
-	$(KEEP_MEMORY) $(RUN) launch/train.py --config=configs/x_encoder.py:single \
+	$(RUN) launch/train.py --config=configs/x_encoder.py:single \
 	    --workdir=$(BACKBONES)/x_encoder_single
-	$(KEEP_MEMORY) $(RUN) launch/train.py --config=configs/x_encoder.py \
+	$(RUN) launch/train.py --config=configs/x_encoder.py \
 	    --workdir=$(BACKBONES)/x_encoder_labels \
 	    --config.init_from=$(BACKBONES)/x_encoder_single:params
 	for part in x_encoder_labels predictor; do \
@@ -68,9 +64,9 @@ backbones: $(VENV)/installed  ## Pretrain the backbones in vljepa_jax/backbones 
 	$(RUN) launch/convert.py --config=configs/x_encoder.py:read \
 	    --x_encoder=$(BACKBONES)/from/x_encoder_labels/x_encoder \
 	    --predictor=$(BACKBONES)/from/predictor/predictor --output=$(BACKBONES)/from/read
-	$(KEEP_MEMORY) $(RUN) launch/train.py --config=configs/x_encoder.py:read \
+	$(RUN) launch/train.py --config=configs/x_encoder.py:read \
 	    --workdir=$(BACKBONES)/x_encoder --config.init_from=$(BACKBONES)/from/read:params
-	$(KEEP_MEMORY) $(RUN) launch/train.py --config=configs/y_encoder.py \
+	$(RUN) launch/train.py --config=configs/y_encoder.py \
 	    --workdir=$(BACKBONES)/y_encoder
 	for part in x_encoder predictor y_encoder; do \
 	    $(RUN) launch/convert.py --checkpoint=$(BACKBONES)/$$part --dtype=bfloat16 \
@@ -91,7 +87,7 @@ test-slow: $(VENV)/installed-parity  ## Full published sizes, more meshes and in
 	XLA_FLAGS= $(RUN) -m pytest -m "slow and not full_size" -s  # compiled in full, unlike the others
 
 test-full-size: $(VENV)/installed  ## Two steps of the 1B model (24 GiB of memory, 30 GB of disk).
-	XLA_FLAGS= $(KEEP_MEMORY) $(RUN) -m pytest -m full_size -s
+	XLA_FLAGS= $(RUN) -m pytest -m full_size -s
 
 test-browser: $(VENV)/installed-browser  ## Open the report pages (needs Debian's chromium: apt-get install chromium; two minutes).
 	$(RUN) -m pytest -m browser

@@ -25,6 +25,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from vljepa_jax import host
+
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests"))  # the references and the models around the backbones
 
@@ -37,7 +39,7 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--cases", default=",".join(CASES), help="%(default)s")
     parser.add_argument("--repetitions", type=int, default=7, help="of each, in turns")
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--threads", type=int, default=host.available_cpus())
     parser.add_argument("--scan", action="store_true", help="scan our layers, where it is a CPU")
     chosen = parser.parse_args()
     unknown = set(chosen.cases.split(",")) - set(CASES)
@@ -47,6 +49,7 @@ def arguments() -> argparse.Namespace:
 
 
 ARGUMENTS = arguments()
+host.keep_memory()
 # Before jax starts its threads: as many as it sees processors. Torch is told below.
 os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: ARGUMENTS.threads])
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # torch needs room on a GPU too

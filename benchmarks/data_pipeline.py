@@ -32,6 +32,7 @@ import grain
 import numpy as np
 from recipes import recipe
 
+from vljepa_jax import host
 from vljepa_jax.config import TrainConfig
 from vljepa_jax.data.kinds import kind_of
 from vljepa_jax.data.pipeline import TrainPipeline
@@ -67,7 +68,7 @@ def main() -> None:
     media = list(itertools.islice(itertools.cycle(media), options.clips))
     frames, rows = config.data.video.frames, config.batch_size
     batches = max(1, options.clips // rows)
-    cores = len(os.sched_getaffinity(0))
+    cores = host.available_cpus()
     report = {
         "config": options.config,
         "frames": frames,
@@ -187,4 +188,5 @@ def _decode(medium: Medium, frames: int) -> int:
 
 
 if __name__ == "__main__":
+    host.set_up()
     main()

@@ -23,7 +23,7 @@ import numpy as np
 import rich.console
 from recipes import recipe
 
-from vljepa_jax import checkpoint
+from vljepa_jax import checkpoint, host
 from vljepa_jax.config import EvalConfig, TrainConfig
 from vljepa_jax.data.pipeline import TrainPipeline, array_spec, cached_clips
 from vljepa_jax.data.records import Record
@@ -153,4 +153,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    host.set_up()
     main()

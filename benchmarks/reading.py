@@ -21,7 +21,7 @@ import jax
 import numpy as np
 from recipes import recipe
 
-from vljepa_jax import checkpoint
+from vljepa_jax import checkpoint, host
 from vljepa_jax.config import EvalConfig
 from vljepa_jax.data.rows import label_set
 from vljepa_jax.data.storage import open_dataset
@@ -101,4 +101,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    host.set_up()
     main()

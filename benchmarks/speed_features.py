@@ -29,6 +29,7 @@ import recipes
 from jax.experimental.compilation_cache.compilation_cache import reset_cache
 from machine import processor
 
+from vljepa_jax import host
 from vljepa_jax.config import OptimizerRule, TrainConfig
 from vljepa_jax.data.pipeline import array_spec
 from vljepa_jax.models import attention, layers
@@ -277,4 +278,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    host.set_up()
     main()

@@ -18,6 +18,7 @@ import numpy as np
 from recipes import recipe
 
 import vljepa_jax
+from vljepa_jax import host
 from vljepa_jax.config import EvalConfig, StreamStudyConfig
 from vljepa_jax.data.records import Annotation
 from vljepa_jax.data.world.streams import annotate_stream, draw_stream
@@ -103,4 +104,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    host.set_up()
     main()

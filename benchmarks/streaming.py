@@ -26,6 +26,7 @@ import jax
 import numpy as np
 
 import vljepa_jax
+from vljepa_jax import host
 from vljepa_jax.checkpoint import CheckpointError
 from vljepa_jax.config import ConfigError
 from vljepa_jax.data.tokenizers import Tokenizer
@@ -136,4 +137,5 @@ def report(
 
 
 if __name__ == "__main__":
+    host.set_up()
     main()

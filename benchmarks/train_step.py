@@ -30,6 +30,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from vljepa_jax import host
+
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests"))  # the references
 
@@ -42,7 +44,7 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--cases", default=",".join(CASES), help="%(default)s; or 1b")
     parser.add_argument("--repetitions", type=int, default=7, help="of each, in turns")
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--threads", type=int, default=host.available_cpus())
     chosen = parser.parse_args()
     unknown = set(chosen.cases.split(",")) - {*CASES, "1b"}
     if unknown:
@@ -51,6 +53,7 @@ def arguments() -> argparse.Namespace:
 
 
 ARGUMENTS = arguments()
+host.keep_memory()
 # Before jax starts its threads: as many as it sees processors. Torch is told below.
 os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: ARGUMENTS.threads])
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # torch needs room on a GPU too

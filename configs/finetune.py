@@ -144,14 +144,18 @@ def _data(dataset: str) -> ConfigDict:
     return ConfigDict(
         {
             "sources": (
-                {
-                    "path": dataset,  # a directory that launch/prepare.py made
-                    "split": "train",
-                    "weight": 1.0,  # share among the sources
-                    # How often each task is drawn, among those a clip has.
-                    "tasks": {"caption": 1.0, "vqa": 1.0},
-                    "tags": {},  # only annotations with these tags; {} for all
-                },
+                ConfigDict(
+                    {
+                        "path": dataset,  # a directory that launch/prepare.py made
+                        "split": "train",
+                        "weight": 1.0,  # share among the sources
+                        # How often each task is drawn, among those a clip has: for example
+                        # {"caption": 1.0, "vqa": 2.0}; {} takes every task that there is, each as
+                        # often as the others.
+                        "tasks": {},
+                        "tags": {},  # only annotations with these tags; {} for all
+                    }
+                ),
             ),
             "video": {
                 "frames": 8,

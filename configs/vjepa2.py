@@ -154,7 +154,8 @@ def _data(size: Size, tiny: bool, frames: int) -> ConfigDict:
                     "path": "@world" if tiny else "datasets/videos",  # made by launch/prepare.py
                     "split": "train",
                     "weight": 1.0,
-                    "tasks": {"caption": 1.0},  # only chooses the clips: no text is read
+                    # Only chooses the clips, {} those of every task: no text is read.
+                    "tasks": {"caption": 1.0} if tiny else {},
                     "tags": {},
                 },
             ),

@@ -2,7 +2,9 @@
 
     python launch/eval.py --config=configs/eval/world.py --checkpoint=runs/demo
 
---benchmarks=world/motion,world/t2v runs these alone; report.json keeps the others' metrics.
+--benchmarks=world/motion,world/t2v runs these alone; report.json keeps the others' metrics. A
+benchmark that its dataset has nothing for is skipped and named; where --benchmarks asks for it, it
+is an error.
 --benchmarks=stream is the study of selective decoding on long streams: CIDEr against the rate of
 decodings, uniform and selective; its pictures are stream_curves.png and stream_timeline.png.
 --sweep.FIELD=v1,v2 evaluates with each value of any config field and tabulates; several swept
@@ -50,10 +52,11 @@ def main(sweeps: dict[str, list[str]]) -> None:
     with command_line.explained(CheckpointError, ClipError, DatasetError, EvaluationError):
         if sweeps:
             runs = [(v, dataclasses.replace(config, benchmarks=b)) for v, config, b, _ in chosen]
-            sweep_run(run_dir, list(sweeps), runs, output)
+            sweep_run(run_dir, list(sweeps), runs, output, skip_empty=not _BENCHMARKS.value)
         else:
             ((_, config, benchmarks, study),) = chosen
-            evaluate_run(run_dir, config, benchmarks, output, study)
+            skip_empty = not _BENCHMARKS.value
+            evaluate_run(run_dir, config, benchmarks, output, study, skip_empty=skip_empty)
 
 
 if __name__ == "__main__":

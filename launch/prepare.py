@@ -21,8 +21,8 @@ and skipped (see skipped.jsonl in the output), or with --on_error=refuse nothing
 
 Train on it:
 
-    python launch/train.py --config=configs/demo.py --workdir=runs/clips \
-        '--config.data.sources[0].path=datasets/clips'
+    python launch/train.py --config=configs/finetune.py:datasets/clips --workdir=runs/clips \
+        --config.init_from=runs/demo:params
 """
 
 import os
@@ -32,6 +32,7 @@ import rich.console
 from absl import flags
 
 from vljepa_jax import command_line
+from vljepa_jax.host import available_cpus
 
 _MANIFESTS = flags.DEFINE_multi_string(
     "manifest", None, "FILE, or SPLIT=FILE; may be repeated, or a comma-separated list."
@@ -49,7 +50,7 @@ _EMBED = flags.DEFINE_bool(
     "embed", True, "Copy the media into the dataset; --noembed refers to the files by their paths."
 )
 _NUM_WORKERS = flags.DEFINE_integer(
-    "num_workers", os.cpu_count(), "Processes that open files.", lower_bound=0
+    "num_workers", available_cpus(), "Processes that open files.", lower_bound=0
 )
 flags.mark_flags_as_required(["manifest", "output"])
 

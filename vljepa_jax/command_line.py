@@ -18,6 +18,7 @@ from typing import Any
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from vljepa_jax import host
 from vljepa_jax.config import ConfigError, plain_dict
 
 _OVERRIDE = re.compile(r"--?(?:no)?config\.([^=]+)")
@@ -35,7 +36,7 @@ def define_config(help_text: str, *, required: bool = True) -> flags.FlagHolder:
 
 
 def run(main: Callable[..., int | None], *, argument: str = "") -> None:
-    """Runs ``main`` with parsed flags and exits with the status it returns.
+    """Sets the process up, runs ``main`` with parsed flags and exits with the status it returns.
 
     ``--help`` shows the docstring of the script.
 
@@ -57,6 +58,7 @@ def run(main: Callable[..., int | None], *, argument: str = "") -> None:
             logging.set_verbosity(logging.WARNING)
         return main(*argv[1:])
 
+    host.set_up()
     app.run(checked, flags_parser=_parse)
 
 

@@ -1,9 +1,8 @@
 """Benchmarks on a dataset of your own: --config=configs/eval/clips.py:DATASET (its split "test").
 
-    python launch/eval.py --config=configs/eval/clips.py:datasets/clips --checkpoint=runs/clips \
-        --benchmarks=clips/t2v
+    python launch/eval.py --config=configs/eval/clips.py:datasets/clips --checkpoint=runs/clips
 
-Which benchmarks a dataset can serve depends on its annotations; --benchmarks selects.
+Benchmarks that the dataset has nothing for are skipped and named; --benchmarks selects.
 """
 
 from ml_collections import ConfigDict
@@ -38,8 +37,12 @@ def get_config(dataset: str = "") -> ConfigDict:
         # The candidate answer, or the label, nearest to the predicted embedding.
         _benchmark("vqa", "choose", dataset, "vqa"),
         _benchmark("classification", "choose", dataset, "classification"),
+        # Which of several clips leads from the first state to the second.
+        _benchmark("state_match", "match", dataset, "state"),
         # What the Y-Decoder writes, and the nearest caption of training.
         _benchmark("caption", "caption", dataset, "caption"),
+        # Two paraphrases and a hard negative: the Y-Encoder alone.
+        _benchmark("triplets", "triplets", dataset, "triplet"),
     )
     config.stream = None  # the study of selective decoding needs the world's streams
     return config

@@ -212,6 +212,16 @@ def test_wrong_settings_are_named(folder):
         read(make_config(folder, ("many", 1.0), ("few", 0.0)))
 
 
+def test_no_tasks_are_all_that_there_are_each_as_often(folder):
+    config = make_config(folder, ("many", 1.0), steps=50)
+    source = dataclasses.replace(config.data.sources[0], tasks={})
+    data = dataclasses.replace(config.data, sources=(source,))
+    batches = read(dataclasses.replace(config, data=data))
+    kinds = collections.Counter(name.split("-")[1] for batch in batches for name in batch.ids)
+    assert kinds.keys() == {"caption", "vqa", "answer"}  # neither streams nor triplets
+    assert abs(kinds["caption"] - 200) < 40
+
+
 def test_a_source_may_ask_for_tags(tmp_path, folder):
     def tagged(index):
         annotations = [

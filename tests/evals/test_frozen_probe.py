@@ -75,7 +75,7 @@ def config(tmp_path_factory):
         checkpoint=dataclasses.replace(base.checkpoint, every=base.steps),  # each takes a while
         data=dataclasses.replace(
             base.data,
-            sources=(SourceConfig(str(directory), "train", 1.0, {"vqa": 1.0}, {}),),
+            sources=(SourceConfig(str(directory), "train", 1.0, {}, {}),),
             video=video,
             visual_tokens="cache",
             text=dataclasses.replace(base.data.text, per_clip=2),

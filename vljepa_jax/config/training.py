@@ -45,8 +45,14 @@ class SourceConfig:
     path: str  # a prepared dataset, or "@world" for the bundled world
     split: str
     weight: float  # share of examples, relative to the other sources
-    tasks: dict[str, float]  # annotation task -> relative weight; tasks not named are not used
+    # annotation task -> relative weight; tasks not named are not used. {} takes every task that the
+    # split has training examples of, each with weight 1.
+    tasks: dict[str, float]
     tags: dict[str, str]  # only annotations with these tags; {} for all
+
+    def task_weight(self, task: str) -> float:
+        """The relative weight of a task; 0 where it is not used."""
+        return self.tasks.get(task, 0.0) if self.tasks else 1.0
 
 
 @dataclasses.dataclass(frozen=True)

@@ -125,7 +125,7 @@ class TrainPipeline:
             tokens_key: from ``visual_tokens.cache_visual_tokens``, where tokens are cached.
 
         Raises:
-            ConfigError: a source names a task that its split has no training examples of.
+            ConfigError: a source has no training examples, or none of a task that it names.
             DatasetError: a source is no dataset, or has no such split.
             TokenizerError: a tokenizer cannot be used, or has more ids than its embedding table.
         """
@@ -222,17 +222,24 @@ class _TrainSource:
         rows.check(dataset, f"{field}.path")
         self.dataset = dataset
         self.source = dataset.source(config.split)
-        self.tasks = {task: weight for task, weight in config.tasks.items() if weight > 0}
         table = self.source.annotations()
         eligible = table.trainable | (not rows.trainable)
-        present = {table.tasks[index] for index in np.unique(table.task[eligible])}
-        for task in self.tasks:
-            if task not in present:
+        present = sorted(table.tasks[index] for index in np.unique(table.task[eligible]))
+        split = f"split '{config.split}' of {dataset.directory}"
+        if not present:
+            raise ConfigError(
+                f"{field}: {split} has no training example, which is a clip with a text, or with "
+                "candidates of which one is right"
+            )
+        for task, weight in config.tasks.items():
+            if weight > 0 and task not in present:
                 raise ConfigError(
-                    f"{field}.tasks: split '{config.split}' of {dataset.directory} has no "
-                    f"training examples of task '{task}'{nearest(task, present)}; it has "
-                    f"{', '.join(sorted(present)) or 'none of any'}"
+                    f"{field}.tasks: {split} has no training examples of task "
+                    f"'{task}'{nearest(task, present)}; it has {', '.join(present)}. Weight 0 "
+                    "leaves a task out, and {} takes all that there are"
                 )
+        weights = {task: config.task_weight(task) for task in present}
+        self.tasks = {task: weight for task, weight in weights.items() if weight > 0}
         wanted = [index for index, task in enumerate(table.tasks) if task in self.tasks]
         self.records = np.unique(table.record[eligible & np.isin(table.task, wanted)])
         if not len(self.records):

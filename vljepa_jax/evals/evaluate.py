@@ -14,13 +14,21 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 from rich.progress import Progress
 
-from vljepa_jax.config import BenchmarkConfig, ConfigError, VideoConfig, WorldConfig
+from vljepa_jax.config import BenchmarkConfig, ConfigError, VideoConfig, WorldConfig, nearest
 from vljepa_jax.data.records import Annotation, ClipError
 from vljepa_jax.data.storage import Dataset, open_dataset
 from vljepa_jax.data.workers import decode_media
 from vljepa_jax.data.world.build import dataset_path
 from vljepa_jax.evals.benchmarks import benchmark_name, metric_name
-from vljepa_jax.evals.examples import Clip, Example, choose_examples, fits, make_example
+from vljepa_jax.evals.examples import (
+    Clip,
+    EvaluationError,
+    Example,
+    NoExamplesError,
+    choose_examples,
+    fits,
+    make_example,
+)
 from vljepa_jax.evals.metrics import Metric
 from vljepa_jax.evals.protocols import PROTOCOLS, Embeddings, Needs, Outcome
 from vljepa_jax.inference.model import Model
@@ -99,6 +107,33 @@ class Datasets:
             yield from zip(group, decoded, strict=True)
 
 
+def divide(
+    benchmarks: Sequence[BenchmarkConfig], datasets: Datasets
+) -> tuple[tuple[BenchmarkConfig, ...], dict[str, str]]:
+    """Divides benchmarks into those that their datasets have examples for, and the others.
+
+    An example that lacks what the protocol asks for, say candidates, is none.
+
+    Returns:
+        The former, and why each of the latter is skipped, by name.
+
+    Raises:
+        ConfigError: there are examples for none; all reasons are told.
+        DatasetError: a dataset or the split of a benchmark is not there.
+    """
+    served, skipped = [], {}
+    for benchmark in benchmarks:
+        try:
+            _check_any(benchmark, _read_examples(benchmark, datasets))
+        except NoExamplesError as error:
+            skipped[benchmark_name(benchmark)] = str(error)
+        else:
+            served.append(benchmark)
+    if skipped and not served:
+        raise ConfigError("\n  ".join(["there is nothing to evaluate on:", *skipped.values()]))
+    return tuple(served), skipped
+
+
 def evaluate(
     model: Model, benchmarks: Sequence[BenchmarkConfig], datasets: Datasets
 ) -> list[Result]:
@@ -107,7 +142,8 @@ def evaluate(
     Several processes read and embed a share of the clips each; all of them get all results.
 
     Raises:
-        ConfigError: a benchmark selects no example, or a split does not exist.
+        NoExamplesError: a benchmark's dataset has nothing for it.
+        DatasetError: a dataset or the split of a benchmark is not there.
         EvaluationError: an example does not fit its benchmark's protocol.
     """
     examples = [_read_examples(benchmark, datasets) for benchmark in benchmarks]
@@ -144,27 +180,41 @@ def _read_examples(benchmark: BenchmarkConfig, datasets: Datasets) -> list[Examp
         if fits(benchmark, annotation)
     ]
     if not chosen:
-        raise ConfigError(
+        raise NoExamplesError(
             f"benchmark '{benchmark_name(benchmark)}': no annotation of {benchmark.path}, split "
             f"'{benchmark.split}', has {benchmark.filter}"
         )
     return choose_examples(benchmark, chosen)
 
 
+def _check_any(benchmark: BenchmarkConfig, examples: Sequence[Example]) -> None:
+    """Raises NoExamplesError, saying what one of them lacks, where no example can be scored."""
+    for example in examples:
+        try:
+            PROTOCOLS[benchmark.protocol].needs(benchmark, [example])
+            return
+        except EvaluationError as error:
+            fault = str(error)
+    raise NoExamplesError(fault)
+
+
 def _read_bank(benchmark: BenchmarkConfig, datasets: Datasets) -> tuple[tuple[str, ...], ...]:
     """The first caption of every example of "caption"'s bank; nothing for other protocols."""
     if benchmark.protocol != "caption":
         return ()
+    where = f"benchmark '{benchmark_name(benchmark)}': bank_split '{benchmark.bank_split}'"
+    splits = datasets[benchmark.path].splits
+    if benchmark.bank_split not in splits:
+        raise NoExamplesError(
+            f"{where} is no split of {benchmark.path}{nearest(benchmark.bank_split, splits)}"
+        )
     bank = tuple(
         annotation.texts[:1]
         for _, annotation in datasets.annotations(benchmark.path, benchmark.bank_split)
         if annotation.texts and fits(benchmark, annotation)
     )
     if not bank:
-        raise ConfigError(
-            f"benchmark '{benchmark_name(benchmark)}': bank_split '{benchmark.bank_split}' of "
-            f"{benchmark.path} has no text with {benchmark.filter}"
-        )
+        raise NoExamplesError(f"{where} of {benchmark.path} has no text with {benchmark.filter}")
     return bank
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from vljepa_jax.config import BenchmarkConfig
+from vljepa_jax.config import BenchmarkConfig, ConfigError
 from vljepa_jax.data.records import Annotation
 
 
@@ -52,6 +52,10 @@ class Example:
 
 class EvaluationError(ValueError):
     """A benchmark that cannot be scored; the message names benchmark and example."""
+
+
+class NoExamplesError(ConfigError):
+    """A benchmark that its dataset has nothing for; the message names both."""
 
 
 def fits(benchmark: BenchmarkConfig, annotation: Annotation) -> bool:

@@ -95,7 +95,7 @@ def score_probe(run_dir: Path, splits: Sequence[str]) -> dict[str, Score]:
                 for annotation in records[index].annotations:
                     if (
                         annotation.inputs
-                        and source.tasks.get(annotation.task, 0) > 0
+                        and source.task_weight(annotation.task) > 0
                         and all(annotation.tags.get(k) == v for k, v in source.tags.items())
                         and answer.rows.usable(annotation)
                     ):

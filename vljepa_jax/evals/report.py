@@ -12,7 +12,6 @@ import dataclasses
 import datetime
 import importlib.metadata
 import json
-import os
 import platform
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -24,10 +23,12 @@ import jinja2
 
 from vljepa_jax.checkpoint import write_text
 from vljepa_jax.config import EvalConfig, TrainConfig, as_dict
-from vljepa_jax.evals.benchmarks import STREAM
+from vljepa_jax.evals.benchmarks import STREAM, benchmark_name, metric_name
 from vljepa_jax.evals.evaluate import Result
 from vljepa_jax.evals.figures import training_curves
 from vljepa_jax.evals.gallery import HOW_CHOSEN, Gallery
+from vljepa_jax.evals.protocols import PROTOCOLS
+from vljepa_jax.host import available_cpus
 
 # Settings of an evaluation that change no result of another benchmark.
 _FREE_FIELDS = ("benchmarks", "batch_size", "num_workers", "stream")
@@ -87,19 +88,23 @@ def make_report(
     train: TrainConfig,
     evaluation: EvalConfig,
     results: Sequence[Result],
+    skipped: Mapping[str, str],
 ) -> dict[str, Any]:
     """Puts results into the form of ``report.json``.
 
     Metrics of ``previous`` that were not measured again stay as long as they belong to the same
-    training run (its config and what ``train.json`` says) and to the same evaluation settings;
+    training run (its config and what ``train.json`` says) and to the same evaluation settings, and
+    of none that is now skipped; so does what was said of skipped ones that were not run since;
     parts that other commands wrote stay in any case; "streams" goes with the metrics.
 
     Args:
         run_dir: the training run, whose ``train.json`` is copied.
         train, evaluation: configs behind ``results``.
+        skipped: why benchmarks were not run, by name.
     """
     report = {
         "metrics": {},
+        "skipped": dict(skipped),
         "train": read_summary(run_dir),
         "config": {"train": as_dict(train), "evaluation": as_dict(evaluation)},
         "environment": environment(),
@@ -108,7 +113,14 @@ def make_report(
     if _measured_alike(previous, report):
         # Those of older versions, which name no unit, are measured anew.
         kept = {name: m for name, m in previous["metrics"].items() if "unit" in m}
+        for benchmark in evaluation.benchmarks:
+            if benchmark_name(benchmark) in skipped:
+                for ending in PROTOCOLS[benchmark.protocol].suffixes:
+                    kept.pop(metric_name(benchmark, ending), None)
         report["metrics"].update(kept)
+        run = {benchmark_name(result.benchmark) for result in results}
+        before = previous.get("skipped", {}).items()
+        report["skipped"] = {name: why for name, why in before if name not in run} | dict(skipped)
     else:
         previous = {key: value for key, value in previous.items() if key != "streams"}
     for result in results:
@@ -131,7 +143,7 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "jax": jax.__version__,
         "devices": [device.device_kind for device in jax.devices()],
-        "cpus": os.cpu_count(),
+        "cpus": available_cpus(),
         "platform": platform.platform(),
     }
 
@@ -214,6 +226,8 @@ def sections(
     if curves:
         drawn = training_curves(curves)
         made.append(Section("Training", _training(report["train"]), "figures", drawn))
+    if report.get("skipped"):
+        made.append(Section("Skipped benchmarks", "", "list", [*report["skipped"].values()]))
     if unreadable:
         text = "Counted as wrong wherever an example needs them."
         made.append(Section("Unreadable clips", text, "list", [*unreadable.values()]))

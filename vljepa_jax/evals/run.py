@@ -11,7 +11,7 @@ import rich.table
 
 from vljepa_jax.config import BenchmarkConfig, EvalConfig, StreamStudyConfig
 from vljepa_jax.evals import report, stream_report
-from vljepa_jax.evals.evaluate import Datasets, evaluate
+from vljepa_jax.evals.evaluate import Datasets, divide, evaluate
 from vljepa_jax.evals.gallery import make_galleries
 from vljepa_jax.evals.stream_run import run_stream_benchmark
 from vljepa_jax.inference.model import load
@@ -25,6 +25,8 @@ def evaluate_run(
     benchmarks: Sequence[BenchmarkConfig],
     output: Path,
     study: StreamStudyConfig | None = None,
+    *,
+    skip_empty: bool = False,
 ) -> None:
     """Evaluates the newest parameters of a run and writes report.json and report.html.
 
@@ -34,6 +36,8 @@ def evaluate_run(
         output: directory of the report. Metrics there that are not measured again are kept, if
             they are of the same run and settings.
         study: of selective decoding on the world's streams; ``None`` leaves it out.
+        skip_empty: skips benchmarks that their dataset has nothing for, and tells which; else
+            such a benchmark is an error.
 
     Raises:
         CheckpointError, ConfigError, EvaluationError: see what is called.
@@ -41,11 +45,14 @@ def evaluate_run(
     model = load(run_dir, frames=config.frames, batch_size=config.batch_size)
     train = model.config
     datasets = Datasets(config.world, config.num_workers)
+    skipped: dict[str, str] = {}
+    if skip_empty:
+        benchmarks, skipped = divide(benchmarks, datasets)
     results = evaluate(model, benchmarks, datasets)
     if not first_process():
         return
     previous = report.read_report(output)
-    made = report.make_report(previous, run_dir, train, config, results)
+    made = report.make_report(previous, run_dir, train, config, results, skipped)
     streams = None if study is None else run_stream_benchmark(model, study, config.world)
     if streams is not None:
         made["streams"] = stream_report.as_json(streams)
@@ -69,6 +76,7 @@ def evaluate_run(
     for name in measured:
         if caveat := made["metrics"][name].get("caveat"):
             console.print(f"{name} says little: {caveat}", style="yellow", highlight=False)
+    _print_skipped(console, skipped)
     for why in unreadable.values():
         console.print(f"unreadable, counted as wrong: {why}", style="yellow", highlight=False)
     console.print(f"report: {output / 'report.html'}", highlight=False)
@@ -79,6 +87,8 @@ def sweep_run(
     fields: Sequence[str],
     settings: Sequence[tuple[tuple[str, ...], EvalConfig]],
     output: Path,
+    *,
+    skip_empty: bool = False,
 ) -> None:
     """Evaluates a run once for each setting and writes one report that tabulates them.
 
@@ -86,12 +96,18 @@ def sweep_run(
         fields: swept fields.
         settings: their values, and the config that has them.
         output: the report goes into a folder of its own there.
+        skip_empty: as in ``evaluate_run``.
     """
-    runs = []
+    runs: list[dict[str, Any]] = []
+    skipped: dict[str, str] = {}
     for values, config in settings:
         model = load(run_dir, frames=config.frames, batch_size=config.batch_size)
-        results = evaluate(model, config.benchmarks, Datasets(config.world, config.num_workers))
-        measured = report.make_report({}, run_dir, model.config, config, results)
+        datasets, benchmarks = Datasets(config.world, config.num_workers), config.benchmarks
+        if skip_empty:
+            benchmarks, empty = divide(benchmarks, datasets)
+            skipped |= empty
+        results = evaluate(model, benchmarks, datasets)
+        measured = report.make_report({}, run_dir, model.config, config, results, skipped)
         runs.append({"values": list(values), "metrics": measured["metrics"]})
     if not first_process():
         return
@@ -101,7 +117,13 @@ def sweep_run(
     report.write_report(directory, made, f"{_title(run_dir)}, sweep", page)
     console = rich.console.Console()
     console.print(sweep_table(made["sweep"]))
+    _print_skipped(console, skipped)
     console.print(f"report: {directory / 'report.html'}", highlight=False)
+
+
+def _print_skipped(console: rich.console.Console, skipped: Mapping[str, str]) -> None:
+    for why in skipped.values():
+        console.print(f"skipped: {why}", style="yellow", highlight=False)
 
 
 def _title(run_dir: Path) -> str:
@@ -124,12 +146,14 @@ def _results_table(metrics: Mapping[str, Mapping[str, Any]]) -> rich.table.Table
 
 
 def sweep_table(sweep: Mapping[str, Any]) -> rich.table.Table:
-    """A metric a row, a setting a column."""
+    """A metric a row, a setting a column; "skipped" where a setting leaves nothing to measure."""
     table = rich.table.Table(rich.table.Column("metric", overflow="fold"))
     runs = sweep["runs"]
     for run in runs:
         table.add_column(report.setting_name(sweep["fields"], run["values"]), justify="right")
-    for name in runs[0]["metrics"]:
-        metrics = (run["metrics"][name] for run in runs)
-        table.add_row(name, *(report.shown(m["value"], m["unit"]) for m in metrics))
+    for name in dict.fromkeys(name for run in runs for name in run["metrics"]):
+        metrics = (run["metrics"].get(name) for run in runs)
+        table.add_row(
+            name, *(report.shown(m["value"], m["unit"]) if m else "skipped" for m in metrics)
+        )
     return table

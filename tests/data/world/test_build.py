@@ -160,7 +160,7 @@ def test_every_medium_can_be_decoded(world):
 def test_processes_make_what_one_process_makes(config, world, monkeypatch, tmp_path):
     monkeypatch.setattr(build, "_FEW", 0)
     monkeypatch.setattr(build, "_CHUNK", 7)
-    monkeypatch.setattr(build, "_processors", lambda: 2)
+    monkeypatch.setattr(build, "available_cpus", lambda: 2)
     apart = dataclasses.replace(config, cache_dir=str(tmp_path))
     other = open_dataset(build.build_world(apart))
     for split in world.splits:

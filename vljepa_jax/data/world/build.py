@@ -10,7 +10,6 @@ import dataclasses
 import hashlib
 import json
 import multiprocessing
-import os
 import pathlib
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -29,6 +28,7 @@ from vljepa_jax.data.world.scene import draw_cast, draw_scene
 from vljepa_jax.data.world.states import CANDIDATES, draw_state_change
 from vljepa_jax.data.world.streams import annotate_stream, draw_stream, render_stream
 from vljepa_jax.data.world.triplets import SUBSETS, draw_training_triplet, draw_triplet
+from vljepa_jax.host import available_cpus
 
 # Raise this whenever the code changes what a config yields: cached worlds are then made anew.
 CONTENT_VERSION = 3
@@ -186,7 +186,7 @@ class _Makers:
 
     def __init__(self, config: WorldConfig, total: int):
         self._config = config
-        self._workers = _processors() if total > _FEW else 1
+        self._workers = available_cpus() if total > _FEW else 1
         self._executor: ProcessPoolExecutor | None = None
 
     def __enter__(self) -> "_Makers":
@@ -213,12 +213,6 @@ class _Makers:
                 yield from pending.popleft().result()
         while pending:
             yield from pending.popleft().result()
-
-
-def _processors() -> int:
-    if hasattr(os, "sched_getaffinity"):  # not on macOS
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _advancing(
