@@ -8,9 +8,9 @@ Each way has a process of its own, and these step in turns: "glibc" as it comes;
 commands set it at their start (vljepa_jax/host.py); "environment", the same by MALLOC_* variables;
 and --preload libraries. "demo" is configs/demo.py from pixels; "wide" has the widths of
 configs/vljepa_1b.py:video8 and one layer a part, for two clips of 8 frames of 128 pixels. The JSON
-that is printed holds medians of a step: seconds, their ratio to "mallopt", page faults and the
-kernel's seconds, which another load of the machine hardly changes; and the most memory that each
-process held.
+that is printed holds medians of a step: seconds, their ratio to "mallopt", the processors' seconds,
+the kernel's among them, and page faults, which other load of the machine changes less; and the most
+memory that each process held.
 """
 
 from __future__ import annotations
@@ -109,9 +109,11 @@ def step_when_told(size: str) -> None:
         before, start = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
         jax.block_until_ready(step.dispatch())
         seconds, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF)
+        kernel = after.ru_stime - before.ru_stime
         answer = {
             "seconds": round(seconds, 3),
-            "kernel_seconds": round(after.ru_stime - before.ru_stime, 3),
+            "cpu_seconds": round(after.ru_utime - before.ru_utime + kernel, 3),
+            "kernel_seconds": round(kernel, 3),
             "page_faults": after.ru_minflt - before.ru_minflt,
             "most_memory_gib": round(after.ru_maxrss / 2**20, 2),
         }

@@ -30,10 +30,12 @@ def keep_memory() -> None:
 
     On a CPU, XLA takes the temporaries of every step from malloc. By default their pages go back to
     the kernel, and are zeroed and faulted in anew in the next step: 230,000 in one of the demo
-    (``benchmarks/allocator.py``). It must be said before threads have heaps of their own. Processes
-    that are started from this one do not inherit it: loader workers decode into small buffers,
-    which malloc learns to keep. Other C libraries are left alone, and so is a malloc that the
-    environment sets up.
+    (``benchmarks/allocator.py``). It must be said before threads have heaps of their own, which
+    give pages back whatever is said here.
+
+    Processes that are started from this one do not inherit it: loader workers decode into small
+    buffers, which malloc learns to keep. Other C libraries are left alone, and so is a malloc that
+    the environment sets up.
     """
     asked = any(name.startswith("MALLOC_") for name in os.environ)
     if asked or "glibc.malloc" in os.environ.get("GLIBC_TUNABLES", ""):
