@@ -30,7 +30,7 @@ from vljepa_jax.data.pipeline import Batch, TrainPipeline, array_spec, check_pat
 from vljepa_jax.losses import Histogram
 from vljepa_jax.meters import Meter, Profile
 from vljepa_jax.objectives import make_objective
-from vljepa_jax.processes import first_process, gather
+from vljepa_jax.processes import first_process, gather, require_shared
 from vljepa_jax.run_log import Progress, RunLog, add_row
 from vljepa_jax.sharding import check_batch_size, make_mesh
 from vljepa_jax.train_step import Trainer, TrainState
@@ -81,6 +81,7 @@ def train(
     console = rich.console.Console(quiet=not first_process())
     run_dir = Path(workdir)
     check_paths(config)
+    require_shared(run_dir)
     mesh = make_mesh(config.sharding)
     check_batch_size(config.batch_size, config.micro_batch_size, mesh)
     trainer = Trainer(config, make_objective(config), mesh)

@@ -29,7 +29,7 @@ from vljepa_jax.data.token_cache import (
 from vljepa_jax.data.workers import decode_media, in_batches
 from vljepa_jax.fingerprint import fingerprint
 from vljepa_jax.models.vjepa2 import make_x_encoder, normalise
-from vljepa_jax.processes import first_process
+from vljepa_jax.processes import first_process, wait_for_all
 
 _BATCH = 32  # clips encoded at a time
 
@@ -75,8 +75,7 @@ def cache_visual_tokens(config: TrainConfig, params: Any, console: Console) -> s
             tracked = progress.track(tokens, len(missing), description="Computing visual tokens")
             all_tokens = _known_or_next(clips, known, iter(tracked))
             write_token_cache(directory, clips, all_tokens, tuple(shape))
-    if jax.process_count() > 1:
-        multihost_utils.sync_global_devices("visual tokens are cached")
+    wait_for_all()
     return key
 
 

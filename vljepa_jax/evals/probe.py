@@ -18,7 +18,7 @@ import rich.console
 import rich.table
 from rich.progress import Progress
 
-from vljepa_jax.checkpoint import load_params
+from vljepa_jax.checkpoint import load_params, newest
 from vljepa_jax.config import ConfigError, TrainConfig, as_dict
 from vljepa_jax.data.records import Annotation, ClipError
 from vljepa_jax.data.rows import QuestionRows, label_set
@@ -30,6 +30,7 @@ from vljepa_jax.evals import metrics, report
 from vljepa_jax.evals.metrics import Metric
 from vljepa_jax.models.probe import Probe
 from vljepa_jax.models.vjepa2 import make_x_encoder, normalise
+from vljepa_jax.processes import first_process, gather, require_same, share
 from vljepa_jax.run_log import read_metrics
 
 _BATCH = 32  # clips encoded, and rows of questions answered, at a time
@@ -72,7 +73,8 @@ def score_probe(run_dir: Path, splits: Sequence[str]) -> dict[str, Score]:
 
     A question is asked if training could have asked one like it: of the sources' tasks and tags,
     with an answer in one of the label sets. Its kind is its tag "kind", or else its label set.
-    Chance is the better of a uniform guess and of always giving the most frequent answer.
+    Chance is the better of a uniform guess and of always giving the most frequent answer. Several
+    processes take a share of the clips each; all of them get all scores.
 
     Returns:
         "motion_top1" for split "test", "motion_top1_compositional" for "test_compositional", ...
@@ -81,6 +83,7 @@ def score_probe(run_dir: Path, splits: Sequence[str]) -> dict[str, Score]:
         CheckpointError: ``run_dir`` holds no trained run.
         ConfigError: no split has a question of this sort.
     """
+    require_same(f"newest checkpoint of '{run_dir}'", str(newest(run_dir)))
     config, params = load_params(run_dir)
     answer = _Answers(config, params)
     scores: dict[str, Score] = {}
@@ -100,10 +103,12 @@ def score_probe(run_dir: Path, splits: Sequence[str]) -> dict[str, Score]:
                         and answer.rows.usable(annotation)
                     ):
                         questions[index, annotation.inputs].append(annotation)
-            decoded = decode_media(
-                records, list(questions), config.data.video, config.data.num_workers
-            )
-            asked, given, unreadable = answer(questions, decoded)
+            own = dict(share(list(questions.items())))
+            decoded = decode_media(records, list(own), config.data.video, config.data.num_workers)
+            parts = gather(answer(own, decoded))
+            asked = [annotation for part, _, _ in parts for annotation in part]
+            given = [label for _, part, _ in parts for label in part]
+            unreadable = sum(part for _, _, part in parts)
             ending = "_top1" + split.removeprefix("test")
             for kind in sorted({_kind(annotation) for annotation in asked}):
                 chosen = [i for i, a in enumerate(asked) if _kind(a) == kind]
@@ -158,7 +163,7 @@ class _Answers:
         given: list[int | None] = []
         unreadable = 0
         batch: list[tuple[np.ndarray, Sequence[Annotation]]] = []
-        with Progress(transient=True) as progress:
+        with Progress(transient=True, disable=not first_process()) as progress:
             clips = zip(questions.values(), decoded, strict=True)
             for annotations, video in progress.track(
                 clips, total=len(questions), description="Answering questions"
@@ -216,6 +221,8 @@ def write_probe_report(
 ) -> None:
     """Scores several probes of one X-Encoder, prints the table, writes report.json and .html.
 
+    All processes of a job answer questions, and the first alone writes and speaks.
+
     Args:
         output: directory of the report.
         probes: name -> run directory, e.g. "attentive".
@@ -233,6 +240,8 @@ def write_probe_report(
                 "split": score.split,
                 "unreadable": score.unreadable,
             }
+    if not first_process():
+        return
     first = next(iter(probes.values()))
     config, _ = load_params(first)
     made = {
