@@ -58,6 +58,12 @@ def make_mesh(config: ShardingConfig, devices: Sequence[jax.Device] | None = Non
     )
 
 
+def local_mesh() -> Mesh:
+    """All devices of this process, for rows: what a loaded model runs on."""
+    # In any order: nothing is sent between them.
+    return Mesh(np.array(jax.local_devices()).reshape(-1, 1, 1), AXES)
+
+
 def batch_sharding(mesh: Mesh) -> NamedSharding:
     """Rows over ``ROW_AXES``, every other dimension whole."""
     return NamedSharding(mesh, PartitionSpec(ROW_AXES))

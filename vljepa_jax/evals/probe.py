@@ -28,12 +28,14 @@ from vljepa_jax.data.workers import decode_media
 from vljepa_jax.data.world.build import dataset_path
 from vljepa_jax.evals import metrics, report
 from vljepa_jax.evals.metrics import Metric
+from vljepa_jax.models.placement import everywhere, over_rows, padded_rows
 from vljepa_jax.models.probe import Probe
 from vljepa_jax.models.vjepa2 import make_x_encoder, normalise
 from vljepa_jax.processes import first_process, gather, require_same, share
 from vljepa_jax.run_log import read_metrics
+from vljepa_jax.sharding import local_mesh
 
-_BATCH = 32  # clips encoded, and rows of questions answered, at a time
+_BATCH = 32  # clips encoded, and rows of questions answered, at a time, at least
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,16 +143,19 @@ class _Answers:
         self.rows = QuestionRows(config)
         self._count = config.data.text.per_clip
         x_encoder, probe = make_x_encoder(config.model), Probe(config.model)
-        self._params = jax.device_put(params)
-        self._encode = jax.jit(
-            lambda params, video: x_encoder.apply({"params": params["x_encoder"]}, normalise(video))
-        )
+        mesh = local_mesh()
+        self._rows = padded_rows(_BATCH, mesh)
+        self._params = jax.device_put(params, everywhere(mesh))
 
-        def answer(params: Any, tokens: Any, rows: Any, arrays: Mapping[str, Any]) -> Any:
+        def encode(params: Any, video: Any) -> Any:
+            return x_encoder.apply({"params": params["x_encoder"]}, normalise(video))
+
+        def answer(params: Any, given: tuple[Any, Any, Mapping[str, Any]]) -> Any:
+            tokens, rows, arrays = given
             logits = probe.apply({"params": params}, arrays | {"visual_tokens": tokens[rows]})
             return jnp.argmax(logits, axis=-1)
 
-        self._answer = jax.jit(answer)
+        self._encode, self._answer = over_rows(encode, mesh), over_rows(answer, mesh)
         names = sorted(config.model.label_sets)
         sizes = [config.model.label_sets[name] for name in names]
         self._first = dict(zip(names, np.cumsum([0, *sizes[:-1]]).tolist(), strict=True))
@@ -174,7 +179,7 @@ class _Answers:
                     given += [None] * len(annotations)
                     continue
                 batch.append((video, annotations))
-                if len(batch) == _BATCH:
+                if len(batch) == self._rows:
                     self._flush(batch, asked, given)
             self._flush(batch, asked, given)
         return asked, given, unreadable
@@ -188,18 +193,18 @@ class _Answers:
         if not batch:
             return
         videos = np.stack([video for video, _ in batch])
-        tokens = self._encode(self._params, _fill(videos, _BATCH))
+        tokens = self._encode(self._params, _fill(videos, self._rows))
         groups = [
             (row, tuple(annotations[start : start + self._count]))
             for row, (_, annotations) in enumerate(batch)
             for start in range(0, len(annotations), self._count)
         ]
-        for start in range(0, len(groups), _BATCH):
-            part = groups[start : start + _BATCH]
+        for start in range(0, len(groups), self._rows):
+            part = groups[start : start + self._rows]
             arrays = self.rows.arrays([content for _, content in part])
-            arrays = {name: _fill(array, _BATCH) for name, array in arrays.items()}
-            rows = _fill(np.array([row for row, _ in part]), _BATCH)
-            answers = np.asarray(self._answer(self._params, tokens, rows, arrays))
+            arrays = {name: _fill(array, self._rows) for name, array in arrays.items()}
+            rows = _fill(np.array([row for row, _ in part]), self._rows)
+            answers = np.asarray(self._answer(self._params, (tokens, rows, arrays)))
             for row, (_, content) in enumerate(part):
                 for column, annotation in enumerate(content):
                     asked.append(annotation)
