@@ -126,6 +126,7 @@ def get_config(variant: str = "image") -> ConfigDict:
     config.checkpoint = ConfigDict(
         {
             "every": 1000,  # ours; steps
+            "minutes": 30.0,  # ours; and when so many have passed since the last; 0 for never
             "keep": 2,  # ours; newest ones
             "keep_every": 0,  # ours; beside them, those of every n-th step; 0 for none
             "keep_best": 0,  # ours; and the n best

@@ -111,7 +111,9 @@ def test_rates_of_the_parts():
     optimizer = make_optimizer(config.optimizer, config.steps, tree)
     trained, frozen = optimizer.split(tree)
     assert set(frozen) == {"x_encoder", "token_embedding"}
-    updates, _ = optimizer.transform.update(trained, optimizer.transform.init(trained), trained)
+    updates, _ = optimizer.transform.update(
+        trained, optimizer.transform.init(trained), trained, step=0
+    )
     full = updates["log_logit_scale"]  # no decay either
     assert optax.tree.norm(full) > 0
     assert updates["y_encoder"]["norm"]["scale"] / full == pytest.approx(0.05)

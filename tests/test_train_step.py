@@ -51,6 +51,19 @@ def test_step_learns_one_batch(trained):
     assert [values["learning_rate"] for values in metrics] == pytest.approx([5e-4, 1e-3, 1e-3])
 
 
+def test_the_logged_learning_rate_is_the_applied_one(trained):
+    """After steps without an update, which the optimiser's own count does not see."""
+    trainer, first, _, metrics = trained
+    arrays = fake_arrays(tiny_train_config())
+    step = trainer.compile(spec_of(arrays))
+    later, values = step(trainer.init().replace(step=jnp.int32(7)), trainer.put(arrays))
+    once, _ = step(trainer.init(), trainer.put(arrays))
+    assert values["learning_rate"] == pytest.approx(2 * metrics[0]["learning_rate"])
+    head = [np.asarray(state.params["y_head"]["kernel"]) for state in (first, once, later)]
+    np.testing.assert_allclose(head[2] - head[0], 2 * (head[1] - head[0]), atol=1e-6)
+    assert later.step == 8
+
+
 def test_parts_of_the_random_parameters_are_those_of_the_whole(trained):
     """And they alone are drawn; the rest of the state is there."""
     trainer, first, _, _ = trained
