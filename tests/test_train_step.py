@@ -178,6 +178,15 @@ def sharded(tmp_path_factory):
     return run_sharded(tmp_path_factory.mktemp("sharded"), "vljepa", MESHES)
 
 
+def test_devices_that_divide_no_dimension_give_the_single_device_step(tmp_path):
+    """Six and seven of them: what they do not divide lies whole on each."""
+    meshes = ("1x1x1", "1x6x1", "1x7x1")
+    found = run_sharded(tmp_path, "vljepa, 42 rows", meshes)
+    for mesh in meshes[1:]:
+        assert compare(found["1x1x1"], found[mesh]) > 50
+    assert np.isfinite(found["1x7x1"]["step_losses"]).all()
+
+
 @pytest.mark.parametrize("mesh", MESHES[1:])
 def test_meshes_and_micro_batches_give_the_single_device_loss_and_gradients(sharded, mesh):
     assert compare(sharded["1x1x1"], sharded[mesh]) > 50  # every trained parameter's gradient

@@ -32,7 +32,7 @@ from vljepa_jax.meters import Meter, Profile
 from vljepa_jax.objectives import make_objective
 from vljepa_jax.processes import first_process, gather, of_first, require_shared
 from vljepa_jax.run_log import Progress, RunLog, add_row
-from vljepa_jax.sharding import check_batch_size, make_mesh
+from vljepa_jax.sharding import check_batch_size, left_whole, make_mesh
 from vljepa_jax.train_step import Trainer, TrainState
 from vljepa_jax.visual_tokens import cache_visual_tokens
 
@@ -86,6 +86,8 @@ def train(
     check_batch_size(config.batch_size, config.micro_batch_size, mesh)
     trainer = Trainer(config, make_objective(config), mesh)
     _check_cached_tokens(config, trainer)
+    if whole := left_whole(trainer.abstract_state.params, config.sharding.rules, mesh):
+        console.print(whole, style="yellow")
     checkpoint.check_config(run_dir, config)
     state, position = _start(config, run_dir, trainer)
     if position.step >= config.steps:
