@@ -45,7 +45,9 @@ STAGES = {
         init_from="weights/vljepa_1b",  # 3.1: published backbones, by launch/convert.py
         steps=100_000,  # 3.2
         batch_size=24_576,  # 3.2 says 24k; this divides by 192 devices
-        frames=2,  # 3.1: an image is duplicated; ours: to the 2 frames of one tubelet, 256 tokens
+        # 3.1: an image is duplicated; ours: to the 2 frames of one tubelet, 256 tokens, and by the
+        # encoder, as the loader would carry twice the pixels for bitwise the same tokens.
+        frames=1,
         query_length=QUERY_FREE,
         target_length=128,  # ours: captions of images are short; 3.1 allows 512
         schedule="constant",  # 3.2
@@ -126,6 +128,7 @@ def get_config(variant: str = "image") -> ConfigDict:
     config.checkpoint = ConfigDict(
         {
             "every": 1000,  # ours; steps
+            "minutes": 30.0,  # ours; and when so many have passed since the last; 0 for never
             "keep": 2,  # ours; newest ones
             "keep_every": 0,  # ours; beside them, those of every n-th step; 0 for none
             "keep_best": 0,  # ours; and the n best
@@ -143,7 +146,7 @@ def _model(stage: Stage) -> ConfigDict:
         {
             "family": "vjepa2",
             "image_size": 256,  # 3.1; pixels
-            "num_frames": stage.frames,  # positions need no more than any even number
+            "num_frames": max(2, stage.frames),  # positions need no more than any even number
             "patch_size": 16,  # published
             "tubelet_size": 2,  # published
             "hidden_size": 1024,  # published
@@ -283,8 +286,9 @@ def _sharding() -> ConfigDict:
     return ConfigDict(
         {
             # Ours. Devices on each axis of the mesh; -1 is all the rest. Parameters, gradients and
-            # Adam's moments take 15 GB undivided. Up to 256 devices may divide them; beyond, and
-            # where nodes are joined by a slow network, set fsdp and let data be the rest.
+            # Adam's moments take 15 GB undivided. A dimension that an axis does not divide stays
+            # whole on it (--summary tells): powers of two up to 256 divide all, 192 few. On more
+            # than one host let fsdp be the devices of one, and data the rest (-1).
             "data": 1,  # rows of the batch; parameters are copied
             "fsdp": -1,  # rows of the batch; parameters are divided
             "tensor": 1,  # inside a layer

@@ -98,6 +98,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.checkpoint = ConfigDict(
         {
             "every": 250,  # steps; what a killed run can lose
+            "minutes": 0.0,  # and when so many have passed since the last; 0 for never
             "keep": 1,  # newest ones
             "keep_every": 0,  # beside them, those of every n-th step; 0 for none
             "keep_best": 0,  # and the n best

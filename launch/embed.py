@@ -19,6 +19,8 @@ and with --drop_missing those that --videos no longer names are removed. After a
 goes on where it was. Clips that cannot be read are named, counted and skipped; unreadable.txt in
 the index lists them, one a line, with line breaks, control characters and bytes of names that are
 no UTF-8 as escapes (the index itself keeps names as they are).
+
+Started as several processes, as launch/train.py may be, they embed a share of the clips each.
 """
 
 import os
@@ -63,10 +65,11 @@ def main() -> None:
     from vljepa_jax.data.tokenizers import TokenizerError
     from vljepa_jax.inference.embed_collection import embed_collection
     from vljepa_jax.inference.index import SearchIndexError
+    from vljepa_jax.processes import first_process, require_shared
 
-    with command_line.explained(
-        CheckpointError, DatasetError, ManifestError, SearchIndexError, TokenizerError
-    ):
+    errors = (CheckpointError, DatasetError, ManifestError, SearchIndexError, TokenizerError)
+    with command_line.in_job(*errors):
+        require_shared(_OUTPUT.value)
         run_dir = os.path.abspath(_CHECKPOINT.value)
         items, faults = list_items(_VIDEOS.value, load_config(run_dir).world)
         model = vljepa_jax.load(run_dir, frames=_FRAMES.value, batch_size=_BATCH_SIZE.value)
@@ -82,7 +85,7 @@ def main() -> None:
             drop_missing=_DROP_MISSING.value,
             shard_rows=_SHARD_ROWS.value,
             num_workers=_NUM_WORKERS.value,
-            console=rich.console.Console(),
+            console=rich.console.Console(quiet=not first_process()),
         )
 
 

@@ -9,6 +9,8 @@ is an error.
 decodings, uniform and selective; its pictures are stream_curves.png and stream_timeline.png.
 --sweep.FIELD=v1,v2 evaluates with each value of any config field and tabulates; several swept
 fields give every combination, for example --sweep.frames=4,8.
+
+Started as several processes, as launch/train.py may be, they embed a share of the clips each.
 """
 
 import dataclasses
@@ -49,7 +51,8 @@ def main(sweeps: dict[str, list[str]]) -> None:
     from vljepa_jax.data.storage import DatasetError
     from vljepa_jax.evals.run import evaluate_run, sweep_run
 
-    with command_line.explained(CheckpointError, ClipError, DatasetError, EvaluationError):
+    errors = (CheckpointError, ClipError, DatasetError, EvaluationError)
+    with command_line.in_job(*errors):
         if sweeps:
             runs = [(v, dataclasses.replace(config, benchmarks=b)) for v, config, b, _ in chosen]
             sweep_run(run_dir, list(sweeps), runs, output, skip_empty=not _BENCHMARKS.value)

@@ -5,6 +5,8 @@
 The clips and captions are those of the evaluation config's first benchmark of protocol "caption",
 of its ``bank_split``: what the Y-Decoder learns from. It prints the level at which a noisy text is
 recognised as rarely as a prediction: set it as ``model.noise`` in the Y-Decoder's recipe.
+
+Started as several processes, as launch/train.py may be, they embed a share of the clips each.
 """
 
 from pathlib import Path
@@ -15,6 +17,7 @@ from absl import flags
 
 from vljepa_jax import command_line
 from vljepa_jax.config import EvalConfig, parse
+from vljepa_jax.inference.gap import Gap
 
 _CONFIG = command_line.define_config(
     "An evaluation config, FILE[:variant]; --config.a.b=value overrides."
@@ -31,9 +34,16 @@ def main() -> None:
     from vljepa_jax.data.storage import DatasetError
     from vljepa_jax.evals.caption_gap import caption_gap
     from vljepa_jax.evals.examples import EvaluationError
+    from vljepa_jax.processes import first_process
 
-    with command_line.explained(CheckpointError, DatasetError, EvaluationError):
+    errors = (CheckpointError, DatasetError, EvaluationError)
+    with command_line.in_job(*errors):
         gap = caption_gap(Path(_CHECKPOINT.value), config, _CLIPS.value)
+        if first_process():
+            _show(gap)
+
+
+def _show(gap: Gap) -> None:
     table = rich.table.Table("", "cosine to S_Y", "nearest is its own, %")
     table.add_row("predictions", f"{gap.cosine:.3f}", f"{100 * gap.recall:.1f}")
     table.add_section()

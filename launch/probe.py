@@ -9,6 +9,9 @@ directory in the published layout; the recipe's --config.model.x_encoder must th
 An attentive and a linear probe are trained on the recipe's sources, with the tokens computed once,
 and scored on its test splits: for each kind of question the accuracy, beside chance, with its
 interval.
+
+Started as several processes, as launch/train.py may be, they train together and score a share of
+the clips each.
 """
 
 from pathlib import Path
@@ -48,25 +51,30 @@ def main() -> None:
     from vljepa_jax.data.storage import DatasetError
     from vljepa_jax.data.tokenizers import TokenizerError
     from vljepa_jax.evals.probe import with_x_encoder, write_probe_report
+    from vljepa_jax.processes import first_process, require_shared, wait_for_all
     from vljepa_jax.train_loop import NonFiniteLoss, train
 
     output = Path(_OUTPUT.value)
-    with command_line.explained(
+    errors = (
         checkpoint.CheckpointError,
         ConversionError,
         DataError,
         DatasetError,
         NonFiniteLoss,
         TokenizerError,
-    ):
+    )
+    with command_line.in_job(*errors, saves_on_sigterm=True):
+        console = rich.console.Console(quiet=not first_process())
+        require_shared(output)
         start = Path(_CHECKPOINT.value or output / "x_encoder")
-        if _X_ENCODER.value:
+        if _X_ENCODER.value and first_process():
             directory = {"x_encoder": Path(_X_ENCODER.value)}
-            convert_checkpoint(config, directory, start, rich.console.Console())
+            convert_checkpoint(config, directory, start, console)
+        wait_for_all()
         source = checkpoint.load_config(start)
         probes = {name: output / name for name in _PROBES.value}
         for name, run_dir in probes.items():
-            rich.console.Console().print(f"[bold]{name} probe")
+            console.print(f"[bold]{name} probe")
             train(with_x_encoder(config, source, start, name), run_dir)
         probed = _CHECKPOINT.value or _X_ENCODER.value
         write_probe_report(output, probes, _SPLITS.value, probed)

@@ -69,11 +69,9 @@ def main() -> None:
     from vljepa_jax.models.attention import kernel
     from vljepa_jax.train_loop import NonFiniteLoss, Watch, train
 
-    with command_line.explained(
-        CheckpointError, DataError, DatasetError, NonFiniteLoss, TokenizerError
-    ):
+    errors = (CheckpointError, DataError, DatasetError, NonFiniteLoss, TokenizerError)
+    with command_line.in_job(*errors, saves_on_sigterm=True):
         watch = Watch(profile=parse_steps(_PROFILE.value), wandb=_WANDB.value)
-        distributed.initialise()
         distributed.keep_compiled(_COMPILATION_CACHE.value)
         with kernel(_ATTENTION.value):
             train(config, _WORKDIR.value, watch)

@@ -6,6 +6,7 @@ compiled steps from parameters that were drawn on the mesh itself.
 """
 
 import dataclasses
+import functools
 import sys
 from pathlib import Path
 
@@ -39,6 +40,7 @@ def with_frozen_x_encoder(**overrides):
 
 OBJECTIVES = {
     "vljepa": (tiny_train_config, fake_arrays),
+    "vljepa, 42 rows": (functools.partial(tiny_train_config, batch_size=42), fake_arrays),
     "vljepa, frozen": (with_frozen_x_encoder, fake_arrays),
     "probe": (tiny_probe_config, fake_questions),
     "vlm, clauses": (tiny_clauses_config, fake_dialogues),

@@ -264,3 +264,14 @@ def test_what_changes_no_result_may_differ(tmp_path):
     checkpoint.check_config(tmp_path, other)
     with pytest.raises(ConfigError, match=r"batch_size: 8 -> 16\n"):
         checkpoint.check_config(tmp_path, dataclasses.replace(other, batch_size=16))
+
+
+def test_a_config_of_before_a_field_with_a_default_is_read(tmp_path):
+    config = tiny_train_config()
+    checkpoint.claim(tmp_path, config)
+    path = tmp_path / "config.json"
+    fields = json.loads(path.read_text())
+    del fields["checkpoint"]["minutes"]
+    path.write_text(json.dumps(fields))
+    assert checkpoint.load_config(tmp_path) == config
+    checkpoint.check_config(tmp_path, config)

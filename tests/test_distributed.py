@@ -48,13 +48,23 @@ def test_half_an_environment_is_refused(monkeypatch):
 
 PROGRAM = """
 import jax
-from vljepa_jax import distributed
-distributed.initialise()
-print(jax.process_index(), jax.process_count(), jax.device_count(), jax.local_device_count())
+from vljepa_jax import distributed, processes
+from vljepa_jax.config import ConfigError
+with distributed.job():
+    index = jax.process_index()
+    print(index, jax.process_count(), jax.device_count(), jax.local_device_count())
+    print(processes.of_first(lambda: f"said by {index}"))
+    print(processes.divided(lambda part: [(index, item) for item in part], range(3)))
+    print(list(processes.rounds(iter("ab"[: index + 1]))))
+    processes.require_same("a thing", "the same")
+    try:
+        processes.require_same("a thing", f"seen by {index}")
+    except ConfigError as error:
+        print(error)
 """
 
 
-def test_two_processes_find_each_other(free_port):
+def test_two_processes_find_each_other_and_agree(free_port):
     def start(index):
         environment = os.environ | {
             "JAX_COORDINATOR_ADDRESS": f"localhost:{free_port}",
@@ -66,8 +76,19 @@ def test_two_processes_find_each_other(free_port):
         return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
 
     processes = [start(0), start(1)]
-    answers = [process.communicate(timeout=300)[0].strip() for process in processes]
-    assert answers == ["0 2 4 2", "1 2 4 2"]
+    answers = [process.communicate(timeout=300)[0].splitlines() for process in processes]
+    found = [[line for line in lines if not line.startswith("[Gloo]")] for lines in answers]
+    assert [lines[0] for lines in found] == ["0 2 4 2", "1 2 4 2"]
+    assert found[0][1:] == found[1][1:]
+    *said, differing = found[0][1:]
+    assert said == [
+        "said by 0",
+        "[(0, 0), (1, 1), (1, 2)]",
+        "[['a', 'a'], ['b']]",
+    ]
+    assert differing.startswith("a thing: seen by 0 in process 0 on ")
+    assert "but seen by 1 in process 1 on " in differing
+    assert [process.returncode for process in processes] == [0, 0]
 
 
 @pytest.fixture

@@ -39,7 +39,8 @@ def make_params():
 def one_update(config, params, grads):
     optimizer = make_optimizer(config, 10, params)
     trained, frozen = optimizer.split(params)
-    updates, state = optimizer.transform.update(grads, optimizer.transform.init(trained), trained)
+    state = optimizer.transform.init(trained)
+    updates, state = optimizer.transform.update(grads, state, trained, step=0)
     return merge(optax.apply_updates(trained, updates), frozen), state
 
 
@@ -57,6 +58,30 @@ def test_first_adamw_step_by_hand():
     assert new["head"]["kernel"] == pytest.approx(16.0 - 0.1 * (1.0 + 0.5 * 2.0 * 16.0))
 
 
+def test_the_rate_is_that_of_the_step_and_not_of_a_count_of_updates():
+    """A step whose update is left out counts too: the cosine ends where the run does."""
+    params = make_params()
+    optimizer = make_optimizer(dataclasses.replace(CONFIG, schedule="cosine"), 10, params)
+    trained, _ = optimizer.split(params)
+    state = optimizer.transform.init(trained)
+
+    def moved(step):
+        updates, _ = optimizer.transform.update(trained, state, trained, step=step)
+        return updates["head"]["kernel"][0]
+
+    assert moved(9) / moved(0) == pytest.approx((1 + np.cos(0.9 * np.pi)) / 2, rel=1e-4)
+
+
+def test_the_state_is_that_of_older_checkpoints():
+    """Of optax's own schedule at the end of the chain, count and all."""
+    params = make_params()
+    optimizer = make_optimizer(CONFIG, 10, params)
+    state = optimizer.transform.init(optimizer.split(params)[0])
+    assert isinstance(state[-1], optax.ScaleByScheduleState)
+    _, state = one_update(CONFIG, params, optimizer.split(params)[0])
+    assert state[-1].count == optax.tree.get(state[1], "count") == 1
+
+
 def test_second_step_matches_adamw_of_optax():
     rules = (OptimizerRule(pattern=".*", frozen=False, rate=1.0, decay=1.0),)
     config = dataclasses.replace(CONFIG, rules=rules)
@@ -67,7 +92,7 @@ def test_second_step_matches_adamw_of_optax():
     for transform in (ours, theirs):
         current, state = params, transform.init(params)
         for grad in ([0.2, 0.1], [-0.5, 0.3]):
-            updates, state = transform.update({"a": jnp.array(grad)}, state, current)
+            updates, state = transform.update({"a": jnp.array(grad)}, state, current, step=0)
             current = optax.apply_updates(current, updates)
         results.append(current["a"])
     np.testing.assert_allclose(results[0], results[1], rtol=1e-6)

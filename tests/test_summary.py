@@ -1,5 +1,6 @@
 """The paper's recipe: its sizes, what is trained, and what each stage is fed."""
 
+import dataclasses
 import io
 import math
 import runpy
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 import pytest
 from jax.sharding import AbstractMesh
@@ -15,7 +17,7 @@ from tiny import tiny_text_config, tiny_train_config, tiny_y_decoder_config
 
 from vljepa_jax import summary
 from vljepa_jax.config import ConfigError, TrainConfig, parse
-from vljepa_jax.data.pipeline import check_paths
+from vljepa_jax.data.pipeline import array_spec, check_paths
 from vljepa_jax.objectives import make_objective
 from vljepa_jax.optimizer import make_optimizer
 from vljepa_jax.sharding import AXES, check_batch_size, state_shardings
@@ -72,6 +74,29 @@ def test_stages(variant, visual_tokens, query_length, steps, batch_size):
     assert (config.steps, config.batch_size) == (steps, batch_size)
 
 
+def test_the_image_stage_is_fed_each_picture_once():
+    """4.8 GB of pixels a step; the encoder repeats them."""
+    shape, dtype = array_spec(recipe())["video"]
+    assert shape == (24_576, 1, 256, 256, 3)
+    assert dtype == np.uint8
+    assert recipe().model.x_encoder.num_frames == 2
+
+
+def test_the_summary_says_what_stays_whole():
+    """Of devices that are not there."""
+    sharding = dataclasses.replace(recipe().sharding, fsdp=192)
+    told = io.StringIO()
+    config = dataclasses.replace(recipe(), sharding=sharding)
+    summary.print_summary(config, Console(file=told, width=200))
+    assert "Each of 192 devices (data 1 x fsdp 192 x tensor 1) holds 1.06B parameters." in (
+        told.getvalue()
+    )
+    assert "sharding.fsdp = 192 does not divide 1024, 2048: 1056.4M parameters" in told.getvalue()
+    config = dataclasses.replace(config, sharding=dataclasses.replace(sharding, fsdp=40))
+    with pytest.raises(ConfigError, match="24576 is not a multiple of 40 .*; set 24560 or 24600"):
+        summary.print_summary(config, Console(file=told))
+
+
 def test_no_variant_is_the_image_stage():
     assert recipe() == recipe("image")
     with pytest.raises(ValueError, match="no variant 'images'"):
@@ -111,7 +136,9 @@ def test_rates_of_the_parts():
     optimizer = make_optimizer(config.optimizer, config.steps, tree)
     trained, frozen = optimizer.split(tree)
     assert set(frozen) == {"x_encoder", "token_embedding"}
-    updates, _ = optimizer.transform.update(trained, optimizer.transform.init(trained), trained)
+    updates, _ = optimizer.transform.update(
+        trained, optimizer.transform.init(trained), trained, step=0
+    )
     full = updates["log_logit_scale"]  # no decay either
     assert optax.tree.norm(full) > 0
     assert updates["y_encoder"]["norm"]["scale"] / full == pytest.approx(0.05)

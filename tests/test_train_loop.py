@@ -311,6 +311,15 @@ def test_a_broken_step_is_skipped(config, tmp_path, monkeypatch, capsys):
     assert "Its update is left out" in " ".join(capsys.readouterr().out.split())
 
 
+def test_a_checkpoint_is_due_after_minutes_too(config, tmp_path):
+    """By steps alone there would be one, at the end."""
+    for name, minutes, kept in (("steps", 0.0, {"4"}), ("minutes", 1e-9, {"3", "4"})):
+        due = dataclasses.replace(config.checkpoint, every=100, minutes=minutes)
+        train(dataclasses.replace(config, steps=4, checkpoint=due), tmp_path / name)
+        found = {path.name for path in (tmp_path / name / "checkpoints").iterdir()}
+        assert found == kept
+
+
 def test_too_many_broken_steps_stop_a_run_that_skips(config, tmp_path, monkeypatch):
     monkeypatch.setattr(Trainer, "compile", poisoned(set(range(3, 100))))
     monkeypatch.setattr(train_loop, "_MOST_SKIPPED", 3)

@@ -51,6 +51,19 @@ def test_step_learns_one_batch(trained):
     assert [values["learning_rate"] for values in metrics] == pytest.approx([5e-4, 1e-3, 1e-3])
 
 
+def test_the_logged_learning_rate_is_the_applied_one(trained):
+    """After steps without an update, which the optimiser's own count does not see."""
+    trainer, first, _, metrics = trained
+    arrays = fake_arrays(tiny_train_config())
+    step = trainer.compile(spec_of(arrays))
+    later, values = step(trainer.init().replace(step=jnp.int32(7)), trainer.put(arrays))
+    once, _ = step(trainer.init(), trainer.put(arrays))
+    assert values["learning_rate"] == pytest.approx(2 * metrics[0]["learning_rate"])
+    head = [np.asarray(state.params["y_head"]["kernel"]) for state in (first, once, later)]
+    np.testing.assert_allclose(head[2] - head[0], 2 * (head[1] - head[0]), atol=1e-6)
+    assert later.step == 8
+
+
 def test_parts_of_the_random_parameters_are_those_of_the_whole(trained):
     """And they alone are drawn; the rest of the state is there."""
     trainer, first, _, _ = trained
@@ -163,6 +176,15 @@ def run_sharded(directory, objective, meshes):
 @pytest.fixture(scope="module")
 def sharded(tmp_path_factory):
     return run_sharded(tmp_path_factory.mktemp("sharded"), "vljepa", MESHES)
+
+
+def test_devices_that_divide_no_dimension_give_the_single_device_step(tmp_path):
+    """Six and seven of them: what they do not divide lies whole on each."""
+    meshes = ("1x1x1", "1x6x1", "1x7x1")
+    found = run_sharded(tmp_path, "vljepa, 42 rows", meshes)
+    for mesh in meshes[1:]:
+        assert compare(found["1x1x1"], found[mesh]) > 50
+    assert np.isfinite(found["1x7x1"]["step_losses"]).all()
 
 
 @pytest.mark.parametrize("mesh", MESHES[1:])

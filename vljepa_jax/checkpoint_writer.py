@@ -29,7 +29,8 @@ class Checkpoints:
     """
 
     def __init__(self, run_dir: Path, config: CheckpointConfig) -> None:
-        """What ``config`` keeps remains of the checkpoints; its ``every`` is not read."""
+        """What ``config`` keeps remains of the checkpoints; when they
+        are due is for the caller to know."""
         self._directory = directory_of(run_dir)
         policies = [managers.LatestN(max(1, config.keep))]
         if config.keep_every:

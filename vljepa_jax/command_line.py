@@ -74,6 +74,15 @@ def explained(*errors: type[Exception]) -> Iterator[None]:
         sys.exit(f"error: {error}")
 
 
+@contextlib.contextmanager
+def in_job(*errors: type[Exception], saves_on_sigterm: bool = False) -> Iterator[None]:
+    """``explained``, in one process of a job of several (``distributed.job``)."""
+    from vljepa_jax import distributed  # after the flags, as it imports jax
+
+    with explained(), distributed.job(saves_on_sigterm=saves_on_sigterm), explained(*errors):
+        yield
+
+
 def _parse(argv: Sequence[str]) -> list[str]:
     try:
         _check_overrides(argv)

@@ -25,12 +25,13 @@ class Optimizer:
     """What the training step needs to know.
 
     Attributes:
-        transform: over the tree of trained parameters alone.
-        schedule: update index, from 0, -> learning rate before a rule's multiplier.
+        transform: over the tree of trained parameters alone; ``update`` also takes ``step``, the
+            index at which the schedule is read.
+        schedule: step, from 0, -> learning rate before a rule's multiplier.
         frozen: paths of the parameters that are not trained.
     """
 
-    transform: optax.GradientTransformation
+    transform: optax.GradientTransformationExtraArgs
     schedule: optax.Schedule
     frozen: frozenset[tuple[str, ...]]
 
@@ -85,16 +86,36 @@ def make_optimizer(config: OptimizerConfig, steps: int, params: PyTree) -> Optim
         optax.stateless(
             lambda updates, _: jax.tree.map(lambda update, rate: rate * update, updates, rates)
         ),
-        optax.scale_by_learning_rate(schedule),
+        _scale_by_schedule(schedule),
     )
     return Optimizer(transform, schedule, frozen)
+
+
+def _scale_by_schedule(schedule: optax.Schedule) -> optax.GradientTransformationExtraArgs:
+    """Multiplies by minus the rate of the step that ``update`` is given.
+
+    A count of its own would stand still at a step without an update (``on_non_finite``), and the
+    schedule would end late. Its state is optax's, so that older checkpoints fit.
+    """
+    scale = optax.scale_by_learning_rate(schedule)
+
+    def update(
+        updates: PyTree,
+        state: optax.ScaleByScheduleState,
+        params: PyTree = None,
+        *,
+        step: jax.Array,
+    ) -> tuple[PyTree, optax.ScaleByScheduleState]:
+        return scale.update(updates, state._replace(count=step), params)
+
+    return optax.GradientTransformationExtraArgs(scale.init, update)
 
 
 def make_schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
     """Linear warm-up from ``learning_rate / warmup_steps``, then constant or down to zero.
 
-    The index counts updates from 0, so that no update has rate 0: the warm-up reaches the full
-    rate at its last update, and a decay would reach zero one update after the run's last.
+    The index counts steps from 0, so that no step has rate 0: the warm-up reaches the full rate at
+    its last step, and a decay would reach zero one step after the run's last.
     """
     warmup = config.warmup_steps
     if config.schedule == "constant":

@@ -7,7 +7,8 @@ Axes of the mesh:
 
 The table is ``ShardingConfig.rules``: ordered pairs (regex, one mesh axis or none per dimension).
 The regex is searched in a parameter's path, e.g. "predictor/layers/mlp/up/kernel"; the first
-match counts. Optimiser state follows its parameter.
+match counts. A dimension that its axis does not divide stays whole on that axis. Optimiser state
+follows its parameter.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 from vljepa_jax.config import ConfigError, ShardingConfig, ShardingRule
 from vljepa_jax.rules import first_match
@@ -39,6 +40,14 @@ def make_mesh(config: ShardingConfig, devices: Sequence[jax.Device] | None = Non
         ConfigError: the sizes do not multiply to the number of devices.
     """
     devices = jax.devices() if devices is None else devices
+    sizes = mesh_sizes(config, len(devices))
+    return jax.make_mesh(
+        tuple(sizes.values()), AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices
+    )
+
+
+def mesh_sizes(config: ShardingConfig, devices: int) -> dict[str, int]:
+    """The size of each axis over so many devices; raises as ``make_mesh``."""
     sizes = {axis: getattr(config, axis) for axis in AXES}
     wrong = [axis for axis, size in sizes.items() if size < 1 and size != -1]
     if wrong:
@@ -47,15 +56,19 @@ def make_mesh(config: ShardingConfig, devices: Sequence[jax.Device] | None = Non
     if len(free) > 1:
         raise ConfigError(f"sharding: only one axis may be -1, not {' and '.join(free)}")
     if free:
-        sizes[free[0]] = max(1, len(devices) // math.prod(s for s in sizes.values() if s != -1))
-    if math.prod(sizes.values()) != len(devices):
+        sizes[free[0]] = max(1, devices // math.prod(s for s in sizes.values() if s != -1))
+    if math.prod(sizes.values()) != devices:
         product = " x ".join(f"{axis} {size}" for axis, size in sizes.items())
         raise ConfigError(
-            f"sharding: {product} does not make {len(devices)} devices; set one axis to -1"
+            f"sharding: {product} does not make {devices} devices; set one axis to -1"
         )
-    return jax.make_mesh(
-        tuple(sizes.values()), AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices
-    )
+    return sizes
+
+
+def local_mesh() -> Mesh:
+    """All devices of this process, for rows: what a loaded model runs on."""
+    # In any order: nothing is sent between them.
+    return Mesh(np.array(jax.local_devices()).reshape(-1, 1, 1), AXES)
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
@@ -77,8 +90,10 @@ def check_batch_size(batch_size: int, micro_batch_size: int, mesh: Mesh) -> None
     rows = row_shards(mesh)
     for name, size in (("batch_size", batch_size), ("micro_batch_size", micro_batch_size)):
         if size % rows:
+            fitting = f"{size // rows * rows} or {size // rows * rows + rows}"
             raise ConfigError(
-                f"{name}: {size} is not a multiple of {rows} (sharding.data x sharding.fsdp)"
+                f"{name}: {size} is not a multiple of {rows} (sharding.data x sharding.fsdp), the "
+                f"devices that share its rows; set {fitting if size > rows else rows}"
             )
     if micro_batch_size and batch_size % micro_batch_size:
         raise ConfigError(
@@ -92,7 +107,7 @@ def row_shards(mesh: Mesh) -> int:
 
 
 def state_shardings(
-    state: PyTree, params: PyTree, rules: Sequence[ShardingRule], mesh: Mesh
+    state: PyTree, params: PyTree, rules: Sequence[ShardingRule], mesh: Mesh | AbstractMesh
 ) -> PyTree:
     """The ``NamedSharding`` of every leaf of a training state.
 
@@ -114,9 +129,35 @@ def state_shardings(
         name = _longest_suffix(full, names)
         if name is None and leaf.ndim == 0:
             return NamedSharding(mesh, PartitionSpec())
-        return NamedSharding(mesh, _spec(name or full, leaf.shape, rules, mesh))
+        return NamedSharding(mesh, _specs(name or full, leaf.shape, rules, mesh)[1])
 
     return jax.tree_util.tree_map_with_path(sharding, state)
+
+
+def left_whole(params: PyTree, rules: Sequence[ShardingRule], mesh: Mesh | AbstractMesh) -> str:
+    """Says what lies whole on an axis that does not divide it; "" where the rules hold throughout.
+
+    Raises:
+        ConfigError: see ``state_shardings``.
+    """
+    lines = []
+    for axis, size in mesh.shape.items():
+        asked, whole, numbers = [], set(), 0
+        for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+            wanted, spec = _specs(path_name(path), leaf.shape, rules, mesh)
+            if axis in wanted:
+                asked.append(leaf.shape[wanted.index(axis)])
+                if axis not in spec:
+                    whole.add(asked[-1])
+                    numbers += math.prod(leaf.shape)
+        if whole:
+            common = math.gcd(size, *asked)
+            lines.append(
+                f"sharding.{axis} = {size} does not divide {', '.join(map(str, sorted(whole)))}: "
+                f"{numbers / 1e6:.1f}M parameters lie whole on this axis"
+                + (f"; {common} divides all of its dimensions" if common > 1 else "")
+            )
+    return "\n".join(lines)
 
 
 def path_name(path: Sequence[Any]) -> str:
@@ -133,9 +174,10 @@ def _longest_suffix(full: str, names: set[str]) -> str | None:
     return None
 
 
-def _spec(
-    name: str, shape: tuple[int, ...], rules: Sequence[ShardingRule], mesh: Mesh
-) -> PartitionSpec:
+def _specs(
+    name: str, shape: tuple[int, ...], rules: Sequence[ShardingRule], mesh: Mesh | AbstractMesh
+) -> tuple[tuple[str | None, ...], PartitionSpec]:
+    """What the rule of a parameter says, and what of it the mesh can do."""
     index = first_match(rules, name, "sharding.rules")
     if index is None:
         raise ConfigError(f"sharding.rules: no rule matches '{name}'")
@@ -149,10 +191,8 @@ def _spec(
         raise ConfigError(f"{where}: unknown mesh axis '{unknown[0]}', not one of {AXES}")
     if len(set(used)) < len(used):
         raise ConfigError(f"{where}: one mesh axis divides two dimensions")
-    for dimension, axis in enumerate(rule.spec):
-        if axis is not None and shape[dimension] % mesh.shape[axis]:
-            raise ConfigError(
-                f"{where}: dimension {dimension} is not a multiple of {mesh.shape[axis]} "
-                f"(sharding.{axis}); change the rule or the mesh"
-            )
-    return PartitionSpec(*rule.spec)
+    possible = (
+        axis if axis is not None and size % mesh.shape[axis] == 0 else None
+        for axis, size in zip(rule.spec, shape, strict=False)  # a spec may be shorter
+    )
+    return rule.spec, PartitionSpec(*possible)

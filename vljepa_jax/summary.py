@@ -9,6 +9,7 @@ import jax
 import rich.console
 import rich.table
 from flax import traverse_util
+from jax.sharding import AbstractMesh
 
 from vljepa_jax.config import TrainConfig
 from vljepa_jax.data.pipeline import array_spec
@@ -16,6 +17,7 @@ from vljepa_jax.models.vjepa2 import token_grid
 from vljepa_jax.objectives import make_objective
 from vljepa_jax.optimizer import make_optimizer
 from vljepa_jax.rules import first_match
+from vljepa_jax.sharding import AXES, check_batch_size, left_whole, mesh_sizes, state_shardings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,7 +159,29 @@ def print_summary(config: TrainConfig, console: rich.console.Console) -> None:
     for name, (shape, dtype) in array_spec(config).items():
         shapes.add_row(name, " x ".join(map(str, shape)), str(dtype))
     console.print(shapes)
+    console.print(_placed(config))
     console.print(f"{_seen(config)} of each of {config.batch_size} rows, for {config.steps} steps.")
+
+
+def _placed(config: TrainConfig) -> str:
+    """How the parameters lie on the mesh that the config names.
+
+    Its devices need not be here, unless an axis is -1, "all the rest".
+    """
+    sizes = [getattr(config.sharding, axis) for axis in AXES]
+    devices = jax.device_count() if -1 in sizes else math.prod(sizes)
+    mesh = AbstractMesh(tuple(mesh_sizes(config.sharding, devices).values()), AXES)
+    check_batch_size(config.batch_size, config.micro_batch_size, mesh)
+    params, _ = jax.eval_shape(make_objective(config).init, jax.random.key(0))
+    rules = config.sharding.rules
+    shardings = jax.tree.leaves(state_shardings(params, params, rules, mesh))
+    held = sum(
+        math.prod(sharding.shard_shape(leaf.shape))
+        for sharding, leaf in zip(shardings, jax.tree.leaves(params), strict=True)
+    )
+    product = " x ".join(f"{axis} {size}" for axis, size in mesh.shape.items())
+    held = f"Each of {devices} devices ({product}) holds {_short(held)} parameters."
+    return f"{held}\n{left_whole(params, rules, mesh)}".rstrip()
 
 
 def _seen(config: TrainConfig) -> str:

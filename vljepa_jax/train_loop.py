@@ -30,9 +30,9 @@ from vljepa_jax.data.pipeline import Batch, TrainPipeline, array_spec, check_pat
 from vljepa_jax.losses import Histogram
 from vljepa_jax.meters import Meter, Profile
 from vljepa_jax.objectives import make_objective
-from vljepa_jax.processes import first_process, gather
+from vljepa_jax.processes import first_process, gather, of_first, require_shared
 from vljepa_jax.run_log import Progress, RunLog, add_row
-from vljepa_jax.sharding import check_batch_size, make_mesh
+from vljepa_jax.sharding import check_batch_size, left_whole, make_mesh
 from vljepa_jax.train_step import Trainer, TrainState
 from vljepa_jax.visual_tokens import cache_visual_tokens
 
@@ -81,10 +81,13 @@ def train(
     console = rich.console.Console(quiet=not first_process())
     run_dir = Path(workdir)
     check_paths(config)
+    require_shared(run_dir)
     mesh = make_mesh(config.sharding)
     check_batch_size(config.batch_size, config.micro_batch_size, mesh)
     trainer = Trainer(config, make_objective(config), mesh)
     _check_cached_tokens(config, trainer)
+    if whole := left_whole(trainer.abstract_state.params, config.sharding.rules, mesh):
+        console.print(whole, style="yellow")
     checkpoint.check_config(run_dir, config)
     state, position = _start(config, run_dir, trainer)
     if position.step >= config.steps:
@@ -120,7 +123,7 @@ def train(
 class _Position:
     """What continues beside the training state; saved with every checkpoint."""
 
-    step: int  # updates made, which is the position in the data too
+    step: int  # made, with or without an update, which is the position in the data too
     examples: int = 0  # seen by this run
     replaced: int = 0  # of these, unreadable ones that were replaced
     skipped: int = 0  # steps without an update, as their loss was no number
@@ -210,6 +213,7 @@ class _Run:
         ):
             at_end.callback(lambda: self._batches.close())
             self._restart_interval()
+            self._saved = time.monotonic()
             unread = None
             for step in range(position.step + 1, config.steps + 1):
                 batch = self._next(step, running=unread and unread[2]["loss"])
@@ -223,7 +227,7 @@ class _Run:
                     self._finish(*unread)
                 unread = (step, batch, metrics)
                 stop = signals.stop_after(step) or step == config.steps
-                if stop or step % config.checkpoint.every == 0:
+                if stop or step % config.checkpoint.every == 0 or self._time_to_save():
                     self._finish(*unread)
                     unread = None
                     self._save(state)
@@ -299,7 +303,13 @@ class _Run:
         self._interval_examples = self._position.examples
         self._waited = 0.0
 
+    def _time_to_save(self) -> bool:
+        """Whether ``checkpoint.minutes`` have passed; all processes ask after the same step."""
+        seconds = 60 * self._config.checkpoint.minutes
+        return seconds > 0 and of_first(lambda: time.monotonic() - self._saved >= seconds)
+
     def _save(self, state: TrainState) -> None:
+        self._saved = time.monotonic()
         self._share_counts()
         values = [value for value in self._values if math.isfinite(value)]
         worst = math.inf if self._config.checkpoint.best_is == "lowest" else -math.inf

@@ -35,7 +35,8 @@ class TrainState:
     """Everything that a step changes. Random numbers are not among it: see ``step_rng``.
 
     Attributes:
-        step: updates made so far.
+        step: made so far, with those whose update was left out: the one count that the schedule,
+            the log, the random numbers and the position in the data go by.
         params: all parameters, frozen ones included.
         opt_state: of the trained parameters.
         extra: the objective's state without gradient.
@@ -197,7 +198,9 @@ def make_train_step(
     def train_step(state: TrainState, arrays: Arrays) -> tuple[TrainState, Metrics]:
         loss, metrics, grads = gradients(state, arrays)
         trained, frozen = optimizer.split(state.params)
-        updates, opt_state = optimizer.transform.update(grads, state.opt_state, trained)
+        updates, opt_state = optimizer.transform.update(
+            grads, state.opt_state, trained, step=state.step
+        )
         params = merge(optax.apply_updates(trained, updates), frozen)
         metrics = metrics | {
             "loss": loss,

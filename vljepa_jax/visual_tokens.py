@@ -28,10 +28,12 @@ from vljepa_jax.data.token_cache import (
 )
 from vljepa_jax.data.workers import decode_media, in_batches
 from vljepa_jax.fingerprint import fingerprint
+from vljepa_jax.models.placement import everywhere, over_rows, padded_rows
 from vljepa_jax.models.vjepa2 import make_x_encoder, normalise
-from vljepa_jax.processes import first_process
+from vljepa_jax.processes import first_process, wait_for_all
+from vljepa_jax.sharding import local_mesh
 
-_BATCH = 32  # clips encoded at a time
+_BATCH = 32  # clips encoded at a time, at least
 
 
 def cache_visual_tokens(config: TrainConfig, params: Any, console: Console) -> str:
@@ -52,12 +54,16 @@ def cache_visual_tokens(config: TrainConfig, params: Any, console: Console) -> s
     params = params["x_encoder"]
     if jax.process_count() > 1:  # of arrays that lie on all processes, one could not be read here
         params = multihost_utils.process_allgather(params, tiled=True)
-    x_encoder = make_x_encoder(config.embedder[0])
-    encode = jax.jit(lambda params, video: x_encoder.apply({"params": params}, normalise(video)))
+    x_encoder, mesh = make_x_encoder(config.embedder[0]), local_mesh()
+    rows = padded_rows(_BATCH, mesh)
+    placed = jax.device_put(params, everywhere(mesh))
+    encode = over_rows(
+        lambda params, video: x_encoder.apply({"params": params}, normalise(video)), mesh
+    )
 
     def encode_batch(clips: np.ndarray) -> np.ndarray:
-        padding = [(0, _BATCH - len(clips))] + [(0, 0)] * 4  # one size: it is compiled once
-        tokens = encode(params, np.pad(clips, padding))
+        padding = [(0, rows - len(clips))] + [(0, 0)] * 4  # one size: it is compiled once
+        tokens = encode(placed, np.pad(clips, padding))
         return np.asarray(tokens, np.float32)[: len(clips)]
 
     key = _key(config, params)
@@ -71,12 +77,11 @@ def cache_visual_tokens(config: TrainConfig, params: Any, console: Console) -> s
         missing = [clip for clip in clips if not any(clip in cache for cache in known)]
         decoded = decode_media(source, missing, config.data.video, config.data.num_workers)
         with Progress(console=console, transient=True) as progress:
-            tokens = in_batches(encode_batch, decoded, _BATCH)
+            tokens = in_batches(encode_batch, decoded, rows)
             tracked = progress.track(tokens, len(missing), description="Computing visual tokens")
             all_tokens = _known_or_next(clips, known, iter(tracked))
             write_token_cache(directory, clips, all_tokens, tuple(shape))
-    if jax.process_count() > 1:
-        multihost_utils.sync_global_devices("visual tokens are cached")
+    wait_for_all()
     return key
 
 

@@ -57,6 +57,13 @@ def test_sizes_that_do_not_divide_are_refused(size, message):
         token_grid(VJEPA2_TWIN, size)
 
 
+def test_a_picture_is_repeated_by_the_encoder(params):
+    """Bitwise the tokens of a clip that repeats it."""
+    picture = draw(2, 1, 8, 8, 3)
+    clip = np.repeat(picture, VJEPA2_TWIN.tubelet_size, axis=1)
+    np.testing.assert_array_equal(encode(params, picture), encode(params, clip))
+
+
 def test_tokens_are_tubelets_in_order(params):
     """With layers that add nothing, a token depends on its own pixels alone."""
     silent = params | {"layers": jax.tree.map(jnp.zeros_like, params["layers"])}

@@ -81,7 +81,9 @@ def _unknown_or_missing(config_class: type, plain: Mapping, where: str) -> typin
     hints = typing.get_type_hints(config_class)
     for key in plain.keys() - hints.keys():
         yield f"config: unknown field '{where}{key}'{nearest(str(key), hints)}"
-    for key in hints.keys() - plain.keys():
+    fields = dataclasses.fields(config_class)
+    optional = {field.name for field in fields if field.default is not dataclasses.MISSING}
+    for key in hints.keys() - plain.keys() - optional:
         yield f"config: missing field '{where}{key}'"
     for key in hints.keys() & plain.keys():
         hint, value = hints[key], plain[key]

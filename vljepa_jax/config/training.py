@@ -210,12 +210,21 @@ class ShardingConfig:
 
 @dataclasses.dataclass(frozen=True)
 class CheckpointConfig:
-    every: int  # steps
+    every: int  # steps; a checkpoint is due after so many
     keep: int  # newest checkpoints kept
     keep_every: int  # beside them, those of every n-th step; 0 for none
     keep_best: int  # and the n best
     best_metric: str  # by this one's mean since the checkpoint before, e.g. "loss"
     best_is: Literal["lowest", "highest"]
+    # And when so many have passed since the last, by the clock of the first process; 0 for never.
+    minutes: float = 0.0  # runs of before have no such field
+
+    def __post_init__(self) -> None:
+        if self.every < 1 or self.minutes < 0:
+            raise ConfigError(
+                f"checkpoint: every = {self.every} must be at least 1, minutes = {self.minutes} "
+                "at least 0"
+            )
 
 
 @dataclasses.dataclass(frozen=True)

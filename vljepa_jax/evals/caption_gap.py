@@ -6,16 +6,20 @@ from pathlib import Path
 
 import numpy as np
 
+from vljepa_jax.checkpoint import newest
 from vljepa_jax.config import ConfigError, EvalConfig
 from vljepa_jax.data.records import ClipError
-from vljepa_jax.evals.evaluate import Datasets
+from vljepa_jax.evals.evaluate import Datasets, file_order
 from vljepa_jax.evals.examples import Clip, fits
 from vljepa_jax.inference.gap import Gap, measure_gap
 from vljepa_jax.inference.model import load
+from vljepa_jax.processes import divided, gather, require_same, share
 
 
 def caption_gap(run_dir: Path, config: EvalConfig, clips: int) -> Gap:
     """Measures the gap of a run on the first clips of different meaning that have two captions.
+
+    Several processes embed a share of clips and texts each; all of them get the result.
 
     Raises:
         ConfigError: the config has no benchmark of protocol "caption", or too few such clips.
@@ -24,6 +28,7 @@ def caption_gap(run_dir: Path, config: EvalConfig, clips: int) -> Gap:
     benchmark = next((b for b in config.benchmarks if b.protocol == "caption"), None)
     if benchmark is None:
         raise ConfigError('benchmarks: none of protocol "caption", which names the captions')
+    require_same(f"newest checkpoint of '{run_dir}'", str(newest(run_dir)))
     model = load(run_dir, frames=config.frames, batch_size=config.batch_size)
     datasets = Datasets(config.world, config.num_workers)
     chosen, meanings = {}, set()
@@ -43,18 +48,21 @@ def caption_gap(run_dir: Path, config: EvalConfig, clips: int) -> Gap:
             embedded.update(zip((clip for clip, _ in batch), predicted, strict=True))
             batch.clear()
 
-    for clip, frames in datasets.decode(chosen, model.video):
+    own = share(sorted(chosen, key=file_order))
+    for clip, frames in datasets.decode(own, model.video):
         if not isinstance(frames, ClipError):
             batch.append((clip, frames))
         if len(batch) == model.batch_size:
             flush()
     flush()
+    embedded = {clip: vector for part in gather(embedded) for clip, vector in part.items()}
     if len(embedded) < 2:
         raise ConfigError(
             f"split '{benchmark.bank_split}' of {benchmark.path} has {len(embedded)} readable "
             "clips of different meaning with two captions; at least two are needed"
         )
     captions = [
-        model.embed_text([chosen[clip].texts[place] for clip in embedded]) for place in (0, 1)
+        np.stack(divided(model.embed_text, [chosen[clip].texts[place] for clip in embedded]))
+        for place in (0, 1)
     ]
     return measure_gap(np.stack(list(embedded.values())), *captions)

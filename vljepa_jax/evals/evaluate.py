@@ -32,7 +32,7 @@ from vljepa_jax.evals.examples import (
 from vljepa_jax.evals.metrics import Metric
 from vljepa_jax.evals.protocols import PROTOCOLS, Embeddings, Needs, Outcome
 from vljepa_jax.inference.model import Model
-from vljepa_jax.processes import first_process, gather, share
+from vljepa_jax.processes import divided, first_process, gather, share
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,7 +95,7 @@ class Datasets:
         They come in the order of the files, which is faster than any other.
         """
         groups: dict[tuple[str, str], list[Clip]] = defaultdict(list)
-        for clip in sorted(set(clips), key=_place):
+        for clip in sorted(set(clips), key=file_order):
             groups[clip.path, clip.split].append(clip)
         for (path, split), group in groups.items():
             decoded = decode_media(
@@ -139,7 +139,7 @@ def evaluate(
 ) -> list[Result]:
     """Scores benchmarks, with a progress bar.
 
-    Several processes read and embed a share of the clips each; all of them get all results.
+    Several processes embed and write a share of clips and texts each; all of them get all results.
 
     Raises:
         NoExamplesError: a benchmark's dataset has nothing for it.
@@ -220,7 +220,7 @@ def _read_bank(benchmark: BenchmarkConfig, datasets: Datasets) -> tuple[tuple[st
 
 def _embed(model: Model, needs: Needs, datasets: Datasets) -> tuple[Embeddings, dict[Clip, str]]:
     texts = sorted(needs.texts)
-    embedded = dict(zip(texts, model.embed_text(texts), strict=True))
+    embedded = dict(zip(texts, divided(model.embed_text, texts), strict=True))
     queries: dict[Clip, list[str]] = defaultdict(list)
     for clip, query in sorted(needs.videos, key=lambda video: video[1]):  # the same every time
         queries[clip].append(query)
@@ -239,7 +239,7 @@ def _embed(model: Model, needs: Needs, datasets: Datasets) -> tuple[Embeddings, 
         )
         batch.clear()
 
-    own = share(sorted(queries, key=_place))
+    own = share(sorted(queries, key=file_order))
     with Progress(transient=True, disable=not first_process()) as progress:
         for clip, frames in progress.track(
             datasets.decode(own, model.video), total=len(own), description="Embedding clips"
@@ -259,10 +259,13 @@ def _embed(model: Model, needs: Needs, datasets: Datasets) -> tuple[Embeddings, 
     written = None
     if model.text_decoder is not None:
         vectors = {v: e for v, e in videos.items() if v in needs.written and e is not None}
-        texts = model.decode(np.stack(list(vectors.values()))) if vectors else []
+        texts = divided(
+            lambda rows: model.decode(np.stack(rows)) if rows else [], list(vectors.values())
+        )
         written = dict(zip(vectors, texts, strict=True))
     return Embeddings(videos, embedded, written), unreadable
 
 
-def _place(clip: Clip) -> tuple:
+def file_order(clip: Clip) -> tuple:
+    """Sorts clips as they lie in the files."""
     return clip.path, clip.split, clip.record, clip.media

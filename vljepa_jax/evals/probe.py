@@ -18,7 +18,7 @@ import rich.console
 import rich.table
 from rich.progress import Progress
 
-from vljepa_jax.checkpoint import load_params
+from vljepa_jax.checkpoint import load_params, newest
 from vljepa_jax.config import ConfigError, TrainConfig, as_dict
 from vljepa_jax.data.records import Annotation, ClipError
 from vljepa_jax.data.rows import QuestionRows, label_set
@@ -28,11 +28,14 @@ from vljepa_jax.data.workers import decode_media
 from vljepa_jax.data.world.build import dataset_path
 from vljepa_jax.evals import metrics, report
 from vljepa_jax.evals.metrics import Metric
+from vljepa_jax.models.placement import everywhere, over_rows, padded_rows
 from vljepa_jax.models.probe import Probe
 from vljepa_jax.models.vjepa2 import make_x_encoder, normalise
+from vljepa_jax.processes import first_process, gather, require_same, share
 from vljepa_jax.run_log import read_metrics
+from vljepa_jax.sharding import local_mesh
 
-_BATCH = 32  # clips encoded, and rows of questions answered, at a time
+_BATCH = 32  # clips encoded, and rows of questions answered, at a time, at least
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +75,8 @@ def score_probe(run_dir: Path, splits: Sequence[str]) -> dict[str, Score]:
 
     A question is asked if training could have asked one like it: of the sources' tasks and tags,
     with an answer in one of the label sets. Its kind is its tag "kind", or else its label set.
-    Chance is the better of a uniform guess and of always giving the most frequent answer.
+    Chance is the better of a uniform guess and of always giving the most frequent answer. Several
+    processes take a share of the clips each; all of them get all scores.
 
     Returns:
         "motion_top1" for split "test", "motion_top1_compositional" for "test_compositional", ...
@@ -81,6 +85,7 @@ def score_probe(run_dir: Path, splits: Sequence[str]) -> dict[str, Score]:
         CheckpointError: ``run_dir`` holds no trained run.
         ConfigError: no split has a question of this sort.
     """
+    require_same(f"newest checkpoint of '{run_dir}'", str(newest(run_dir)))
     config, params = load_params(run_dir)
     answer = _Answers(config, params)
     scores: dict[str, Score] = {}
@@ -100,10 +105,12 @@ def score_probe(run_dir: Path, splits: Sequence[str]) -> dict[str, Score]:
                         and answer.rows.usable(annotation)
                     ):
                         questions[index, annotation.inputs].append(annotation)
-            decoded = decode_media(
-                records, list(questions), config.data.video, config.data.num_workers
-            )
-            asked, given, unreadable = answer(questions, decoded)
+            own = dict(share(list(questions.items())))
+            decoded = decode_media(records, list(own), config.data.video, config.data.num_workers)
+            parts = gather(answer(own, decoded))
+            asked = [annotation for part, _, _ in parts for annotation in part]
+            given = [label for _, part, _ in parts for label in part]
+            unreadable = sum(part for _, _, part in parts)
             ending = "_top1" + split.removeprefix("test")
             for kind in sorted({_kind(annotation) for annotation in asked}):
                 chosen = [i for i, a in enumerate(asked) if _kind(a) == kind]
@@ -136,16 +143,19 @@ class _Answers:
         self.rows = QuestionRows(config)
         self._count = config.data.text.per_clip
         x_encoder, probe = make_x_encoder(config.model), Probe(config.model)
-        self._params = jax.device_put(params)
-        self._encode = jax.jit(
-            lambda params, video: x_encoder.apply({"params": params["x_encoder"]}, normalise(video))
-        )
+        mesh = local_mesh()
+        self._rows = padded_rows(_BATCH, mesh)
+        self._params = jax.device_put(params, everywhere(mesh))
 
-        def answer(params: Any, tokens: Any, rows: Any, arrays: Mapping[str, Any]) -> Any:
+        def encode(params: Any, video: Any) -> Any:
+            return x_encoder.apply({"params": params["x_encoder"]}, normalise(video))
+
+        def answer(params: Any, given: tuple[Any, Any, Mapping[str, Any]]) -> Any:
+            tokens, rows, arrays = given
             logits = probe.apply({"params": params}, arrays | {"visual_tokens": tokens[rows]})
             return jnp.argmax(logits, axis=-1)
 
-        self._answer = jax.jit(answer)
+        self._encode, self._answer = over_rows(encode, mesh), over_rows(answer, mesh)
         names = sorted(config.model.label_sets)
         sizes = [config.model.label_sets[name] for name in names]
         self._first = dict(zip(names, np.cumsum([0, *sizes[:-1]]).tolist(), strict=True))
@@ -158,7 +168,7 @@ class _Answers:
         given: list[int | None] = []
         unreadable = 0
         batch: list[tuple[np.ndarray, Sequence[Annotation]]] = []
-        with Progress(transient=True) as progress:
+        with Progress(transient=True, disable=not first_process()) as progress:
             clips = zip(questions.values(), decoded, strict=True)
             for annotations, video in progress.track(
                 clips, total=len(questions), description="Answering questions"
@@ -169,7 +179,7 @@ class _Answers:
                     given += [None] * len(annotations)
                     continue
                 batch.append((video, annotations))
-                if len(batch) == _BATCH:
+                if len(batch) == self._rows:
                     self._flush(batch, asked, given)
             self._flush(batch, asked, given)
         return asked, given, unreadable
@@ -183,18 +193,18 @@ class _Answers:
         if not batch:
             return
         videos = np.stack([video for video, _ in batch])
-        tokens = self._encode(self._params, _fill(videos, _BATCH))
+        tokens = self._encode(self._params, _fill(videos, self._rows))
         groups = [
             (row, tuple(annotations[start : start + self._count]))
             for row, (_, annotations) in enumerate(batch)
             for start in range(0, len(annotations), self._count)
         ]
-        for start in range(0, len(groups), _BATCH):
-            part = groups[start : start + _BATCH]
+        for start in range(0, len(groups), self._rows):
+            part = groups[start : start + self._rows]
             arrays = self.rows.arrays([content for _, content in part])
-            arrays = {name: _fill(array, _BATCH) for name, array in arrays.items()}
-            rows = _fill(np.array([row for row, _ in part]), _BATCH)
-            answers = np.asarray(self._answer(self._params, tokens, rows, arrays))
+            arrays = {name: _fill(array, self._rows) for name, array in arrays.items()}
+            rows = _fill(np.array([row for row, _ in part]), self._rows)
+            answers = np.asarray(self._answer(self._params, (tokens, rows, arrays)))
             for row, (_, content) in enumerate(part):
                 for column, annotation in enumerate(content):
                     asked.append(annotation)
@@ -216,6 +226,8 @@ def write_probe_report(
 ) -> None:
     """Scores several probes of one X-Encoder, prints the table, writes report.json and .html.
 
+    All processes of a job answer questions, and the first alone writes and speaks.
+
     Args:
         output: directory of the report.
         probes: name -> run directory, e.g. "attentive".
@@ -233,6 +245,8 @@ def write_probe_report(
                 "split": score.split,
                 "unreadable": score.unreadable,
             }
+    if not first_process():
+        return
     first = next(iter(probes.values()))
     config, _ = load_params(first)
     made = {

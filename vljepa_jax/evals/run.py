@@ -9,13 +9,14 @@ from typing import Any
 import rich.console
 import rich.table
 
+from vljepa_jax.checkpoint import newest
 from vljepa_jax.config import BenchmarkConfig, EvalConfig, StreamStudyConfig
 from vljepa_jax.evals import report, stream_report
 from vljepa_jax.evals.evaluate import Datasets, divide, evaluate
 from vljepa_jax.evals.gallery import make_galleries
-from vljepa_jax.evals.stream_run import run_stream_benchmark
-from vljepa_jax.inference.model import load
-from vljepa_jax.processes import first_process
+from vljepa_jax.evals.stream_run import embed_streams, run_stream_benchmark
+from vljepa_jax.inference.model import Model, load
+from vljepa_jax.processes import first_process, require_same
 from vljepa_jax.run_log import read_metrics
 
 
@@ -30,6 +31,8 @@ def evaluate_run(
 ) -> None:
     """Evaluates the newest parameters of a run and writes report.json and report.html.
 
+    All processes of a job embed a share each, and the first alone writes and speaks.
+
     Args:
         config: settings of the evaluation.
         benchmarks: those of ``config`` that are run now.
@@ -42,18 +45,21 @@ def evaluate_run(
     Raises:
         CheckpointError, ConfigError, EvaluationError: see what is called.
     """
-    model = load(run_dir, frames=config.frames, batch_size=config.batch_size)
+    model = _load(run_dir, config)
     train = model.config
     datasets = Datasets(config.world, config.num_workers)
     skipped: dict[str, str] = {}
     if skip_empty:
         benchmarks, skipped = divide(benchmarks, datasets)
     results = evaluate(model, benchmarks, datasets)
+    embedded = [] if study is None else embed_streams(model, study, config.world)
     if not first_process():
         return
     previous = report.read_report(output)
     made = report.make_report(previous, run_dir, train, config, results, skipped)
-    streams = None if study is None else run_stream_benchmark(model, study, config.world)
+    streams = None
+    if study is not None:
+        streams = run_stream_benchmark(model, embedded, study, config.world)
     if streams is not None:
         made["streams"] = stream_report.as_json(streams)
         made["metrics"].update(stream_report.metrics(streams, study))
@@ -101,7 +107,7 @@ def sweep_run(
     runs: list[dict[str, Any]] = []
     skipped: dict[str, str] = {}
     for values, config in settings:
-        model = load(run_dir, frames=config.frames, batch_size=config.batch_size)
+        model = _load(run_dir, config)
         datasets, benchmarks = Datasets(config.world, config.num_workers), config.benchmarks
         if skip_empty:
             benchmarks, empty = divide(benchmarks, datasets)
@@ -124,6 +130,11 @@ def sweep_run(
 def _print_skipped(console: rich.console.Console, skipped: Mapping[str, str]) -> None:
     for why in skipped.values():
         console.print(f"skipped: {why}", style="yellow", highlight=False)
+
+
+def _load(run_dir: Path, config: EvalConfig) -> Model:
+    require_same(f"newest checkpoint of '{run_dir}'", str(newest(run_dir)))
+    return load(run_dir, frames=config.frames, batch_size=config.batch_size)
 
 
 def _title(run_dir: Path) -> str:

@@ -24,6 +24,7 @@ from vljepa_jax.inference.embed_stream import embed_stream
 from vljepa_jax.inference.model import Model
 from vljepa_jax.inference.segmentation import midpoints, segment_embeddings, ward_tree
 from vljepa_jax.inference.timeline import Spoken, Timeline
+from vljepa_jax.processes import divided, first_process
 
 BENCHMARK = "stream"
 _SHOWN_SECONDS = 60.0  # of the timeline
@@ -44,28 +45,46 @@ class StreamResult:
     timeline: Timeline
 
 
-def run_stream_benchmark(
+def embed_streams(
     model: Model, config: StreamStudyConfig, world: WorldConfig
-) -> StreamResult:
-    """Embeds the streams of every set and sweeps the rates, with a progress bar.
+) -> list[list[EmbeddedStream]]:
+    """Embeds the streams of every set, with a progress bar; several processes a share each.
 
     Raises:
-        ConfigError: the windows are longer than the streams, or the world has no captions.
+        ConfigError: the windows are longer than the streams.
     """
-    name, decode = _decoder(model, config, world)
-    studies, timeline = [], None
-    with Progress(transient=True) as progress:
-        bar = progress.add_task("Streams", total=sum(part.streams for part in config.sets))
+    sets = []
+    with Progress(transient=True, disable=not first_process()) as progress:
         for part in config.sets:
             source = _source(world, part)
-            streams = []
-            for index in range(part.streams):
-                streams.append(_embed(model, source, index, config))
-                progress.advance(bar)
-            studies.append((part, run_study(streams, config, decode, scorer)))
-            if timeline is None:
-                timeline = _timeline(source[0].media[0], streams[0], config, decode)
-    return StreamResult(name, tuple(studies), timeline)
+
+            def embed(indices: Sequence[int], source: Source = source) -> list[EmbeddedStream]:
+                tracked = progress.track(indices, description="Embedding streams")
+                return [_embed(model, source, index, config) for index in tracked]
+
+            sets.append(divided(embed, range(part.streams)))
+    return sets
+
+
+def run_stream_benchmark(
+    model: Model,
+    embedded: Sequence[Sequence[EmbeddedStream]],
+    config: StreamStudyConfig,
+    world: WorldConfig,
+) -> StreamResult:
+    """Sweeps the rates.
+
+    Args:
+        embedded: from ``embed_streams``.
+
+    Raises:
+        ConfigError: the world has no captions.
+    """
+    name, decode = _decoder(model, config, world)
+    sets = zip(config.sets, embedded, strict=True)
+    studies = tuple((part, run_study(streams, config, decode, scorer)) for part, streams in sets)
+    first = _source(world, config.sets[0])[0].media[0]
+    return StreamResult(name, studies, _timeline(first, embedded[0][0], config, decode))
 
 
 def scorer(references: Sequence[Sequence[str]]) -> Callable[[Sequence[str]], np.ndarray]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -25,8 +27,9 @@ from vljepa_jax.config import ConfigError
 from vljepa_jax.data.collection import Item, Span, decode_items, find_windows
 from vljepa_jax.data.records import ClipError, shown
 from vljepa_jax.data.workers import in_batches
-from vljepa_jax.inference.index import Entry, IndexSettings, IndexWriter
+from vljepa_jax.inference.index import Entry, IndexSettings, IndexWriter, VideoIndex
 from vljepa_jax.inference.model import Model
+from vljepa_jax.processes import first_process, gather, require_same, rounds, share, wait_for_all
 
 _SHOWN = 20  # unreadable clips that are named on the screen; all are in the file
 
@@ -67,7 +70,8 @@ def embed_collection(
 ) -> Summary:
     """Brings an index up to date with a collection; shows progress and a table.
 
-    Killed at any point and started again, it goes on after the last whole shard.
+    Killed at any point and started again, it goes on after the last whole shard. Several processes
+    embed a share of the clips each; the first alone writes and speaks, and all get the summary.
 
     Args:
         items: the collection.
@@ -84,6 +88,7 @@ def embed_collection(
     Raises:
         ConfigError: window or stride make no sense.
         SearchIndexError: the index was made by another model or in another way.
+        ConfigError: processes of one job see different collections.
     """
     if window < 0 or (window > 0) != (stride > 0) or stride > window:
         raise ConfigError(
@@ -98,9 +103,12 @@ def embed_collection(
         window=window,
         stride=stride,
     )
+    names = [item.name for item in items]
+    digest = hashlib.sha256("\0".join(names).encode()).hexdigest()[:16]
+    require_same("the clips that --videos names", f"{len(names)} ({digest})")
     unreadable: dict[str, str] = {}
     with (
-        IndexWriter(output, settings, checkpoint) as index,
+        _opened(output, settings, checkpoint) as index,
         Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -111,34 +119,50 @@ def embed_collection(
         ) as bars,
     ):
         stamps = {}
-        for item in bars.track(items, description="Looking for changes"):
+        for item in bars.track(share(items), description="Looking for changes"):
             try:
                 stamps[item.name] = item.stamp()
             except ClipError as error:
                 unreadable[item.name] = str(error)
         known = {name: entry.stamp for name, entry in index.entries.items()}
+        # From here on the first may write: all of them have seen what is known.
+        stamps = {name: stamp for part in gather(stamps) for name, stamp in part.items()}
         new = [i for i in items if i.name in stamps and stamps[i.name] != known.get(i.name)]
-        requests = _requests(new, window, stride, num_workers, bars, unreadable)
+        requests = _requests(share(new), window, stride, num_workers, bars, unreadable)
         decoded = decode_items(requests, model.video, num_workers)
         vectors = in_batches(
             lambda clips: model.predict(clips, [query] * len(clips)), decoded, model.batch_size
         )
         tracked = bars.track(vectors, len(requests), description="Embedding")
         embedded = rows = 0
-        for entries, embeddings in _shards(requests, tracked, stamps, shard_rows, unreadable):
-            index.add(entries, embeddings)
+        shards = _shards(requests, tracked, stamps, shard_rows, unreadable)
+        for entries, embeddings in (shard for shards in rounds(shards) for shard in shards):
+            if first_process():
+                index.add(entries, embeddings)
             embedded += len(entries)
             rows += len(embeddings)
+        unreadable = {name: why for part in gather(unreadable) for name, why in part.items()}
         # What can no longer be read is no longer what was embedded.
-        gone = [name for name in unreadable if name in index.entries]
+        gone = [name for name in unreadable if name in known]
         if drop_missing:
-            gone += list(index.entries.keys() - {item.name for item in items})
-        index.remove(gone)
+            gone += list(known.keys() - set(names))
         lines = (*faults, *unreadable.values())
-        write_text(Path(output) / "unreadable.txt", "".join(f"{line}\n" for line in lines))
+        if first_process():
+            index.remove(gone)
+            write_text(Path(output) / "unreadable.txt", "".join(f"{line}\n" for line in lines))
     summary = Summary(embedded, rows, len(stamps) - len(new), len(gone), lines)
     _show(summary, output, console)
     return summary
+
+
+def _opened(
+    output: str | os.PathLike[str], settings: IndexSettings, checkpoint: str
+) -> contextlib.AbstractContextManager[IndexWriter | VideoIndex]:
+    """The index: in the first process to write it, in the others to see what is in it."""
+    if first_process():
+        writer = IndexWriter(output, settings, checkpoint)
+    wait_for_all()
+    return writer if first_process() else contextlib.nullcontext(VideoIndex(output))
 
 
 def _requests(

@@ -1,7 +1,8 @@
 """Writes texts with a Y-Decoder: compiled once, many texts at a time, in fixed shapes.
 
 The keys and values of what is written are kept, so that a token costs one pass over one token. All
-methods stop when every text has its end token, or at ``max_tokens``.
+methods stop when every text has its end token, or at ``max_tokens``. ``mesh`` is what the
+embeddings are divided over; ``None`` where they are not.
 
 Axes: b texts, w beams, e shared space, n tokens, v vocabulary, r rows of the model (b or b * w).
 """
@@ -14,9 +15,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int
 
 from vljepa_jax.models.llama import KVCache
+from vljepa_jax.models.placement import on_mesh
 from vljepa_jax.models.y_decoder import YDecoder
 
 PyTree = Any
@@ -32,9 +35,14 @@ class Written(NamedTuple):
     log_probability: Float[Array, " b"]
 
 
-@functools.partial(jax.jit, static_argnames=("model", "max_tokens", "end_id"))
+@functools.partial(jax.jit, static_argnames=("model", "max_tokens", "end_id", "mesh"))
 def greedy(
-    model: YDecoder, params: PyTree, embeddings: Float[Array, "b e"], max_tokens: int, end_id: int
+    model: YDecoder,
+    params: PyTree,
+    embeddings: Float[Array, "b e"],
+    max_tokens: int,
+    end_id: int,
+    mesh: Mesh | None = None,
 ) -> Written:
     """The most probable token each time."""
 
@@ -42,10 +50,10 @@ def greedy(
         del rng
         return jnp.argmax(logits, axis=-1)
 
-    return _write(model, params, embeddings, max_tokens, end_id, choose, jax.random.key(0))
+    return _write(model, params, embeddings, max_tokens, end_id, mesh, choose, jax.random.key(0))
 
 
-@functools.partial(jax.jit, static_argnames=("model", "max_tokens", "end_id"))
+@functools.partial(jax.jit, static_argnames=("model", "max_tokens", "end_id", "mesh"))
 def sample(
     model: YDecoder,
     params: PyTree,
@@ -55,6 +63,7 @@ def sample(
     rng: jax.Array,
     top_p: Float[Array, ""] | float,
     temperature: Float[Array, ""] | float,
+    mesh: Mesh | None = None,
 ) -> Written:
     """Nucleus sampling (Holtzman et al. 2020): draws among the most probable tokens.
 
@@ -67,7 +76,7 @@ def sample(
     def choose(logits: Array, rng: jax.Array) -> Array:
         return jax.random.categorical(rng, nucleus(logits / temperature, top_p))
 
-    return _write(model, params, embeddings, max_tokens, end_id, choose, rng)
+    return _write(model, params, embeddings, max_tokens, end_id, mesh, choose, rng)
 
 
 def nucleus(logits: Float[Array, "b v"], top_p: Float[Array, ""] | float) -> Float[Array, "b v"]:
@@ -86,6 +95,7 @@ def _write(
     embeddings: Array,
     max_tokens: int,
     end_id: int,
+    mesh: Mesh | None,
     choose: Choose,
     rng: jax.Array,
 ) -> Written:
@@ -105,7 +115,7 @@ def _write(
         token = jnp.where(state.ended, end_id, token)
         scores = jax.nn.log_softmax(state.logits, axis=-1)
         gained = jnp.take_along_axis(scores, token[:, None], axis=-1)[:, 0]
-        logits, cache = _extend(model, params, token, state.cache)
+        logits, cache = _extend(model, params, token, state.cache, mesh)
         return State(
             state.step + 1,
             logits,
@@ -116,7 +126,7 @@ def _write(
         )
 
     rows = len(embeddings)
-    logits, cache = _start(model, params, embeddings, max_tokens)
+    logits, cache = _start(model, params, embeddings, max_tokens, mesh)
     tokens = jnp.full((rows, max_tokens), end_id, jnp.int32)
     nothing = jnp.zeros(rows)
     state = State(jnp.int32(0), logits, cache, tokens, nothing, jnp.zeros(rows, bool))
@@ -124,7 +134,7 @@ def _write(
     return Written(state.tokens, state.log_probability)
 
 
-@functools.partial(jax.jit, static_argnames=("model", "max_tokens", "end_id", "beams"))
+@functools.partial(jax.jit, static_argnames=("model", "max_tokens", "end_id", "mesh", "beams"))
 def beam_search(
     model: YDecoder,
     params: PyTree,
@@ -133,6 +143,7 @@ def beam_search(
     end_id: int,
     beams: int,
     length_penalty: Float[Array, ""] | float,
+    mesh: Mesh | None = None,
 ) -> Written:
     """Keeps the ``beams`` most probable beginnings of each text.
 
@@ -172,7 +183,7 @@ def beam_search(
         ended = jnp.take_along_axis(state.ended, parent, axis=1)
         rows = (jnp.arange(texts)[:, None] * beams + parent).reshape(-1)
         cache = state.cache.replace(key=state.cache.key[:, rows], value=state.cache.value[:, rows])
-        logits, cache = _extend(model, params, token.reshape(-1), cache)
+        logits, cache = _extend(model, params, token.reshape(-1), cache, mesh)
         return State(
             state.step + 1,
             logits,
@@ -182,7 +193,7 @@ def beam_search(
             ended | (token == end_id),
         )
 
-    logits, cache = _start(model, params, jnp.repeat(embeddings, beams, axis=0), max_tokens)
+    logits, cache = _start(model, params, jnp.repeat(embeddings, beams, axis=0), max_tokens, mesh)
     # All beams are alike at first: the others must not be taken for further texts.
     first = jnp.where(jnp.arange(beams) == 0, 0.0, -jnp.inf)
     state = State(
@@ -202,11 +213,15 @@ def beam_search(
     )
 
 
-def _start(model: YDecoder, params: PyTree, embeddings: Array, room: int) -> tuple[Array, KVCache]:
-    return model.apply({"params": params}, embeddings, room, method="start")
+def _start(
+    model: YDecoder, params: PyTree, embeddings: Array, room: int, mesh: Mesh | None
+) -> tuple[Array, KVCache]:
+    with on_mesh(mesh):
+        return model.apply({"params": params}, embeddings, room, method="start")
 
 
 def _extend(
-    model: YDecoder, params: PyTree, tokens: Array, cache: KVCache
+    model: YDecoder, params: PyTree, tokens: Array, cache: KVCache, mesh: Mesh | None
 ) -> tuple[Array, KVCache]:
-    return model.apply({"params": params}, tokens, cache, method="extend")
+    with on_mesh(mesh):
+        return model.apply({"params": params}, tokens, cache, method="extend")

@@ -7,13 +7,14 @@ import functools
 import hashlib
 import os
 import pathlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import PIL.Image
+from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, UInt8
 
 from vljepa_jax.checkpoint import load_params, newest
@@ -26,7 +27,9 @@ from vljepa_jax.fingerprint import fingerprint
 from vljepa_jax.inference.index import Hit, SearchIndexError, VideoIndex
 from vljepa_jax.inference.labels import mean_embedding
 from vljepa_jax.inference.text_decoder import Method, TextBank, TextDecoder, load_text_decoder
+from vljepa_jax.models.placement import everywhere, over_rows, padded_rows
 from vljepa_jax.models.vljepa import VLJEPA
+from vljepa_jax.sharding import local_mesh
 
 # A path, a span of a file, uint8 frames [T, H, W, 3], a uint8 image [H, W, 3], or a PIL image.
 Video = str | os.PathLike | Medium | np.ndarray | PIL.Image.Image
@@ -50,6 +53,7 @@ def load(
     y_decoder: str | os.PathLike | None = None,
     frames: int = 0,
     batch_size: int = 32,
+    mesh: Mesh | None = None,
 ) -> Model:
     """The model that a training run left, with its newest parameters.
 
@@ -58,12 +62,14 @@ def load(
         y_decoder: the run of its Y-Decoder; by default ``run_dir``/y_decoder, where there is one.
         frames: frames taken of a video; 0 as trained.
         batch_size: inputs embedded at once; the memory it takes grows with it.
+        mesh: what the model runs on (``sharding.make_mesh``), the inputs divided over it and the
+            parameters whole on each device; by default all devices of this process.
 
     Raises:
         CheckpointError: the directory is not a run's, or holds no complete checkpoint.
         ConfigError: the Y-Decoder was trained for another model.
     """
-    model = Model(*load_params(run_dir), frames=frames, batch_size=batch_size)
+    model = Model(*load_params(run_dir), frames=frames, batch_size=batch_size, mesh=mesh)
     beside = pathlib.Path(run_dir) / "y_decoder"
     if y_decoder is None and newest(beside) is not None:
         y_decoder = beside
@@ -76,18 +82,26 @@ class Model:
     """Embeds texts and videos with one set of parameters.
 
     Shapes are bucketed, so that the model compiles once for each of a few sizes and not for
-    every input: a batch is padded to a power of two up to ``batch_size``, texts to a power of
-    two up to the length that the config allows. The padding changes no result.
+    every input: a batch is padded to a power of two up to ``batch_size``, and to what shares out
+    over the devices; texts to a power of two up to the length that the config allows. The padding
+    changes no result.
 
     Attributes:
         config: of the training run.
         video: how videos are read: the run's settings, in their deterministic form.
         batch_size: inputs embedded at once.
+        mesh: over which they are divided.
         text_decoder: what writes texts; ``None`` where no Y-Decoder is attached.
     """
 
     def __init__(
-        self, config: TrainConfig, params: Any, *, frames: int = 0, batch_size: int = 32
+        self,
+        config: TrainConfig,
+        params: Any,
+        *,
+        frames: int = 0,
+        batch_size: int = 32,
+        mesh: Mesh | None = None,
     ) -> None:
         """See ``load``; ``params`` are those of ``VLJEPA``.
 
@@ -118,19 +132,21 @@ class Model:
         text = config.data.text
         self._query_tokenizer = Tokenizer(text.query_tokenizer)
         self._target_tokenizer = Tokenizer(text.target_tokenizer)
-        self._params = jax.device_put(params)
+        self.mesh = local_mesh() if mesh is None else mesh
+        self._params = jax.device_put(params, everywhere(self.mesh))
         self.text_decoder: TextDecoder | None = None
         module = VLJEPA(config.model)
 
-        def compiled(method: str) -> Callable[..., Array]:
-            def apply(params: Any, *arrays: Array) -> Array:
+        def compiled(method: str) -> jax.stages.Wrapped:
+            def apply(params: Any, arrays: tuple[Array, ...]) -> Array:
                 return module.apply({"params": params}, *arrays, method=method)
 
-            return jax.jit(apply)
+            return over_rows(apply, self.mesh)
 
         self._encode_video = compiled("encode_video")
         self._predict = compiled("predict")
         self._encode_text = compiled("encode_text")
+        self._take = over_rows(lambda _, arrays: jnp.take(*arrays, axis=0), self.mesh)
 
     # -----------------------------------------------------------------------------------------
     # What people use
@@ -142,7 +158,8 @@ class Model:
         tokens, mask = self._target_tokenizer.encode([prompt + text for text in texts], length)
         embeddings = self._empty(len(texts))
         for rows, ids, valid in self._text_batches(tokens, mask):
-            embeddings[rows] = self._encode_text(self._params, ids, valid)[: len(rows)]
+            embedded = np.asarray(self._encode_text(self._params, (ids, valid)))
+            embeddings[rows] = embedded[: len(rows)]
         return embeddings
 
     def embed_video(
@@ -204,7 +221,9 @@ class Model:
 
     def attach(self, y_decoder: str | os.PathLike) -> None:
         """Takes the Y-Decoder of a run; raises as ``load_text_decoder``."""
-        self.text_decoder = load_text_decoder(y_decoder, self._params, batch_size=self.batch_size)
+        self.text_decoder = load_text_decoder(
+            y_decoder, self._params, batch_size=self.batch_size, mesh=self.mesh
+        )
 
     def decode(
         self, embeddings: Float[np.ndarray, "n e"], method: Method = "greedy", **settings: Any
@@ -301,7 +320,7 @@ class Model:
 
     def encode_clips(self, clips: UInt8[np.ndarray, "n T H W 3"]) -> Float[Array, "m N D"]:
         """S_V of up to ``batch_size`` clips; rows after the n-th are padding."""
-        return self._encode_video(self._params, _pad_rows(clips, self._bucket(len(clips))))
+        return self._encode_video(self._params, (_pad_rows(clips, self._bucket(len(clips))),))
 
     def predict_tokens(
         self,
@@ -317,9 +336,9 @@ class Model:
         tokens, mask = self._query_tokenizer.encode(list(queries), length)
         embeddings = self._empty(len(rows))
         for picked, ids, valid in self._text_batches(tokens, mask):
-            # Gathered outside the compiled function: its shapes do not depend on m.
-            visual = jnp.take(visual_tokens, _pad_rows(rows[picked], len(ids)), axis=0)
-            predicted = self._predict(self._params, visual, ids, valid)
+            # Gathered by a function of its own: the shapes of the next do not depend on m.
+            visual = self._take(None, (visual_tokens, _pad_rows(rows[picked], len(ids))))
+            predicted = np.asarray(self._predict(self._params, (visual, ids, valid)))
             embeddings[picked] = predicted[: len(picked)]
         return embeddings
 
@@ -342,7 +361,7 @@ class Model:
         return np.zeros((n, self.config.model.embedding_size), np.float32)
 
     def _bucket(self, n: int) -> int:
-        return min(_power_of_two(n), self.batch_size)
+        return padded_rows(min(_power_of_two(n), self.batch_size), self.mesh)
 
     def _text_batches(
         self, tokens: np.ndarray, mask: np.ndarray

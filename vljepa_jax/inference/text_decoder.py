@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Float
 
 from vljepa_jax.checkpoint import load_params, tree_differences
@@ -15,7 +16,9 @@ from vljepa_jax.config import ConfigError, TrainConfig, YDecoderConfig
 from vljepa_jax.data.tokenizers import Tokenizer
 from vljepa_jax.inference import generate
 from vljepa_jax.models.parts import PARTS, Y_DECODER
+from vljepa_jax.models.placement import everywhere, padded_rows
 from vljepa_jax.models.y_decoder import YDecoder
+from vljepa_jax.sharding import batch_sharding, local_mesh
 
 Method = Literal["greedy", "beam", "top_p"]
 
@@ -23,14 +26,18 @@ Method = Literal["greedy", "beam", "top_p"]
 class TextDecoder:
     """A Y-Decoder with its tokenizer.
 
-    Batches are padded to a power of two up to ``batch_size``, so that few sizes are compiled.
+    Batches are padded to a power of two up to ``batch_size``, so that few sizes are compiled, and
+    to what shares out over the devices.
 
     Attributes:
         config: of its training run.
         batch_size: texts written at once.
+        mesh: over which they are divided.
     """
 
-    def __init__(self, config: TrainConfig, params: Any, *, batch_size: int = 32) -> None:
+    def __init__(
+        self, config: TrainConfig, params: Any, *, batch_size: int = 32, mesh: Mesh | None = None
+    ) -> None:
         """See ``load_text_decoder``; of ``params``, only the decoder's are kept.
 
         Raises:
@@ -43,7 +50,10 @@ class TextDecoder:
         self._tokenizer = Tokenizer(config.data.text.tokenizer)
         self._end_id = self._tokenizer.special_id(config.data.text.end_token)
         self._model = YDecoder(config.model)
-        self._params = jax.device_put({name: params[name] for name in Y_DECODER})
+        self.mesh = local_mesh() if mesh is None else mesh
+        self._params = jax.device_put(
+            {name: params[name] for name in Y_DECODER}, everywhere(self.mesh)
+        )
 
     def decode(
         self,
@@ -80,35 +90,38 @@ class TextDecoder:
         for start in range(0, len(embeddings), self.batch_size):
             rows = np.asarray(embeddings[start : start + self.batch_size], np.float32)
             room = min(1 << (len(rows) - 1).bit_length(), self.batch_size)
+            room = padded_rows(room, self.mesh)
             padded = np.pad(rows, [(0, room - len(rows)), (0, 0)], mode="edge")
-            first = (self._model, self._params, padded, longest, self._end_id)
+            placed = jax.device_put(padded, batch_sharding(self.mesh))
+            first = (self._model, self._params, placed, longest, self._end_id)
             if method == "greedy":
-                written = generate.greedy(*first)
+                written = generate.greedy(*first, mesh=self.mesh)
             elif method == "beam":
-                written = generate.beam_search(*first, beams, length_penalty)
+                written = generate.beam_search(*first, beams, length_penalty, self.mesh)
             else:
                 rng = jax.random.fold_in(jax.random.key(seed), start)
-                written = generate.sample(*first, rng, top_p, temperature)
+                written = generate.sample(*first, rng, top_p, temperature, self.mesh)
             tokens = np.asarray(written.tokens)[: len(rows)]
             texts += [self._tokenizer.decode(row) for row in tokens]
         return texts
 
 
 def load_text_decoder(
-    run_dir: str | os.PathLike, params: Any, *, batch_size: int = 32
+    run_dir: str | os.PathLike, params: Any, *, batch_size: int = 32, mesh: Mesh | None = None
 ) -> TextDecoder:
     """The Y-Decoder that a training run left, for the model that it was trained on.
 
     Args:
         run_dir: a run of objective "y_decoder".
         params: of the VL-JEPA whose embeddings it shall decode.
+        mesh: what it runs on; by default all devices of this process.
 
     Raises:
         CheckpointError: the directory is not a run's, or holds no complete checkpoint.
         ConfigError: the run trained no Y-Decoder, or one for another Y-Encoder.
     """
     config, own = load_params(run_dir)
-    decoder = TextDecoder(config, own, batch_size=batch_size)
+    decoder = TextDecoder(config, own, batch_size=batch_size, mesh=mesh)
     learnt, given = ({n: tree.get(n, {}) for n in PARTS["y_encoder"]} for tree in (own, params))
     same = not tree_differences(learnt, given) and all(
         jax.tree.leaves(jax.tree.map(np.array_equal, learnt, given))

@@ -3,32 +3,63 @@
 Without being told, the compiler spreads the layout of the parameters to what they meet, and with
 those divided over fsdp it would rather cut activations along their features, or copy the whole
 batch to every device, than gather a layer's kernels. A training step names its mesh by
-``on_mesh``; elsewhere (inference on one device, a test) these functions change nothing.
+``on_mesh``, inference by ``over_rows``; elsewhere (a test) these functions change nothing.
 """
 
 from __future__ import annotations
 
 import contextlib
 import contextvars
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Shaped
 
-from vljepa_jax.sharding import batch_sharding
+from vljepa_jax.sharding import batch_sharding, row_shards
 
 _mesh: contextvars.ContextVar[Mesh | None] = contextvars.ContextVar("mesh", default=None)
 
 
 @contextlib.contextmanager
-def on_mesh(mesh: Mesh) -> Iterator[None]:
-    """What is traced within runs on this mesh."""
+def on_mesh(mesh: Mesh | None) -> Iterator[None]:
+    """What is traced within runs on this mesh; ``None``: on no mesh in particular."""
     token = _mesh.set(mesh)
     try:
         yield
     finally:
         _mesh.reset(token)
+
+
+def over_rows(function: Callable[[Any, Any], Any], mesh: Mesh) -> jax.stages.Wrapped:
+    """Compiles ``function(params, arrays)`` for a mesh: parameters whole, rows divided.
+
+    Args:
+        function: of trees; rows are the first axis of all ``arrays`` and results.
+
+    Returns:
+        The compiled function; rows must share out (``padded_rows``), and arrays that are on devices
+        already must lie so: parameters ``everywhere``, rows as another such function gives them.
+    """
+
+    def placed(params: Any, arrays: Any) -> Any:
+        with on_mesh(mesh):
+            return function(params, arrays)
+
+    rows = batch_sharding(mesh)
+    return jax.jit(placed, in_shardings=(everywhere(mesh), rows), out_shardings=rows)
+
+
+def everywhere(mesh: Mesh) -> NamedSharding:
+    """Whole on every device."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def padded_rows(rows: int, mesh: Mesh) -> int:
+    """The smallest number of at least ``rows`` that shares out over a mesh."""
+    shards = row_shards(mesh)
+    return -(-rows // shards) * shards
 
 
 def mesh_here() -> Mesh | None:
@@ -45,7 +76,7 @@ def platform() -> str:
 def by_rows(x: Shaped[Array, b * rest]) -> Shaped[Array, b * rest]:
     """Activations divided by rows, as the batch is, where the rows can be shared out."""
     mesh = _mesh.get()
-    if mesh is None or x.shape[0] % (mesh.shape["fsdp"] * mesh.shape["data"]):
+    if mesh is None or x.shape[0] % row_shards(mesh):
         return x
     return jax.lax.with_sharding_constraint(x, batch_sharding(mesh))
 
@@ -55,4 +86,4 @@ def gathered(parameter: Shaped[Array, "*shape"]) -> Shaped[Array, "*shape"]:
     mesh = _mesh.get()
     if mesh is None:
         return parameter
-    return jax.lax.with_sharding_constraint(parameter, NamedSharding(mesh, PartitionSpec()))
+    return jax.lax.with_sharding_constraint(parameter, everywhere(mesh))

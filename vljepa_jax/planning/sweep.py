@@ -75,7 +75,7 @@ def _sizes(devices: int) -> list[int]:
 
 
 def _possible(config: TrainConfig, devices: list[Any]) -> bool:
-    """Whether the mesh divides the batch and every parameter, and the state fits a device."""
+    """Whether the mesh divides the batch, and the state fits a device."""
     chip = chip_of(devices[0])
     try:
         mesh = make_mesh(config.sharding, devices)
