@@ -43,7 +43,7 @@ def main() -> int | None:
     # This process only compiles: a TPU or GPU of this machine is not taken, unless asked for.
     if _TOPOLOGY.value != "local":
         os.environ.setdefault("JAX_PLATFORMS", "cpu")
-    from vljepa_jax.models.attention import kernel
+    from vljepa_jax.models.attention import KernelError, kernel
     from vljepa_jax.planning.chips import TOPOLOGIES, TopologyError, topology_devices
     from vljepa_jax.planning.plan import PlanError, plan
     from vljepa_jax.planning.sweep import advice, sweep
@@ -54,7 +54,10 @@ def main() -> int | None:
         return None
     if _CONFIG.value is None:
         sys.exit("error: --config must name a recipe")
-    with command_line.explained(TopologyError, PlanError), kernel(_ATTENTION.value):
+    with (
+        command_line.explained(KernelError, TopologyError, PlanError),
+        kernel(_ATTENTION.value),
+    ):
         config = parse(TrainConfig, _CONFIG.value)
         devices = topology_devices(_TOPOLOGY.value)
         if not _SWEEP.value:

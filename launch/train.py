@@ -66,11 +66,11 @@ def main() -> None:
     from vljepa_jax.data.storage import DatasetError
     from vljepa_jax.data.tokenizers import TokenizerError
     from vljepa_jax.meters import parse_steps
-    from vljepa_jax.models.attention import kernel
+    from vljepa_jax.models.attention import KernelError, kernel
     from vljepa_jax.train_loop import NonFiniteLoss, Watch, train
 
     with command_line.explained(
-        CheckpointError, DataError, DatasetError, NonFiniteLoss, TokenizerError
+        CheckpointError, DataError, DatasetError, KernelError, NonFiniteLoss, TokenizerError
     ):
         watch = Watch(profile=parse_steps(_PROFILE.value), wandb=_WANDB.value)
         distributed.initialise()
