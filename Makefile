@@ -10,7 +10,7 @@ BACKBONES ?= runs/backbones
 # hands the same pages out again; without this a step of the demo takes about 1.4 times as long.
 KEEP_MEMORY = MALLOC_ARENA_MAX=1 MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=1000000000000
 
-.PHONY: help demo demo-seeds backbones test test-parity test-slow test-full-size lint format goldens clean
+.PHONY: help demo demo-seeds backbones test test-parity test-slow test-full-size gpu-check lint format goldens clean
 .DEFAULT_GOAL := help
 
 help:  ## List the targets.
@@ -85,6 +85,10 @@ test-slow: $(VENV)/installed-parity  ## Full published sizes, more meshes and in
 
 test-full-size: $(VENV)/installed  ## Two steps of the 1B model (24 GiB of memory, 30 GB of disk).
 	XLA_FLAGS= $(KEEP_MEMORY) $(RUN) -m pytest -m full_size -s
+
+gpu-check: $(VENV)/installed-parity  ## Measure on one NVIDIA GPU what no plan tells (8 minutes; writes docs/gpu.json).
+	$(RUN) -m pip install --quiet --disable-pip-version-check "jax[cuda12]>=0.10"
+	$(RUN) benchmarks/gpu_check.py
 
 lint: $(VENV)/installed  ## Check style.
 	$(VENV)/bin/ruff check .
