@@ -69,6 +69,19 @@ def test_other_ways_of_writing():
     }
 
 
+def test_operands_of_what_is_started_are_not_sent():
+    """As the GPU's compiler starts several sums at once."""
+    program = """HloModule step
+
+ENTRY %main (a: bf16[32,8], b: f32[8]) -> (bf16[8,8], f32[2]) {
+  %start = ((bf16[32,8]{1,0}, f32[8]{0}), (bf16[8,8]{1,0}, f32[2]{0})) reduce-scatter-start(%a, %b), replica_groups={{0,1,2,3}}, to_apply=%add
+  %one = ((f32[8]{0}), f32[2]{0}) reduce-scatter-start(%b), replica_groups={{0,1,2,3}}, to_apply=%add
+  ROOT %done = (bf16[8,8]{1,0}, f32[2]{0}) reduce-scatter-done(%start)
+}
+"""
+    assert sent_bytes(program) == {"reduce-scatter": (8 * 8 * 2 + 2 * 4 + 2 * 4) * 3}
+
+
 def test_a_group_that_cannot_be_read_is_told():
     with pytest.raises(CollectiveError, match="replica_groups=all"):
         sent_bytes(STARTED.replace("replica_groups=[2,4]<=[8]", "replica_groups=all"))

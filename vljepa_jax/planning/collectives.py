@@ -225,7 +225,7 @@ def _sent(match: re.Match, line: str) -> float:
         return 0.0
     share = (devices - 1) / devices
     # A "-start" names its operands before its results, and a permutation two counters after them.
-    if started and kind == "all-gather":
+    if started and kind in ("all-gather", "reduce-scatter", "all-to-all"):
         result = sum(sizes[len(sizes) // 2 :])
     elif started and kind == "collective-permute":
         result = max(sizes)
