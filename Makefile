@@ -8,7 +8,7 @@ BACKBONES ?= runs/backbones
 LOCKS  ?= locks
 INSTALL = $(RUN) -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo demo-seeds backbones test test-pythons test-parity test-slow test-full-size test-browser
+.PHONY: help demo demo-seeds backbones test test-pythons test-parity test-slow test-full-size test-browser gpu-check
 .PHONY: lint format goldens lock lock-newest clean
 .DEFAULT_GOAL := help
 
@@ -91,6 +91,10 @@ test-full-size: $(VENV)/installed  ## Two steps of the 1B model (24 GiB of memor
 
 test-browser: $(VENV)/installed-browser  ## Open the report pages (needs Debian's chromium: apt-get install chromium; two minutes).
 	$(RUN) -m pytest -m browser
+
+gpu-check: $(VENV)/installed-parity  ## Measure on one NVIDIA GPU what no plan tells (8 minutes; writes docs/gpu.json).
+	$(RUN) -m pip install --quiet --disable-pip-version-check "jax[cuda12]>=0.10"
+	$(RUN) benchmarks/gpu_check.py
 
 lint: $(VENV)/installed  ## Check style.
 	$(VENV)/bin/ruff check .

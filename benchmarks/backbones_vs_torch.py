@@ -2,6 +2,7 @@
 
     python benchmarks/backbones_vs_torch.py
     python benchmarks/backbones_vs_torch.py --cases=vjepa2_8,gemma --repetitions=3
+    python benchmarks/backbones_vs_torch.py --rows=16       # on a GPU, which one clip does not fill
 
 It needs the environment of ``make test-parity``. On a CPU both compute in float32 with the same
 number of threads; on a GPU in bfloat16, torch through torch.compile. Torch attends through
@@ -40,6 +41,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--cases", default=",".join(CASES), help="%(default)s")
     parser.add_argument("--repetitions", type=int, default=7, help="of each, in turns")
     parser.add_argument("--threads", type=int, default=host.available_cpus())
+    parser.add_argument("--rows", type=int, default=1, help="clips at a time")
+    parser.add_argument("--layers", type=int, default=None, help="of each stack, instead of all")
     parser.add_argument("--scan", action="store_true", help="scan our layers, where it is a CPU")
     chosen = parser.parse_args()
     unknown = set(chosen.cases.split(",")) - set(CASES)
@@ -64,11 +67,19 @@ from machine import processor  # noqa: E402
 from measured_peak import peaks  # noqa: E402
 from twins import parameters  # noqa: E402
 
-from vljepa_jax.config import GemmaConfig, LlamaConfig, RopeScaling, VJEPA2Config  # noqa: E402
+from vljepa_jax.config import (  # noqa: E402
+    GemmaConfig,
+    LlamaConfig,
+    RopeScaling,
+    ShardingConfig,
+    VJEPA2Config,
+)
 from vljepa_jax.models.attention import attention  # noqa: E402
 from vljepa_jax.models.gemma import Gemma  # noqa: E402
 from vljepa_jax.models.llama import Llama  # noqa: E402
+from vljepa_jax.models.placement import on_mesh  # noqa: E402
 from vljepa_jax.models.vjepa2 import VJEPA2  # noqa: E402
+from vljepa_jax.sharding import make_mesh  # noqa: E402
 
 GPU = jax.default_backend() == "gpu"
 UNROLL = not (GPU or ARGUMENTS.scan)
@@ -125,6 +136,11 @@ GEMMA = GemmaConfig(
     rope_theta_global=1_000_000.0,
     dense_sizes=(),
 )
+if ARGUMENTS.layers is not None:
+    VITL, PREDICTOR, GEMMA = (
+        dataclasses.replace(config, num_layers=ARGUMENTS.layers)
+        for config in (VITL, PREDICTOR, GEMMA)
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,13 +173,16 @@ def main() -> None:
         "dtype": jnp.dtype(DTYPE).name,
         "versions": {m.__name__: m.__version__ for m in (jax, torch, transformers)},
         "layers": "unrolled" if UNROLL else "scanned",
+        "rows": ARGUMENTS.rows,
         "repetitions": ARGUMENTS.repetitions,
         "matmul_gflops": {name: round(rate / 1e9, 1) for name, rate in rates.items()},
         "cases": {},
     }
+    mesh = make_mesh(ShardingConfig(data=1, fsdp=1, tensor=1, rules=()), jax.devices()[:1])
     for name in ARGUMENTS.cases.split(","):
         print(f"{name} ...", file=sys.stderr, flush=True)
-        report["cases"][name] = found = _measure(MAKERS[name](), best)
+        with on_mesh(mesh):  # says where it runs: without, no fused kernel is taken
+            report["cases"][name] = found = _measure(MAKERS[name](), best)
         print(json.dumps(found), file=sys.stderr, flush=True)  # what there is, if it is cut short
     print(json.dumps(report, indent=2))
 
@@ -210,17 +229,18 @@ def _measure(case: Case, peak: float) -> dict[str, float]:
 def vjepa2(frames: int) -> Case:
     model = reference.vjepa2_reference(VITL, attention="sdpa")
     params = _parameters(VITL, model)
-    video = np.random.default_rng(1).standard_normal((1, frames, 256, 256, 3), np.float32)
+    rows = ARGUMENTS.rows
+    video = np.random.default_rng(1).standard_normal((rows, frames, 256, 256, 3), np.float32)
     module = VJEPA2(VITL, DTYPE, unroll=UNROLL)
     pixels = _tensor(video.transpose(0, 1, 4, 2, 3))
     theirs = _torch_forward(model, pixel_values_videos=pixels, skip_predictor=True)
     tokens = frames // 2 * 256
-    patches = 2 * tokens * 2 * 16 * 16 * 3 * VITL.hidden_size
+    patches = 2 * rows * tokens * 2 * 16 * 16 * 3 * VITL.hidden_size
     return Case(
         _ours_forward(module, params, jnp.asarray(video)),
         theirs,
-        patches + _layers_flops(VITL, tokens, 1, VITL.num_heads, gated=False),
-        *_attention(VITL, tokens, 1, VITL.num_heads),
+        patches + _layers_flops(VITL, tokens, rows, VITL.num_heads, gated=False),
+        *_attention(VITL, tokens, rows, VITL.num_heads),
     )
 
 
@@ -231,14 +251,14 @@ def predictor(train: bool) -> Case:
         layer.self_attn.is_causal = False
     params = _parameters(PREDICTOR, model)
     del params["token_embedding"]
-    length = VISUAL_TOKENS + QUERY_TOKENS
-    x = np.random.default_rng(1).standard_normal((1, length, 2048), np.float32)
+    rows, length = ARGUMENTS.rows, VISUAL_TOKENS + QUERY_TOKENS
+    x = np.random.default_rng(1).standard_normal((rows, length, 2048), np.float32)
     module = Llama(PREDICTOR, DTYPE, unroll=UNROLL)
-    flops = _layers_flops(PREDICTOR, length, 1, PREDICTOR.num_kv_heads, gated=True)
+    flops = _layers_flops(PREDICTOR, length, rows, PREDICTOR.num_kv_heads, gated=True)
     embedded = _tensor(x)
     if not train:
         theirs = _torch_forward(model, inputs_embeds=embedded, use_cache=False)
-        parts = _attention(PREDICTOR, length, 1, PREDICTOR.num_kv_heads)
+        parts = _attention(PREDICTOR, length, rows, PREDICTOR.num_kv_heads)
         return Case(_ours_forward(module, params, jnp.asarray(x)), theirs, flops, *parts)
 
     @jax.jit

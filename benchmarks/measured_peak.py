@@ -7,16 +7,23 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-import torch
 
 
 def peaks(gpu: bool, repetitions: int) -> dict[str, float]:
     """Operations a second, multiplications and additions apart: bfloat16 on a GPU, else float32."""
-    sizes = (4096, 8192) if gpu else (1024, 2048)
     return {
-        "jax": _best(lambda size: _jax_product(size, gpu), sizes, repetitions),
-        "torch": _best(lambda size: _torch_product(size, gpu), sizes, repetitions),
+        "jax": jax_peak(gpu, repetitions),
+        "torch": _best(lambda size: _torch_product(size, gpu), _sizes(gpu), repetitions),
     }
+
+
+def jax_peak(gpu: bool, repetitions: int) -> float:
+    """As ``peaks``, of JAX alone; torch need not be there."""
+    return _best(lambda size: _jax_product(size, gpu), _sizes(gpu), repetitions)
+
+
+def _sizes(gpu: bool) -> tuple[int, ...]:
+    return (4096, 8192) if gpu else (1024, 2048)
 
 
 def _jax_product(size: int, gpu: bool) -> Callable[[], object]:
@@ -26,6 +33,8 @@ def _jax_product(size: int, gpu: bool) -> Callable[[], object]:
 
 
 def _torch_product(size: int, gpu: bool) -> Callable[[], object]:
+    import torch
+
     dtype, device = (torch.bfloat16, "cuda") if gpu else (torch.float32, "cpu")
     a = torch.ones((size, size), dtype=dtype, device=device)
 

@@ -1,6 +1,6 @@
-"""Plans the four stages of configs/vljepa_1b.py on TPUs, and writes the table of docs/scaling.md.
+"""Plans the four stages of configs/vljepa_1b.py, and writes the tables of docs/scaling.md.
 
-    pip install -r requirements-tpu.txt
+    pip install -r requirements-tpu.txt        # and for GPUs, requirements-gpu-plan.txt
     python docs/make_scaling.py                          # what is missing, or chosen otherwise now
     python docs/make_scaling.py --only=video8 --again    # these alone, made anew
     python docs/make_scaling.py --only=none              # the table alone
@@ -15,6 +15,7 @@ import argparse
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -25,14 +26,52 @@ STAGES = ("image", "video8", "video32", "sft")
 # ("dots"), a backward pass computes less.
 RECIPE: dict[str, str | int] = {}
 DOTS: dict[str, str | int] = {"model.remat": "dots"}
+# The paper's cluster: 24 hosts of 8, parameters divided within a host.
+BY_HOST: dict[str, str | int] = {"sharding.data": 24, "sharding.fsdp": 8}
+
+
+def _pieces(rows: int) -> dict[str, str | int]:
+    """Micro-batches compute the forward pass again; with "dots" little else is."""
+    return DOTS | {"micro_batch_size": rows}
+
+
 # topology -> stage -> what differs from the recipe there
 CHOSEN = {
     "v5e:16x16": dict.fromkeys(STAGES, RECIPE),
     "v5p:4x4x4": {"image": DOTS, "video8": RECIPE, "video32": RECIPE, "sft": DOTS},
     "v6e:16x16": {"image": DOTS, "video8": RECIPE, "video32": RECIPE, "sft": DOTS},
     "tpu7x:4x4x4": {"image": RECIPE, "video8": DOTS, "video32": RECIPE, "sft": DOTS},
+    "h200:24x8": {
+        **dict.fromkeys(("image", "video8", "sft"), BY_HOST | DOTS),
+        "video32": BY_HOST,
+    },
+    "h200:8": {
+        "image": RECIPE,
+        "video8": _pieces(1024),
+        "video32": _pieces(256),
+        "sft": _pieces(512),
+    },
+    "h100:8": {
+        "image": _pieces(2048),
+        "video8": _pieces(512),
+        "video32": _pieces(128),
+        "sft": _pieces(256),
+    },
+    "b200:8": {
+        "image": RECIPE,
+        "video8": _pieces(1536),
+        "video32": _pieces(384),
+        "sft": _pieces(768),
+    },
+    "a100-80gb:8": {
+        "image": _pieces(2048),
+        "video8": _pieces(512),
+        "video32": _pieces(128),
+        "sft": _pieces(256),
+    },
 }
 _INTRODUCTION = "Where the seconds of a step go, of the whole step and of its parts:"
+_GPUS = "What GPUs send a step and what their hosts decode, with the attentions that are fused:"
 START, END = "<!-- plans -->", "<!-- end of plans -->"
 
 
@@ -60,7 +99,8 @@ def _write_table() -> None:
     page = ROOT / "docs" / "scaling.md"
     text = page.read_text()
     before, after = text[: text.index(START)], text[text.index(END) :]
-    page.write_text(f"{before}{START}\n{_table()}\n\n{_INTRODUCTION}\n\n{_limits()}\n{after}")
+    parts = (START, _table(), "", _INTRODUCTION, "", _limits(), "", _GPUS, "", _gpus())
+    page.write_text(before + "\n".join(parts) + f"\n{after}")
 
 
 def _plan(topology: str, stage: str, fields: dict[str, str | int]) -> None:
@@ -106,12 +146,15 @@ def _table() -> str:
         *("examples/s", "share of peak", "limit", "days", "chip-hours"),
     )
     rows = [names, ["---"] * len(names)]
+    return _lines([*rows, *(_row(*made) for made in _made())])
+
+
+def _made() -> Iterator[tuple[str, str, dict]]:
+    """(stage, topology, plan) of those that are there."""
     for stage in STAGES:
         for topology in CHOSEN:
-            path = _path(topology, stage)
-            if path.exists():
-                rows.append(_row(stage, topology, json.loads(path.read_text())))
-    return _lines(rows)
+            if (path := _path(topology, stage)).exists():
+                yield stage, topology, json.loads(path.read_text())
 
 
 def _limits() -> str:
@@ -121,18 +164,36 @@ def _limits() -> str:
         *("X-Encoder", "predictor", "Y-Encoder", "loss, update"),
     )
     rows = [names, ["---"] * len(names)]
-    for stage in STAGES:
-        for topology in CHOSEN:
-            path = _path(topology, stage)
-            if path.exists():
-                plan = json.loads(path.read_text())
-                line, parts = plan["roofline"], plan["roofline"]["parts"]
-                seconds = [line[name] for name in ("compute", "memory", "network")]
-                seconds += [
-                    parts[name] for name in ("x_encoder", "predictor", "y_encoder", "loss, update")
+    for stage, topology, plan in _made():
+        line, parts = plan["roofline"], plan["roofline"]["parts"]
+        seconds = [line[name] for name in ("compute", "memory", "network")]
+        seconds += [parts[name] for name in ("x_encoder", "predictor", "y_encoder", "loss, update")]
+        again = f"{plan['flops'] / plan['model_flops']:.2f}"
+        rows.append([stage, topology, again, *(f"{second:.3f}" for second in seconds)])
+    return _lines(rows)
+
+
+def _gpus() -> str:
+    names = (
+        *("stage", "topology", "GB by NVLink", "GB to other hosts", "clips/s of a host"),
+        *("frames", "checkpoint (GiB)", "fused forward and backward", "fused forward"),
+    )
+    rows = [names, ["---"] * len(names)]
+    for stage, topology, plan in _made():
+        if plan["chip"]["kind"].startswith("NVIDIA"):
+            between = sum(plan["sent_between_hosts"].values())
+            both, forward = (
+                [name for name, ways in plan["fused"].items() if ("backward" in ways) == trained]
+                for trained in (True, False)
+            )
+            rows.append(
+                [
+                    *(stage, topology, f"{(sum(plan['sent'].values()) - between) / 1e9:.1f}"),
+                    *(f"{between / 1e9:.2f}", f"{plan['clips_per_host']:.0f}"),
+                    *(str(plan["frames"]), f"{plan['checkpoint'] / 2**30:.1f}"),
+                    *(", ".join(both), ", ".join(forward)),
                 ]
-                again = f"{plan['flops'] / plan['model_flops']:.2f}"
-                rows.append([stage, topology, again, *(f"{second:.3f}" for second in seconds)])
+            )
     return _lines(rows)
 
 

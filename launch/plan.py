@@ -2,13 +2,16 @@
 
     python launch/plan.py --config=configs/vljepa_1b.py:image --topology=v5p:4x4x4
     python launch/plan.py --config=configs/vljepa_1b.py:video8 --topology=v5e:16x16 --sweep
+    python launch/plan.py --config=configs/vljepa_1b.py:sft --topology=h100:8
     python launch/plan.py --config=configs/demo.py --topology=cpu:8
     python launch/plan.py --topology=list
 
-It prints whether the step fits, bytes of a device by kind (the compiler's own), FLOPs, the least
-time of a step that the chip's rates allow (the roofline), examples per second, and days and
-chip-hours for the steps of the config. A TPU topology takes libtpu, and no TPU:
-pip install -r requirements-tpu.txt. cpu:N and local compile for this machine.
+It prints whether the step fits, bytes of a device by kind (the compiler's own), which attentions
+are fused, FLOPs, the least time of a step that the chip's rates allow (the roofline), examples per
+second, and days and chip-hours for the steps of the config. A TPU topology takes libtpu, and no
+TPU: pip install -r requirements-tpu.txt. One of GPUs (h100:8; h200:24x8 is 24 hosts of 8) takes
+JAX's CUDA plugin, and neither a GPU nor CUDA: pip install -r requirements-gpu-plan.txt, in an
+environment of its own where JAX has another plugin. cpu:N and local compile for this machine.
 
 Where the step does not fit, the plan says what to change. --sweep tries the meshes that the devices
 can form, each with the largest micro-batch that fits, and ranks them; it takes as long as its some
@@ -43,7 +46,7 @@ def main() -> int | None:
     # This process only compiles: a TPU or GPU of this machine is not taken, unless asked for.
     if _TOPOLOGY.value != "local":
         os.environ.setdefault("JAX_PLATFORMS", "cpu")
-    from vljepa_jax.models.attention import kernel
+    from vljepa_jax.models.attention import KernelError, kernel
     from vljepa_jax.planning.chips import TOPOLOGIES, TopologyError, topology_devices
     from vljepa_jax.planning.plan import PlanError, plan
     from vljepa_jax.planning.sweep import advice, sweep
@@ -54,7 +57,10 @@ def main() -> int | None:
         return None
     if _CONFIG.value is None:
         sys.exit("error: --config must name a recipe")
-    with command_line.explained(TopologyError, PlanError), kernel(_ATTENTION.value):
+    with (
+        command_line.explained(KernelError, TopologyError, PlanError),
+        kernel(_ATTENTION.value),
+    ):
         config = parse(TrainConfig, _CONFIG.value)
         devices = topology_devices(_TOPOLOGY.value)
         if not _SWEEP.value:
@@ -117,6 +123,13 @@ def _show(found, change: str | None, console: rich.console.Console) -> None:
     table.add_row("memory traffic of a device", f"{found.bytes / 1e9:.2f} GB")
     for kind, value in sorted(found.sent.items()):
         table.add_row(f"sent by a device: {kind}", f"{value / 1e9:.2f} GB")
+        if between := found.sent_between_hosts.get(kind):
+            table.add_row("  of this to other hosts", f"{between / 1e9:.2f} GB")
+    for attention, ways in found.fused.items():
+        queries, keys, size = attention.split("x")
+        table.add_row(
+            f"fused attention: {queries} x {keys} tokens, heads of {size}", " and ".join(ways)
+        )
     if found.roofline is not None:
         line = found.roofline
         table.add_section()
@@ -130,8 +143,14 @@ def _show(found, change: str | None, console: rich.console.Console) -> None:
         table.add_row("most time goes to", line.limit)
         table.add_section()
         table.add_row("examples per second", f"{found.examples_per_second:.1f}")
+        if found.clips_per_host:
+            table.add_row(
+                f"clips of {found.frames} frames that a host decodes in a second",
+                f"{found.clips_per_host:.0f}",
+            )
         table.add_row(f"days for {found.steps} steps", f"{found.days:.2f}")
         table.add_row("chip-hours", f"{found.chip_hours:.0f}")
+    table.add_row("size of a checkpoint", f"{_gib(found.checkpoint)} GiB")
     console.print(table)
     if change is not None:
         console.print(f"To make it fit: {change}.", highlight=False)
@@ -182,6 +201,7 @@ def _plain(found) -> dict:
         "fits": found.fits,
         "next_micro_batch_size": next_micro_batch_size(found),
         "examples_per_second": found.examples_per_second,
+        "clips_per_host": found.clips_per_host,
         "days": found.days,
         "chip_hours": found.chip_hours,
     }

@@ -66,10 +66,10 @@ def main() -> None:
     from vljepa_jax.data.storage import DatasetError
     from vljepa_jax.data.tokenizers import TokenizerError
     from vljepa_jax.meters import parse_steps
-    from vljepa_jax.models.attention import kernel
+    from vljepa_jax.models.attention import KernelError, kernel
     from vljepa_jax.train_loop import NonFiniteLoss, Watch, train
 
-    errors = (CheckpointError, DataError, DatasetError, NonFiniteLoss, TokenizerError)
+    errors = (CheckpointError, DataError, DatasetError, KernelError, NonFiniteLoss, TokenizerError)
     with command_line.in_job(*errors, saves_on_sigterm=True):
         watch = Watch(profile=parse_steps(_PROFILE.value), wandb=_WANDB.value)
         distributed.keep_compiled(_COMPILATION_CACHE.value)

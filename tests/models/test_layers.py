@@ -6,6 +6,7 @@ import pytest
 import scipy.special
 
 from vljepa_jax.models import layers
+from vljepa_jax.models.placement import Accelerator, stated
 
 
 def test_gelu_is_exact():
@@ -47,12 +48,13 @@ def test_dense_equals_flax_in_values_and_gradients(shape):
 
 
 @pytest.mark.parametrize(("device", "axes"), [("cpu", 1), ("tpu", 2)])
-def test_on_cpu_a_kernels_gradient_sums_over_one_axis_of_rows(device, axes, monkeypatch):
-    monkeypatch.setattr(layers, "platform", lambda: device)
+def test_on_cpu_a_kernels_gradient_sums_over_one_axis_of_rows(device, axes):
     x = jnp.ones((3, 4, 5))
     for model in (layers.Dense(6, use_bias=False), _Logits(7, 5)):
         params = model.init(jax.random.key(0), x)
-        program = jax.make_jaxpr(jax.grad(lambda params, m=model: m.apply(params, x).sum()))(params)
+        with stated(Accelerator(device)):
+            total = jax.grad(lambda params, m=model: m.apply(params, x).sum())
+            program = jax.make_jaxpr(total)(params)
         contracted = [
             len(equation.params["dimension_numbers"][0][0])
             for equation in program.eqns

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from vljepa_jax.planning.collectives import CollectiveError, sent_bytes
+from vljepa_jax.planning.collectives import CollectiveError, sent_between_hosts, sent_bytes
 
 PROGRAM = """
 import jax, jax.numpy as jnp
@@ -67,6 +67,19 @@ def test_other_ways_of_writing():
         "collective-permute": 8 * 8 * 4,
         "reduce-scatter": 2 * 8 * 4 * 3,
     }
+
+
+def test_operands_of_what_is_started_are_not_sent():
+    """As the GPU's compiler starts several sums at once."""
+    program = """HloModule step
+
+ENTRY %main (a: bf16[32,8], b: f32[8]) -> (bf16[8,8], f32[2]) {
+  %start = ((bf16[32,8]{1,0}, f32[8]{0}), (bf16[8,8]{1,0}, f32[2]{0})) reduce-scatter-start(%a, %b), replica_groups={{0,1,2,3}}, to_apply=%add
+  %one = ((f32[8]{0}), f32[2]{0}) reduce-scatter-start(%b), replica_groups={{0,1,2,3}}, to_apply=%add
+  ROOT %done = (bf16[8,8]{1,0}, f32[2]{0}) reduce-scatter-done(%start)
+}
+"""
+    assert sent_bytes(program) == {"reduce-scatter": (8 * 8 * 2 + 2 * 4 + 2 * 4) * 3}
 
 
 def test_a_group_that_cannot_be_read_is_told():
@@ -168,3 +181,51 @@ def test_a_collective_that_is_spread_over_fusions_is_one():
     sent = sent_bytes(SPREAD)
     assert sent["all-gather"] == pytest.approx((16 * 20 * 2 + 24 * 50 * 4) * 4 / 5)
     assert sent["all-reduce"] == pytest.approx(24 * 2 * 400 * 4 / 5)
+
+
+# Twelve devices in three hosts of four.
+HOSTS = [device // 4 for device in range(12)]
+
+
+@pytest.mark.parametrize(
+    ("groups", "members", "outside"),
+    [
+        ("[3,4]<=[12]", 4, 0.0),  # those of a host
+        ("[4,3]<=[3,4]T(1,0)", 3, 1.0),  # one of each host
+        ("[1,12]<=[12]", 12, 1 / 4),
+        ("[2,6]<=[3,2,2]T(1,0,2)", 6, 1 / 2),  # two of each host
+        ("{{0,1,2,3},{4,5,6,7},{8,9,10,11}}", 4, 0.0),
+        ("{{0,4,8},{1,5,9},{2,6,10},{3,7,11}}", 3, 1.0),
+        ("mesh['data'=3,'fsdp'=4] {'fsdp'}", 4, 0.0),
+        ("mesh['data'=3,'fsdp'=4] {'data'}", 3, 1.0),
+        ("mesh['data'=3,'fsdp'=4] {'data','fsdp'}", 12, 1 / 4),
+        ("mesh['all'=12] {'all':(3)4}", 4, 0.0),
+        ("mesh['all'=12] {'all':(1)3}", 3, 1.0),
+        ("mesh['all'=12] {'all':(3)2}", 2, 0.0),
+        ("mesh['x'=4,'y'=3], device_ids=([3,4]T(1,0)) {'x'}", 4, 0.0),
+        ("mesh['x'=4,'y'=3], device_ids=([3,4]T(1,0)) {'y'}", 3, 1.0),
+    ],
+)
+def test_what_leaves_a_host(groups, members, outside):
+    program = f"""HloModule step
+
+ENTRY %main (a: f32[100]) -> f32[100] {{
+  ROOT %sum = f32[100] all-reduce(%a), channel_id=1, replica_groups={groups}, to_apply=%add
+}}
+"""
+    sent = 2 * 400 * (members - 1) / members
+    assert sent_bytes(program) == {"all-reduce": pytest.approx(sent)}
+    between = sent_between_hosts(program, HOSTS)
+    assert between == ({"all-reduce": pytest.approx(sent * outside)} if outside else {})
+
+
+@pytest.mark.parametrize(("pairs", "outside"), [("{{0,1},{1,0}}", 0), ("{{0,1},{3,4}}", 1)])
+def test_what_a_permutation_sends_to_another_host(pairs, outside):
+    program = f"""HloModule step
+
+ENTRY %main (a: f32[100]) -> f32[100] {{
+  ROOT %moved = f32[100] collective-permute(%a), channel_id=1, source_target_pairs={pairs}
+}}
+"""
+    found = sent_between_hosts(program, HOSTS)
+    assert found == ({"collective-permute": 400.0} if outside else {})

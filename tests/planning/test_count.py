@@ -3,6 +3,9 @@ import jax.numpy as jnp
 import pytest
 from jax.experimental import pallas as pl
 
+from vljepa_jax.models import cudnn_attention
+from vljepa_jax.models.attention_kernels import Masks
+from vljepa_jax.models.placement import Accelerator
 from vljepa_jax.planning import count
 
 
@@ -85,6 +88,18 @@ def test_a_kernel_counts_as_often_as_its_grid_has_cells():
     counted = count.operations(blocked, shape(32, 16), shape(16, 16))
     assert count.total_flops(counted, "kernel") == 2 * 32 * 16 * 16
     assert count.total_bytes(counted) == 4 * (32 * 16 + 16 * 16 + 32 * 16)
+
+
+def test_cudnns_attention_counts_two_products_and_five_backward():
+    device = Accelerator("cuda", (9, 0))
+
+    def loss(query, key):
+        return cudnn_attention.attend(query, key, key, 1.0, Masks(None), device).sum()
+
+    query, key = (shape(3, length, 4, 8, dtype=jnp.bfloat16) for length in (6, 10))
+    with cudnn_attention.told(device):
+        counted = count.operations(jax.grad(loss), query, key)
+    assert count.total_flops(counted, "kernel") == (2 + 5) * 2 * 3 * 4 * 6 * 10 * 8
 
 
 def test_a_look_up_reads_what_it_takes():

@@ -1,4 +1,5 @@
 import dataclasses
+import importlib.util
 import json
 import subprocess
 import sys
@@ -6,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from vljepa_jax.planning.chips import TOPOLOGIES, TPUS, TopologyError, topology_devices
-from vljepa_jax.planning.plan import Memory, PlanError, Roofline
+from vljepa_jax.planning.chips import GPUS, TOPOLOGIES, TPUS, TopologyError, topology_devices
+from vljepa_jax.planning.plan import Memory, PlanError, Roofline, _network_seconds
 
 ROOT = Path(__file__).parents[2]
 
@@ -73,7 +74,9 @@ def test_memory_adds_up():
     assert Memory(1, 2, 3, 4, 5, 6).total == 21
 
 
-@pytest.mark.parametrize("name", ["v5e", "v3:2x2", "v5e:two", "cpu", "gpu:8"])
+@pytest.mark.parametrize(
+    "name", ["v5e", "v3:2x2", "v5e:two", "cpu", "gpu:8", "h100", "h100:0", "h100:2x2x2"]
+)
 def test_unknown_topologies_are_named(name):
     with pytest.raises(TopologyError, match=name):
         topology_devices(name)
@@ -110,3 +113,49 @@ def test_tpus_compile_where_libtpu_is_installed():
     assert other.stdout.strip() == "4", other.stderr[-2000:]
     # Of a TPU7x chip JAX sees two devices, which the table halves.
     assert len(topology_devices("tpu7x:2x2x1")) == 4 / TPUS["tpu7x"].chips
+
+
+def test_what_a_gpus_compiler_needs_is_named():
+    if importlib.util.find_spec("jax_plugins") is not None:
+        pytest.skip("a plugin is installed")
+    answer = launch("--config=configs/demo.py", "--topology=h100:8")
+    assert answer.stderr.splitlines()[-1].endswith("pip install -r requirements-gpu-plan.txt")
+    assert "Traceback" not in answer.stderr
+
+
+def test_the_network_takes_the_slower_of_both_ways():
+    chip = GPUS["h100"]
+    assert _network_seconds(chip, sent=450e9, between=0.0) == 1.0
+    assert _network_seconds(chip, sent=450e9, between=100e9) == 2.0
+    assert _network_seconds(TPUS["v5p"], sent=600e9, between=0.0) == 1.0
+
+
+def test_gpus_compile_where_their_plugin_is_installed():
+    """Two hosts of two GPUs: which attentions are fused, and what travels between the hosts."""
+    pytest.importorskip("jax_plugins.xla_cuda12", reason="requirements-gpu-plan.txt")
+    found = {}
+    for hosts in ("1x4", "2x2"):
+        answer = launch(
+            *("--config=configs/vljepa_1b.py:image", f"--topology=h200:{hosts}", "--json"),
+            *("--config.batch_size=16", "--config.sharding.data=2", "--config.sharding.fsdp=2"),
+            *(f"--config.model.{part}.num_layers=1" for part in ("x_encoder", "predictor")),
+            "--config.model.y_encoder.num_layers=1",
+        )
+        assert answer.returncode == 0, answer.stderr[-3000:]
+        found[hosts] = json.loads(answer.stdout)
+    one, two = found.values()
+    assert (one["hosts"], two["hosts"]) == (1, 2)
+    both = ["backward", "forward"]
+    for plan in (one, two):
+        assert plan["fits"]
+        assert plan["chip"]["kind"] == "NVIDIA H200"
+        assert plan["fused"] == {
+            "128x128x256": both,
+            "256x256x64": ["forward"],
+            "272x272x64": both,
+        }
+    assert one["sent_between_hosts"] == {}
+    # Gradients are summed over data, each half of them between the same places of both hosts.
+    gradients = one["memory"]["trained"]
+    assert 0.5 * gradients < sum(two["sent_between_hosts"].values()) < 2.5 * gradients
+    assert sum(two["sent"].values()) > 2 * sum(two["sent_between_hosts"].values())

@@ -64,7 +64,8 @@ class Gemma(nn.Module):
 
         Args:
             tokens: [b, t] token ids.
-            mask: [b, t], False at padding. A text without tokens gives the zero vector.
+            mask: [b, t], False at padding, which stands on the right. A text without tokens gives
+                the zero vector.
 
         Returns:
             float32 [b, e]: the mean over the text's tokens, through the dense layers.
@@ -85,7 +86,7 @@ class Gemma(nn.Module):
             for theta in (config.rope_theta_local, config.rope_theta_global)
         )
         is_global = (np.arange(config.num_layers) + 1) % config.global_every == 0
-        x, _ = self.layers(x, jnp.asarray(is_global), *rotaries, mask)
+        x, _ = self.layers(x, jnp.asarray(is_global), *rotaries, layers.lengths(mask))
         return self.norm(x)
 
 
@@ -94,7 +95,7 @@ class _Layer(nn.Module):
     dtype: Any
 
     @nn.compact
-    def __call__(self, x, is_global, local_rotary, global_rotary, mask):
+    def __call__(self, x, is_global, local_rotary, global_rotary, lengths):
         config = self.config
         norm = functools.partial(layers.RMSNorm, config.norm_eps, self.dtype, zero_centred=True)
         rotary = jax.tree.map(
@@ -109,7 +110,7 @@ class _Layer(nn.Module):
             qk_norm_eps=config.norm_eps,
             qk_norm_zero_centred=True,
             name="attention",
-        )(norm(name="attention_norm")(x), rotary, self._attend(is_global, mask))
+        )(norm(name="attention_norm")(x), rotary, self._attend(is_global, x.shape[1], lengths))
         x += norm(name="attention_post_norm")(attended)
         mixed = layers.MLP(
             hidden_size=config.mlp_size,
@@ -124,11 +125,13 @@ class _Layer(nn.Module):
         self.sow("intermediates", "hidden", x)
         return x, None
 
-    def _attend(self, is_global, mask):
+    def _attend(self, is_global, length, lengths):
         config = self.config
-        everywhere = functools.partial(attention, scale=config.query_scale**-0.5, key_mask=mask)
+        everywhere = functools.partial(
+            attention, scale=config.query_scale**-0.5, key_lengths=lengths
+        )
         window = config.sliding_window // 2 + 1
-        if mask.shape[1] <= window:  # no two tokens are further apart: local layers see all
+        if length <= window:  # no two tokens are further apart: local layers see all
             return everywhere
         nearby = functools.partial(everywhere, window=window)
         # A branch, not a mask that depends on the layer: each side keeps its structure.

@@ -19,7 +19,7 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
-from vljepa_jax.models.placement import by_rows, gathered, platform
+from vljepa_jax.models.placement import accelerator, by_rows, gathered
 
 # Keeps the scale of activations whatever the width; about 0.02-0.03 at the published widths.
 kernel_init = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal")
@@ -62,7 +62,8 @@ def _product(x: Array, kernel: Array, dimensions: Any, **precision: Any) -> Arra
     kernel's gradient where it sums over two axes, which takes longer than the product itself
     (``benchmarks/speed_features.py`` measures it).
     """
-    if platform() != "cpu" or x.ndim < 3 or dimensions != (((x.ndim - 1,), (0,)), ((), ())):
+    of_last_axis = dimensions == (((x.ndim - 1,), (0,)), ((), ()))
+    if accelerator().platform != "cpu" or x.ndim < 3 or not of_last_axis:
         return jax.lax.dot_general(x, kernel, dimensions, **precision)
     rows = x.reshape(-1, x.shape[-1])
     product = jax.lax.dot_general(rows, kernel, (((1,), (0,)), ((), ())), **precision)
@@ -114,6 +115,11 @@ def l2_normalise(x: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
     """Unit vectors along the last axis, in float32; a zero vector stays zero."""
     x = x.astype(jnp.float32)
     return x * jax.lax.rsqrt(jnp.maximum(jnp.sum(jnp.square(x), axis=-1, keepdims=True), 1e-12))
+
+
+def lengths(mask: Bool[Array, "b t"]) -> Int[Array, " b"]:
+    """How many tokens each row has, of a mask that is True at the first ones and nowhere else."""
+    return jnp.sum(mask, axis=1, dtype=jnp.int32)
 
 
 def masked_mean(x: Float[Array, "b t d"], mask: Bool[Array, "b t"]) -> Float[Array, "b d"]:

@@ -71,8 +71,8 @@ class Llama(nn.Module):
 
         Args:
             x: [b, t, d].
-            mask: [b, t], False at padding, which no token attends to; None for no padding. The
-                results at padding mean nothing. Not with a cache.
+            mask: [b, t], False at padding, which stands on the right and which no token attends
+                to; None for no padding. The results at padding mean nothing. Not with a cache.
             cache: of the positions before these; there must be room for t more, which nothing
                 checks. Only causal layers have one.
 
@@ -98,12 +98,13 @@ class Llama(nn.Module):
             self.unroll,
             (nn.broadcast, nn.broadcast, nn.broadcast, 0),
         )
+        lengths = None if mask is None else layers.lengths(mask)
         start = kept = None
         if cache is not None:
             start, kept = cache.length, (cache.key, cache.value)
             rotary = rotary.slice(start, x.shape[1])
         x, kept = stack(config, self.dtype, name="layers")(
-            x.astype(self.dtype), rotary, mask, start, kept
+            x.astype(self.dtype), rotary, lengths, start, kept
         )
         x = layers.RMSNorm(config.norm_eps, self.dtype, name="norm")(x)
         return x if cache is None else (x, KVCache(*kept, start + x.shape[1]))
@@ -114,7 +115,7 @@ class _Layer(nn.Module):
     dtype: Any
 
     @nn.compact
-    def __call__(self, x, rotary, mask, start, kept):
+    def __call__(self, x, rotary, lengths, start, kept):
         config = self.config
         norm = functools.partial(layers.RMSNorm, config.norm_eps, self.dtype)
 
@@ -131,7 +132,7 @@ class _Layer(nn.Module):
                 key,
                 value,
                 scale=config.head_size**-0.5,
-                key_mask=mask,
+                key_lengths=lengths,
                 causal=config.causal,
                 query_start=0 if start is None else start,
             )

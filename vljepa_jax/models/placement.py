@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import dataclasses
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -20,6 +22,35 @@ from jaxtyping import Array, Shaped
 from vljepa_jax.sharding import batch_sharding, row_shards
 
 _mesh: contextvars.ContextVar[Mesh | None] = contextvars.ContextVar("mesh", default=None)
+
+
+@dataclasses.dataclass(frozen=True)
+class Accelerator:
+    """A kind of device, as far as the choice of kernels depends on it.
+
+    Attributes:
+        platform: "cpu", "tpu", "cuda" or "rocm".
+        capability: of an NVIDIA GPU: (8, 0) is an A100, (9, 0) an H100 or H200.
+    """
+
+    platform: str
+    capability: tuple[int, int] | None = None
+
+    def __str__(self) -> str:
+        capability = ".".join(map(str, self.capability or ()))
+        return f"{self.platform} {capability}".strip()
+
+    @classmethod
+    def of(cls, device: Any) -> Accelerator:
+        """The kind of a JAX device, which need not be at hand."""
+        if device.platform != "gpu":
+            return cls(device.platform)
+        # An AMD GPU names its architecture there ("gfx942").
+        found = re.match(r"(\d+)\.(\d+)", getattr(device, "compute_capability", ""))
+        return cls("cuda", (int(found[1]), int(found[2]))) if found else cls("rocm")
+
+
+_stated: contextvars.ContextVar[Accelerator | None] = contextvars.ContextVar("stated", default=None)
 
 
 @contextlib.contextmanager
@@ -67,10 +98,22 @@ def mesh_here() -> Mesh | None:
     return _mesh.get()
 
 
-def platform() -> str:
-    """What the computation will run on ("cpu", "gpu", "tpu"): the mesh's, or the default one."""
+@contextlib.contextmanager
+def stated(accelerator: Accelerator) -> Iterator[None]:
+    """What is traced within is meant for this kind of device, whatever those of the mesh are."""
+    token = _stated.set(accelerator)
+    try:
+        yield
+    finally:
+        _stated.reset(token)
+
+
+def accelerator() -> Accelerator:
+    """What the computation will run on: what is stated, else the mesh's devices, else JAX's."""
+    if (said := _stated.get()) is not None:
+        return said
     mesh = _mesh.get()
-    return jax.default_backend() if mesh is None else mesh.devices.flat[0].platform
+    return Accelerator.of(jax.devices()[0] if mesh is None else mesh.devices.flat[0])
 
 
 def by_rows(x: Shaped[Array, b * rest]) -> Shaped[Array, b * rest]:

@@ -71,7 +71,7 @@ class Qwen3(nn.Module):
         config = self.config
         frequencies = layers.rotary_frequencies(config.rope_theta, config.head_size)
         rotary = layers.text_rotary(tokens.shape[1], frequencies)
-        x, _ = self.layers(self.token_embedding(tokens), rotary, mask)
+        x, _ = self.layers(self.token_embedding(tokens), rotary, layers.lengths(mask))
         return self.norm(x)
 
 
@@ -80,7 +80,7 @@ class _Layer(nn.Module):
     dtype: Any
 
     @nn.compact
-    def __call__(self, x, rotary, mask):
+    def __call__(self, x, rotary, lengths):
         config = self.config
         norm = functools.partial(layers.RMSNorm, config.norm_eps, self.dtype)
         x += layers.SelfAttention(
@@ -94,7 +94,9 @@ class _Layer(nn.Module):
         )(
             norm(name="attention_norm")(x),
             rotary,
-            functools.partial(attention, scale=config.head_size**-0.5, key_mask=mask, causal=True),
+            functools.partial(
+                attention, scale=config.head_size**-0.5, key_lengths=lengths, causal=True
+            ),
         )
         x += layers.MLP(
             hidden_size=config.mlp_size,

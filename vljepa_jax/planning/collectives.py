@@ -9,6 +9,9 @@ import functools
 import math
 import re
 from collections import defaultdict
+from collections.abc import Callable, Sequence
+
+import numpy as np
 
 _COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.\-]+) \(.*\{\s*$")
 _CALLED = re.compile(r"(?:body|condition|calls|to_apply)=%?([\w.\-]+)")
@@ -33,11 +36,14 @@ _SHAPE = re.compile(r"\b(pred|[sufbc]+\d+\w*)\[([\d,]*)\]")
 # The three ways in which XLA writes groups of devices: [groups,devices], {{0,1},{2,3}}, and the
 # axes of a mesh, of which a part may be taken, with the order of its devices where it is another:
 # mesh['a'=4,'b'=2], device_ids=([2,4]T(1,0)) {'a':(1)2}.
-_LIST = re.compile(r"replica_groups=\[(\d+),(\d+)\]")
-_SETS = re.compile(r"replica_groups=\{\{([\d,]*)\}")
-_MESH = re.compile(r"replica_groups=mesh\[([^\]]*)\][^{]*\{([^}]*)\}")
+_ORDER = r"\[([\d,]+)\](?:T\(([\d,]+)\))?"  # devices counted in this shape, turned so
+_LIST = re.compile(rf"replica_groups=\[(\d+),(\d+)\]<={_ORDER}")
+_SETS = re.compile(r"replica_groups=\{(\{[\d,]*\}(?:,\{[\d,]*\})*)\}")
+_SET = re.compile(r"\{([\d,]*)\}")
+_PAIRS = re.compile(r"source_target_pairs=\{(\{[\d,]*\}(?:,\{[\d,]*\})*)\}")
+_MESH = re.compile(rf"replica_groups=mesh\[([^\]]*)\](?:, device_ids=\({_ORDER}\))? \{{([^}}]*)\}}")
 _AXIS = re.compile(r"'(\w+)'=(\d+)")
-_USED = re.compile(r"'(\w+)'(?::\(\d+\)(\d+))?")
+_USED = re.compile(r"'(\w+)'(?::\((\d+)\)(\d+))?")
 
 _NOTHING = ("", "", "")  # what is known of a name that no line defines
 
@@ -60,13 +66,31 @@ def sent_bytes(hlo: str) -> dict[str, float]:
     Raises:
         CollectiveError: a group, or the turns of a loop that sends, cannot be read.
     """
+    return _totals(hlo, _sent)
+
+
+def sent_between_hosts(hlo: str, hosts: Sequence[int]) -> dict[str, float]:
+    """Of ``sent_bytes``, what leaves the host, by kind of collective.
+
+    A ring that passes through m devices of each of several hosts crosses to the next host once; the
+    data is divided over m rings, each of which crosses elsewhere, so that a device sends one m-th
+    over the network and the rest to its neighbours.
+
+    Args:
+        hosts: of each device, in the order of the program's mesh.
+    """
+    return _totals(hlo, lambda match, line: _sent(match, line) * _outside(match, line, hosts))
+
+
+def _totals(hlo: str, sent_by: Callable[[re.Match, str], float]) -> dict[str, float]:
+    """Adds up what collectives send, by kind."""
     lines = _computations(hlo)
     sent: dict[str, float] = defaultdict(float)
     spread: dict[tuple[str, str], float] = {}
     for name, (runs, fused) in _runs(lines).items():
         for line in lines[name][1]:
             if match := _COLLECTIVE.search(line):
-                size = runs * _sent(match, line)
+                size = runs * sent_by(match, line)
                 channel = _CHANNEL.search(line)
                 if fused and channel:
                     key = (match[2], channel[1])
@@ -201,7 +225,7 @@ def _sent(match: re.Match, line: str) -> float:
         return 0.0
     share = (devices - 1) / devices
     # A "-start" names its operands before its results, and a permutation two counters after them.
-    if started and kind == "all-gather":
+    if started and kind in ("all-gather", "reduce-scatter", "all-to-all"):
         result = sum(sizes[len(sizes) // 2 :])
     elif started and kind == "collective-permute":
         result = max(sizes)
@@ -218,14 +242,63 @@ def _sent(match: re.Match, line: str) -> float:
 
 def _group_size(line: str) -> int:
     """Devices that take part together."""
-    if groups := _LIST.search(line):
-        return int(groups[2])
-    if groups := _SETS.search(line):
-        return groups[1].count(",") + 1
-    if groups := _MESH.search(line):
-        sizes = {name: int(size) for name, size in _AXIS.findall(groups[1])}
-        return math.prod(int(part or sizes[name]) for name, part in _USED.findall(groups[2]))
+    return _groups(line).shape[1]
+
+
+def _outside(match: re.Match, line: str, hosts: Sequence[int]) -> float:
+    """The share of what a device sends that leaves its host."""
+    where = np.asarray(hosts)
+    if match[2] == "collective-permute":
+        pairs = np.array([_integers(pair) for pair in _SET.findall(_PAIRS.search(line)[1])])
+        sources, targets = where[pairs].T
+        return float((sources != targets).any())  # all wait for the slowest
+    groups = where[_groups(line)]
+    here = (groups == groups[:, :1]).sum(axis=1).min()
+    if here == groups.shape[1]:
+        return 0.0
+    if match[2] == "all-to-all":
+        return (groups.shape[1] - here) / (groups.shape[1] - 1)
+    return 1 / here
+
+
+def _groups(line: str) -> np.ndarray:
+    """The devices that take part together: [groups, devices of each], places in the mesh."""
+    if found := _LIST.search(line):
+        return _ordered(found[3], found[4]).reshape(int(found[1]), int(found[2]))
+    if found := _SETS.search(line):
+        return np.array([_integers(group) for group in _SET.findall(found[1])])
+    if found := _MESH.search(line):
+        axes = [(name, int(size)) for name, size in _AXIS.findall(found[1])]
+        count = math.prod(size for _, size in axes)
+        devices = _ordered(found[2], found[3]) if found[2] else np.arange(count)
+        used = {
+            name: (int(before or 1), int(part or 0))
+            for name, before, part in _USED.findall(found[4])
+        }
+        # An axis of which a part is taken is three: before it, the part, and behind it.
+        shape: list[int] = []
+        together = []
+        for name, size in axes:
+            before, part = used.get(name, (size, 1))
+            part = part or size
+            if name in used:
+                together.append(len(shape) + 1)
+            shape += [before, part, size // before // part]
+        apart = [axis for axis in range(len(shape)) if axis not in together]
+        members = math.prod(shape[axis] for axis in together)
+        return devices.reshape(shape).transpose(apart + together).reshape(-1, members)
     raise CollectiveError(f"which devices take part is not told: {line.strip()}")
+
+
+def _ordered(shape: str, turned: str | None) -> np.ndarray:
+    """Devices counted through an array of this shape, whose axes are then put in another order."""
+    sizes = _integers(shape)
+    devices = np.arange(math.prod(sizes)).reshape(sizes)
+    return (devices.transpose(_integers(turned)) if turned else devices).reshape(-1)
+
+
+def _integers(text: str) -> list[int]:
+    return [int(number) for number in text.split(",")]
 
 
 def _size(dtype: str, shape: str) -> float:

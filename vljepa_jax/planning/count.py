@@ -77,6 +77,8 @@ _REDUCTIONS = frozenset(
     """argmax argmin cumlogsumexp cummax cumprod cumsum reduce_and reduce_max reduce_min reduce_or
     reduce_prod reduce_sum""".split()  # noqa: SIM905
 )
+# Products of a cuDNN attention; the backward pass computes the scores again.
+_CUDNN = {"dot_product_attention_fwd_wrapper": 2, "dot_product_attention_bwd_wrapper": 5}
 _MOVES = frozenset({"all_gather", "concatenate", "sort", "top_k"})
 
 
@@ -96,6 +98,13 @@ def _walk(jaxpr: core.Jaxpr, times: float, outer: str) -> Iterator[Operation]:
             inside = _walk(params["jaxpr"], times * cells, place)
             flops = sum(op.flops for op in inside if op.kind == "product")
             yield Operation("kernel", place, flops, times * _bytes(equation))
+        elif name in _CUDNN:
+            (batch, queries, heads, size), keys = (
+                equation.invars[0].aval.shape,
+                equation.invars[1].aval.shape[1],
+            )
+            flops = _CUDNN[name] * 2.0 * batch * heads * queries * keys * size
+            yield Operation("kernel", place, times * flops, times * _bytes(equation))
         elif name == "shard_map":  # the body is what one device does
             devices = params["mesh"].size
             yield from _walk(params["jaxpr"], times * devices, place)

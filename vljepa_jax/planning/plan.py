@@ -19,11 +19,13 @@ import jax
 
 from vljepa_jax.config import TrainConfig
 from vljepa_jax.data.pipeline import array_spec
-from vljepa_jax.models.attention import kernel
+from vljepa_jax.models.attention import compiled_for, kernel
+from vljepa_jax.models.placement import Accelerator
 from vljepa_jax.objectives import make_objective
 from vljepa_jax.planning import count
 from vljepa_jax.planning.chips import Chip, chip_of
-from vljepa_jax.planning.collectives import sent_bytes
+from vljepa_jax.planning.collectives import sent_between_hosts, sent_bytes
+from vljepa_jax.planning.fused import fused_attentions
 from vljepa_jax.sharding import check_batch_size, make_mesh
 from vljepa_jax.train_step import Trainer
 
@@ -72,7 +74,8 @@ class Roofline:
     Attributes:
         compute: seconds at the chip's peak.
         memory: seconds more, of operations that wait for the memory.
-        network: seconds of what is sent, hidden behind the rest as far as that lasts.
+        network: seconds of what is sent, within hosts and between them at the same time, hidden
+            behind the rest as far as that lasts.
         parts: seconds of compute and memory by part of the model.
         share: of the chip's peak that the model's own arithmetic takes: forward and backward once,
             nothing recomputed.
@@ -120,6 +123,11 @@ class Plan:
         model_flops: likewise, without what is computed again.
         bytes: of one device's traffic with its memory.
         sent: of one device to others, by kind of collective.
+        sent_between_hosts: of these, what leaves the host.
+        fused: the attentions that a fused kernel computes (``fused_attentions``).
+        hosts: that read the data.
+        checkpoint: bytes of one.
+        frames: of a clip; 0 where the step sees none.
         roofline: ``None`` without a chip's rates.
         batch_size, micro_batch_size, steps: of the config.
     """
@@ -133,6 +141,11 @@ class Plan:
     model_flops: float
     bytes: float
     sent: dict[str, float]
+    sent_between_hosts: dict[str, float]
+    fused: dict[str, list[str]]
+    hosts: int
+    checkpoint: float
+    frames: int
     roofline: Roofline | None
     batch_size: int
     micro_batch_size: int
@@ -141,6 +154,11 @@ class Plan:
     @property
     def examples_per_second(self) -> float | None:
         return self.batch_size / self.roofline.seconds if self.roofline else None
+
+    @property
+    def clips_per_host(self) -> float | None:
+        """Clips that a host has to decode in a second, lest devices wait for data."""
+        return self.examples_per_second / self.hosts if self.roofline and self.frames else None
 
     @property
     def days(self) -> float | None:
@@ -158,6 +176,11 @@ def plan(config: TrainConfig, devices: list[Any]) -> Plan:
         ConfigError: the mesh or the batch does not suit the devices.
         PlanError: a count cannot be right.
     """
+    with compiled_for(Accelerator.of(devices[0])):
+        return _plan(config, devices)
+
+
+def _plan(config: TrainConfig, devices: list[Any]) -> Plan:
     mesh = make_mesh(config.sharding, devices)
     check_batch_size(config.batch_size, config.micro_batch_size, mesh)
     trainer = Trainer(config, make_objective(config), mesh)
@@ -173,14 +196,18 @@ def plan(config: TrainConfig, devices: list[Any]) -> Plan:
     if hlo is None:
         fits = False
     elif chip is not None:
-        fits = memory.total <= chip.memory
+        fits = memory.total <= chip.usable * chip.memory
     flops = count.total_flops(count.operations_of(traced.jaxpr))
     local = _of_one_device(config, mesh)
     asked = model_flops(config)
+    hosts = [device.process_index for device in mesh.devices.flat]
     sent = sent_bytes(hlo) if hlo is not None else {}
+    between = sent_between_hosts(hlo, hosts) if hlo is not None and len(set(hosts)) > 1 else {}
     roofline = None
     if chip is not None:
-        roofline = _roofline(chip, mesh.size, flops, asked, local, sent, memory)
+        network = _network_seconds(chip, sum(sent.values()), sum(between.values()))
+        roofline = _roofline(chip, mesh.size, flops, asked, local, network, memory)
+    video = config.data.video
     return Plan(
         mesh=dict(mesh.shape),
         devices=mesh.size,
@@ -191,6 +218,11 @@ def plan(config: TrainConfig, devices: list[Any]) -> Plan:
         model_flops=asked,
         bytes=count.total_bytes(local) + _carried(memory),
         sent=sent,
+        sent_between_hosts=between,
+        fused=fused_attentions(hlo) if hlo is not None else {},
+        hosts=len(set(hosts)),
+        checkpoint=_whole_bytes(trainer.abstract_state),
+        frames=0 if video is None else video.frames,
         roofline=roofline,
         batch_size=config.batch_size,
         micro_batch_size=config.micro_batch_size,
@@ -233,6 +265,17 @@ def state_bytes(trainer: Trainer) -> tuple[float, float, float]:
     state = trainer.abstract_state
     trained, frozen = trainer.optimizer.split(state.params)
     return of(trained), of(frozen), of(state) - of(state.params)
+
+
+def _whole_bytes(tree: Any) -> float:
+    return float(sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree)))
+
+
+def _network_seconds(chip: Chip, sent: float, between: float) -> float:
+    """Of what is sent, what leaves the host has links of its own, and both go on at once."""
+    if chip.between_hosts is None:
+        return sent / chip.network
+    return max((sent - between) / chip.network, between / chip.between_hosts)
 
 
 def _carried(memory: Memory) -> float:
@@ -299,7 +342,7 @@ def _roofline(
     flops: float,
     asked: float,
     local: list[count.Operation],
-    sent: dict[str, float],
+    network: float,
     memory: Memory,
 ) -> Roofline:
     """An operation takes the longer of its arithmetic and its traffic; they follow each other."""
@@ -314,7 +357,6 @@ def _roofline(
     update = _carried(memory) / chip.bandwidth
     parts["loss, update"] += update
     waiting += update
-    network = sum(sent.values()) / chip.network
     seconds = max(compute + waiting, network)
     share = asked / devices / chip.flops / seconds
     return Roofline(compute, waiting, network, dict(parts), share)

@@ -83,7 +83,7 @@ def _possible(config: TrainConfig, devices: list[Any]) -> bool:
         trainer = Trainer(config, make_objective(config), mesh)
     except ConfigError:
         return False
-    return chip is None or sum(state_bytes(trainer)) < chip.memory
+    return chip is None or sum(state_bytes(trainer)) < chip.usable * chip.memory
 
 
 def next_pieces(found: Plan) -> int:
@@ -94,7 +94,7 @@ def next_pieces(found: Plan) -> int:
     Returns:
         At least one more than now; 0 where a single row a device is too much.
     """
-    memory, limit = found.memory, _FILLED * found.chip.memory
+    memory, limit = found.memory, _FILLED * found.chip.usable * found.chip.memory
     pieces = found.batch_size // (found.micro_batch_size or found.batch_size)
     rows = found.batch_size // (found.mesh["data"] * found.mesh["fsdp"])
     fixed = memory.total - memory.temporaries
