@@ -11,7 +11,7 @@ and scored on its test splits: for each kind of question the accuracy, beside ch
 interval.
 
 Started as several processes, as launch/train.py may be, they train together and score a share of
-the clips each.
+the clips each; --x_encoder is for one process alone.
 """
 
 from pathlib import Path
@@ -20,7 +20,7 @@ import rich.console
 from absl import flags
 
 from vljepa_jax import command_line
-from vljepa_jax.config import TrainConfig, parse
+from vljepa_jax.config import ConfigError, TrainConfig, parse
 
 _CONFIG = command_line.define_config("The recipe of the attentive probe, FILE[:variant].")
 _CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Run whose X-Encoder is probed.")
@@ -44,6 +44,8 @@ def main() -> None:
     with command_line.explained():
         config = parse(TrainConfig, _CONFIG.value)
     # Only now: a misspelt command is answered at once.
+    import jax
+
     from vljepa_jax import checkpoint
     from vljepa_jax.convert.published import convert_checkpoint
     from vljepa_jax.convert.rules import ConversionError
@@ -51,7 +53,7 @@ def main() -> None:
     from vljepa_jax.data.storage import DatasetError
     from vljepa_jax.data.tokenizers import TokenizerError
     from vljepa_jax.evals.probe import with_x_encoder, write_probe_report
-    from vljepa_jax.processes import first_process, require_shared, wait_for_all
+    from vljepa_jax.processes import first_process, require_shared
     from vljepa_jax.train_loop import NonFiniteLoss, train
 
     output = Path(_OUTPUT.value)
@@ -67,10 +69,14 @@ def main() -> None:
         console = rich.console.Console(quiet=not first_process())
         require_shared(output)
         start = Path(_CHECKPOINT.value or output / "x_encoder")
-        if _X_ENCODER.value and first_process():
+        if _X_ENCODER.value:
+            if jax.process_count() > 1:
+                raise ConfigError(
+                    "--x_encoder is converted by one process: run launch/convert.py --x_encoder "
+                    "by itself and give its output as --checkpoint to this job"
+                )
             directory = {"x_encoder": Path(_X_ENCODER.value)}
             convert_checkpoint(config, directory, start, console)
-        wait_for_all()
         source = checkpoint.load_config(start)
         probes = {name: output / name for name in _PROBES.value}
         for name, run_dir in probes.items():

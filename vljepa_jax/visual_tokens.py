@@ -28,7 +28,7 @@ from vljepa_jax.data.token_cache import (
 )
 from vljepa_jax.data.workers import decode_media, in_batches
 from vljepa_jax.fingerprint import fingerprint
-from vljepa_jax.models.placement import everywhere, over_rows, padded_rows
+from vljepa_jax.models.placement import everywhere, on_rows, over_rows, padded_rows
 from vljepa_jax.models.vjepa2 import make_x_encoder, normalise
 from vljepa_jax.processes import first_process, wait_for_all
 from vljepa_jax.sharding import local_mesh
@@ -63,7 +63,7 @@ def cache_visual_tokens(config: TrainConfig, params: Any, console: Console) -> s
 
     def encode_batch(clips: np.ndarray) -> np.ndarray:
         padding = [(0, rows - len(clips))] + [(0, 0)] * 4  # one size: it is compiled once
-        tokens = encode(placed, np.pad(clips, padding))
+        tokens = encode(placed, on_rows(np.pad(clips, padding), mesh))
         return np.asarray(tokens, np.float32)[: len(clips)]
 
     key = _key(config, params)

@@ -18,7 +18,7 @@ import rich.console
 import rich.table
 from rich.progress import Progress
 
-from vljepa_jax.checkpoint import load_params, newest
+from vljepa_jax.checkpoint import load_config, load_params, newest
 from vljepa_jax.config import ConfigError, TrainConfig, as_dict
 from vljepa_jax.data.records import Annotation, ClipError
 from vljepa_jax.data.rows import QuestionRows, label_set
@@ -28,7 +28,7 @@ from vljepa_jax.data.workers import decode_media
 from vljepa_jax.data.world.build import dataset_path
 from vljepa_jax.evals import metrics, report
 from vljepa_jax.evals.metrics import Metric
-from vljepa_jax.models.placement import everywhere, over_rows, padded_rows
+from vljepa_jax.models.placement import everywhere, on_rows, over_rows, padded_rows
 from vljepa_jax.models.probe import Probe
 from vljepa_jax.models.vjepa2 import make_x_encoder, normalise
 from vljepa_jax.processes import first_process, gather, require_same, share
@@ -143,7 +143,7 @@ class _Answers:
         self.rows = QuestionRows(config)
         self._count = config.data.text.per_clip
         x_encoder, probe = make_x_encoder(config.model), Probe(config.model)
-        mesh = local_mesh()
+        mesh = self._mesh = local_mesh()
         self._rows = padded_rows(_BATCH, mesh)
         self._params = jax.device_put(params, everywhere(mesh))
 
@@ -193,7 +193,7 @@ class _Answers:
         if not batch:
             return
         videos = np.stack([video for video, _ in batch])
-        tokens = self._encode(self._params, _fill(videos, self._rows))
+        tokens = self._encode(self._params, on_rows(_fill(videos, self._rows), self._mesh))
         groups = [
             (row, tuple(annotations[start : start + self._count]))
             for row, (_, annotations) in enumerate(batch)
@@ -204,7 +204,8 @@ class _Answers:
             arrays = self.rows.arrays([content for _, content in part])
             arrays = {name: _fill(array, self._rows) for name, array in arrays.items()}
             rows = _fill(np.array([row for row, _ in part]), self._rows)
-            answers = np.asarray(self._answer(self._params, (tokens, rows, arrays)))
+            asking = on_rows((tokens, rows, arrays), self._mesh)
+            answers = np.asarray(self._answer(self._params, asking))
             for row, (_, content) in enumerate(part):
                 for column, annotation in enumerate(content):
                     asked.append(annotation)
@@ -248,7 +249,7 @@ def write_probe_report(
     if not first_process():
         return
     first = next(iter(probes.values()))
-    config, _ = load_params(first)
+    config = load_config(first)
     made = {
         "metrics": measured,
         "train": report.read_summary(first),

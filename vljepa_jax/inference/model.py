@@ -27,7 +27,7 @@ from vljepa_jax.fingerprint import fingerprint
 from vljepa_jax.inference.index import Hit, SearchIndexError, VideoIndex
 from vljepa_jax.inference.labels import mean_embedding
 from vljepa_jax.inference.text_decoder import Method, TextBank, TextDecoder, load_text_decoder
-from vljepa_jax.models.placement import everywhere, over_rows, padded_rows
+from vljepa_jax.models.placement import everywhere, on_rows, over_rows, padded_rows
 from vljepa_jax.models.vljepa import VLJEPA
 from vljepa_jax.sharding import local_mesh
 
@@ -158,7 +158,7 @@ class Model:
         tokens, mask = self._target_tokenizer.encode([prompt + text for text in texts], length)
         embeddings = self._empty(len(texts))
         for rows, ids, valid in self._text_batches(tokens, mask):
-            embedded = np.asarray(self._encode_text(self._params, (ids, valid)))
+            embedded = np.asarray(self._encode_text(self._params, self._placed(ids, valid)))
             embeddings[rows] = embedded[: len(rows)]
         return embeddings
 
@@ -320,7 +320,8 @@ class Model:
 
     def encode_clips(self, clips: UInt8[np.ndarray, "n T H W 3"]) -> Float[Array, "m N D"]:
         """S_V of up to ``batch_size`` clips; rows after the n-th are padding."""
-        return self._encode_video(self._params, (_pad_rows(clips, self._bucket(len(clips))),))
+        padded = _pad_rows(clips, self._bucket(len(clips)))
+        return self._encode_video(self._params, self._placed(padded))
 
     def predict_tokens(
         self,
@@ -337,8 +338,9 @@ class Model:
         embeddings = self._empty(len(rows))
         for picked, ids, valid in self._text_batches(tokens, mask):
             # Gathered by a function of its own: the shapes of the next do not depend on m.
-            visual = self._take(None, (visual_tokens, _pad_rows(rows[picked], len(ids))))
-            predicted = np.asarray(self._predict(self._params, (visual, ids, valid)))
+            places = _pad_rows(rows[picked], len(ids))
+            visual = self._take(None, self._placed(visual_tokens, places))
+            predicted = np.asarray(self._predict(self._params, self._placed(visual, ids, valid)))
             embeddings[picked] = predicted[: len(picked)]
         return embeddings
 
@@ -356,6 +358,9 @@ class Model:
                 f"Medium, not {type(video).__name__}; stack the frames of a clip to one array"
             )
         return load_clip([video], self.video, rng=None)
+
+    def _placed(self, *arrays: Any) -> tuple[Array, ...]:
+        return on_rows(arrays, self.mesh)
 
     def _empty(self, n: int) -> np.ndarray:
         return np.zeros((n, self.config.model.embedding_size), np.float32)

@@ -16,9 +16,9 @@ from vljepa_jax.config import ConfigError, TrainConfig, YDecoderConfig
 from vljepa_jax.data.tokenizers import Tokenizer
 from vljepa_jax.inference import generate
 from vljepa_jax.models.parts import PARTS, Y_DECODER
-from vljepa_jax.models.placement import everywhere, padded_rows
+from vljepa_jax.models.placement import everywhere, on_rows, padded_rows
 from vljepa_jax.models.y_decoder import YDecoder
-from vljepa_jax.sharding import batch_sharding, local_mesh
+from vljepa_jax.sharding import local_mesh
 
 Method = Literal["greedy", "beam", "top_p"]
 
@@ -92,7 +92,7 @@ class TextDecoder:
             room = min(1 << (len(rows) - 1).bit_length(), self.batch_size)
             room = padded_rows(room, self.mesh)
             padded = np.pad(rows, [(0, room - len(rows)), (0, 0)], mode="edge")
-            placed = jax.device_put(padded, batch_sharding(self.mesh))
+            placed = on_rows(padded, self.mesh)
             first = (self._model, self._params, placed, longest, self._end_id)
             if method == "greedy":
                 written = generate.greedy(*first, mesh=self.mesh)

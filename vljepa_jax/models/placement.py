@@ -70,8 +70,8 @@ def over_rows(function: Callable[[Any, Any], Any], mesh: Mesh) -> jax.stages.Wra
         function: of trees; rows are the first axis of all ``arrays`` and results.
 
     Returns:
-        The compiled function; rows must share out (``padded_rows``), and arrays that are on devices
-        already must lie so: parameters ``everywhere``, rows as another such function gives them.
+        The compiled function; it takes parameters that lie ``everywhere`` and arrays that lie
+        ``on_rows``, as its results do.
     """
 
     def placed(params: Any, arrays: Any) -> Any:
@@ -85,6 +85,15 @@ def over_rows(function: Callable[[Any, Any], Any], mesh: Mesh) -> jax.stages.Wra
 def everywhere(mesh: Mesh) -> NamedSharding:
     """Whole on every device."""
     return NamedSharding(mesh, PartitionSpec())
+
+
+def on_rows(arrays: Any, mesh: Mesh) -> Any:
+    """A tree of arrays with its rows divided, which must share out, see ``padded_rows``.
+
+    All devices of the mesh are this process's. (A compiled function would not take numpy arrays in
+    place of these in a job of several processes.)
+    """
+    return jax.device_put(arrays, batch_sharding(mesh))
 
 
 def padded_rows(rows: int, mesh: Mesh) -> int:
