@@ -104,7 +104,7 @@ def embed_collection(
         stride=stride,
     )
     names = [item.name for item in items]
-    digest = hashlib.sha256("\0".join(names).encode()).hexdigest()[:16]
+    digest = hashlib.sha256(os.fsencode("\0".join(names))).hexdigest()[:16]
     require_same("the clips that --videos names", f"{len(names)} ({digest})")
     unreadable: dict[str, str] = {}
     with (
