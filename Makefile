@@ -92,9 +92,12 @@ test-full-size: $(VENV)/installed  ## Two steps of the 1B model (24 GiB of memor
 test-browser: $(VENV)/installed-browser  ## Open the report pages (needs Debian's chromium: apt-get install chromium; two minutes).
 	$(RUN) -m pytest -m browser
 
-lint: $(VENV)/installed  ## Check style.
+lint: $(VENV)/installed-lint  ## Check style, shell scripts, the Dockerfile and Kubernetes manifests.
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/shellcheck launch/cluster/*.sh .ci/run
+	$(VENV)/bin/hadolint Dockerfile
+	$(RUN) tests/check_manifests.py launch/cluster/*.yaml
 
 format: $(VENV)/installed  ## Apply the style.
 	$(VENV)/bin/ruff check --fix .
