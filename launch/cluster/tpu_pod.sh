@@ -70,7 +70,7 @@ create)
             exit 1
         fi
         echo "$(date +%T) request is $state" >&2
-        sleep "${POLL:-30}"
+        sleep 30
     done
     ;;
 install) install ;;

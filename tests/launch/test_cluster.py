@@ -46,6 +46,7 @@ def cluster(tmp_path):
         "curl": "echo 'echo installer ran'",
     }.items():
         program(stubs / name, RECORD + text)
+    program(stubs / "sleep", '[[ $1 == 30 ]] || exec "$(type -ap sleep | tail -n 1)" "$@"')
     program(home / ".local/bin/uv", RECORD)
     # A run that goes on until it is told to end, and then saves for a while.
     program(
@@ -59,7 +60,6 @@ def cluster(tmp_path):
         "HOME": str(home),
         "CALLS": str(calls),
         "STATES": str(tmp_path / "states"),
-        "POLL": "0",
     }
 
     class Cluster:
