@@ -96,9 +96,12 @@ gpu-check: $(VENV)/installed-parity  ## Measure on one NVIDIA GPU what no plan t
 	$(RUN) -m pip install --quiet --disable-pip-version-check "jax[cuda12]>=0.10"
 	$(RUN) benchmarks/gpu_check.py
 
-lint: $(VENV)/installed  ## Check style.
+lint: $(VENV)/installed-lint  ## Check style, shell scripts, the Dockerfile and Kubernetes manifests.
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/shellcheck launch/cluster/*.sh .ci/run
+	$(VENV)/bin/hadolint Dockerfile
+	$(RUN) tests/check_manifests.py launch/cluster/*.yaml
 
 format: $(VENV)/installed  ## Apply the style.
 	$(VENV)/bin/ruff check --fix .

@@ -29,7 +29,7 @@ import rich.console
 from absl import flags
 
 from vljepa_jax import command_line
-from vljepa_jax.host import available_cpus
+from vljepa_jax.host import host_cpus
 
 _CHECKPOINT = flags.DEFINE_string("checkpoint", None, "A training run's directory.")
 _VIDEOS = flags.DEFINE_multi_string(
@@ -50,7 +50,7 @@ _SHARD_ROWS = flags.DEFINE_integer(
     "shard_rows", 512, "Embeddings after which a shard is written.", lower_bound=1
 )
 _NUM_WORKERS = flags.DEFINE_integer(
-    "num_workers", available_cpus(), "Decoding processes.", lower_bound=0
+    "num_workers", host_cpus(), "Decoding processes of a host.", lower_bound=0
 )
 flags.mark_flags_as_required(["checkpoint", "videos", "output"])
 

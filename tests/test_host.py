@@ -70,6 +70,38 @@ def test_without_control_groups_the_affinity_counts(monkeypatch, tmp_path):
     assert host.available_cpus(tmp_path) == 3
 
 
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, 1),
+        ({"SLURM_TASKS_PER_NODE": "8(x4)"}, 1),  # a batch script itself, without srun
+        ({"SLURM_STEP_TASKS_PER_NODE": "8(x4)", "SLURM_NODEID": "3"}, 8),
+        ({"SLURM_STEP_TASKS_PER_NODE": "8(x3),4", "SLURM_NODEID": "2"}, 8),
+        ({"SLURM_STEP_TASKS_PER_NODE": "8(x3),4", "SLURM_NODEID": "3"}, 4),
+        ({"SLURM_STEP_TASKS_PER_NODE": "2,3(x2)", "SLURM_NODEID": "0"}, 2),
+        # mpirun inside a SLURM job
+        ({"OMPI_COMM_WORLD_LOCAL_SIZE": "4", "SLURM_STEP_TASKS_PER_NODE": "1"}, 4),
+    ],
+)
+def test_processes_of_a_host_are_counted_by_their_launcher(environment, expected):
+    assert host.processes(environment) == expected
+
+
+@pytest.mark.parametrize(("workers", "expected"), [(16, 2), (96, 12), (17, 3), (1, 1), (0, 0)])
+def test_eight_processes_share_the_workers_of_a_host(monkeypatch, workers, expected):
+    monkeypatch.setenv("SLURM_STEP_TASKS_PER_NODE", "8")
+    monkeypatch.setenv("SLURM_NODEID", "0")
+    assert host.share(workers) == expected
+
+
+@pytest.mark.parametrize("of_each", [12, 96])
+def test_a_host_has_as_many_processors_bound_or_not(monkeypatch, of_each):
+    monkeypatch.setenv("OMPI_COMM_WORLD_LOCAL_SIZE", "8")
+    monkeypatch.setattr(host, "available_cpus", lambda: of_each)
+    monkeypatch.setattr(os, "cpu_count", lambda: 96)
+    assert host.host_cpus() == 96
+
+
 def test_pools_are_sized_where_the_quota_is_below_the_affinity(machine, monkeypatch):
     monkeypatch.setattr(os, "environ", {"OMP_NUM_THREADS": "1"})
     monkeypatch.setattr(host, "available_cpus", lambda: 64)

@@ -1,3 +1,5 @@
+import dataclasses
+import itertools
 import json
 import subprocess
 import sys
@@ -5,6 +7,7 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 import pytest
 from jax.sharding import AbstractMesh, PartitionSpec
@@ -139,3 +142,48 @@ def test_any_number_of_devices_traces():
     predictor, y_encoder = found["192"]
     assert predictor == [[8, 2048, 8192], [8, 2048, 8192]]  # 192 = 64 x 3 does not divide 2048
     assert y_encoder == [[24, 768, 1152], [24, 768 // 192, 1152]]
+
+
+@dataclasses.dataclass(frozen=True)
+class TPU:
+    """What meshes are made by of a TPU v5e: a slice of 4 x 4 chips, four on a host."""
+
+    slice_index: int
+    coords: tuple[int, int, int]
+    platform: str = "tpu"
+    device_kind: str = "TPU v5 lite"
+    core_on_chip: int = 0
+
+    @property
+    def id(self):
+        return 16 * self.slice_index + 4 * self.coords[1] + self.coords[0]
+
+    @property
+    def process_index(self):
+        return self.id // 4
+
+
+@pytest.fixture(scope="module")
+def two_slices():
+    return [TPU(n, (x, y, 0)) for n, y, x in itertools.product(range(2), range(4), range(4))]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "shape"),
+    [((2, -1, 1), (2, 16, 1)), ((-1, 4, 2), (4, 4, 2)), ((-1, 1, 1), (32, 1, 1))],
+)
+def test_slices_lie_along_the_data_axis(two_slices, monkeypatch, sizes, shape):
+    monkeypatch.setattr("vljepa_jax.sharding.Mesh", lambda devices, axes: (devices, axes))
+    devices, axes = make_mesh(ShardingConfig(*sizes, rules=()), two_slices)
+    assert (devices.shape, axes) == (shape, AXES)
+    assert {device.id for device in devices.flat} == set(range(32))
+    slices = np.vectorize(lambda device: device.slice_index)(devices)
+    half = shape[0] // 2
+    assert (slices[:half] == 0).all()
+    assert (slices[half:] == 1).all()
+
+
+@pytest.mark.parametrize("sizes", [(1, -1, 1), (1, 8, -1)])
+def test_parameters_are_not_gathered_from_slice_to_slice(two_slices, sizes):
+    with pytest.raises(ConfigError, match=r"sharding.data=2 and sharding.fsdp=-1"):
+        make_mesh(ShardingConfig(*sizes, rules=()), two_slices)

@@ -36,7 +36,7 @@ def launcher(environment: Mapping[str, str]) -> Launcher | None:
     """What started this process as one of several; ``None`` for a process on its own.
 
     "environment" is JAX_COORDINATOR_ADDRESS with JAX_NUM_PROCESSES and JAX_PROCESS_ID, which any
-    launcher can set (Kubernetes does, in launch/cluster/kubernetes.yaml). SLURM and Open MPI count
+    launcher can set (Kubernetes does, in launch/cluster/jobset_gpu.yaml). SLURM and Open MPI count
     where they start more than one task. A TPU virtual machine may be one host of a slice or all of
     it: JAX asks the machine.
     """

@@ -1,5 +1,7 @@
 """What a process takes of the machine that it runs on: how many processors, and freed memory.
 
+Several processes of a job may run on one machine, and then share its decoding processes.
+
 Commands and benchmarks call ``set_up`` at their start. Importing the package changes nothing: the
 process of a program that uses it as a library is not ours.
 """
@@ -9,8 +11,9 @@ from __future__ import annotations
 import ctypes
 import math
 import os
+import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
 # Parameters of mallopt, from glibc's malloc.h, with the values that keep all memory.
@@ -67,6 +70,31 @@ def available_cpus(root: Path = Path("/")) -> int:
         At least 1; a quota of one and a half processors counts as two.
     """
     return max(1, min([_affinity(), *(math.ceil(quota) for quota in _quotas(root))]))
+
+
+def host_cpus() -> int:
+    """How many processors the processes of this job on this host may use together.
+
+    A launcher may bind each to processors of its own, or none.
+    """
+    return min(available_cpus() * processes(os.environ), os.cpu_count() or 1)
+
+
+def share(workers: int) -> int:
+    """This process's part of a host's ``workers``, rounded up; what a recipe says is of a host."""
+    return -(-workers // processes(os.environ))
+
+
+def processes(environment: Mapping[str, str]) -> int:
+    """How many processes of this job run on this host, as Open MPI or SLURM says; otherwise 1."""
+    if local := environment.get("OMPI_COMM_WORLD_LOCAL_SIZE"):
+        return int(local)
+    if tasks := environment.get("SLURM_STEP_TASKS_PER_NODE"):
+        # srun's, by nodes: "8(x3),4" is 8 on each of three nodes and 4 on the last.
+        groups = re.findall(r"(\d+)(?:\(x(\d+)\))?", tasks)
+        by_node = [int(count) for count, nodes in groups for _ in range(int(nodes or 1))]
+        return by_node[int(environment["SLURM_NODEID"])]
+    return 1
 
 
 def _affinity() -> int:

@@ -19,6 +19,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 from vljepa_jax.config import ConfigError, ShardingConfig, ShardingRule
@@ -36,11 +37,18 @@ ROW_AXES = ("fsdp", "data")
 def make_mesh(config: ShardingConfig, devices: Sequence[jax.Device] | None = None) -> Mesh:
     """The mesh (data, fsdp, tensor) over ``devices``, by default all of them.
 
+    Several TPU slices lie along the data axis, so that gradients alone go between them.
+
     Raises:
-        ConfigError: the sizes do not multiply to the number of devices.
+        ConfigError: the sizes do not multiply to the number of devices, or more than the data axis
+            would go from slice to slice.
     """
     devices = jax.devices() if devices is None else devices
     sizes = mesh_sizes(config, len(devices))
+    # GPUs have slices too, those of a host each, and are in their order already.
+    slices = len({device.slice_index for device in devices if device.platform == "tpu"})
+    if slices > 1:
+        return Mesh(_over_slices(sizes, devices, slices), AXES)
     return jax.make_mesh(
         tuple(sizes.values()), AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices
     )
@@ -69,6 +77,20 @@ def local_mesh() -> Mesh:
     """All devices of this process, for rows: what a loaded model runs on."""
     # In any order: nothing is sent between them.
     return Mesh(np.array(jax.local_devices()).reshape(-1, 1, 1), AXES)
+
+
+def _over_slices(sizes: dict[str, int], devices: Sequence[jax.Device], slices: int) -> np.ndarray:
+    """Devices [data, fsdp, tensor]; the data axis is made of whole slices."""
+    if sizes["data"] % slices:
+        raise ConfigError(
+            f"sharding.data: {sizes['data']} is not a multiple of {slices} TPU slices, and between "
+            f"them the network is slow; set sharding.data={slices} and sharding.fsdp=-1, so that "
+            "parameters are gathered inside of each"
+        )
+    inside = (sizes["data"] // slices, sizes["fsdp"], sizes["tensor"])
+    return mesh_utils.create_hybrid_device_mesh(
+        inside, (slices, 1, 1), devices, allow_split_physical_axes=True
+    )
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:

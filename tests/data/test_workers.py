@@ -1,3 +1,4 @@
+import grain
 import numpy as np
 import pytest
 from sample_media import numbered_frames, numbers, png
@@ -6,7 +7,7 @@ from vljepa_jax.config import VideoConfig
 from vljepa_jax.data.records import ClipError, Medium, Record
 from vljepa_jax.data.storage import open_dataset, write_dataset
 from vljepa_jax.data.video import write_mp4
-from vljepa_jax.data.workers import decode_media
+from vljepa_jax.data.workers import decode_media, in_workers
 
 
 def image(value):
@@ -28,3 +29,18 @@ def test_decode_media_gives_clips_and_errors_in_order(tmp_path, workers):
         assert isinstance(error, ClipError)
         assert "record 'b'" in str(error)
         assert numbers(clip) == [2, 7, 12, 17]
+
+
+def test_processes_of_a_host_share_its_workers(monkeypatch):
+    started = []
+    in_a_thread = grain.MultiprocessingOptions(num_workers=0)
+
+    def options(num_workers):
+        started.append(num_workers)
+        return in_a_thread
+
+    monkeypatch.setenv("SLURM_STEP_TASKS_PER_NODE", "8(x2)")
+    monkeypatch.setenv("SLURM_NODEID", "1")
+    monkeypatch.setattr(grain, "MultiprocessingOptions", options)
+    assert [int(x) for x in in_workers(list, np.arange(20), num_workers=16)] == list(range(20))
+    assert started == [2]

@@ -132,7 +132,7 @@ class DataConfig:
     text: (
         TextConfig | QuestionsConfig | PlainTextConfig | DialogueConfig | DecodedTextConfig | None
     )  # None: no text is read
-    num_workers: int  # decoding processes; 0 decodes in the training process
+    num_workers: int  # decoding processes of a host; 0 decodes in the training process
     # "cache" stores a frozen X-Encoder's S_V on disk; "none": the objective sees text alone.
     visual_tokens: Literal["compute", "cache", "none"]
 

@@ -135,8 +135,8 @@ class TrainPipeline:
     def batches(self, start_step: int, rows: np.ndarray | None = None) -> Iterator[Batch]:
         """Yields the batches of steps ``start_step`` to ``config.steps`` - 1.
 
-        Decoding is ahead by two batches, in ``config.data.num_workers`` processes; 0 decodes in a
-        thread of this one.
+        Decoding is ahead by two batches, in this process's share of the host's
+        ``config.data.num_workers``; 0 decodes in a thread of this one.
 
         Args:
             rows: of each global batch, those that are read, int [b]; ``None`` for all. Processes

@@ -13,6 +13,7 @@ import grain
 import numpy as np
 from absl import flags
 
+from vljepa_jax import host
 from vljepa_jax.config import VideoConfig
 from vljepa_jax.data.records import ClipError
 from vljepa_jax.data.storage import Source
@@ -38,7 +39,7 @@ def decode_media(
     Args:
         requests: (index of a record, indices of its media that form X_V); requests for the same
             record are best side by side.
-        num_workers: decoding processes; 0 decodes in a thread of this one.
+        num_workers: decoding processes of a host; 0 decodes in a thread of this one.
 
     Yields:
         In the order of ``requests``: uint8 [frames, size, size, 3], or the error of a clip that
@@ -56,7 +57,7 @@ def in_workers(
 
     Args:
         function: gives an array, or an error, for each request of a chunk.
-        num_workers: processes; 0 calls it in a thread of this one.
+        num_workers: processes of a host; 0 calls it in a thread of this one.
 
     Yields:
         In the order of ``requests``.
@@ -64,7 +65,7 @@ def in_workers(
     chunks = grain.MapDataset.range(0, len(requests), CHUNK)
     chunks = chunks.map(lambda first: list(requests[first : first + CHUNK]))
     chunks = chunks.map(function)
-    with read_ahead(chunks, num_workers, AHEAD * max(1, num_workers)) as iterator:
+    with read_ahead(chunks, num_workers, AHEAD * max(1, host.share(num_workers))) as iterator:
         for chunk in iterator:
             for result in chunk:
                 # Workers hand over shared memory, an open file each until it is let go.
@@ -95,9 +96,15 @@ def in_batches(
 
 @contextlib.contextmanager
 def read_ahead(chunks: grain.MapDataset, num_workers: int, ahead: int) -> Iterator[Iterator]:
-    """Reads ``ahead`` chunks ahead, in order: in worker processes, or in a thread of this one."""
+    """Reads ``ahead`` chunks ahead, in order: in worker processes, or in a thread of this one.
+
+    Args:
+        num_workers: of a host; the processes of this job that run there have a share each. 0 for a
+            thread.
+    """
     if not flags.FLAGS.is_parsed():  # Grain's workers read flags; programs without absl have none
         flags.FLAGS.mark_as_parsed()
+    num_workers = host.share(num_workers)
     each = -(-ahead // max(1, num_workers))
     dataset = chunks.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=each))
     workers = grain.MultiprocessingOptions(num_workers=num_workers)
