@@ -10,8 +10,8 @@ It prints whether the step fits, bytes of a device by kind (the compiler's own),
 are fused, FLOPs, the least time of a step that the chip's rates allow (the roofline), examples per
 second, and days and chip-hours for the steps of the config. A TPU topology takes libtpu, and no
 TPU: pip install -r requirements-tpu.txt. One of GPUs (h100:8; h200:24x8 is 24 hosts of 8) takes
-JAX's CUDA plugin, and neither a GPU nor CUDA: pip install -r requirements-gpu-plan.txt, in an
-environment of its own where JAX has another plugin. cpu:N and local compile for this machine.
+JAX's CUDA plugin, and neither a GPU nor CUDA: pip install -r requirements-gpu-plan.txt. cpu:N and
+local compile for this machine.
 
 Where the step does not fit, the plan says what to change. --sweep tries the meshes that the devices
 can form, each with the largest micro-batch that fits, and ranks them; it takes as long as its some
@@ -117,6 +117,9 @@ def _show(found, change: str | None, console: rich.console.Console) -> None:
     table.add_row("device memory: all", f"{_gib(found.memory.total)} GiB")
     if found.chip is not None:
         table.add_row(f"device memory: of {found.chip.kind}", f"{_gib(found.chip.memory)} GiB")
+        if found.chip.usable < 1:
+            room = found.chip.usable * found.chip.memory
+            table.add_row("device memory: of this for the step", f"{_gib(room)} GiB")
     table.add_section()
     table.add_row("FLOPs of a step, as executed", f"{found.flops:.4g}")
     table.add_row("FLOPs of a step, nothing recomputed", f"{found.model_flops:.4g}")

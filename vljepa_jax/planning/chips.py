@@ -60,8 +60,9 @@ TPUS = {
 }
 
 
-def _gpu(kind: str, memory: float, flops: float, bandwidth: float, *network: float) -> Chip:
-    within, between = network
+def _gpu(
+    kind: str, memory: float, flops: float, bandwidth: float, within: float, between: float
+) -> Chip:
     return Chip(kind, memory, flops, bandwidth, within, between_hosts=between, usable=0.9)
 
 
