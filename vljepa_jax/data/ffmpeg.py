@@ -252,11 +252,12 @@ class VideoFile:
                 stamp = packet.dts if counted else packet.pts
                 if stamp is None:
                     return None
-                if packet.is_keyframe and not counted:
+                if packet.is_keyframe and packet.size and not counted:
                     keyframes.append(stamp)
                 if packet.is_discard:  # decoded, but not in what an edit list shows
                     continue
-                stamps.append(stamp)
+                if packet.size:  # an empty one repeats the frame before
+                    stamps.append(stamp)
                 if stamp >= last:
                     last, length = stamp, packet.duration or decoder.frame_ticks
         stamps.sort()

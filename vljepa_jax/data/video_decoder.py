@@ -8,10 +8,12 @@ ground where they are transparent. docs/media.md has the rules.
 from __future__ import annotations
 
 import collections
+import io
 import re
 import struct
 from collections.abc import Collection, Iterable, Iterator
 from fractions import Fraction
+from typing import Any
 
 import av
 from av.stream import Disposition
@@ -34,6 +36,8 @@ _SKIPPING = ("h264", "hevc", "mpeg4", "mpeg2video", "mpeg1video")
 _STRICT = ("vp8", "vp9", "libvpx", "libvpx-vp9")
 # FFmpeg's own decoders of these leave out the transparency, a second picture in each packet.
 _ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
+# How tags that are no UTF-8 are decoded; PyAV 19 does so by itself, and can be told nothing else.
+_TAGS = {} if int(av.__version__.split(".")[0]) >= 19 else {"metadata_errors": "surrogateescape"}
 
 
 class NoVideo(ValueError):
@@ -43,6 +47,11 @@ class NoVideo(ValueError):
 def fraction(rate: object) -> Fraction | None:
     """A rate or time base of PyAV, whichever type its version gives; ``None`` where unknown."""
     return Fraction(rate.numerator, rate.denominator) if rate else None
+
+
+def open_media(source: str | io.BytesIO, **options: Any) -> av.container.InputContainer:
+    """``av.open`` of files whose titles and other tags may be in any encoding."""
+    return av.open(source, **_TAGS, **options)
 
 
 class VideoDecoder:
@@ -63,6 +72,7 @@ class VideoDecoder:
         Raises:
             NoVideo: there is none.
         """
+        self._container = container
         self.stream = _choose(container)
         self.tick = fraction(self.stream.time_base)
         start = container.start_time
@@ -100,6 +110,13 @@ class VideoDecoder:
         """Whether the first frame decoded after a seek is built on none before."""
         return bool(frame.key_frame) or self._context.name in _STRICT
 
+    def packets(self) -> Iterator[av.Packet]:
+        """All packets of the stream from where the container stands, ``is_last`` at the end."""
+        for packet in self._container.demux(self.stream):
+            yield packet
+            if is_last(packet):  # PyAV goes on to streams that began inside the file, and fails
+                return
+
     def flush(self) -> None:
         """Forgets what was decoded, after a seek."""
         self._context.flush_buffers()
@@ -113,6 +130,8 @@ class VideoDecoder:
             wanted: timestamps; other frames may be left out, where no frame is built on them.
         """
         for packet in packets:
+            if not packet.size and not is_last(packet):  # repeats the frame before
+                continue
             if self._skips:
                 spared = wanted is not None and packet.pts is not None and packet.pts not in wanted
                 self._context.skip_frame = "NONREF" if spared else "DEFAULT"
@@ -134,7 +153,7 @@ class VideoDecoder:
             for index, packet in enumerate(packets):
                 if index == 0 and self.counts(packet):
                     times = collections.deque()
-                if times is not None and packet.dts is not None:
+                if times is not None and packet.size and packet.dts is not None:
                     times.append(packet.dts)
                 yield packet
 
