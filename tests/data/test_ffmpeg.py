@@ -11,6 +11,7 @@ from vljepa_jax.data.cut import cut
 from vljepa_jax.data.ffmpeg import VideoFile
 from vljepa_jax.data.packet_reader import PacketReader
 from vljepa_jax.data.records import ClipError, Medium
+from vljepa_jax.data.video import play, play_time
 from vljepa_jax.data.video_decoder import VideoDecoder
 
 # Frames that are stored after those they precede: what makes seeking and cutting hard.
@@ -198,6 +199,25 @@ def test_tags_in_any_encoding(tmp_path):
     assert cut(medium).data != path.read_bytes()  # else no container took the copy
     played = live_source.play(live_source.LiveSource("network", f"file:{path}"))
     assert len(list(itertools.islice(played, 24))) == 24
+
+
+def test_a_damaged_clock_is_refused(tmp_path):
+    """One timestamp of years: windows over such a length would never end."""
+    path = tmp_path / "a.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mjpeg", rate=10)
+        stream.height, stream.width, stream.pix_fmt = 48, 64, "yuvj420p"
+        for index, frame in enumerate(numbered_frames(24)):
+            for packet in stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")):
+                packet.pts = packet.dts = index + (index > 20) * 10**10
+                container.mux(packet)
+    medium = Medium(path=str(path))
+    with pytest.raises(ClipError, match="1.0e\\+09 s"):
+        play_time(medium)
+    with pytest.raises(ClipError, match="1.0e\\+09 s"):
+        list(play(medium))
+    early = Medium(path=str(path), start=0.5, end=1.5)
+    assert numbers(np.stack(decoded(early, [read_timeline(early).stamp(1.25)]))) == [12]
 
 
 def test_nothing_is_read_after_the_last_packet(tmp_path):
