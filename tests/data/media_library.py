@@ -65,6 +65,7 @@ def _cases():
     yield h264("h264.mkv", "matroska")
     yield h264("h264.ts", "mpegts")
     yield h264("h264.avi", "avi")
+    yield h264("h264.mxf", "mxf", rate=25)
     yield h264("h264_30fps.mkv", "matroska", rate=30, count=90, window=(8 / 30, 30))
     yield h264("h264_fragmented.mp4", "mp4", muxer={"movflags": "frag_keyframe+empty_moov"})
     yield h264("h264_no_edits.mp4", "mp4", muxer={"use_editlist": "0"})

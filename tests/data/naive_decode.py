@@ -60,8 +60,9 @@ def decode(path, picture_stream=0):
             if not packet.size and packet.pts is not None:  # repeats the picture before
                 continue
             for frame in decoder.decode(packet if packet.size else None):
-                # AVI stores no presentation times: FFmpeg's are guesses.
-                stamp = dts[len(pictures)] if container.format.name == "avi" else frame.pts
+                # These store no presentation times: FFmpeg's are guesses.
+                counted = container.format.name in ("avi", "mxf")
+                stamp = dts[len(pictures)] if counted else frame.pts
                 length = float(frame.duration * tick) or float(1 / rate)
                 if stamp is None:  # MPEG-PS stamps some frames; the others follow at once
                     time = times[-1] + lengths[-1]

@@ -82,8 +82,6 @@ class VideoDecoder:
         self.restarts = container.format.name in _RESTARTING
         self._back = _BACK_SECONDS / self.tick
         self._ahead = _AHEAD_SECONDS / self.tick
-        # AVI stores when frames are decoded, but not when they are shown.
-        self._unordered = container.format.name == "avi"
         self.seekable = container.format.name not in _INEXACT
         self._context = _context(self.stream)
         self._context.thread_count = 1  # loader workers are the parallelism
@@ -95,12 +93,16 @@ class VideoDecoder:
     def counts(self, first: av.Packet) -> bool:
         """Whether frames must be counted: the n-th one shown has the n-th decoding time.
 
-        So in AVI with frames that are not shown in the order they are decoded.
+        So where frames are not shown in the order they are decoded, in AVI, which does not store
+        when they are shown, and in MXF without that order in its index (H.264 by FFmpeg).
 
         Args:
             first: the first packet of the file.
         """
-        return self._unordered and first.pts != first.dts
+        form = self._container.format.name
+        if form == "mxf":
+            return first.pts == first.dts and self._context.has_b_frames
+        return form == "avi" and first.pts != first.dts
 
     def jumps(self, last: int, following: int) -> bool:
         """Whether timestamps start anew between two decoding times."""
