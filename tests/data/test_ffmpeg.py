@@ -1,5 +1,6 @@
 import itertools
 import types
+from fractions import Fraction
 
 import av
 import numpy as np
@@ -218,6 +219,20 @@ def test_a_damaged_clock_is_refused(tmp_path):
         list(play(medium))
     early = Medium(path=str(path), start=0.5, end=1.5)
     assert numbers(np.stack(decoded(early, [read_timeline(early).stamp(1.25)]))) == [12]
+
+
+@pytest.mark.parametrize("aspect", [Fraction(21), Fraction(1, 21)])
+def test_pixels_of_absurd_shape_are_refused(tmp_path, aspect):
+    path = tmp_path / "a.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=10)
+        stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
+        stream.codec_context.sample_aspect_ratio = aspect
+        for frame in numbered_frames(24):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+    with pytest.raises(ClipError, match="times as wide as high"):
+        read_timeline(Medium(path=str(path)))
 
 
 def test_nothing_is_read_after_the_last_packet(tmp_path):

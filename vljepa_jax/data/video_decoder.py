@@ -36,6 +36,9 @@ _SKIPPING = ("h264", "hevc", "mpeg4", "mpeg2video", "mpeg1video")
 _STRICT = ("vp8", "vp9", "libvpx", "libvpx-vp9")
 # FFmpeg's own decoders of these leave out the transparency, a second picture in each packet.
 _ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
+# Width of a pixel over its height, or the reverse, beyond which a file is damaged: pictures of
+# such pixels made square would fill the memory. Wide screens on old discs have 2 or less.
+_WIDEST = 20.0
 # How tags that are no UTF-8 are decoded; PyAV 19 does so by itself, and can be told nothing else.
 _TAGS = {} if int(av.__version__.split(".")[0]) >= 19 else {"metadata_errors": "surrogateescape"}
 
@@ -70,7 +73,7 @@ class VideoDecoder:
         """Chooses the stream and its decoder.
 
         Raises:
-            NoVideo: there is none.
+            NoVideo: there is none, or none that can be shown.
         """
         self._container = container
         self.stream = _choose(container)
@@ -89,6 +92,8 @@ class VideoDecoder:
         self._reformatter = VideoReformatter()  # setting it up costs more than its work
         aspect = fraction(self.stream.sample_aspect_ratio)
         self._aspect = float(aspect) if aspect and aspect > 0 else 1.0
+        if not 1 / _WIDEST <= self._aspect <= _WIDEST:
+            raise NoVideo(f"says that its pixels are {self._aspect:g} times as wide as high")
 
     def counts(self, first: av.Packet) -> bool:
         """Whether frames must be counted: the n-th one shown has the n-th decoding time.
