@@ -33,10 +33,10 @@ _CONFIG = command_line.define_config(
     "The recipe, FILE[:variant]; --config.a.b=value overrides.", required=False
 )
 for _part in _PARTS:
-    flags.DEFINE_string(_part, None, "Directory of its published weights, or @boxed.")
-_OUTPUT = flags.DEFINE_string("output", None, "Run directory to write; must hold no checkpoint.")
-_CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Run directory to export.")
-_EXPORT = flags.DEFINE_string("export", None, "Directory to export to; must be empty.")
+    command_line.define_path(_part, "Directory of its published weights, or @boxed.")
+_OUTPUT = command_line.define_path("output", "Run directory to write; must hold no checkpoint.")
+_CHECKPOINT = command_line.define_path("checkpoint", "Run directory to export.")
+_EXPORT = command_line.define_path("export", "Directory to export to; must be empty.")
 _ALIGN = flags.DEFINE_boolean(
     "align", False, "Let the heads start where the recipe's training texts agree, not at random."
 )

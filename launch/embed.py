@@ -31,11 +31,13 @@ from absl import flags
 from vljepa_jax import command_line
 from vljepa_jax.host import host_cpus
 
-_CHECKPOINT = flags.DEFINE_string("checkpoint", None, "A training run's directory.")
-_VIDEOS = flags.DEFINE_multi_string(
-    "videos", None, "File, directory, glob, manifest or dataset[:split]; may be repeated."
+_CHECKPOINT = command_line.define_path("checkpoint", "A training run's directory.")
+_VIDEOS = command_line.define_path(
+    "videos",
+    "File, directory, glob, manifest or dataset[:split]; may be repeated.",
+    many="repeated",
 )
-_OUTPUT = flags.DEFINE_string("output", None, "The index's directory.")
+_OUTPUT = command_line.define_path("output", "The index's directory.")
 _QUERY = flags.DEFINE_string("query", "", "Asked of every clip; the query-free form by default.")
 _FRAMES = flags.DEFINE_integer("frames", 0, "Frames taken of a clip; 0 as trained.", lower_bound=0)
 _WINDOW = flags.DEFINE_float("window", 0.0, "Seconds of a window; 0 embeds every clip whole.")

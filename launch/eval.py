@@ -29,8 +29,8 @@ from vljepa_jax.evals.sweep import settings, take_sweeps
 _CONFIG = command_line.define_config(
     "The evaluation config, FILE[:variant]; --config.a.b=value overrides."
 )
-_CHECKPOINT = flags.DEFINE_string("checkpoint", None, "A training run's directory.", required=True)
-_OUTPUT = flags.DEFINE_string("output", None, "Where the report goes; the checkpoint by default.")
+_CHECKPOINT = command_line.define_path("checkpoint", "A training run's directory.", required=True)
+_OUTPUT = command_line.define_path("output", "Where the report goes; the checkpoint by default.")
 _BENCHMARKS = flags.DEFINE_list("benchmarks", [], "Names of benchmarks to run; all by default.")
 
 

@@ -22,7 +22,7 @@ from vljepa_jax.inference.gap import Gap
 _CONFIG = command_line.define_config(
     "An evaluation config, FILE[:variant]; --config.a.b=value overrides."
 )
-_CHECKPOINT = flags.DEFINE_string("checkpoint", None, "A VL-JEPA's run directory.", required=True)
+_CHECKPOINT = command_line.define_path("checkpoint", "A VL-JEPA's run directory.", required=True)
 _CLIPS = flags.DEFINE_integer("clips", 600, "Clips of different meaning to measure on, at most.")
 
 

@@ -34,11 +34,13 @@ from absl import flags
 from vljepa_jax import command_line
 from vljepa_jax.host import available_cpus
 
-_MANIFESTS = flags.DEFINE_multi_string(
-    "manifest", None, "FILE, or SPLIT=FILE; may be repeated, or a comma-separated list."
+_MANIFESTS = command_line.define_path(
+    "manifest",
+    "FILE, or SPLIT=FILE; may be repeated, or a comma-separated list.",
+    many="repeated",
 )
-_ROOT = flags.DEFINE_string("root", None, "Where relative paths start; the manifest's folder.")
-_OUTPUT = flags.DEFINE_string("output", None, "The dataset's directory; must not exist.")
+_ROOT = command_line.define_path("root", "Where relative paths start; the manifest's folder.")
+_OUTPUT = command_line.define_path("output", "The dataset's directory; must not exist.")
 _NAME = flags.DEFINE_string(
     "name", None, "Of the dataset; else the meta file's, else the output's."
 )

@@ -23,9 +23,9 @@ from vljepa_jax import command_line
 from vljepa_jax.config import ConfigError, TrainConfig, parse
 
 _CONFIG = command_line.define_config("The recipe of the attentive probe, FILE[:variant].")
-_CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Run whose X-Encoder is probed.")
-_X_ENCODER = flags.DEFINE_string("x_encoder", None, "Directory of a published X-Encoder.")
-_OUTPUT = flags.DEFINE_string("output", None, "Where probes and report go.", required=True)
+_CHECKPOINT = command_line.define_path("checkpoint", "Run whose X-Encoder is probed.")
+_X_ENCODER = command_line.define_path("x_encoder", "Directory of a published X-Encoder.")
+_OUTPUT = command_line.define_path("output", "Where probes and report go.", required=True)
 _PROBES = flags.DEFINE_list("probes", ["attentive", "linear"], "Which probes to train.")
 _SPLITS = flags.DEFINE_list("splits", ["test", "test_compositional"], "Splits to score.")
 flags.register_multi_flags_validator(

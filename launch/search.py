@@ -19,11 +19,11 @@ from absl import flags
 
 from vljepa_jax import command_line
 
-_INDEX = flags.DEFINE_string("index", None, "The index's directory.", required=True)
-_CHECKPOINT = flags.DEFINE_string("checkpoint", None, "The training run's directory, if it moved.")
+_INDEX = command_line.define_path("index", "The index's directory.", required=True)
+_CHECKPOINT = command_line.define_path("checkpoint", "The training run's directory, if it moved.")
 _TOP = flags.DEFINE_integer("top", 10, "Hits shown.", lower_bound=1)
 _EACH_ONCE = flags.DEFINE_bool("each_once", False, "Only the best window of each clip.")
-_CONTACT_SHEET = flags.DEFINE_string("contact_sheet", None, "A picture of the hits to write.")
+_CONTACT_SHEET = command_line.define_path("contact_sheet", "A picture of the hits to write.")
 flags.register_validator(
     "contact_sheet",
     lambda path: path is None or path.lower().endswith((".png", ".jpg", ".webp")),

@@ -9,12 +9,13 @@ the demo with three seeds, and calls this.
 from pathlib import Path
 
 import rich.console
-from absl import flags
 
 from vljepa_jax import command_line
 
-_RUNS = flags.DEFINE_list("runs", None, "Directories with a report.json each.", required=True)
-_OUTPUT = flags.DEFINE_string("output", None, "Directory to write to.", required=True)
+_RUNS = command_line.define_path(
+    "runs", "Directories with a report.json each.", many="listed", required=True
+)
+_OUTPUT = command_line.define_path("output", "Directory to write to.", required=True)
 
 
 def main() -> None:

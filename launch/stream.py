@@ -27,13 +27,13 @@ from absl import flags
 
 from vljepa_jax import command_line
 
-_CHECKPOINT = flags.DEFINE_string("checkpoint", None, "A training run's directory.")
+_CHECKPOINT = command_line.define_path("checkpoint", "A training run's directory.")
 _SOURCE = flags.DEFINE_string("source", None, "File, address, camera[:N], or - (raw rgb24).")
-_Y_DECODER = flags.DEFINE_string("y_decoder", None, "The Y-Decoder's run; RUN/y_decoder if there.")
-_TEXTS = flags.DEFINE_string("texts", None, "Texts to choose from, one a line: no Y-Decoder.")
-_LABELS = flags.DEFINE_string("labels", None, "Labels to monitor, one a line; | between wordings.")
+_Y_DECODER = command_line.define_path("y_decoder", "The Y-Decoder's run; RUN/y_decoder if there.")
+_TEXTS = command_line.define_path("texts", "Texts to choose from, one a line: no Y-Decoder.")
+_LABELS = command_line.define_path("labels", "Labels to monitor, one a line; | between wordings.")
 _QUERY = flags.DEFINE_string("query", None, "Asked of every window; describe it, by default.")
-_QUERY_FILE = flags.DEFINE_string("query_file", None, "A file whose content is the query.")
+_QUERY_FILE = command_line.define_path("query_file", "A file whose content is the query.")
 _WINDOW = flags.DEFINE_float("window", 2.0, "Seconds of video in an embedding.", lower_bound=0.01)
 _TICKS = flags.DEFINE_float("ticks_per_second", 2.0, "Embeddings a second.", lower_bound=0.001)
 _RATE = flags.DEFINE_float("rate_hz", 0.35, "Wanted segments per second.", lower_bound=1e-4)
@@ -44,8 +44,8 @@ _PATIENCE = flags.DEFINE_float("patience", 5.0, "Say what lasts so many seconds;
 _FAST = flags.DEFINE_bool("fast", False, "Read a file as fast as it can be.")
 _SIZE = flags.DEFINE_string("size", "", "WIDTHxHEIGHT of raw frames.")
 _FPS = flags.DEFINE_float("fps", 0.0, "Raw frames a second.")
-_JSONL = flags.DEFINE_string("jsonl", None, "Events for other programs.")
-_TIMELINE = flags.DEFINE_string("timeline", None, "A picture to write at the end.")
+_JSONL = command_line.define_path("jsonl", "Events for other programs.")
+_TIMELINE = command_line.define_path("timeline", "A picture to write at the end.")
 flags.mark_flags_as_required(["checkpoint", "source"])
 flags.register_validator(
     "timeline",

@@ -28,7 +28,7 @@ from vljepa_jax import command_line
 from vljepa_jax.config import TrainConfig, parse
 
 _CONFIG = command_line.define_config("The recipe, FILE[:variant]; --config.a.b=value overrides.")
-_WORKDIR = flags.DEFINE_string("workdir", None, "The run's directory.")
+_WORKDIR = command_line.define_path("workdir", "The run's directory.")
 _PROFILE = flags.DEFINE_string("profile", "", "FIRST-LAST: steps to trace, e.g. 100-105.")
 _WANDB = flags.DEFINE_string("wandb", "", "A Weights & Biases project to log to as well.")
 _ATTENTION = flags.DEFINE_enum(
@@ -37,9 +37,8 @@ _ATTENTION = flags.DEFINE_enum(
     ["auto", "plain", "chunked", "splash", "cudnn"],
     "The attention kernel; auto takes what suits the devices. Results are the same.",
 )
-_COMPILATION_CACHE = flags.DEFINE_string(
+_COMPILATION_CACHE = command_line.define_path(
     "compilation_cache",
-    None,
     "Where compiled programs are kept, so that a restart need not compile; by default "
     "~/.cache/vljepa_jax on a GPU or TPU, and nowhere on a CPU. '' for nowhere.",
 )

@@ -12,15 +12,17 @@ import difflib
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import Any, Literal
 
 from absl import app, flags, logging
 from ml_collections import config_flags
 
 from vljepa_jax import host
 from vljepa_jax.config import ConfigError, plain_dict
+from vljepa_jax.places import why_not
 
+flags.disclaim_key_flags()  # --help shows what is defined here as the script's own
 _OVERRIDE = re.compile(r"--?(?:no)?config\.([^=]+)")
 _CONFIG = re.compile(r"--?config(?:=(.*))?$")
 
@@ -33,6 +35,53 @@ def define_config(help_text: str, *, required: bool = True) -> flags.FlagHolder:
     # Shown by --help of the script, although it is defined here.
     flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS["config"])
     return holder
+
+
+def define_path(
+    name: str,
+    help_text: str,
+    *,
+    many: Literal["", "repeated", "listed"] = "",
+    accepted: Collection[str] = (),
+    required: bool = False,
+) -> flags.FlagHolder:
+    """Defines a flag whose value is a path, ``None`` by default; an address is refused.
+
+    Args:
+        many: "repeated" flags make a list of paths, and so does a "listed" one, between commas.
+        accepted: beginnings of addresses that it takes all the same, such as "gs://".
+    """
+    parser = _PathsParser() if many == "listed" else _PathParser()
+    parser.accepted = accepted
+    serializer = flags.CsvListSerializer(",") if many == "listed" else flags.ArgumentSerializer()
+    define = flags.DEFINE_multi if many == "repeated" else flags.DEFINE
+    return define(
+        parser=parser,
+        serializer=serializer,
+        name=name,
+        default=None,
+        help=help_text,
+        required=required,
+    )
+
+
+class _PathParser(flags.ArgumentParser):
+    accepted: Collection[str] = ()
+
+    def parse(self, argument: str) -> str:
+        if fault := why_not(argument, self.accepted):
+            raise ValueError(fault)
+        return argument
+
+
+class _PathsParser(flags.ListParser):
+    accepted: Collection[str] = ()
+
+    def parse(self, argument: str | list[str]) -> list[str]:
+        paths = super().parse(argument)
+        if fault := why_not(",".join(paths), self.accepted):
+            raise ValueError(fault)
+        return paths
 
 
 def run(main: Callable[..., int | None], *, argument: str = "") -> None:
@@ -103,6 +152,8 @@ def _check_overrides(argv: Sequence[str]) -> None:
             path = match[1] if match[1] is not None else following
     if path is None:
         return
+    if fault := why_not(path):
+        raise ConfigError(f"--config={path} {fault}")
     file = path.split(":", 1)[0]
     if not os.path.isfile(file):
         raise ConfigError(f"--config: there is no file '{file}'")

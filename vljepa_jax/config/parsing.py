@@ -12,6 +12,8 @@ from typing import Any, TypeVar
 import dacite
 import ml_collections
 
+from vljepa_jax.places import why_not
+
 T = TypeVar("T")
 
 
@@ -23,10 +25,11 @@ def parse(config_class: type[T], config: ml_collections.ConfigDict | Mapping[str
     """Turns a ConfigDict (or a plain mapping) into ``config_class``.
 
     Raises:
-        ConfigError: a field is unknown, missing or of the wrong type; all names are given in full.
+        ConfigError: a field is unknown, missing or of the wrong type, or is an address where files
+            cannot lie; all names are given in full.
     """
     plain = plain_dict(config)
-    faults = list(_unknown_or_missing(config_class, plain, ""))
+    faults = [*_unknown_or_missing(config_class, plain, ""), *_addresses(plain)]
     if faults:
         raise ConfigError("\n".join(faults))
     try:
@@ -75,6 +78,12 @@ def _leaves(value: Any, name: str) -> typing.Iterator[tuple[str, Any]]:
             yield from _leaves(child, f"{name}[{index}]")
     else:
         yield name, list(value) if isinstance(value, tuple) else value
+
+
+def _addresses(plain: Mapping) -> typing.Iterator[str]:
+    for name, value in _leaves(plain, ""):
+        if isinstance(value, str) and (fault := why_not(value)):
+            yield f"config: {name}: '{value}' {fault}"
 
 
 def _unknown_or_missing(config_class: type, plain: Mapping, where: str) -> typing.Iterator[str]:

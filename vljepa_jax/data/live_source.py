@@ -20,6 +20,7 @@ from vljepa_jax.data import video
 from vljepa_jax.data.ffmpeg import PlayedFrame
 from vljepa_jax.data.records import Medium, shown
 from vljepa_jax.data.video_decoder import NoVideo, VideoDecoder, open_media
+from vljepa_jax.places import why_not
 
 _TIMEOUT = 10.0  # seconds without a connection or a frame after which a source counts as broken
 _JUMP = 10.0  # seconds between two frames after which the second does not follow the first
@@ -88,6 +89,8 @@ def parse_source(text: str, *, size: str = "", rate: float = 0.0) -> LiveSource:
             raise SourceError(f"cameras are not known on {sys.platform}: give an address instead")
         form, name = _CAMERAS[sys.platform]
         return LiveSource("camera", name.format(match[1] or 0), form)
+    if text.startswith(("gs:/", "s3:/")):  # FFmpeg knows no such protocol
+        raise SourceError(f"'{shown(text)}' {why_not(text)}")
     if "://" in text:
         return LiveSource("network", text)
     raise SourceError(f"there is no file '{shown(text)}' (nor is it 'camera', an address, or '-')")
