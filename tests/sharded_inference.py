@@ -16,7 +16,7 @@ from vljepa_jax.config import ShardingConfig
 from vljepa_jax.inference.model import Model
 from vljepa_jax.inference.text_decoder import TextDecoder
 from vljepa_jax.models import vjepa2
-from vljepa_jax.models.placement import mesh_here, platform
+from vljepa_jax.models.placement import accelerator, mesh_here
 from vljepa_jax.objectives import make_objective
 from vljepa_jax.sharding import make_mesh
 
@@ -28,7 +28,7 @@ def watched(calls):
     attention = vjepa2.attention
 
     def noted(*arguments, **settings):
-        calls.append((mesh_here(), platform()))
+        calls.append((mesh_here(), accelerator().platform))
         return attention(*arguments, **settings)
 
     vjepa2.attention = noted

@@ -18,6 +18,7 @@ def check(output, *arguments):
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
 
 
+@pytest.mark.slow  # minutes, with many threads
 def test_every_part_runs_without_a_gpu(tmp_path):
     output = tmp_path / "gpu.json"
     answer = check(output, "--tiny", "--only=attention,losses,steps", "--minutes=60")
