@@ -7,19 +7,20 @@ of its ``bank_split``: what the Y-Decoder learns from. It prints the level at wh
 recognised as rarely as a prediction: set it as ``model.noise`` in the Y-Decoder's recipe.
 """
 
-from pathlib import Path
-
 import rich.console
 import rich.table
 from absl import flags
 
 from vljepa_jax import command_line
 from vljepa_jax.config import EvalConfig, parse
+from vljepa_jax.places import place
 
 _CONFIG = command_line.define_config(
     "An evaluation config, FILE[:variant]; --config.a.b=value overrides."
 )
-_CHECKPOINT = command_line.define_path("checkpoint", "A VL-JEPA's run directory.", required=True)
+_CHECKPOINT = command_line.define_path(
+    "checkpoint", "A VL-JEPA's run directory.", bucket=True, required=True
+)
 _CLIPS = flags.DEFINE_integer("clips", 600, "Clips of different meaning to measure on, at most.")
 
 
@@ -33,7 +34,7 @@ def main() -> None:
     from vljepa_jax.evals.examples import EvaluationError
 
     with command_line.explained(CheckpointError, DatasetError, EvaluationError):
-        gap = caption_gap(Path(_CHECKPOINT.value), config, _CLIPS.value)
+        gap = caption_gap(place(_CHECKPOINT.value), config, _CLIPS.value)
     table = rich.table.Table("", "cosine to S_Y", "nearest is its own, %")
     table.add_row("predictions", f"{gap.cosine:.3f}", f"{100 * gap.recall:.1f}")
     table.add_section()

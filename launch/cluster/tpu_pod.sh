@@ -9,8 +9,8 @@
 #
 # Accelerator types and the runtime version of each: v5litepod-256 (v5e:16x16) v2-alpha-tpuv5-lite,
 # v5p-128 (v5p:4x4x4; this name counts cores) v2-alpha-tpuv5, v6e-256 (v6e:16x16) v2-alpha-tpuv6e.
-# It needs gcloud, logged in, with a project. The workdir and the datasets must be where every host
-# reads and writes them: a bucket mounted at the same path by gcsfuse, or Filestore. SPOT=1 asks for
+# It needs gcloud, logged in, with a project. The datasets must be where every host reads them: a
+# bucket mounted at the same path by gcsfuse, or Filestore. The workdir may be a bucket itself. SPOT=1 asks for
 # preemptible machines; after a preemption, create, install and train again: the run continues.
 set -euo pipefail
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 
 from vljepa_jax.config import ConfigError, EvalConfig
@@ -12,9 +10,10 @@ from vljepa_jax.evals.evaluate import Datasets
 from vljepa_jax.evals.examples import Clip, fits
 from vljepa_jax.inference.gap import Gap, measure_gap
 from vljepa_jax.inference.model import load
+from vljepa_jax.places import Place
 
 
-def caption_gap(run_dir: Path, config: EvalConfig, clips: int) -> Gap:
+def caption_gap(run_dir: Place, config: EvalConfig, clips: int) -> Gap:
     """Measures the gap of a run on the first clips of different meaning that have two captions.
 
     Raises:
