@@ -8,8 +8,8 @@ BACKBONES ?= runs/backbones
 LOCKS  ?= locks
 INSTALL = $(RUN) -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo demo-seeds backbones test test-pythons test-parity test-slow test-full-size test-browser test-buckets
-.PHONY: lint format goldens lock lock-newest clean
+.PHONY: help demo demo-seeds backbones test test-pythons test-parity test-slow test-full-size test-browser
+.PHONY: test-buckets lint format goldens lock lock-newest clean
 .DEFAULT_GOAL := help
 
 help:  ## List the targets.

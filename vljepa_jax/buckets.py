@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from typing import Any
 
 import fsspec.config
 import orbax.checkpoint as ocp
 from etils import epath
-from orbax.checkpoint._src.path import gcs_utils
-from orbax.checkpoint._src.serialization import tensorstore_utils
 
 from vljepa_jax.places import Place, in_bucket
 
@@ -21,6 +20,8 @@ def commit_options(directory: Place) -> dict[str, Any]:
     """
     if not in_bucket(directory):
         return {}
+    if os.fspath(directory).startswith("s3://"):
+        _teach_orbax_s3()
     mode = ocp.options.AtomicityMode.COMMIT_FILE
     return {"atomicity_options": ocp.options.AtomicityOptions(mode=mode)}
 
@@ -49,27 +50,29 @@ def _s3_spec(address: str) -> dict[str, Any]:
     return spec
 
 
+@functools.cache
 def _teach_orbax_s3() -> None:
     """Lets Orbax write arrays to s3:// by TensorStore's own driver.
 
     Orbax 0.12.8 finds that driver for gs:// alone; of s3://BUCKET it makes a relative path, which
-    it then refuses. All else of Orbax takes either address.
+    it then refuses. All else of Orbax takes either address. These functions are private to it.
     """
+    from orbax.checkpoint._src.path import gcs_utils
+    from orbax.checkpoint._src.serialization import tensorstore_utils
+
     normalise, is_remote = tensorstore_utils._normalize_path, tensorstore_utils._use_gcs_driver
     gcs_spec = gcs_utils.get_kvstore_for_gcs
-
-    def normalise_both(path: str) -> str:
-        rest = normalise(path).removeprefix("s3://")
-        return f"s3://{rest.removeprefix('s3:/')}" if path.startswith("s3://") else rest
-
-    tensorstore_utils._normalize_path = normalise_both
+    tensorstore_utils._normalize_path = lambda path: (
+        "s3://" + os.path.normpath(path.removeprefix("s3://"))
+        if path.startswith("s3://")
+        else normalise(path)
+    )
     tensorstore_utils._use_gcs_driver = lambda path: path.startswith("s3://") or is_remote(path)
     gcs_utils.get_kvstore_for_gcs = lambda path: (
         _s3_spec(path) if path.startswith("s3://") else gcs_spec(path)
     )
 
 
-_teach_orbax_s3()
 # What was listed once is asked for again: TensorStore and other processes write there too.
 for _protocol in ("gs", "gcs", "s3"):
     fsspec.config.conf.setdefault(_protocol, {})["use_listings_cache"] = False

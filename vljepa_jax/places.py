@@ -55,6 +55,7 @@ def place(path: str | os.PathLike[str]) -> Place:
 
 
 def in_bucket(path: str | os.PathLike[str]) -> bool:
+    """Whether it is the address of a place in a bucket."""
     return os.fspath(path).startswith(BUCKETS)
 
 

@@ -43,10 +43,9 @@ class RunLog:
             wandb: the Weights & Biases project that scalars go to as well; "" for none.
             config: of the run, shown there.
 
-        What cannot be written to a bucket raises CheckpointError, here and later.
-
         Raises:
             ConfigError: ``wandb`` is asked for, but not installed.
+            CheckpointError: as from all methods: a bucket cannot be written to.
         """
         self._run_dir = run_dir
         self._scratch = tempfile.TemporaryDirectory() if in_bucket(run_dir) else None
