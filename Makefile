@@ -8,7 +8,7 @@ BACKBONES ?= runs/backbones
 LOCKS  ?= locks
 INSTALL = $(RUN) -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo demo-seeds backbones test test-pythons test-parity test-slow test-full-size test-browser gpu-check
+.PHONY: help demo demo-seeds backbones test test-pythons test-parity test-slow test-full-size test-browser test-buckets gpu-check
 .PHONY: lint format goldens lock lock-newest clean
 .DEFAULT_GOAL := help
 
@@ -75,7 +75,7 @@ backbones: $(VENV)/installed  ## Pretrain the backbones in vljepa_jax/backbones 
 	    cp $(BACKBONES)/exported/$$part/config.json vljepa_jax/backbones/$$part/recipe.json; done
 
 test: $(VENV)/installed  ## Run the suite (no torch needed); TESTS=tests/data runs a part of it.
-	$(RUN) -m pytest -n auto --dist loadfile --durations=15 -m "not parity and not slow and not browser" $(TESTS)
+	$(RUN) -m pytest -n auto --dist loadfile --durations=15 -m "not parity and not slow and not browser and not buckets" $(TESTS)
 
 test-pythons:  ## Tests of data, models and checkpoints on each Python installed (4 minutes each).
 	$(PYTHON) tests/on_pythons.py --venv=$(VENV) --pythons=$(PYTHONS) --tested=$(TESTED)
@@ -91,6 +91,9 @@ test-full-size: $(VENV)/installed  ## Two steps of the 1B model (24 GiB of memor
 
 test-browser: $(VENV)/installed-browser  ## Open the report pages (needs Debian's chromium: apt-get install chromium; two minutes).
 	$(RUN) -m pytest -m browser
+
+test-buckets: $(VENV)/installed-emulators  ## Train, kill, resume and evaluate on emulated gs:// and s3:// (2 minutes).
+	$(RUN) -m pytest -m buckets
 
 gpu-check: $(VENV)/installed-parity  ## Measure on one NVIDIA GPU what no plan tells (8 minutes; writes docs/gpu.json).
 	$(RUN) -m pip install --quiet --disable-pip-version-check "jax[cuda12]>=0.10"

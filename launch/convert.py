@@ -26,6 +26,7 @@ from absl import flags
 
 from vljepa_jax import command_line
 from vljepa_jax.config import TrainConfig, parse
+from vljepa_jax.places import place
 
 _PARTS = ("x_encoder", "predictor", "y_encoder", "y_decoder")
 
@@ -34,8 +35,10 @@ _CONFIG = command_line.define_config(
 )
 for _part in _PARTS:
     command_line.define_path(_part, "Directory of its published weights, or @boxed.")
-_OUTPUT = command_line.define_path("output", "Run directory to write; must hold no checkpoint.")
-_CHECKPOINT = command_line.define_path("checkpoint", "Run directory to export.")
+_OUTPUT = command_line.define_path(
+    "output", "Run directory to write; must hold no checkpoint.", bucket=True
+)
+_CHECKPOINT = command_line.define_path("checkpoint", "Run directory to export.", bucket=True)
 _EXPORT = command_line.define_path("export", "Directory to export to; must be empty.")
 _ALIGN = flags.DEFINE_boolean(
     "align", False, "Let the heads start where the recipe's training texts agree, not at random."
@@ -71,11 +74,11 @@ def main() -> None:
 
     with command_line.explained(CheckpointError, ConversionError, DatasetError):
         if config is None:
-            export_checkpoint(Path(_CHECKPOINT.value), Path(_EXPORT.value), console, _DTYPE.value)
+            export_checkpoint(place(_CHECKPOINT.value), Path(_EXPORT.value), console, _DTYPE.value)
         else:
             given = {part: flags.FLAGS[part].value for part in _PARTS}
             directories = {p: backbone_directory(p, path) for p, path in given.items() if path}
-            output = Path(_OUTPUT.value)
+            output = place(_OUTPUT.value)
             convert_checkpoint(config, directories, output, console, align=_ALIGN.value)
 
 

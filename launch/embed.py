@@ -30,8 +30,9 @@ from absl import flags
 
 from vljepa_jax import command_line
 from vljepa_jax.host import host_cpus
+from vljepa_jax.places import in_bucket
 
-_CHECKPOINT = command_line.define_path("checkpoint", "A training run's directory.")
+_CHECKPOINT = command_line.define_path("checkpoint", "A training run's directory.", bucket=True)
 _VIDEOS = command_line.define_path(
     "videos",
     "File, directory, glob, manifest or dataset[:split]; may be repeated.",
@@ -72,7 +73,8 @@ def main() -> None:
     errors = (CheckpointError, DatasetError, ManifestError, SearchIndexError, TokenizerError)
     with command_line.in_job(*errors):
         require_shared(_OUTPUT.value)
-        run_dir = os.path.abspath(_CHECKPOINT.value)
+        run_dir = _CHECKPOINT.value
+        run_dir = run_dir if in_bucket(run_dir) else os.path.abspath(run_dir)
         items, faults = list_items(_VIDEOS.value, load_config(run_dir).world)
         model = vljepa_jax.load(run_dir, frames=_FRAMES.value, batch_size=_BATCH_SIZE.value)
         embed_collection(

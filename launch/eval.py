@@ -25,19 +25,26 @@ from vljepa_jax.config import ConfigError, EvalConfig, parse
 from vljepa_jax.evals.benchmarks import select
 from vljepa_jax.evals.examples import EvaluationError
 from vljepa_jax.evals.sweep import settings, take_sweeps
+from vljepa_jax.places import in_bucket, place
 
 _CONFIG = command_line.define_config(
     "The evaluation config, FILE[:variant]; --config.a.b=value overrides."
 )
-_CHECKPOINT = command_line.define_path("checkpoint", "A training run's directory.", required=True)
+_CHECKPOINT = command_line.define_path(
+    "checkpoint", "A training run's directory.", bucket=True, required=True
+)
 _OUTPUT = command_line.define_path("output", "Where the report goes; the checkpoint by default.")
 _BENCHMARKS = flags.DEFINE_list("benchmarks", [], "Names of benchmarks to run; all by default.")
 
 
 def main(sweeps: dict[str, list[str]]) -> None:
-    run_dir = Path(_CHECKPOINT.value)
+    run_dir = place(_CHECKPOINT.value)
     output = Path(_OUTPUT.value or run_dir)
     with command_line.explained():
+        if in_bucket(run_dir) and not _OUTPUT.value:
+            raise ConfigError(
+                "--output: name a directory on a disk, as --checkpoint is in a bucket"
+            )
         chosen = []
         for values, config in settings(_CONFIG.value, sweeps):
             parsed = parse(EvalConfig, config)

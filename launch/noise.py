@@ -9,8 +9,6 @@ recognised as rarely as a prediction: set it as ``model.noise`` in the Y-Decoder
 Started as several processes, as launch/train.py may be, they embed a share of the clips each.
 """
 
-from pathlib import Path
-
 import rich.console
 import rich.table
 from absl import flags
@@ -18,11 +16,14 @@ from absl import flags
 from vljepa_jax import command_line
 from vljepa_jax.config import EvalConfig, parse
 from vljepa_jax.inference.gap import Gap
+from vljepa_jax.places import place
 
 _CONFIG = command_line.define_config(
     "An evaluation config, FILE[:variant]; --config.a.b=value overrides."
 )
-_CHECKPOINT = command_line.define_path("checkpoint", "A VL-JEPA's run directory.", required=True)
+_CHECKPOINT = command_line.define_path(
+    "checkpoint", "A VL-JEPA's run directory.", bucket=True, required=True
+)
 _CLIPS = flags.DEFINE_integer("clips", 600, "Clips of different meaning to measure on, at most.")
 
 
@@ -38,7 +39,7 @@ def main() -> None:
 
     errors = (CheckpointError, DatasetError, EvaluationError)
     with command_line.in_job(*errors):
-        gap = caption_gap(Path(_CHECKPOINT.value), config, _CLIPS.value)
+        gap = caption_gap(place(_CHECKPOINT.value), config, _CLIPS.value)
         if first_process():
             _show(gap)
 

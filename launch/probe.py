@@ -21,9 +21,10 @@ from absl import flags
 
 from vljepa_jax import command_line
 from vljepa_jax.config import ConfigError, TrainConfig, parse
+from vljepa_jax.places import place
 
 _CONFIG = command_line.define_config("The recipe of the attentive probe, FILE[:variant].")
-_CHECKPOINT = command_line.define_path("checkpoint", "Run whose X-Encoder is probed.")
+_CHECKPOINT = command_line.define_path("checkpoint", "Run whose X-Encoder is probed.", bucket=True)
 _X_ENCODER = command_line.define_path("x_encoder", "Directory of a published X-Encoder.")
 _OUTPUT = command_line.define_path("output", "Where probes and report go.", required=True)
 _PROBES = flags.DEFINE_list("probes", ["attentive", "linear"], "Which probes to train.")
@@ -68,7 +69,7 @@ def main() -> None:
     with command_line.in_job(*errors, saves_on_sigterm=True):
         console = rich.console.Console(quiet=not first_process())
         require_shared(output)
-        start = Path(_CHECKPOINT.value or output / "x_encoder")
+        start = place(_CHECKPOINT.value or output / "x_encoder")
         if _X_ENCODER.value:
             if jax.process_count() > 1:
                 raise ConfigError(

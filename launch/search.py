@@ -20,7 +20,9 @@ from absl import flags
 from vljepa_jax import command_line
 
 _INDEX = command_line.define_path("index", "The index's directory.", required=True)
-_CHECKPOINT = command_line.define_path("checkpoint", "The training run's directory, if it moved.")
+_CHECKPOINT = command_line.define_path(
+    "checkpoint", "The training run's directory, if it moved.", bucket=True
+)
 _TOP = flags.DEFINE_integer("top", 10, "Hits shown.", lower_bound=1)
 _EACH_ONCE = flags.DEFINE_bool("each_once", False, "Only the best window of each clip.")
 _CONTACT_SHEET = command_line.define_path("contact_sheet", "A picture of the hits to write.")

@@ -27,9 +27,11 @@ from absl import flags
 
 from vljepa_jax import command_line
 
-_CHECKPOINT = command_line.define_path("checkpoint", "A training run's directory.")
+_CHECKPOINT = command_line.define_path("checkpoint", "A training run's directory.", bucket=True)
 _SOURCE = flags.DEFINE_string("source", None, "File, address, camera[:N], or - (raw rgb24).")
-_Y_DECODER = command_line.define_path("y_decoder", "The Y-Decoder's run; RUN/y_decoder if there.")
+_Y_DECODER = command_line.define_path(
+    "y_decoder", "The Y-Decoder's run; RUN/y_decoder if there.", bucket=True
+)
 _TEXTS = command_line.define_path("texts", "Texts to choose from, one a line: no Y-Decoder.")
 _LABELS = command_line.define_path("labels", "Labels to monitor, one a line; | between wordings.")
 _QUERY = flags.DEFINE_string("query", None, "Asked of every window; describe it, by default.")

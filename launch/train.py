@@ -3,7 +3,8 @@
     python launch/train.py --config=configs/demo.py --workdir=runs/demo
     python launch/train.py --config=configs/demo.py --workdir=runs/short --config.steps=100
 
-The workdir receives config.json, checkpoints/, metrics.jsonl, tensorboard/ and train.json.
+The workdir receives config.json, checkpoints/, metrics.jsonl, tensorboard/ and train.json. It may
+lie in a bucket: gs://BUCKET/DIR or s3://BUCKET/DIR (pip install 'vljepa_jax[buckets]').
 --config.init_from=DIR[:params|:full|:PART] starts from another run; PART (x_encoder, y_encoder,
 vljepa or y_decoder) takes this part alone, whatever the run's objective, and DIR:PART,DIR:PART
 takes parts of several runs.
@@ -28,7 +29,7 @@ from vljepa_jax import command_line
 from vljepa_jax.config import TrainConfig, parse
 
 _CONFIG = command_line.define_config("The recipe, FILE[:variant]; --config.a.b=value overrides.")
-_WORKDIR = command_line.define_path("workdir", "The run's directory.")
+_WORKDIR = command_line.define_path("workdir", "The run's directory.", bucket=True)
 _PROFILE = flags.DEFINE_string("profile", "", "FIRST-LAST: steps to trace, e.g. 100-105.")
 _WANDB = flags.DEFINE_string("wandb", "", "A Weights & Biases project to log to as well.")
 _ATTENTION = flags.DEFINE_enum(

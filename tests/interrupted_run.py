@@ -1,4 +1,4 @@
-"""Run by test_train_loop.py: trains, and kills itself with SIGKILL at a moment of a given step.
+"""Trains, and kills itself with SIGKILL at a moment of a given step; run by other tests.
 
 Moments: "logged", as the step is logged; of the step's checkpoint "begun", when its write has been
 started, "complete", when it is about to get its name, and "named", when it has it and what it makes
@@ -54,7 +54,8 @@ def main(config_path, workdir, moment, fatal_step):
         def is_of_the_step(path):
             return path._final_path.name == str(step)
 
-        kill_before(atomicity.AtomicRenameTemporaryPath, "finalize", is_of_the_step)
+        for kind in (atomicity.AtomicRenameTemporaryPath, atomicity.CommitFileTemporaryPath):
+            kill_before(kind, "finalize", is_of_the_step)
     elif moment == "named":
 
         def is_after_the_step(self, steps):

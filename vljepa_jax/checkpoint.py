@@ -17,7 +17,6 @@ import json
 import os
 import re
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -25,8 +24,10 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
+from vljepa_jax.buckets import commit_options, complaint
 from vljepa_jax.config import ConfigError, TrainConfig, as_dict, differences, nearest, parse
 from vljepa_jax.models.parts import PARTS
+from vljepa_jax.places import Place, in_bucket, make_directory, place, write_text
 from vljepa_jax.sharding import path_name
 from vljepa_jax.train_step import TrainState
 
@@ -44,13 +45,17 @@ class CheckpointError(RuntimeError):
     """A checkpoint that is absent or does not fit; the message names it and the mend."""
 
 
-def newest(run_dir: Path) -> Path | None:
+def newest(run_dir: str | os.PathLike[str]) -> Place | None:
     """The newest complete checkpoint of a run, or ``None``."""
-    steps = ocp.utils.checkpoint_steps(directory_of(run_dir))
-    return directory_of(run_dir) / str(max(steps)) if steps else None
+    directory = directory_of(run_dir)
+    if not directory.exists():
+        return None
+    found = ocp.path.step.standard_name_format(**commit_options(directory)).find_all(directory)
+    steps = [checkpoint.step for checkpoint in found]
+    return directory / str(max(steps)) if steps else None
 
 
-def restore(path: Path, abstract: TrainState) -> tuple[TrainState, dict[str, Any]]:
+def restore(path: Place, abstract: TrainState) -> tuple[TrainState, dict[str, Any]]:
     """The state of one checkpoint, laid out as ``abstract`` says, and its progress.
 
     It may have been saved by any number of processes, on any mesh, and in another floating-point
@@ -76,13 +81,13 @@ def restore(path: Path, abstract: TrainState) -> tuple[TrainState, dict[str, Any
     return TrainState(params=restored["params"], **restored["training"]), restored["progress"]
 
 
-def require_empty(run_dir: Path) -> None:
+def require_empty(run_dir: Place) -> None:
     """Raises CheckpointError where a checkpoint, or the config of another run, is in the way."""
     if newest(run_dir) is not None or (run_dir / "config.json").exists():
         raise CheckpointError(f"'{run_dir}' holds a run already; choose another directory")
 
 
-def save_params(run_dir: Path, config: TrainConfig, params: PyTree) -> None:
+def save_params(run_dir: Place, config: TrainConfig, params: PyTree) -> None:
     """Writes a run directory that holds parameters alone, as those of step 0.
 
     Such a directory can be started from (``init_from``) and loaded, but not continued.
@@ -96,17 +101,17 @@ def save_params(run_dir: Path, config: TrainConfig, params: PyTree) -> None:
     require_empty(run_dir)
     claim(run_dir, config)
     path = directory_of(run_dir) / "0"
-    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+    with _checkpointer(path) as checkpointer:
         checkpointer.save(path, ocp.args.Composite(params=ocp.args.StandardSave(params)))
 
 
-def restore_params(path: Path, abstract: PyTree) -> PyTree:
+def restore_params(path: Place, abstract: PyTree) -> PyTree:
     """The parameters alone, laid out as ``abstract`` says; raises as ``restore``."""
     _check(path, "params", abstract)
     return _read(path, params=ocp.args.StandardRestore(abstract))["params"]
 
 
-def read_params(path: Path) -> PyTree:
+def read_params(path: Place) -> PyTree:
     """The parameters as numpy arrays, in whatever tree they were saved."""
     as_numpy = _numpy_arrays(_saved_tree(path, "params"))
     return _read(path, params=ocp.args.PyTreeRestore(restore_args=as_numpy))["params"]
@@ -119,12 +124,12 @@ def read_extra(directory: str | os.PathLike[str]) -> PyTree:
     return _read_part(path, "training", ("extra",), saved, _numpy_arrays) if saved else {}
 
 
-def _saved_extra(path: Path) -> PyTree:
+def _saved_extra(path: Place) -> PyTree:
     return _saved_tree(path, "training")["extra"] if (path / "training").is_dir() else {}
 
 
 def _read_part(
-    path: Path,
+    path: Place,
     item: str,
     where: tuple[str, ...],
     wanted: PyTree,
@@ -144,9 +149,10 @@ def _numpy_arrays(tree: PyTree) -> PyTree:
     return jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
 
 
-def directory_of(run_dir: Path) -> Path:
+def directory_of(run_dir: str | os.PathLike[str]) -> Place:
     """Where a run's checkpoints lie, one directory a step."""
-    return run_dir.absolute() / "checkpoints"
+    run_dir = place(run_dir)
+    return (run_dir if in_bucket(run_dir) else run_dir.absolute()) / "checkpoints"
 
 
 def training_of(state: TrainState) -> dict[str, Any]:
@@ -154,20 +160,26 @@ def training_of(state: TrainState) -> dict[str, Any]:
     return {"step": state.step, "opt_state": state.opt_state, "extra": state.extra}
 
 
-def _read(path: Path, **items: ocp.args.CheckpointArgs) -> Mapping[str, Any]:
-    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+def _read(path: Place, **items: ocp.args.CheckpointArgs) -> Mapping[str, Any]:
+    with _checkpointer(path) as checkpointer:
         return checkpointer.restore(path, ocp.args.Composite(**items))
 
 
-def _saved_tree(path: Path, item: str) -> PyTree:
+def _checkpointer(path: Place) -> ocp.Checkpointer:
+    options = commit_options(path)
+    handler = ocp.CompositeCheckpointHandler(composite_options=ocp.CompositeOptions(**options))
+    return ocp.Checkpointer(handler, **options)
+
+
+def _saved_tree(path: Place, item: str) -> PyTree:
     return ocp.StandardCheckpointHandler().metadata(path / item).tree
 
 
-def _check(path: Path, item: str, abstract: PyTree) -> None:
+def _check(path: Place, item: str, abstract: PyTree) -> None:
     _raise_differences(path, item, _saved_tree(path, item), abstract)
 
 
-def _raise_differences(path: Path, item: str, saved: PyTree, wanted: PyTree) -> None:
+def _raise_differences(path: Place, item: str, saved: PyTree, wanted: PyTree) -> None:
     faults = tree_differences(saved, wanted)
     if faults:
         more = f"\n  and {len(faults) - _NAMED} more" if len(faults) > _NAMED else ""
@@ -207,16 +219,16 @@ def tree_differences(saved: PyTree, wanted: PyTree) -> list[str]:
     ]
 
 
-def claim(workdir: Path, config: TrainConfig) -> None:
+def claim(workdir: Place, config: TrainConfig) -> None:
     """Makes ``workdir`` this run's by writing ``config.json``; raises as ``check_config``."""
     check_config(workdir, config)
     path = workdir / "config.json"
     if not path.exists():
-        workdir.mkdir(parents=True, exist_ok=True)
+        make_directory(workdir)
         write_text(path, json.dumps(as_dict(config), indent=2) + "\n")
 
 
-def check_config(workdir: Path, config: TrainConfig) -> None:
+def check_config(workdir: Place, config: TrainConfig) -> None:
     """Compares with the ``config.json`` in ``workdir``, if there is one.
 
     What does not change the computation may differ: the mesh, micro-batches, workers, and when is
@@ -224,7 +236,9 @@ def check_config(workdir: Path, config: TrainConfig) -> None:
 
     Raises:
         ConfigError: another run's config is there; the message names the differing fields.
+        CheckpointError: ``workdir`` lies in a bucket that cannot be read.
     """
+    _check_reachable(workdir)
     path = workdir / "config.json"
     if not path.exists():
         return
@@ -238,24 +252,25 @@ def check_config(workdir: Path, config: TrainConfig) -> None:
         )
 
 
-def write_text(path: Path, text: str) -> None:
-    """Replaces a file in one stroke: a killed process leaves the old one or the new one."""
-    temporary = path.with_name(path.name + ".tmp")
-    # Lone surrogates, of names that are no UTF-8, are escaped.
-    temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
-    os.replace(temporary, path)
-
-
 def load_config(directory: str | os.PathLike[str]) -> TrainConfig:
     """The config of a run directory.
 
     Raises:
-        CheckpointError: the directory is not a run's.
+        CheckpointError: the directory is not a run's, or lies in a bucket that cannot be read.
     """
-    path = Path(directory) / "config.json"
+    _check_reachable(directory)
+    path = place(directory) / "config.json"
     if not path.is_file():
         raise CheckpointError(f"'{directory}' is not a run directory: it has no config.json")
     return parse(TrainConfig, json.loads(path.read_text()))
+
+
+def _check_reachable(directory: str | os.PathLike[str]) -> None:
+    if in_bucket(directory) and (reason := complaint(place(directory))):
+        raise CheckpointError(
+            f"'{directory}' cannot be read: {reason}; look at its name and at the credentials "
+            "(gs://: gcloud auth application-default login; s3://: AWS_ACCESS_KEY_ID, AWS_PROFILE)"
+        )
 
 
 def load_params(directory: str | os.PathLike[str]) -> tuple[TrainConfig, PyTree]:
@@ -345,8 +360,8 @@ def _with_parts(
     return fresh.replace(params=params, extra=make_extra(params))
 
 
-def _require(directory: str | os.PathLike[str]) -> Path:
-    path = newest(Path(directory))
+def _require(directory: str | os.PathLike[str]) -> Place:
+    path = newest(directory)
     if path is None:
         raise CheckpointError(f"'{directory}' holds no complete checkpoint")
     return path

@@ -5,15 +5,16 @@ from __future__ import annotations
 import contextlib
 import shutil
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as managers
 
+from vljepa_jax.buckets import commit_options
 from vljepa_jax.checkpoint import CheckpointError, directory_of, newest, training_of
 from vljepa_jax.config import CheckpointConfig
+from vljepa_jax.places import Place, in_bucket
 from vljepa_jax.train_step import TrainState
 
 _VALUE = "value"  # by which the best checkpoints are chosen, among what Orbax saves
@@ -28,7 +29,7 @@ class Checkpoints:
     where a checkpoint cannot be written.
     """
 
-    def __init__(self, run_dir: Path, config: CheckpointConfig) -> None:
+    def __init__(self, run_dir: Place, config: CheckpointConfig) -> None:
         """What ``config`` keeps remains of the checkpoints; when they
         are due is for the caller to know."""
         self._directory = directory_of(run_dir)
@@ -50,6 +51,7 @@ class Checkpoints:
                 preservation_policy=managers.AnyPreservationPolicy(policies),
                 best_fn=_saved_value,  # or the values would not be saved
                 cleanup_tmp_directories=True,  # what a killed process left of an unfinished save
+                **commit_options(self._directory),
             ),
         )
 
@@ -101,6 +103,8 @@ class Checkpoints:
             ) from error
 
     def _check_space(self, state: TrainState) -> None:
+        if in_bucket(self._directory):
+            return
         needed = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
         free = shutil.disk_usage(self._directory).free
         if free < needed:

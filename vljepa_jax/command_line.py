@@ -12,7 +12,7 @@ import difflib
 import os
 import re
 import sys
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from absl import app, flags, logging
@@ -20,7 +20,7 @@ from ml_collections import config_flags
 
 from vljepa_jax import host
 from vljepa_jax.config import ConfigError, plain_dict
-from vljepa_jax.places import why_not
+from vljepa_jax.places import BUCKETS, why_not
 
 flags.disclaim_key_flags()  # --help shows what is defined here as the script's own
 _OVERRIDE = re.compile(r"--?(?:no)?config\.([^=]+)")
@@ -42,17 +42,17 @@ def define_path(
     help_text: str,
     *,
     many: Literal["", "repeated", "listed"] = "",
-    accepted: Collection[str] = (),
+    bucket: bool = False,
     required: bool = False,
 ) -> flags.FlagHolder:
     """Defines a flag whose value is a path, ``None`` by default; an address is refused.
 
     Args:
         many: "repeated" flags make a list of paths, and so does a "listed" one, between commas.
-        accepted: beginnings of addresses that it takes all the same, such as "gs://".
+        bucket: it takes the address of a place in a bucket too.
     """
-    parser = _PathsParser() if many == "listed" else _PathParser()
-    parser.accepted = accepted
+    accepted = BUCKETS if bucket else ()
+    parser = _PathsParser(accepted) if many == "listed" else _PathParser(accepted)
     serializer = flags.CsvListSerializer(",") if many == "listed" else flags.ArgumentSerializer()
     define = flags.DEFINE_multi if many == "repeated" else flags.DEFINE
     return define(
@@ -66,20 +66,23 @@ def define_path(
 
 
 class _PathParser(flags.ArgumentParser):
-    accepted: Collection[str] = ()
+    def __init__(self, accepted: tuple[str, ...]) -> None:
+        self._accepted = accepted
 
     def parse(self, argument: str) -> str:
-        if fault := why_not(argument, self.accepted):
+        if fault := why_not(argument, self._accepted):
             raise ValueError(fault)
         return argument
 
 
 class _PathsParser(flags.ListParser):
-    accepted: Collection[str] = ()
+    def __init__(self, accepted: tuple[str, ...]) -> None:
+        super().__init__()
+        self._accepted = accepted
 
     def parse(self, argument: str | list[str]) -> list[str]:
         paths = super().parse(argument)
-        if fault := why_not(",".join(paths), self.accepted):
+        if fault := why_not(",".join(paths), self._accepted):
             raise ValueError(fault)
         return paths
 

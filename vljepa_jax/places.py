@@ -1,10 +1,23 @@
-"""Where files may lie: on a disk, or in a bucket."""
+"""Where files lie: on a disk, or in a bucket (gs://BUCKET/DIR, s3://BUCKET/DIR).
+
+Buckets are reached through ``etils.epath``, as Orbax and TFDS do, with the credentials and the
+environment variables of gcsfs (STORAGE_EMULATOR_HOST) and s3fs (AWS_ENDPOINT_URL, AWS_REGION).
+"""
 
 from __future__ import annotations
 
+import importlib.util
+import os
+import pathlib
 import re
 from collections.abc import Collection
 
+from etils import epath
+
+Place = pathlib.Path | epath.Path
+
+BUCKETS = ("gs://", "s3://")
+_CLIENTS = {"gs://": "gcsfs", "s3://": "s3fs"}
 # At the beginning, and after what the flags put before a path: SPLIT=PATH and PATH,PATH. With one
 # slash it is what a path made of an address.
 _ADDRESS = re.compile(r"(?:^|[=,])((?:[A-Za-z][A-Za-z0-9+.-]*:/|gs:|s3:)/)")
@@ -15,11 +28,50 @@ def why_not(text: str, accepted: Collection[str] = ()) -> str:
 
     Args:
         text: a path or an address, or several, as flags and recipes take them.
-        accepted: beginnings of addresses that can be used, such as "gs://".
+        accepted: beginnings of addresses that can be used, of ``BUCKETS``, where it is one path.
     """
-    if all(address in accepted for address in _ADDRESS.findall(text)):
-        return ""
-    return (
-        f"is an address, but this must lie {' or '.join(['on a disk', *accepted])}: mount the "
-        "bucket (gcsfuse, Mountpoint for S3) or copy it, and give the path there"
-    )
+    for match in _ADDRESS.finditer(text):
+        address = match[1]
+        if address not in accepted or match.start(1) > 0:
+            return (
+                f"is an address, but this must lie {' or '.join(['on a disk', *accepted])}: mount "
+                "the bucket (gcsfuse, Mountpoint for S3) or copy it, and give the path there"
+            )
+        if importlib.util.find_spec(_CLIENTS[address]) is None:
+            return f"needs the package {_CLIENTS[address]}: pip install 'vljepa_jax[buckets]'"
+    return ""
+
+
+def place(path: str | os.PathLike[str]) -> Place:
+    """A path on a disk as ``pathlib.Path``, an address of a bucket as ``epath.Path``.
+
+    Raises:
+        ValueError: it is an address of another kind, or a ``pathlib.Path`` made of one.
+    """
+    text = os.fspath(path)
+    if fault := why_not(text, BUCKETS):
+        raise ValueError(f"'{text}' {fault}")
+    return epath.Path(text) if in_bucket(text) else pathlib.Path(text)
+
+
+def in_bucket(path: str | os.PathLike[str]) -> bool:
+    """Whether it is the address of a place in a bucket."""
+    return os.fspath(path).startswith(BUCKETS)
+
+
+def make_directory(path: Place) -> None:
+    """Makes a directory and those above it; a bucket has none, and is not made itself."""
+    if not in_bucket(path):
+        path.mkdir(parents=True, exist_ok=True)
+
+
+def write_text(path: Place, text: str) -> None:
+    """Replaces a file in one stroke: a killed process leaves the old one or the new one."""
+    # Lone surrogates, of names that are no UTF-8, are escaped.
+    data = text.encode("utf-8", errors="backslashreplace")
+    if in_bucket(path):
+        path.write_bytes(data)  # an object appears when it is whole
+        return
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_bytes(data)
+    os.replace(temporary, path)

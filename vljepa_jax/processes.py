@@ -12,7 +12,6 @@ import secrets
 import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any, TypeVar
 
 import jax
@@ -21,6 +20,7 @@ from jax._src import distributed
 from jax.experimental import multihost_utils
 
 from vljepa_jax.config import ConfigError
+from vljepa_jax.places import place
 
 T = TypeVar("T")
 S = TypeVar("S")
@@ -120,7 +120,7 @@ def require_shared(directory: str | os.PathLike[str]) -> None:
     """
     if jax.process_count() == 1:
         return
-    directory = Path(directory)
+    directory = place(directory)
     path = directory / f".job-{of_first(lambda: secrets.token_hex(8))}"
     if first_process():
         directory.mkdir(parents=True, exist_ok=True)

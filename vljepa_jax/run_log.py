@@ -2,11 +2,17 @@
 
 ``metrics.jsonl`` holds one JSON object a logged step. Opened at step s it is cut back to s: what
 a killed run logged after its last checkpoint is computed, and logged, again.
+
+An object in a bucket cannot be appended to. The log of a run there is written to a temporary
+directory on disk, and its files go to the bucket whole: once a minute, before each checkpoint (so
+that none is without the log that led to it), and at the end.
 """
 
 from __future__ import annotations
 
 import json
+import tempfile
+import time
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,16 +23,19 @@ import rich.console
 import rich.progress
 import tensorboardX
 
-from vljepa_jax.checkpoint import write_text
+from vljepa_jax.checkpoint import CheckpointError
 from vljepa_jax.config import ConfigError, TrainConfig, as_dict
 from vljepa_jax.losses import Histogram
+from vljepa_jax.places import Place, in_bucket, write_text
+
+_PUBLISH_SECONDS = 60  # a log in a bucket is this old at most
 
 
 class RunLog:
     """The metrics of one run directory, continued after ``step``."""
 
     def __init__(
-        self, run_dir: Path, step: int, wandb: str = "", config: TrainConfig | None = None
+        self, run_dir: Place, step: int, wandb: str = "", config: TrainConfig | None = None
     ) -> None:
         """Opens the files.
 
@@ -36,15 +45,20 @@ class RunLog:
 
         Raises:
             ConfigError: ``wandb`` is asked for, but not installed.
+            CheckpointError: as from all methods: a bucket cannot be written to.
         """
-        path = run_dir / "metrics.jsonl"
+        self._run_dir = run_dir
+        self._scratch = tempfile.TemporaryDirectory() if in_bucket(run_dir) else None
+        self._local = Path(self._scratch.name) if self._scratch else run_dir
+        self._published = time.monotonic()
+        path = self._local / "metrics.jsonl"
         kept = [row for row in read_metrics(run_dir) if row["step"] <= step]
         write_text(path, "".join(json.dumps(row) + "\n" for row in kept))
         self._file = path.open("a")
         self._tensorboard = tensorboardX.SummaryWriter(
-            str(run_dir / "tensorboard"), purge_step=step + 1, flush_secs=10
+            str(self._local / "tensorboard"), purge_step=step + 1, flush_secs=10
         )
-        self._wandb = _open_wandb(wandb, run_dir, config) if wandb else None
+        self._wandb = _open_wandb(wandb, run_dir, self._local, config) if wandb else None
 
     def __enter__(self) -> RunLog:
         return self
@@ -54,6 +68,9 @@ class RunLog:
         self._tensorboard.close()
         if self._wandb is not None:
             self._wandb.finish()
+        self._publish()
+        if self._scratch is not None:
+            self._scratch.cleanup()
 
     def write(self, step: int, metrics: Mapping[str, float | Histogram]) -> None:
         """Logs a step; histograms go to TensorBoard alone."""
@@ -67,6 +84,28 @@ class RunLog:
                 self._tensorboard.add_scalar(name, value, step)
         if self._wandb is not None:
             self._wandb.log(scalars, step=step)
+        if time.monotonic() - self._published >= _PUBLISH_SECONDS:
+            self.publish()
+
+    def publish(self) -> None:
+        """Brings a log in a bucket up to date; called before a checkpoint is saved."""
+        if self._scratch is not None:
+            self._tensorboard.flush()
+            self._publish()
+
+    def _publish(self) -> None:
+        if self._scratch is None:
+            return
+        try:
+            for path in [self._local / "metrics.jsonl", *self._local.glob("tensorboard/*")]:
+                target = self._run_dir / str(path.relative_to(self._local))
+                target.write_bytes(path.read_bytes())
+        except Exception as error:  # of the bucket's client, which has tried several times
+            raise CheckpointError(
+                f"the log cannot be written to '{self._run_dir}': {error}\nMend this, and the same "
+                "command continues."
+            ) from error
+        self._published = time.monotonic()
 
     def _add_histogram(self, name: str, histogram: Histogram, step: int) -> None:
         counts = np.asarray(histogram.counts)
@@ -85,8 +124,12 @@ class RunLog:
         )
 
 
-def _open_wandb(project: str, run_dir: Path, config: TrainConfig | None) -> Any:
-    """The run of this directory there: the same one, however often the command is given."""
+def _open_wandb(project: str, run_dir: Place, local: Path, config: TrainConfig | None) -> Any:
+    """The run of this directory there: the same one, however often the command is given.
+
+    Args:
+        local: where W&B keeps files of its own.
+    """
     try:
         import wandb
     except ImportError as error:
@@ -98,20 +141,20 @@ def _open_wandb(project: str, run_dir: Path, config: TrainConfig | None) -> Any:
         project=project,
         id=json.loads(path.read_text())["id"],
         name=run_dir.name,
-        dir=str(run_dir),
+        dir=str(local),
         config=as_dict(config) if config is not None else None,
         resume="allow",
     )
 
 
-def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
+def read_metrics(run_dir: Place) -> list[dict[str, Any]]:
     """The rows of ``metrics.jsonl``, without a last line that a killed process left unfinished."""
     path = run_dir / "metrics.jsonl"
     lines = path.read_text().splitlines(keepends=True) if path.exists() else []
     return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
-def add_row(path: Path, row: Mapping[str, Any]) -> None:
+def add_row(path: Place, row: Mapping[str, Any]) -> None:
     """Adds the row of a step to a JSONL file, in the place of those of this step and later ones."""
     lines = path.read_text().splitlines() if path.exists() else []
     kept = [line for line in lines if json.loads(line)["step"] < row["step"]]

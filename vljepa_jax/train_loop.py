@@ -15,7 +15,6 @@ import os
 import signal
 import threading
 import time
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -30,6 +29,7 @@ from vljepa_jax.data.pipeline import Batch, TrainPipeline, array_spec, check_pat
 from vljepa_jax.losses import Histogram
 from vljepa_jax.meters import Meter, Profile
 from vljepa_jax.objectives import make_objective
+from vljepa_jax.places import Place, in_bucket, place, write_text
 from vljepa_jax.processes import first_process, gather, of_first, require_shared
 from vljepa_jax.run_log import Progress, RunLog, add_row
 from vljepa_jax.sharding import check_batch_size, left_whole, make_mesh
@@ -79,7 +79,9 @@ def train(
         NonFiniteLoss: the newest checkpoint is then the last good one.
     """
     console = rich.console.Console(quiet=not first_process())
-    run_dir = Path(workdir)
+    run_dir = place(workdir)
+    if watch.profile and in_bucket(run_dir):
+        raise ConfigError("--profile writes its trace to a disk: give it a --workdir there")
     check_paths(config)
     require_shared(run_dir)
     mesh = make_mesh(config.sharding)
@@ -116,7 +118,7 @@ def train(
         "final_loss": position.loss,
     }
     if first_process():
-        checkpoint.write_text(run_dir / "train.json", json.dumps(summary, indent=2) + "\n")
+        write_text(run_dir / "train.json", json.dumps(summary, indent=2) + "\n")
 
 
 @dataclasses.dataclass
@@ -131,7 +133,7 @@ class _Position:
     loss: float = math.nan  # of the last step
 
 
-def _start(config: TrainConfig, run_dir: Path, trainer: Trainer) -> tuple[TrainState, _Position]:
+def _start(config: TrainConfig, run_dir: Place, trainer: Trainer) -> tuple[TrainState, _Position]:
     """The state and the position from which this process goes on."""
     path = checkpoint.newest(run_dir)
     if path is not None:
@@ -175,7 +177,7 @@ class _Run:
     def __init__(
         self,
         config: TrainConfig,
-        run_dir: Path,
+        run_dir: Place,
         trainer: Trainer,
         pipeline: TrainPipeline,
         console: rich.console.Console,
@@ -311,6 +313,8 @@ class _Run:
     def _save(self, state: TrainState) -> None:
         self._saved = time.monotonic()
         self._share_counts()
+        if self._log is not None:
+            self._log.publish()
         values = [value for value in self._values if math.isfinite(value)]
         worst = math.inf if self._config.checkpoint.best_is == "lowest" else -math.inf
         value = sum(values) / len(values) if values else worst

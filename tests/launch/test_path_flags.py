@@ -9,7 +9,9 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = sorted(path.stem for path in ROOT.glob("launch/*.py"))
-# All flags but these refuse an address.
+CLIENTS = {"gs://bucket/x": "gcsfs", "s3://bucket/x": "s3fs"}
+NO_BUCKETS = ["https://host/x", "train=gs://bucket/x", "gs:/bucket/x"]
+# All flags but these refuse every address.
 NO_PATHS = {
     "embed": {"query"},
     "eval": {"benchmarks"},
@@ -19,11 +21,26 @@ NO_PATHS = {
     "stream": {"query", "size", "source"},  # a source may be an address, of a camera say
     "train": {"profile", "wandb"},
 }
+# And these that of a place in a bucket, unless the bucket's client is installed.
+IN_BUCKETS = {
+    "convert": {"checkpoint", "output"},
+    "embed": {"checkpoint"},
+    "eval": {"checkpoint"},
+    "noise": {"checkpoint"},
+    "probe": {"checkpoint"},
+    "search": {"checkpoint"},
+    "stream": {"checkpoint", "y_decoder"},
+    "train": {"workdir"},
+}
 # What each flag of a command answers to each value: "" where it takes it.
 ASK = """
-import json, runpy, sys
+import importlib.util, json, runpy, sys
+path, installed, *values = sys.argv[1:]
+find_spec = importlib.util.find_spec
+importlib.util.find_spec = lambda name, *of: (
+    name in installed or None if name in ("gcsfs", "s3fs") else find_spec(name, *of)
+)
 from absl import flags
-path, *values = sys.argv[1:]
 runpy.run_path(path, run_name="command")
 answers = {}
 for flag in flags.FLAGS.get_key_flags_for_module("command"):
@@ -43,20 +60,36 @@ def run(*arguments, cwd=ROOT):
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
 
 
+def answers(command, values, installed=()):
+    answer = run("-c", ASK, f"launch/{command}.py", ",".join(installed), *values)
+    assert answer.returncode == 0, answer.stderr
+    return json.loads(answer.stdout)
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_path_flag_refuses_an_address_by_name(command):
-    addresses = ["gs://bucket/x", "s3://bucket/x", "https://host/x", "train=gs://bucket/x", "gs:/x"]
-    answer = run("-c", ASK, f"launch/{command}.py", *addresses)
-    assert answer.returncode == 0, answer.stderr
-    answers = json.loads(answer.stdout)
-    taken = {name for name, told in answers.items() if not all(told.values())}
-    assert taken == NO_PATHS.get(command, set())
-    paths = {name: told for name, told in answers.items() if "mount" in told[addresses[0]]}
+    told = answers(command, [*CLIENTS, *NO_BUCKETS])
+    assert {name for name in told if not all(told[name].values())} == NO_PATHS.get(command, set())
+    paths = {name for name in told if "mount the bucket" in told[name][NO_BUCKETS[0]]}
+    assert paths >= IN_BUCKETS.get(command, set())
     assert paths or command == "plan"
-    for name, told in paths.items():
-        for address in addresses:
-            assert f"--{name}={address}: is an address" in told[address]
-            assert "mount the bucket" in told[address]
+    for name in paths:
+        for address, reason in told[name].items():
+            assert f"--{name}={address}: " in reason
+            if name in IN_BUCKETS.get(command, ()) and address in CLIENTS:
+                assert f"needs the package {CLIENTS[address]}: pip install" in reason
+            else:
+                assert "is an address, but this must lie on a disk" in reason
+                assert "mount the bucket" in reason
+
+
+@pytest.mark.parametrize("command", sorted(IN_BUCKETS))
+def test_runs_may_lie_in_a_bucket_whose_client_is_installed(command):
+    told = answers(command, [*CLIENTS, *NO_BUCKETS], CLIENTS.values())
+    taken = {name for name in told if not any(told[name][bucket] for bucket in CLIENTS)}
+    assert taken == IN_BUCKETS[command] | NO_PATHS.get(command, set())
+    for name in IN_BUCKETS[command]:
+        assert all("is an address" in told[name][address] for address in NO_BUCKETS)
 
 
 @pytest.mark.parametrize(
@@ -82,5 +115,5 @@ def test_the_commands_say_it_in_a_line_and_make_nothing(tmp_path, command, messa
 
 
 def test_plain_paths_are_taken():
-    told = json.loads(run("-c", ASK, "launch/train.py", "/a/b", "a:b", "runs/x=1,y").stdout)
+    told = answers("train", ["/a/b", "a:b", "runs/x=1,y"])
     assert set(told["workdir"].values()) == {""}

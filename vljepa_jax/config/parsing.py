@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import dacite
 import ml_collections
 
-from vljepa_jax.places import why_not
+from vljepa_jax.places import BUCKETS, why_not
 
 T = TypeVar("T")
 
@@ -82,8 +82,12 @@ def _leaves(value: Any, name: str) -> typing.Iterator[tuple[str, Any]]:
 
 def _addresses(plain: Mapping) -> typing.Iterator[str]:
     for name, value in _leaves(plain, ""):
-        if isinstance(value, str) and (fault := why_not(value)):
-            yield f"config: {name}: '{value}' {fault}"
+        if not isinstance(value, str):
+            continue
+        runs = name == "init_from"  # several, between commas
+        for path in value.split(",") if runs else [value]:
+            if fault := why_not(path, BUCKETS if runs else ()):
+                yield f"config: {name}: '{path}' {fault}"
 
 
 def _unknown_or_missing(config_class: type, plain: Mapping, where: str) -> typing.Iterator[str]:

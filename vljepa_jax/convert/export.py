@@ -28,12 +28,13 @@ from vljepa_jax.convert.families import (
 from vljepa_jax.convert.rules import ConversionError, export
 from vljepa_jax.convert.settings import Setting, as_json
 from vljepa_jax.data.tokenizers import Tokenizer, TokenizerError
+from vljepa_jax.places import Place, write_text
 
 PyTree = Any
 
 
 def export_checkpoint(
-    run_dir: Path, output: Path, console: rich.console.Console, dtype: str = "float32"
+    run_dir: Place, output: Path, console: rich.console.Console, dtype: str = "float32"
 ) -> None:
     """Writes x_encoder/, predictor/, y_encoder/, vljepa.safetensors and config.json.
 
@@ -71,7 +72,7 @@ def export_checkpoint(
         rest_file = output / f"{config.objective}.safetensors"
         _save(arrays, rest_file)
         console.print(f"{', '.join(sorted(rest))}: {rest_file}")
-    checkpoint.write_text(output / "config.json", json.dumps(as_dict(config), indent=2) + "\n")
+    write_text(output / "config.json", json.dumps(as_dict(config), indent=2) + "\n")
 
 
 def export_backbone(
@@ -93,7 +94,7 @@ def export_backbone(
             {"idx": index, "name": str(index), "path": folder, "type": _module(folder)}
             for index, folder in enumerate(sorted(settings))
         ]
-        checkpoint.write_text(directory / "modules.json", json.dumps(modules, indent=2) + "\n")
+        write_text(directory / "modules.json", json.dumps(modules, indent=2) + "\n")
 
 
 def _module(folder: str) -> str:
@@ -122,9 +123,7 @@ def _copy_tokenizer(
         "padding_side": "right",
         "model_max_length": length,
     }
-    checkpoint.write_text(
-        directory / "tokenizer_config.json", json.dumps(settings, indent=2) + "\n"
-    )
+    write_text(directory / "tokenizer_config.json", json.dumps(settings, indent=2) + "\n")
 
 
 def _refusal(model: Any, part: str) -> str:
@@ -133,7 +132,7 @@ def _refusal(model: Any, part: str) -> str:
 
 def _write_settings(settings: tuple[Setting, ...], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    checkpoint.write_text(path, json.dumps(as_json(settings), indent=2) + "\n")
+    write_text(path, json.dumps(as_json(settings), indent=2) + "\n")
 
 
 def _save(arrays: Mapping[str, np.ndarray], path: Path) -> None:

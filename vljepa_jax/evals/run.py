@@ -16,12 +16,13 @@ from vljepa_jax.evals.evaluate import Datasets, divide, evaluate
 from vljepa_jax.evals.gallery import make_galleries
 from vljepa_jax.evals.stream_run import embed_streams, run_stream_benchmark
 from vljepa_jax.inference.model import Model, load
+from vljepa_jax.places import Place, in_bucket
 from vljepa_jax.processes import first_process, require_same
 from vljepa_jax.run_log import read_metrics
 
 
 def evaluate_run(
-    run_dir: Path,
+    run_dir: Place,
     config: EvalConfig,
     benchmarks: Sequence[BenchmarkConfig],
     output: Path,
@@ -89,7 +90,7 @@ def evaluate_run(
 
 
 def sweep_run(
-    run_dir: Path,
+    run_dir: Place,
     fields: Sequence[str],
     settings: Sequence[tuple[tuple[str, ...], EvalConfig]],
     output: Path,
@@ -132,13 +133,13 @@ def _print_skipped(console: rich.console.Console, skipped: Mapping[str, str]) ->
         console.print(f"skipped: {why}", style="yellow", highlight=False)
 
 
-def _load(run_dir: Path, config: EvalConfig) -> Model:
+def _load(run_dir: Place, config: EvalConfig) -> Model:
     require_same(f"newest checkpoint of '{run_dir}'", str(newest(run_dir)))
     return load(run_dir, frames=config.frames, batch_size=config.batch_size)
 
 
-def _title(run_dir: Path) -> str:
-    return f"VL-JEPA: {run_dir.resolve().name}"
+def _title(run_dir: Place) -> str:
+    return f"VL-JEPA: {run_dir.name if in_bucket(run_dir) else run_dir.resolve().name}"
 
 
 def _results_table(metrics: Mapping[str, Mapping[str, Any]]) -> rich.table.Table:

@@ -12,9 +12,9 @@ import rich.console
 import rich.table
 from matplotlib.figure import Figure
 
-from vljepa_jax.checkpoint import write_text
 from vljepa_jax.evals.examples import EvaluationError
 from vljepa_jax.evals.report import environment, read_report, shown
+from vljepa_jax.places import write_text
 
 
 def write_spread(runs: Sequence[Path], output: Path, console: rich.console.Console) -> None:

@@ -22,13 +22,13 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from vljepa_jax.checkpoint import write_text
 from vljepa_jax.config import ConfigError
 from vljepa_jax.data.collection import Item, Span, decode_items, find_windows
 from vljepa_jax.data.records import ClipError, shown
 from vljepa_jax.data.workers import in_batches
 from vljepa_jax.inference.index import Entry, IndexSettings, IndexWriter, VideoIndex
 from vljepa_jax.inference.model import Model
+from vljepa_jax.places import write_text
 from vljepa_jax.processes import first_process, gather, require_same, rounds, share, wait_for_all
 
 _SHOWN = 20  # unreadable clips that are named on the screen; all are in the file

@@ -26,9 +26,9 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from vljepa_jax.checkpoint import write_text
 from vljepa_jax.data.collection import Item, Place, Span
 from vljepa_jax.data.records import Medium
+from vljepa_jax.places import write_text
 
 _FORMAT = 1
 

@@ -29,6 +29,7 @@ from vljepa_jax.inference.labels import mean_embedding
 from vljepa_jax.inference.text_decoder import Method, TextBank, TextDecoder, load_text_decoder
 from vljepa_jax.models.placement import everywhere, on_rows, over_rows, padded_rows
 from vljepa_jax.models.vljepa import VLJEPA
+from vljepa_jax.places import place
 from vljepa_jax.sharding import local_mesh
 
 # A path, a span of a file, uint8 frames [T, H, W, 3], a uint8 image [H, W, 3], or a PIL image.
@@ -70,7 +71,7 @@ def load(
         ConfigError: the Y-Decoder was trained for another model.
     """
     model = Model(*load_params(run_dir), frames=frames, batch_size=batch_size, mesh=mesh)
-    beside = pathlib.Path(run_dir) / "y_decoder"
+    beside = place(run_dir) / "y_decoder"
     if y_decoder is None and newest(beside) is not None:
         y_decoder = beside
     if y_decoder is not None:

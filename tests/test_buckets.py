@@ -1,0 +1,154 @@
+"""Runs in buckets of Google's and Amazon's kind, which emulators on loopback hold."""
+
+import dataclasses
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from small_run import computed, small_config, small_evaluation, write_clips
+
+from vljepa_jax import checkpoint
+from vljepa_jax.config import as_dict
+from vljepa_jax.evals.run import evaluate_run
+from vljepa_jax.objectives import make_objective
+from vljepa_jax.places import place
+from vljepa_jax.sharding import make_mesh
+from vljepa_jax.train_loop import train
+from vljepa_jax.train_step import Trainer
+
+pytestmark = pytest.mark.buckets
+KILLER = Path(__file__).with_name("interrupted_run.py")
+EMULATOR = Path(__file__).with_name("gcs_emulator.py")
+AMAZON = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_REGION": "us-east-1"}
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def answers(url):
+    try:
+        urllib.request.urlopen(url)
+    except urllib.error.HTTPError:
+        return True
+    except OSError:
+        return False
+    return True
+
+
+@pytest.fixture(scope="module", params=["gs", "s3"])
+def bucket(request):
+    """The address of an empty bucket; environment variables lead to its emulator."""
+    pytest.importorskip({"gs": "gcp_storage_emulator", "s3": "moto"}[request.param])
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    if request.param == "gs":
+        command = [sys.executable, EMULATOR, str(port)]
+        variables = {"STORAGE_EMULATOR_HOST": url, "TENSORSTORE_GCS_HTTP_URL": url}
+    else:
+        command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+        variables = {"AWS_ENDPOINT_URL": url, **AMAZON}
+    with pytest.MonkeyPatch.context() as patch:
+        server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            for name, value in variables.items():
+                patch.setenv(name, value)
+            while not answers(url):
+                assert server.poll() is None
+                time.sleep(0.1)
+            if request.param == "s3":
+                make = urllib.request.Request(f"{url}/bucket", method="PUT")
+                urllib.request.urlopen(make)
+            yield f"{request.param}://bucket"
+        finally:
+            server.kill()
+            server.wait()
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    dataset = tmp_path_factory.mktemp("data") / "clips"
+    write_clips(dataset)
+    config = small_config(dataset, steps=4)
+    every_step = dataclasses.replace(config.checkpoint, every=1, keep=2)
+    return dataclasses.replace(config, log_every=1, checkpoint=every_step)
+
+
+@pytest.fixture(scope="module")
+def on_disk(config, tmp_path_factory):
+    """The same run, never interrupted, on a disk."""
+    workdir = tmp_path_factory.mktemp("disk") / "run"
+    train(config, workdir)
+    return workdir
+
+
+def files(directory):
+    return sorted(path.name for path in place(directory).iterdir())
+
+
+def test_a_run_is_killed_resumed_and_evaluated(bucket, config, on_disk, tmp_path):
+    config_path = tmp_path / "config.json"
+    config_path.write_text(json.dumps(as_dict(config)))
+    workdir = f"{bucket}/runs/killed"
+    # Killed when all of step 3 is written but the file that says so.
+    command = [sys.executable, KILLER, config_path, workdir, "complete", "3"]
+    killed = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert "3" in files(f"{workdir}/checkpoints")
+    assert "commit_success.txt" not in files(f"{workdir}/checkpoints/3")
+    assert checkpoint.newest(workdir).name == "2"
+    assert not [name for name in os.listdir(tmp_path) if name != "config.json"]
+
+    train(config, workdir)
+    assert files(f"{workdir}/checkpoints") == ["3", "4"]  # keep=2: the others are gone
+    assert "train.json" in files(workdir)
+    assert files(f"{workdir}/tensorboard")
+    assert computed(place(workdir)) == computed(on_disk)
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        checkpoint.load_params(workdir)[1],
+        checkpoint.load_params(on_disk)[1],
+    )
+
+    evaluation = small_evaluation(config)
+    for run_dir, name in ((place(workdir), "bucket"), (on_disk, "disk")):
+        evaluate_run(run_dir, evaluation, evaluation.benchmarks, tmp_path / name)
+    reports = [json.loads((tmp_path / n / "report.json").read_text()) for n in ("bucket", "disk")]
+    assert reports[0]["metrics"] == reports[1]["metrics"]
+
+
+def test_a_run_starts_from_another_in_the_bucket(bucket, config, tmp_path):
+    start = f"{bucket}/runs/start"
+    other = dataclasses.replace(config, seed=config.seed + 1)  # not those of a fresh start
+    params = Trainer(other, make_objective(other), make_mesh(other.sharding)).init().params
+    checkpoint.save_params(place(start), other, params)
+    with pytest.raises(checkpoint.CheckpointError, match="holds a run already"):
+        checkpoint.save_params(place(start), config, params)
+    after = dataclasses.replace(config, steps=1, init_from=f"{start}:params")
+    train(after, tmp_path / "after")
+    # A step changes a number by the learning rate, 1e-3, and its multiples.
+    jax.tree.map(
+        lambda one, other: np.testing.assert_allclose(one, other, atol=5e-3),
+        checkpoint.load_params(tmp_path / "after")[1],
+        checkpoint.load_params(start)[1],
+    )
+
+
+def test_what_is_not_there_is_named(bucket, config):
+    with pytest.raises(checkpoint.CheckpointError, match="it has no config.json"):
+        checkpoint.load_config(f"{bucket}/runs/none")
+    scheme = bucket.split("://")[0]
+    with pytest.raises(checkpoint.CheckpointError, match="there is no bucket '.*://other'"):
+        train(config, f"{scheme}://other/run")

@@ -1,0 +1,56 @@
+import importlib.util
+import pathlib
+
+import pytest
+from etils import epath
+from tiny import tiny_train_config
+
+from vljepa_jax.config import ConfigError, TrainConfig, as_dict, parse
+from vljepa_jax.places import place, write_text
+
+
+@pytest.fixture(autouse=True)
+def clients(monkeypatch):
+    """As if gcsfs were installed and s3fs were not."""
+    found = {"gcsfs": True, "s3fs": None}
+    monkeypatch.setattr(importlib.util, "find_spec", found.get)
+
+
+def test_an_address_stays_one_and_a_path_too():
+    inside = place("gs://bucket/a/") / "b"
+    assert isinstance(inside, epath.Path)
+    assert str(inside) == "gs://bucket/a/b"
+    assert place("a/gs") == pathlib.Path("a/gs")
+    assert isinstance(place(inside), epath.Path)
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        (pathlib.Path("gs://bucket/a"), "'gs:/bucket/a' is an address"),
+        ("az://bucket/a", "must lie on a disk or gs:// or s3://"),
+        ("x=gs://bucket/a", "is an address"),
+        ("s3://bucket/a", "needs the package s3fs"),
+    ],
+)
+def test_what_is_no_place_is_refused(path, message):
+    with pytest.raises(ValueError, match=message):
+        place(path)
+
+
+def test_a_recipe_may_start_from_runs_in_a_bucket_and_name_nothing_else_there():
+    recipe = as_dict(tiny_train_config())
+    starts = "gs://bucket/a:x_encoder,gs://bucket/b:y_encoder"
+    assert parse(TrainConfig, recipe | {"init_from": starts}).init_from == starts
+    with pytest.raises(ConfigError, match="init_from: 's3://bucket/a' needs the package s3fs"):
+        parse(TrainConfig, recipe | {"init_from": "s3://bucket/a"})
+    world = recipe["world"] | {"cache_dir": "gs://bucket/cache"}
+    with pytest.raises(ConfigError, match="world.cache_dir: 'gs://bucket/cache' is an address"):
+        parse(TrainConfig, recipe | {"world": world})
+
+
+def test_a_text_replaces_a_file_whole(tmp_path):
+    write_text(tmp_path / "a", "first\n")
+    write_text(tmp_path / "a", "second \udcff\n")
+    assert (tmp_path / "a").read_text() == "second \\udcff\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
