@@ -20,6 +20,7 @@ from numbered_media import (
     new_size,
     packed,
     pillow,
+    repeated,
     same_stamps,
     superframes,
 )
@@ -64,6 +65,7 @@ def _cases():
     yield h264("h264.mkv", "matroska")
     yield h264("h264.ts", "mpegts")
     yield h264("h264.avi", "avi")
+    yield h264("h264.mxf", "mxf", rate=25)
     yield h264("h264_30fps.mkv", "matroska", rate=30, count=90, window=(8 / 30, 30))
     yield h264("h264_fragmented.mp4", "mp4", muxer={"movflags": "frag_keyframe+empty_moov"})
     yield h264("h264_no_edits.mp4", "mp4", muxer={"use_editlist": "0"})
@@ -79,6 +81,7 @@ def _cases():
     yield h264("h264_vfr.ts", "mpegts", stamps=_VFR, count=30, last=0.0)
     yield h264("slides.mp4", "mp4", H264_KEYS, stamps=_SLIDES, count=5)
     yield h264("slides.mkv", "matroska", H264_KEYS, stamps=_SLIDES, count=5)
+    yield h264("late.nut", "nut", delay=10.0)
     for name, form in {"mp4": "mp4", "mkv": "matroska"}.items():
         yield h264(f"late.{name}", form, delay=10.0)
         yield h264(f"sound_first.{name}", form, delay=1.0, sound=0.0)
@@ -205,6 +208,18 @@ def _cases():
         make=same_stamps,
         times=tuple((5 if i == 6 else i) / 10 for i in range(48)),
     )
+    seen = tuple(number for number in range(46) if number % 7 < 4)
+    yield case(
+        "mjpeg_repeated.nut",
+        "mjpeg",
+        "nut",
+        pix_fmt="yuvj420p",
+        make=repeated,
+        count=46,
+        shown=seen,
+        times=tuple(number / 10 for number in seen),
+    )
+    yield case("flv1.swf", "flv", "swf", {"b": "2M", "g": "12"})
     yield case("prores.mov", "prores_ks", "mov", pix_fmt="yuv422p10le")
     yield case(
         "prores_alpha.mov",
@@ -220,6 +235,7 @@ def _cases():
     yield case(
         "wmv2_vfr.wmv", "wmv2", "asf", {"b": "2M", "g": "12"}, stamps=_VFR, count=30, last=0.0
     )
+    yield case("wmv2_late.wmv", "wmv2", "asf", {"b": "2M", "g": "12"}, delay=10.0)
     yield case("wmv2_sound_first.wmv", "wmv2", "asf", {"b": "2M"}, delay=1.0, sound=0.0)
 
     yield case("ffmpeg.gif", "", "gif", make=ffmpeg_gif, count=20)

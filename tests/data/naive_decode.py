@@ -57,9 +57,12 @@ def decode(path, picture_stream=0):
         pixel = float(stream.sample_aspect_ratio or 1)
         times, lengths, pictures, shift, last = [], [], [], 0.0, None
         for packet in container.demux(stream):
+            if not packet.size and packet.pts is not None:  # repeats the picture before
+                continue
             for frame in decoder.decode(packet if packet.size else None):
-                # AVI stores no presentation times: FFmpeg's are guesses.
-                stamp = dts[len(pictures)] if container.format.name == "avi" else frame.pts
+                # These store no presentation times: FFmpeg's are guesses.
+                counted = container.format.name in ("avi", "mxf")
+                stamp = dts[len(pictures)] if counted else frame.pts
                 length = float(frame.duration * tick) or float(1 / rate)
                 if stamp is None:  # MPEG-PS stamps some frames; the others follow at once
                     time = times[-1] + lengths[-1]

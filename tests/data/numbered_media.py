@@ -268,6 +268,15 @@ def same_stamps(case, path):
             container.mux(packet)
 
 
+def repeated(case, path):
+    """Packets without data, which repeat the picture before, where others are left out."""
+    with av.open(str(path), "w", format=case.form) as container:
+        stream = _add_video(container, case)
+        for place, packet in enumerate(_packets(case, stream, range(case.count))):
+            data = bytes(packet) if place in case.shown else b""
+            container.mux(_copied(packet, data, stream))
+
+
 def new_size(case, path):
     """Half as large from the middle on."""
     half = case.count // 2

@@ -1,14 +1,18 @@
 import itertools
+import types
+from fractions import Fraction
 
 import av
 import numpy as np
 import pytest
 from sample_media import encode, numbered_frames, numbers
 
+from vljepa_jax.data import live_source
 from vljepa_jax.data.cut import cut
 from vljepa_jax.data.ffmpeg import VideoFile
 from vljepa_jax.data.packet_reader import PacketReader
 from vljepa_jax.data.records import ClipError, Medium
+from vljepa_jax.data.video import play, play_time
 from vljepa_jax.data.video_decoder import VideoDecoder
 
 # Frames that are stored after those they precede: what makes seeking and cutting hard.
@@ -176,6 +180,74 @@ def test_a_recording_without_index_or_duration(tmp_path):
     timeline = read_timeline(medium)
     found = decoded(medium, [timeline.stamp(t) for t in (3.05, 4.45)])
     assert numbers(np.stack(found)) == [6, 20]
+
+
+def test_tags_in_any_encoding(tmp_path):
+    """A title in Latin-1, as programs of old wrote it."""
+    path = tmp_path / "a.mkv"
+    with av.open(str(path), "w") as container:
+        container.metadata["title"] = "cafe-de-la-gare"
+        stream = container.add_stream("mjpeg", rate=10)
+        stream.height, stream.width, stream.pix_fmt = 48, 64, "yuvj420p"
+        stream.metadata["title"] = "cafe-de-la-gare"
+        for frame in numbered_frames(24):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+    data = path.read_bytes()
+    assert data.count(b"cafe") == 2
+    path.write_bytes(data.replace(b"cafe", b"caf\xe9"))
+    medium = Medium(path=str(path), start=1.0, end=1.5)
+    assert numbers(np.stack(decoded(medium, [read_timeline(medium).stamp(1.25)]))) == [12]
+    assert cut(medium).data != path.read_bytes()  # else no container took the copy
+    played = live_source.play(live_source.LiveSource("network", f"file:{path}"))
+    assert len(list(itertools.islice(played, 24))) == 24
+
+
+def test_a_damaged_clock_is_refused(tmp_path):
+    """One timestamp of years: windows over such a length would never end."""
+    path = tmp_path / "a.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mjpeg", rate=10)
+        stream.height, stream.width, stream.pix_fmt = 48, 64, "yuvj420p"
+        for index, frame in enumerate(numbered_frames(24)):
+            for packet in stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")):
+                packet.pts = packet.dts = index + (index > 20) * 10**10
+                container.mux(packet)
+    medium = Medium(path=str(path))
+    with pytest.raises(ClipError, match="1.0e\\+09 s"):
+        play_time(medium)
+    with pytest.raises(ClipError, match="1.0e\\+09 s"):
+        list(play(medium))
+    early = Medium(path=str(path), start=0.5, end=1.5)
+    assert numbers(np.stack(decoded(early, [read_timeline(early).stamp(1.25)]))) == [12]
+
+
+@pytest.mark.parametrize("aspect", [Fraction(21), Fraction(1, 21)])
+def test_pixels_of_absurd_shape_are_refused(tmp_path, aspect):
+    path = tmp_path / "a.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=10)
+        stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
+        stream.codec_context.sample_aspect_ratio = aspect
+        for frame in numbered_frames(24):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+    with pytest.raises(ClipError, match="times as wide as high"):
+        read_timeline(Medium(path=str(path)))
+
+
+def test_nothing_is_read_after_the_last_packet(tmp_path):
+    """PyAV 18 goes on to streams that began inside the file, and may fail at them."""
+    path = encode(tmp_path / "a.mkv", numbered_frames(24))
+
+    def demux(stream):
+        yield from container.demux(stream)
+        raise IndexError("list index out of range")
+
+    with av.open(str(path)) as container:
+        decoder = VideoDecoder(container)
+        decoder._container = types.SimpleNamespace(demux=demux)
+        packets = list(decoder.packets())
+        assert [packet.size == 0 for packet in packets] == 24 * [False] + [True]
 
 
 def test_cut_keeps_exactly_the_frames_of_the_span(video):

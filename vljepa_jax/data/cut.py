@@ -63,7 +63,8 @@ def _copy(medium: Medium, timeline: Timeline, form: str) -> Medium:
         stream = reader.decoder.stream
         copied = output.add_stream_from_template(stream, opaque=True)
         copied.time_base = stream.time_base
-        copied.metadata.update(stream.metadata)  # says whether there is transparency
+        if "alpha_mode" in stream.metadata:  # there is transparency
+            copied.metadata["alpha_mode"] = stream.metadata["alpha_mode"]
         packets = reader.from_keyframe(first, reader.limit(timeline.origin))
         packets = itertools.takewhile(lambda packet: packet is not None, packets)
         for packet in itertools.dropwhile(lambda packet: packet.pts != first, packets):

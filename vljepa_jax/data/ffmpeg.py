@@ -30,6 +30,8 @@ _SEEK_GAIN = 8
 _SEEK_SECONDS = 2.0
 # A file whose frames end this much before its header says is truncated.
 _MISSING_SECONDS, _MISSING_SHARE = 0.5, 0.1
+# Timestamps beyond this are damaged: windows over such a video would never end.
+_LONGEST_SECONDS = 1e7  # four months
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,13 +159,14 @@ class VideoFile:
         """Reads the packets of the span, from the keyframe before it to its end.
 
         Raises:
-            ClipError: the file is truncated, or has no frames in the span.
+            ClipError: the file is truncated or damaged, or has no frames in the span.
         """
         timeline, at_end = self._scan() or self._decoded()
         medium, seconds = self._reader.medium, timeline.end
         declared = self._reader.declared_end(timeline.origin)
         if not timeline.stamps:
             raise clip_error(medium, "has no frames")
+        self._check_time(seconds)
         if at_end and declared - seconds > max(_MISSING_SECONDS, _MISSING_SHARE * declared):
             raise clip_error(medium, f"truncated, {seconds:.2f} of {declared:.2f} s are there")
         if at_end and "matroska" in self._reader.form:
@@ -219,6 +222,7 @@ class VideoFile:
             origin = stamp if origin is None else origin
             begin = float((stamp - origin) * decoder.tick)
             end = begin + float((frame.duration or decoder.frame_ticks) * decoder.tick)
+            self._check_time(end)
             yield PlayedFrame(begin, end, functools.partial(decoder.image, frame))
 
     # -----------------------------------------------------------------------------------------
@@ -246,17 +250,18 @@ class VideoFile:
                     at_end = False
                     break
                 if packet.is_corrupt:
-                    raise clip_error(medium, "truncated")
+                    raise clip_error(medium, "truncated, or parts are missing")
                 if index == 0:
                     counted = decoder.counts(packet)
                 stamp = packet.dts if counted else packet.pts
                 if stamp is None:
                     return None
-                if packet.is_keyframe and not counted:
+                if packet.is_keyframe and packet.size and not counted:
                     keyframes.append(stamp)
                 if packet.is_discard:  # decoded, but not in what an edit list shows
                     continue
-                stamps.append(stamp)
+                if packet.size:  # an empty one repeats the frame before
+                    stamps.append(stamp)
                 if stamp >= last:
                     last, length = stamp, packet.duration or decoder.frame_ticks
         stamps.sort()
@@ -334,6 +339,10 @@ class VideoFile:
                 if frame.is_corrupt:
                     self._refuse_frame(frame)
                 yield stamp, frame
+
+    def _check_time(self, seconds: float) -> None:
+        if seconds > _LONGEST_SECONDS:
+            raise clip_error(self._reader.medium, f"a frame is said to be {seconds:.1e} s in")
 
     def _refuse_frame(self, frame: av.VideoFrame) -> NoReturn:
         tick = self._reader.decoder.tick

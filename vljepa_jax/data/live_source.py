@@ -19,7 +19,7 @@ from PIL import Image
 from vljepa_jax.data import video
 from vljepa_jax.data.ffmpeg import PlayedFrame
 from vljepa_jax.data.records import Medium, shown
-from vljepa_jax.data.video_decoder import NoVideo, VideoDecoder
+from vljepa_jax.data.video_decoder import NoVideo, VideoDecoder, open_media
 
 _TIMEOUT = 10.0  # seconds without a connection or a frame after which a source counts as broken
 _JUMP = 10.0  # seconds between two frames after which the second does not follow the first
@@ -132,12 +132,12 @@ def _raw_frames(source: LiveSource, stdin: BinaryIO) -> Iterator[PlayedFrame]:
 def _live_frames(source: LiveSource) -> Iterator[PlayedFrame]:
     options = _RTSP_OPTIONS if source.name.startswith("rtsp") else {}
     try:
-        with av.open(
+        with open_media(
             source.name, format=source.form or None, options=options, timeout=_TIMEOUT
         ) as container:
             decoder = VideoDecoder(container)
             first = last = None
-            for stamp, frame in decoder.play(container.demux(decoder.stream)):
+            for stamp, frame in decoder.play(decoder.packets()):
                 if frame.is_corrupt:
                     continue
                 first = stamp if first is None else first

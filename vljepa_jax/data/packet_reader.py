@@ -18,7 +18,7 @@ from typing import NoReturn
 import av
 
 from vljepa_jax.data.records import Medium, clip_error
-from vljepa_jax.data.video_decoder import NoVideo, VideoDecoder, is_last
+from vljepa_jax.data.video_decoder import NoVideo, VideoDecoder, is_last, open_media
 
 # How far before the wanted moment seeks aim, until one lands at a keyframe before it.
 _SEEK_BACK = (0.0, 0.5, 4.0, 30.0)  # seconds
@@ -48,7 +48,7 @@ class PacketReader:
     def _open(self) -> None:
         path = os.path.abspath(self.medium.path) if self.medium.path else ""  # never a protocol
         try:
-            self._container = av.open(path or io.BytesIO(self.medium.data))
+            self._container = open_media(path or io.BytesIO(self.medium.data))
         except FileNotFoundError as error:
             raise clip_error(self.medium, "no such file") from error
         except av.FFmpegError as error:
@@ -123,7 +123,9 @@ class PacketReader:
             end = (stream.start_time or 0) + stream.duration - origin
             return float(end * self.decoder.tick)
         if len(container.streams) == 1 and container.duration is not None:
-            return container.duration / av.time_base
+            end = container.duration / av.time_base
+            # A length in some formats, but where the last frame ends in others (ASF, NUT, FLV).
+            return end if "matroska" in forms else end - max(0.0, float(origin * self.decoder.tick))
         return 0.0
 
     def from_keyframe(self, stamp: int | None, limit: float) -> Iterator[av.Packet | None]:
@@ -153,6 +155,7 @@ class PacketReader:
         for seconds in _SEEK_BACK if seeks else ():
             with contextlib.suppress(av.FFmpegError):  # no index, or nothing so early in it
                 aim = int(stamp - seconds / self.decoder.tick)
+                self._at_start = False  # even a seek that fails may read on to the end
                 self._container.seek(aim, stream=self.decoder.stream)
                 self.decoder.flush()
                 packets = self.demux()
@@ -167,7 +170,7 @@ class PacketReader:
     def demux(self) -> Iterator[av.Packet]:
         """All packets from where the file stands."""
         self._at_start = False
-        return self._container.demux(self.decoder.stream)
+        return self.decoder.packets()
 
     def rewind(self) -> None:
         """Back to the first packet, in any format."""

@@ -8,10 +8,12 @@ ground where they are transparent. docs/media.md has the rules.
 from __future__ import annotations
 
 import collections
+import io
 import re
 import struct
 from collections.abc import Collection, Iterable, Iterator
 from fractions import Fraction
+from typing import Any
 
 import av
 from av.stream import Disposition
@@ -34,6 +36,11 @@ _SKIPPING = ("h264", "hevc", "mpeg4", "mpeg2video", "mpeg1video")
 _STRICT = ("vp8", "vp9", "libvpx", "libvpx-vp9")
 # FFmpeg's own decoders of these leave out the transparency, a second picture in each packet.
 _ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
+# Width of a pixel over its height, or the reverse, beyond which a file is damaged: pictures of
+# such pixels made square would fill the memory. Wide screens on old discs have 2 or less.
+_WIDEST = 20.0
+# How tags that are no UTF-8 are decoded; PyAV 19 does so by itself, and can be told nothing else.
+_TAGS = {} if int(av.__version__.split(".")[0]) >= 19 else {"metadata_errors": "surrogateescape"}
 
 
 class NoVideo(ValueError):
@@ -43,6 +50,11 @@ class NoVideo(ValueError):
 def fraction(rate: object) -> Fraction | None:
     """A rate or time base of PyAV, whichever type its version gives; ``None`` where unknown."""
     return Fraction(rate.numerator, rate.denominator) if rate else None
+
+
+def open_media(source: str | io.BytesIO, **options: Any) -> av.container.InputContainer:
+    """``av.open`` of files whose titles and other tags may be in any encoding."""
+    return av.open(source, **_TAGS, **options)
 
 
 class VideoDecoder:
@@ -61,8 +73,9 @@ class VideoDecoder:
         """Chooses the stream and its decoder.
 
         Raises:
-            NoVideo: there is none.
+            NoVideo: there is none, or none that can be shown.
         """
+        self._container = container
         self.stream = _choose(container)
         self.tick = fraction(self.stream.time_base)
         start = container.start_time
@@ -72,8 +85,6 @@ class VideoDecoder:
         self.restarts = container.format.name in _RESTARTING
         self._back = _BACK_SECONDS / self.tick
         self._ahead = _AHEAD_SECONDS / self.tick
-        # AVI stores when frames are decoded, but not when they are shown.
-        self._unordered = container.format.name == "avi"
         self.seekable = container.format.name not in _INEXACT
         self._context = _context(self.stream)
         self._context.thread_count = 1  # loader workers are the parallelism
@@ -81,16 +92,22 @@ class VideoDecoder:
         self._reformatter = VideoReformatter()  # setting it up costs more than its work
         aspect = fraction(self.stream.sample_aspect_ratio)
         self._aspect = float(aspect) if aspect and aspect > 0 else 1.0
+        if not 1 / _WIDEST <= self._aspect <= _WIDEST:
+            raise NoVideo(f"says that its pixels are {self._aspect:g} times as wide as high")
 
     def counts(self, first: av.Packet) -> bool:
         """Whether frames must be counted: the n-th one shown has the n-th decoding time.
 
-        So in AVI with frames that are not shown in the order they are decoded.
+        So where frames are not shown in the order they are decoded, in AVI, which does not store
+        when they are shown, and in MXF without that order in its index (H.264 by FFmpeg).
 
         Args:
             first: the first packet of the file.
         """
-        return self._unordered and first.pts != first.dts
+        form = self._container.format.name
+        if form == "mxf":
+            return first.pts == first.dts and self._context.has_b_frames
+        return form == "avi" and first.pts != first.dts
 
     def jumps(self, last: int, following: int) -> bool:
         """Whether timestamps start anew between two decoding times."""
@@ -99,6 +116,13 @@ class VideoDecoder:
     def is_key(self, frame: av.VideoFrame) -> bool:
         """Whether the first frame decoded after a seek is built on none before."""
         return bool(frame.key_frame) or self._context.name in _STRICT
+
+    def packets(self) -> Iterator[av.Packet]:
+        """All packets of the stream from where the container stands, ``is_last`` at the end."""
+        for packet in self._container.demux(self.stream):
+            yield packet
+            if is_last(packet):  # PyAV goes on to streams that began inside the file, and fails
+                return
 
     def flush(self) -> None:
         """Forgets what was decoded, after a seek."""
@@ -113,6 +137,8 @@ class VideoDecoder:
             wanted: timestamps; other frames may be left out, where no frame is built on them.
         """
         for packet in packets:
+            if not packet.size and not is_last(packet):  # repeats the frame before
+                continue
             if self._skips:
                 spared = wanted is not None and packet.pts is not None and packet.pts not in wanted
                 self._context.skip_frame = "NONREF" if spared else "DEFAULT"
@@ -134,7 +160,7 @@ class VideoDecoder:
             for index, packet in enumerate(packets):
                 if index == 0 and self.counts(packet):
                     times = collections.deque()
-                if times is not None and packet.dts is not None:
+                if times is not None and packet.size and packet.dts is not None:
                     times.append(packet.dts)
                 yield packet
 
