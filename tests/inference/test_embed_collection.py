@@ -21,7 +21,7 @@ from vljepa_jax.inference.index import SearchIndexError, VideoIndex
 from vljepa_jax.inference.model import Model
 
 ROOT = Path(__file__).parents[2]
-WIDE = os.environ | {"COLUMNS": "300"}
+WIDE = os.environ | {"COLUMNS": "1000"}
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ def embed(model, clips, output, **changes):
         "drop_missing": False,
         "shard_rows": 2,
         "num_workers": 0,
-        "console": Console(file=told, width=200),
+        "console": Console(file=told, width=1000),
     }
     items, faults = list_items([str(clips)], model.config.world)
     return embed_collection(model, items, faults, output, **settings | changes), told.getvalue()
