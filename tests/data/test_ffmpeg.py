@@ -265,3 +265,24 @@ def test_cut_keeps_exactly_the_frames_of_the_span(video):
         assert not part.path
     if video.suffix != ".avi":
         assert len(part.data) < video.stat().st_size / 2
+
+
+def test_a_long_last_frame_that_is_not_decoded_last(tmp_path):
+    """MP4 gives the length to the frame that is decoded last."""
+    options = REORDERED | {"x264-params": "b-adapt=0:scenecut=0"}
+    stamps = [index / 10 for index in range(8)]
+    path = encode(tmp_path / "a.mp4", numbered_frames(8), stamps=stamps, options=options)
+    with av.open(str(path)) as file, av.open(str(tmp_path / "b.mp4"), "w") as output:
+        stream = file.streams.video[0]
+        copied = output.add_stream_from_template(stream, opaque=True)
+        packets = [packet for packet in file.demux(stream) if packet.size]
+        assert packets[-1].pts < max(packet.pts for packet in packets)
+        packets[-1].duration = round(5 / stream.time_base)
+        for packet in packets:
+            packet.stream = copied
+            output.mux(packet)
+    data = (tmp_path / "b.mp4").read_bytes()
+    assert read_timeline(Medium(data=data)).end == pytest.approx(5.7, abs=0.2)
+    part = cut(Medium(data=data, start=3.0, end=5.0))
+    (found,) = decoded(part, [read_timeline(part).stamp(part.end - 0.1)])
+    assert numbers(found[None]) == [7]

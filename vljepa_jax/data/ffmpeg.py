@@ -167,10 +167,13 @@ class VideoFile:
         if not timeline.stamps:
             raise clip_error(medium, "has no frames")
         self._check_time(seconds)
-        if at_end and declared - seconds > max(_MISSING_SECONDS, _MISSING_SHARE * declared):
+        whole = at_end and self._reader.is_whole()
+        missing = declared - seconds > max(_MISSING_SECONDS, _MISSING_SHARE * declared)
+        if at_end and missing and not whole:
             raise clip_error(medium, f"truncated, {seconds:.2f} of {declared:.2f} s are there")
-        if at_end and "matroska" in self._reader.form:
-            # Its blocks need not say how long the last frame is shown.
+        if at_end and (whole or "matroska" in self._reader.form):
+            # Matroska's blocks need not say how long the last frame is shown. MP4 stores lengths in
+            # the order of decoding, in which the frame shown last need not be the last.
             timeline = dataclasses.replace(timeline, end=max(seconds, declared))
         if at_end and medium.start is not None and medium.start >= timeline.end:
             raise clip_error(

@@ -59,6 +59,7 @@ class PacketReader:
             self._container.close()
             raise clip_error(self.medium, str(error)) from error
         self._at_start = True
+        self._last: int | None = None  # decoding time of the packet read last
 
     def __enter__(self) -> PacketReader:
         return self
@@ -128,6 +129,11 @@ class PacketReader:
             return end if "matroska" in forms else end - max(0.0, float(origin * self.decoder.tick))
         return 0.0
 
+    def is_whole(self) -> bool:
+        """Whether the packet read last is the last one of MP4's index."""
+        index = self.decoder.stream.index_entries
+        return "mov" in self.form and len(index) > 0 and index[-1].timestamp == self._last
+
     def from_keyframe(self, stamp: int | None, limit: float) -> Iterator[av.Packet | None]:
         """Packets from a keyframe at or before a timestamp to ``limit``; ``None`` if more follow.
 
@@ -140,6 +146,7 @@ class PacketReader:
             # A frame before the limit may follow one after it, until the decoding time, which is
             # never after a frame's own, has passed it. One packet at least is given.
             time = packet.dts
+            self._last = time
             if time is not None and time > limit and not first:
                 yield None
                 return
