@@ -202,7 +202,7 @@ def test_commands(config, params, clips, tmp_path):
 
     table = launch("search", f"--index={tmp_path / 'index'}", "a [dog]", env=WIDE)
     assert table.returncode == 0, table.stderr
-    assert rf"{clips}/caf\xe9 [b]\n\x1b[31m.mp4" in table.stdout
+    assert r"clips/caf\xe9 [b]\n\x1b[31m.mp4" in table.stdout  # from here, where that is shorter
     assert "'a [dog]' among 4 embeddings" in table.stdout
     search = launch(
         "search",
