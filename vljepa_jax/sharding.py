@@ -45,8 +45,9 @@ def make_mesh(config: ShardingConfig, devices: Sequence[jax.Device] | None = Non
     """
     devices = jax.devices() if devices is None else devices
     sizes = mesh_sizes(config, len(devices))
-    # GPUs have slices too, those of a host each, and are in their order already.
-    slices = len({device.slice_index for device in devices if device.platform == "tpu"})
+    # GPUs have slices too, those of a host each, and are in their order already. TPUs that are only
+    # compiled for are one slice, and some of them have no such attribute.
+    slices = len({getattr(d, "slice_index", 0) for d in devices if d.platform == "tpu"})
     if slices > 1:
         return Mesh(_over_slices(sizes, devices, slices), AXES)
     return jax.make_mesh(

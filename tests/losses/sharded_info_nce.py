@@ -1,8 +1,8 @@
 """Run with 8 fake devices: InfoNCE of rows on a mesh, for test_info_nce.py.
 
-Writes MESH.npz: the loss and its gradients by inputs, weights (divided over fsdp) and scale;
-dropped.npz is the first mesh again, with the gradients that cross devices left out. MESH.txt is the
-compiled program.
+Writes MESH.npz: the loss and its gradients by inputs, weights (divided over fsdp) and scale, and
+MESH-gloo.npz: the same as processes on CPUs compute it. dropped.npz is the first mesh again, with
+the gradients that cross devices left out. MESH.txt and MESH-gloo.txt are the compiled programs.
 """
 
 import sys
@@ -15,6 +15,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from vljepa_jax import losses
 from vljepa_jax.config import ShardingConfig
+from vljepa_jax.losses import contrastive
 from vljepa_jax.sharding import ROW_AXES, batch_sharding, make_mesh
 
 LOGITS_AT_ONCE = 300  # a few rows' of a batch, and not a divisor of a device's
@@ -52,9 +53,11 @@ def main(directory, *meshes):
     for name in meshes:
         sizes = dict(zip(("data", "fsdp", "tensor"), map(int, name.split("x")), strict=True))
         mesh = make_mesh(ShardingConfig(**sizes, rules=()))
-        found, program = on_mesh(mesh, data)
-        np.savez(Path(directory) / f"{name}.npz", **found)
-        (Path(directory) / f"{name}.txt").write_text(program)
+        for suffix, uses_gloo in (("", False), ("-gloo", True)):
+            contrastive._uses_gloo = lambda mesh, answer=uses_gloo: answer
+            found, program = on_mesh(mesh, data)
+            np.savez(Path(directory) / f"{name}{suffix}.npz", **found)
+            (Path(directory) / f"{name}{suffix}.txt").write_text(program)
 
     gather = jax.lax.all_gather
 
@@ -64,6 +67,7 @@ def main(directory, *meshes):
         others = jax.lax.stop_gradient(gather(x, axes, **options))
         return jax.lax.dynamic_update_slice_in_dim(others, x, start, axis=0)
 
+    contrastive._uses_gloo = lambda mesh: False
     jax.lax.all_gather = gather_without_gradient
     sizes = dict(zip(("data", "fsdp", "tensor"), map(int, meshes[0].split("x")), strict=True))
     found, _ = on_mesh(make_mesh(ShardingConfig(**sizes, rules=())), data)

@@ -6,6 +6,7 @@ Axes: B rows of the global batch, E embedding, N more wrong targets. Embeddings 
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -58,8 +59,10 @@ def info_nce(
     if target_id is None:
         target_id = jnp.arange(rows, dtype=jnp.int32)
         negative_id = jnp.full(negatives.shape[0], -1, jnp.int32)
-    compare = functools.partial(_compare, logits_at_once=logits_at_once, sharded=mesh is not None)
+    compare = functools.partial(_compare, logits_at_once=logits_at_once, gather=None)
     if mesh is not None:
+        gather = _gather_by_sum if _uses_gloo(mesh) else _gather
+        compare = functools.partial(compare, gather=gather)
         by_rows = PartitionSpec(ROW_AXES)
         compare = jax.shard_map(
             compare,
@@ -87,17 +90,21 @@ def _compare(
     negative_id: Int[Array, " n"],
     *,
     logits_at_once: int,
-    sharded: bool,
+    gather: Callable[[Array], Array] | None,
 ) -> tuple[Float[Array, "b 2"], Bool[Array, "b 2"]]:
-    """A device's rows against the whole batch: nats and hits, to the target and back."""
+    """A device's rows against the whole batch: nats and hits, to the target and back.
+
+    Args:
+        gather: makes the batch of all devices' rows; ``None`` where they are not divided.
+    """
 
     def whole(local: Array) -> Array:
-        if sharded and len(local):  # no more negatives: nothing is not to be gathered
-            return jax.lax.all_gather(local, ROW_AXES, tiled=True)
+        if gather and len(local):  # no more negatives: nothing is not to be gathered
+            return gather(local)
         return local
 
     rows = predicted.shape[0]
-    first = jax.lax.axis_index(ROW_AXES) * rows if sharded else 0
+    first = jax.lax.axis_index(ROW_AXES) * rows if gather else 0
     own = first + jnp.arange(rows)
     ids = whole(target_id)
     find = functools.partial(_find, own=own, ids=target_id, scale=scale, at_once=logits_at_once)
@@ -109,6 +116,27 @@ def _compare(
     to_prediction = find(target, candidates=whole(predicted), candidate_ids=ids)
     nats, right = zip(to_target, to_prediction, strict=True)
     return jnp.stack(nats, axis=1), jnp.stack(right, axis=1)
+
+
+def _gather(local: Array) -> Array:
+    return jax.lax.all_gather(local, ROW_AXES, tiled=True)
+
+
+def _gather_by_sum(local: Array) -> Array:
+    """The same with all-reduces alone, also backwards, where ``_gather`` has a reduce-scatter.
+
+    That of Gloo (jaxlib 0.10 to 0.12) waits for ever now and then: it loses a message that comes
+    late. jax issues 40830 and 40831 tell of wrong sums and errors as well.
+    """
+    whole = jnp.zeros((jax.lax.axis_size(ROW_AXES) * len(local), *local.shape[1:]), local.dtype)
+    start = jax.lax.axis_index(ROW_AXES) * len(local)
+    return jax.lax.psum(jax.lax.dynamic_update_slice_in_dim(whole, local, start, 0), ROW_AXES)
+
+
+def _uses_gloo(mesh: Mesh) -> bool:
+    """Whether processes on CPUs share the mesh."""
+    devices = mesh.devices.flat
+    return devices[0].platform == "cpu" and len({device.process_index for device in devices}) > 1
 
 
 def _find(
