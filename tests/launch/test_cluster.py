@@ -74,6 +74,8 @@ def cluster(tmp_path):
                 stderr=subprocess.PIPE,
                 text=True,
                 start_new_session=True,
+                # Tests that nohup started ignore it, and so would what they start.
+                preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
             )
 
         def run(self, script, *arguments, **variables):
