@@ -1,14 +1,13 @@
 """The recipes in configs/ as a whole; each is parsed, and those that belong together agree."""
 
 import dataclasses
-import runpy
 from pathlib import Path
 
 import jax
 import pytest
 from jax.sharding import AbstractMesh
 
-from vljepa_jax.config import EvalConfig, TrainConfig, parse
+from vljepa_jax.config import EvalConfig, TrainConfig, load_recipe, parse
 from vljepa_jax.data.world.language import label_sets
 from vljepa_jax.objectives import make_objective
 from vljepa_jax.optimizer import make_optimizer
@@ -18,7 +17,7 @@ CONFIGS = Path(__file__).parents[1] / "configs"
 
 
 def recipe(name, *variant):
-    return runpy.run_path(str(CONFIGS / name))["get_config"](*variant)
+    return load_recipe(CONFIGS / name, *variant)
 
 
 @pytest.mark.parametrize("variant", ["", "captions"])
