@@ -19,7 +19,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from vljepa_jax import host
-from vljepa_jax.config import ConfigError, load_recipe, plain_dict, recipe_imports
+from vljepa_jax.config import ConfigError, load_recipe, plain_dict
 from vljepa_jax.places import BUCKETS, why_not
 
 flags.disclaim_key_flags()  # --help shows what is defined here as the script's own
@@ -137,31 +137,26 @@ def in_job(*errors: type[Exception], saves_on_sigterm: bool = False) -> Iterator
 
 def _parse(argv: Sequence[str]) -> list[str]:
     try:
-        path = _recipe_named_in(argv)
-        if path is None:
-            return flags.FLAGS(argv)
-        _check_overrides(path, argv)
-        with recipe_imports(path.split(":", 1)[0]):
-            return flags.FLAGS(argv)
+        _check_overrides(argv)
+        return flags.FLAGS(argv)
     except (ConfigError, flags.Error) as error:
         sys.exit(f"error: {error}\nTry {argv[0]} --help.")
 
 
-def _recipe_named_in(argv: Sequence[str]) -> str | None:
-    """The value of --config."""
-    path = None
-    for argument, following in zip(argv, [*argv[1:], ""], strict=True):
-        if match := _CONFIG.match(argument):
-            path = match[1] if match[1] is not None else following
-    return path
-
-
-def _check_overrides(path: str, argv: Sequence[str]) -> None:
+def _check_overrides(argv: Sequence[str]) -> None:
     """Refuses overrides of unknown fields before the flag library fails on them with a traceback.
+
+    That library runs the recipe file again, and finds imported what ``load_recipe`` has imported.
 
     Raises:
         ConfigError: the recipe is not there, or a field is unknown; the message names the nearest.
     """
+    path = None
+    for argument, following in zip(argv, [*argv[1:], ""], strict=True):
+        if match := _CONFIG.match(argument):
+            path = match[1] if match[1] is not None else following
+    if path is None:
+        return
     if fault := why_not(path):
         raise ConfigError(f"--config={path} {fault}")
     file, *variant = path.split(":", 1)

@@ -31,7 +31,7 @@ from vljepa_jax.config.parsing import (
     parse,
     plain_dict,
 )
-from vljepa_jax.config.recipe_file import load_recipe, recipe_imports
+from vljepa_jax.config.recipe_file import load_recipe
 from vljepa_jax.config.training import (
     STREAM_REFERENCE_RATE,
     BenchmarkConfig,
@@ -109,5 +109,4 @@ __all__ = [
     "nearest",
     "parse",
     "plain_dict",
-    "recipe_imports",
 ]
