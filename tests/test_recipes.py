@@ -11,7 +11,7 @@ import jax
 import pytest
 from jax.sharding import AbstractMesh
 
-from vljepa_jax.config import EvalConfig, TrainConfig, differences, load_recipe, parse
+from vljepa_jax.config import ConfigError, EvalConfig, TrainConfig, differences, load_recipe, parse
 from vljepa_jax.data.world.language import label_sets
 from vljepa_jax.objectives import make_objective
 from vljepa_jax.optimizer import make_optimizer
@@ -78,6 +78,16 @@ def test_unknown_variants_are_named():
     for name in ("probe.py", "vjepa2.py", "y_decoder.py", "y_decoder_1b.py"):
         with pytest.raises(ValueError, match="no variant 'large'"):
             recipe(name, "large")
+
+
+def test_an_evaluation_without_a_world_asks_nothing_of_it():
+    assert parse(EvalConfig, recipe("eval/clips.py", "some/where")).world is None
+    with pytest.raises(ConfigError, match="benchmark 'clips/t2v' is on \"@world\"; configs/eval"):
+        parse(EvalConfig, recipe("eval/clips.py", "@world"))
+    world = parse(EvalConfig, recipe("eval/world.py"))
+    with pytest.raises(ConfigError, match="the study of streams is on"):
+        dataclasses.replace(world, world=None, benchmarks=())
+    dataclasses.replace(world, world=None, benchmarks=(), stream=None)
 
 
 def test_own_clips_name_their_dataset():
