@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import runpy
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 
-from vljepa_jax.config import EvalConfig, TrainConfig, parse
+from vljepa_jax.config import EvalConfig, TrainConfig, load_recipe, parse
 from vljepa_jax.data.pipeline import array_spec
 
 ROOT = Path(__file__).parents[1]
@@ -18,7 +17,7 @@ Recipe = TypeVar("Recipe", TrainConfig, EvalConfig)
 
 def recipe(path: str, *variant: str, kind: type[Recipe] = TrainConfig) -> Recipe:
     """The configuration that a recipe file gives; ``path`` is relative to the repository."""
-    return parse(kind, runpy.run_path(str(ROOT / path))["get_config"](*variant))
+    return parse(kind, load_recipe(ROOT / path, *variant))
 
 
 def quarter() -> TrainConfig:

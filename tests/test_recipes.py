@@ -1,14 +1,17 @@
 """The recipes in configs/ as a whole; each is parsed, and those that belong together agree."""
 
 import dataclasses
-import runpy
+import json
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import jax
 import pytest
 from jax.sharding import AbstractMesh
 
-from vljepa_jax.config import EvalConfig, TrainConfig, parse
+from vljepa_jax.config import ConfigError, EvalConfig, TrainConfig, differences, load_recipe, parse
 from vljepa_jax.data.world.language import label_sets
 from vljepa_jax.objectives import make_objective
 from vljepa_jax.optimizer import make_optimizer
@@ -18,7 +21,7 @@ CONFIGS = Path(__file__).parents[1] / "configs"
 
 
 def recipe(name, *variant):
-    return runpy.run_path(str(CONFIGS / name))["get_config"](*variant)
+    return load_recipe(CONFIGS / name, *variant)
 
 
 @pytest.mark.parametrize("variant", ["", "captions"])
@@ -75,6 +78,16 @@ def test_unknown_variants_are_named():
     for name in ("probe.py", "vjepa2.py", "y_decoder.py", "y_decoder_1b.py"):
         with pytest.raises(ValueError, match="no variant 'large'"):
             recipe(name, "large")
+
+
+def test_an_evaluation_without_a_world_asks_nothing_of_it():
+    assert parse(EvalConfig, recipe("eval/clips.py", "some/where")).world is None
+    with pytest.raises(ConfigError, match="benchmark 'clips/t2v' is on \"@world\"; configs/eval"):
+        parse(EvalConfig, recipe("eval/clips.py", "@world"))
+    world = parse(EvalConfig, recipe("eval/world.py"))
+    with pytest.raises(ConfigError, match="the study of streams is on"):
+        dataclasses.replace(world, world=None, benchmarks=())
+    dataclasses.replace(world, world=None, benchmarks=(), stream=None)
 
 
 def test_own_clips_name_their_dataset():
@@ -142,3 +155,73 @@ def test_the_small_y_decoder_is_the_last_half_of_the_language_model_of_the_box()
     half = made.num_layers // 2
     assert config.model.y_decoder == dataclasses.replace(made, num_layers=half, first_layer=half)
     assert config.world == parse(TrainConfig, recipe("demo.py")).world
+
+
+READ = """
+import sys
+from vljepa_jax import command_line
+sys.path[:] = [place for place in sys.path if place not in ("", sys.argv[1])]
+del sys.argv[1]
+config = command_line.define_config("")
+command_line.run(lambda: print(config.value.to_json()))
+"""
+
+
+def read_by_a_command(recipe, *overrides, cwd):
+    """The recipe as commands read it, where Python does not search the repository for modules."""
+    command = [sys.executable, "-c", READ, str(CONFIGS.parent), f"--config={recipe}", *overrides]
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("name", ["demo.py:captions", "finetune.py:some/where", "eval/world.py"])
+def test_commands_find_what_recipes_share_from_any_directory(name, tmp_path):
+    assert read_by_a_command(CONFIGS / name, cwd=tmp_path)["world"]["train_clips"] == 5_000
+
+
+def test_a_tree_of_recipes_shares_its_own(tmp_path):
+    shutil.copytree(CONFIGS, tmp_path / "tree" / "configs")
+    common = tmp_path / "tree" / "configs" / "common.py"
+    common.write_text(common.read_text().replace('"train_clips": 5_000', '"train_clips": 5'))
+    config = read_by_a_command("tree/configs/y_decoder.py", cwd=tmp_path)
+    assert config["world"]["train_clips"] == 5
+
+
+def test_a_recipe_copied_elsewhere_shares_the_package_s(tmp_path):
+    (tmp_path / "configs").mkdir()
+    shutil.copy(CONFIGS / "demo.py", tmp_path / "configs" / "mine.py")
+    config = read_by_a_command("configs/mine.py", cwd=tmp_path)
+    assert config["world"]["train_clips"] == 5_000
+
+
+def test_what_recipes_share_can_be_overridden(tmp_path):
+    flags = ("seed=7", "world.seed=8", "model.predictor.causal=true", "optimizer.rules[2].rate=0.5")
+    changed = read_by_a_command(
+        CONFIGS / "demo.py", *(f"--config.{flag}" for flag in flags), cwd=tmp_path
+    )
+    as_it_is = read_by_a_command(CONFIGS / "demo.py", cwd=tmp_path)
+    assert differences(as_it_is, changed) == [
+        "model.predictor.causal: False -> True",
+        "optimizer.rules[2].rate: 0.05 -> 0.5",
+        "seed: 0 -> 7",
+        "world.seed: 0 -> 8",
+    ]
+
+
+def test_each_call_gives_a_config_of_its_own():
+    first, untouched = recipe("probe.py"), parse(TrainConfig, recipe("probe.py"))
+    first.world.train_clips = 1
+    first.model.label_sets.motions = 1
+    first.model.x_encoder.num_layers = 1
+    first.optimizer.rules[0].rate = 9.0
+    first.sharding.rules[0].pattern = "nothing"
+    assert parse(TrainConfig, recipe("probe.py")) == untouched
+
+
+@pytest.mark.parametrize("stage", ["image", "video8", "video32", "sft"])
+def test_the_published_size_by_name_is_the_papers(stage):
+    """configs/vljepa_1b.py spells out what other recipes call "vitl"."""
+    paper = parse(TrainConfig, recipe("vljepa_1b.py", stage)).model.x_encoder
+    named = parse(TrainConfig, recipe("vjepa2.py", "vitl")).model.x_encoder
+    assert dataclasses.replace(named, num_frames=paper.num_frames) == paper

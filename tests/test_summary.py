@@ -3,7 +3,6 @@
 import dataclasses
 import io
 import math
-import runpy
 from pathlib import Path
 
 import jax
@@ -16,18 +15,18 @@ from rich.console import Console
 from tiny import tiny_text_config, tiny_train_config, tiny_y_decoder_config
 
 from vljepa_jax import summary
-from vljepa_jax.config import ConfigError, TrainConfig, parse
+from vljepa_jax.config import ConfigError, TrainConfig, load_recipe, parse
 from vljepa_jax.data.pipeline import array_spec, check_paths
 from vljepa_jax.objectives import make_objective
 from vljepa_jax.optimizer import make_optimizer
 from vljepa_jax.sharding import AXES, check_batch_size, state_shardings
 from vljepa_jax.train_loop import train
 
-RECIPE = runpy.run_path(str(Path(__file__).parents[1] / "configs/vljepa_1b.py"))
+CONFIGS = Path(__file__).parents[1] / "configs"
 
 
 def recipe(*variant):
-    return parse(TrainConfig, RECIPE["get_config"](*variant))
+    return parse(TrainConfig, load_recipe(CONFIGS / "vljepa_1b.py", *variant))
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +107,7 @@ def test_the_state_and_the_batches_divide_over_a_pod(devices):
     sharding = recipe().sharding
     assert (sharding.data, sharding.fsdp, sharding.tensor) == (1, -1, 1)
     mesh = AbstractMesh((1, devices, 1), AXES)
-    for stage in RECIPE["STAGES"]:
+    for stage in ("image", "video8", "video32", "sft"):
         config = recipe(stage)
         check_batch_size(config.batch_size, config.micro_batch_size, mesh)
     params, _ = jax.eval_shape(make_objective(recipe()).init, jax.random.key(0))
@@ -167,8 +166,8 @@ def test_missing_paths_are_named_together(tmp_path):
 
 def test_the_large_y_decoder_is_llama_3_2_1b_before_a_frozen_y_encoder():
     """Llama-3.2-1B has 1,235.8M parameters (its model card: 1.23B), 262.7M of them its table."""
-    own = runpy.run_path(str(Path(__file__).parents[1] / "configs/y_decoder_1b.py"))["get_config"]
-    counts = summary.count_parameters(parse(TrainConfig, own()))
+    own = parse(TrainConfig, load_recipe(CONFIGS / "y_decoder_1b.py"))
+    counts = summary.count_parameters(own)
     millions = {name: (c.trained / 1e6, c.frozen / 1e6) for name, c in counts.items()}
     assert millions == {
         "Y-Decoder: token table": (pytest.approx(262.7, abs=0.05), 0),

@@ -5,7 +5,6 @@ Y-Encoder.
 
 import dataclasses
 import json
-import runpy
 
 import jax
 
@@ -13,7 +12,7 @@ jax.config.update("jax_num_cpu_devices", 192)
 
 from tiny import tiny_train_config  # noqa: E402
 
-from vljepa_jax.config import TrainConfig, parse  # noqa: E402
+from vljepa_jax.config import TrainConfig, load_recipe, parse  # noqa: E402
 from vljepa_jax.data.pipeline import array_spec  # noqa: E402
 from vljepa_jax.objectives import make_objective  # noqa: E402
 from vljepa_jax.sharding import check_batch_size, make_mesh  # noqa: E402
@@ -34,7 +33,7 @@ def traced(config, devices):
     return [[leaf.shape, leaf.sharding.shard_shape(leaf.shape)] for leaf in kernels]
 
 
-paper = parse(TrainConfig, runpy.run_path("configs/vljepa_1b.py")["get_config"]("image"))
+paper = parse(TrainConfig, load_recipe("configs/vljepa_1b.py", "image"))
 found = {"192": traced(paper, 192)}
 for devices in (6, 7, 12, 40):
     tiny = tiny_train_config(batch_size=2 * devices)

@@ -19,7 +19,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from vljepa_jax import host
-from vljepa_jax.config import ConfigError, plain_dict
+from vljepa_jax.config import ConfigError, load_recipe, plain_dict
 from vljepa_jax.places import BUCKETS, why_not
 
 flags.disclaim_key_flags()  # --help shows what is defined here as the script's own
@@ -146,6 +146,8 @@ def _parse(argv: Sequence[str]) -> list[str]:
 def _check_overrides(argv: Sequence[str]) -> None:
     """Refuses overrides of unknown fields before the flag library fails on them with a traceback.
 
+    That library runs the recipe file again, and finds imported what ``load_recipe`` has imported.
+
     Raises:
         ConfigError: the recipe is not there, or a field is unknown; the message names the nearest.
     """
@@ -157,27 +159,16 @@ def _check_overrides(argv: Sequence[str]) -> None:
         return
     if fault := why_not(path):
         raise ConfigError(f"--config={path} {fault}")
-    file = path.split(":", 1)[0]
+    file, *variant = path.split(":", 1)
     if not os.path.isfile(file):
         raise ConfigError(f"--config: there is no file '{file}'")
-    recipe = _load(path)
+    try:
+        recipe = plain_dict(load_recipe(file, *variant))
+    except (TypeError, ValueError) as error:  # of the variant
+        raise ConfigError(f"--config={path}: {type(error).__name__}: {error}") from error
     for argument in argv[1:]:
         if match := _OVERRIDE.match(argument):
             check_field(recipe, match[1])
-
-
-def _load(path: str) -> dict[str, Any]:
-    """The recipe without overrides."""
-    values = flags.FlagValues()
-    holder = config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=[""])
-    try:
-        values(["", f"--config={path}"])
-    except flags.IllegalFlagValueError as error:  # holds a traceback; the recipe's words are enough
-        cause: BaseException = error
-        while cause.__context__ is not None:
-            cause = cause.__context__
-        raise ConfigError(f"--config={path}: {type(cause).__name__}: {cause}") from error
-    return plain_dict(holder.value)
 
 
 def check_field(recipe: Mapping[str, Any], field: str) -> None:

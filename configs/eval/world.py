@@ -6,6 +6,8 @@
 
 from ml_collections import ConfigDict
 
+from configs import common
+
 CAPTION_QUERY = "Describe this video in one sentence."  # the paper's, Figure 2
 
 
@@ -16,21 +18,7 @@ def get_config() -> ConfigDict:
     config.num_workers = 0  # decoding processes; 0 decodes in this one
     # The world that configs/demo.py trains on; its test splits never show a training clip. Set
     # another seed to draw other test clips.
-    config.world = ConfigDict(
-        {
-            "seed": 0,
-            "cache_dir": ".cache/world",
-            "train_clips": 5_000,
-            "train_triplets": 0,  # texts for training a text encoder alone
-            "test_clips": 700,
-            "compositional_clips": 900,
-            "streams": 4,
-            "stream_density": 0.40,  # events per second (the paper: 143 in 6 minutes)
-            "image_size": 96,
-            "frames": 16,
-            "fps": 8,
-        }
-    )
+    config.world = common.world()
     config.benchmarks = (
         *_benchmarks("test", ""),
         *_benchmarks("test_compositional", "_compositional"),

@@ -1,7 +1,6 @@
 """The backbones that come with the package: what they are, and what they have never seen."""
 
 import json
-import runpy
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,7 @@ from safetensors.numpy import load_file
 
 import vljepa_jax
 from vljepa_jax import checkpoint
-from vljepa_jax.config import TrainConfig, parse
+from vljepa_jax.config import TrainConfig, load_recipe, parse
 from vljepa_jax.convert.export import export_checkpoint
 from vljepa_jax.convert.families import PARTS
 from vljepa_jax.convert.published import BOXED, backbone_directory, convert_checkpoint
@@ -57,8 +56,7 @@ def test_the_tokenizer_is_the_worlds(part):
 
 
 def test_the_demo_starts_from_the_box(tmp_path):
-    recipe = runpy.run_path(str(ROOT / "configs" / "demo.py"))
-    config = parse(TrainConfig, recipe["get_config"]())
+    config = parse(TrainConfig, load_recipe(ROOT / "configs" / "demo.py"))
     directories = {part: backbone_directory(part, BOXED) for part in PARTS}
     convert_checkpoint(config, directories, tmp_path / "start", rich.console.Console(quiet=True))
     _, params = checkpoint.load_params(tmp_path / "start")
@@ -72,8 +70,7 @@ def test_the_demo_starts_from_the_box(tmp_path):
 
 def test_a_y_decoder_starts_from_the_boxed_language_model_and_goes_out_again(tmp_path):
     console = rich.console.Console(quiet=True)
-    recipe = runpy.run_path(str(ROOT / "configs" / "y_decoder.py"))
-    config = parse(TrainConfig, recipe["get_config"]())
+    config = parse(TrainConfig, load_recipe(ROOT / "configs" / "y_decoder.py"))
     directory = backbone_directory("y_decoder", BOXED)
     convert_checkpoint(config, {"y_decoder": directory}, tmp_path / "start", console)
     _, params = checkpoint.load_params(tmp_path / "start")

@@ -14,13 +14,11 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from absl import flags
-from ml_collections import config_flags
 from random_run import random_params, save_run
 from tiny import tiny_train_config, tiny_world_config, tiny_y_decoder_config
 
 from vljepa_jax.checkpoint import save_params
-from vljepa_jax.config import EvalConfig, StreamSet, parse
+from vljepa_jax.config import EvalConfig, StreamSet, load_recipe, parse
 from vljepa_jax.evals import metrics, probe, run
 from vljepa_jax.evals.evaluate import evaluate
 from vljepa_jax.evals.examples import Clip
@@ -119,10 +117,7 @@ NUMBERS = ["value", "chance", "95 % interval", "n"]
 
 
 def recipe():
-    values = flags.FlagValues()
-    holder = config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=[""])
-    values(["", f"--config={RECIPE}"])
-    return parse(EvalConfig, holder.value)
+    return parse(EvalConfig, load_recipe(RECIPE))
 
 
 def fabricated(model, benchmarks, datasets):

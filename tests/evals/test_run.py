@@ -9,13 +9,11 @@ from pathlib import Path
 
 import jax
 import pytest
-from absl import flags
-from ml_collections import config_flags
 from random_run import random_params, save_run
 from tiny import tiny_train_config, tiny_world_config, tiny_y_decoder_config
 
 from vljepa_jax.checkpoint import save_params
-from vljepa_jax.config import ConfigError, EvalConfig, parse
+from vljepa_jax.config import ConfigError, EvalConfig, load_recipe, parse
 from vljepa_jax.evals import report
 from vljepa_jax.evals.benchmarks import select_benchmarks
 from vljepa_jax.evals.caption_gap import caption_gap
@@ -40,10 +38,7 @@ CONTRACT = {
 
 
 def recipe() -> EvalConfig:
-    values = flags.FlagValues()
-    holder = config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=[""])
-    values(["", f"--config={RECIPE}"])
-    return parse(EvalConfig, holder.value)
+    return parse(EvalConfig, load_recipe(RECIPE))
 
 
 @pytest.fixture(scope="module")

@@ -6,13 +6,11 @@ import re
 from pathlib import Path
 
 import pytest
-from absl import flags
-from ml_collections import config_flags
 from PIL import Image
 from random_run import random_params, save_run
 from tiny import tiny_train_config, tiny_world_config
 
-from vljepa_jax.config import ConfigError, EvalConfig, StreamSet, parse
+from vljepa_jax.config import ConfigError, EvalConfig, StreamSet, load_recipe, parse
 from vljepa_jax.evals.benchmarks import benchmark_name, select
 from vljepa_jax.evals.run import evaluate_run
 
@@ -21,10 +19,7 @@ RECIPE = Path(__file__).parents[2] / "configs" / "eval" / "world.py"
 
 @pytest.fixture(scope="module")
 def config():
-    values = flags.FlagValues()
-    holder = config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=[""])
-    values(["", f"--config={RECIPE}"])
-    recipe = parse(EvalConfig, holder.value)
+    recipe = parse(EvalConfig, load_recipe(RECIPE))
     stream = dataclasses.replace(
         recipe.stream,
         sets=(StreamSet(0.4, 1),),

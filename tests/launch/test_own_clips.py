@@ -5,7 +5,6 @@ import dataclasses
 import importlib.util
 import json
 import os
-import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +14,7 @@ import pytest
 from sample_media import png
 from tiny import tiny_train_config
 
-from vljepa_jax.config import ConfigError, EvalConfig, TrainConfig, parse
+from vljepa_jax.config import ConfigError, EvalConfig, TrainConfig, load_recipe, parse
 from vljepa_jax.data.records import Annotation, Medium, Record
 from vljepa_jax.data.storage import write_dataset
 from vljepa_jax.evals.run import evaluate_run
@@ -107,7 +106,7 @@ def write_clips(directory, *kinds, splits=("train", "test")):
 
 
 def recipe(name, dataset):
-    return runpy.run_path(str(ROOT / "configs" / name))["get_config"](str(dataset))
+    return load_recipe(ROOT / "configs" / name, str(dataset))
 
 
 def finetune(dataset, workdir):

@@ -5,7 +5,6 @@ of bfloat16 that it prints stand in docs/weights.md.
 """
 
 import gc
-import importlib.util
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -14,7 +13,7 @@ import pytest
 import safetensors.numpy
 from twins import TOLERANCE, error, errors, run, shapes
 
-from vljepa_jax.config import TrainConfig, parse
+from vljepa_jax.config import TrainConfig, load_recipe, parse
 from vljepa_jax.convert.published import read_backbone
 
 pytestmark = [pytest.mark.parity, pytest.mark.slow]
@@ -29,11 +28,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture(scope="module")
 def config():
     """The paper's recipe with 16 frames: what the published directories are converted by."""
-    path = ROOT / "configs/vljepa_1b.py"
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    recipe = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(recipe)
-    return parse(TrainConfig, recipe.get_config("sft"))
+    return parse(TrainConfig, load_recipe(ROOT / "configs/vljepa_1b.py", "sft"))
 
 
 def saved(make, directory):

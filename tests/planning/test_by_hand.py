@@ -4,15 +4,14 @@
 what is frozen, and for attention 4 t^2 d a layer forward, three times that where it is trained.
 """
 
-import runpy
 from pathlib import Path
 
 import pytest
 
-from vljepa_jax.config import TrainConfig, parse
+from vljepa_jax.config import TrainConfig, load_recipe, parse
 from vljepa_jax.planning.plan import model_flops
 
-RECIPE = runpy.run_path(str(Path(__file__).parents[2] / "configs/vljepa_1b.py"))["get_config"]
+RECIPE = Path(__file__).parents[2] / "configs/vljepa_1b.py"
 
 # stage: rows of the batch, visual tokens, query tokens, target tokens
 STAGES = {
@@ -44,7 +43,7 @@ def by_hand(rows, visual, query, target):
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_step_of_the_1b_model_has_the_flops_of_the_formulas(stage):
-    counted = model_flops(parse(TrainConfig, RECIPE(stage)))
+    counted = model_flops(parse(TrainConfig, load_recipe(RECIPE, stage)))
     wanted = by_hand(*STAGES[stage])
     print(f"{stage}: {counted:.5g} counted, {wanted:.5g} by hand: {counted / wanted - 1:+.2%}")
     assert counted == pytest.approx(wanted, rel=1e-3)

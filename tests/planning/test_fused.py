@@ -4,14 +4,13 @@ Programs are lowered for them and not compiled, which takes neither such a devic
 """
 
 import dataclasses
-import importlib.util
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import pytest
 
-from vljepa_jax.config import TrainConfig, parse
+from vljepa_jax.config import TrainConfig, load_recipe, parse
 from vljepa_jax.data.pipeline import array_spec
 from vljepa_jax.models.attention import compiled_for
 from vljepa_jax.models.placement import Accelerator, on_mesh
@@ -30,10 +29,8 @@ FORWARD, BOTH = ["forward"], ["backward", "forward"]
 def recipe(name):
     """A recipe of the paper's size for one device and few rows."""
     name, _, variant = name.partition(":")
-    spec = importlib.util.spec_from_file_location(name, ROOT / "configs" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    config = parse(TrainConfig, module.get_config(*filter(None, [variant])))
+    path = ROOT / "configs" / f"{name}.py"
+    config = parse(TrainConfig, load_recipe(path, *filter(None, [variant])))
     sharding = dataclasses.replace(config.sharding, data=1, fsdp=1)
     return dataclasses.replace(config, batch_size=2, sharding=sharding)
 

@@ -31,6 +31,7 @@ from vljepa_jax.config.parsing import (
     parse,
     plain_dict,
 )
+from vljepa_jax.config.recipe_file import load_recipe
 from vljepa_jax.config.training import (
     STREAM_REFERENCE_RATE,
     BenchmarkConfig,
@@ -104,6 +105,7 @@ __all__ = [
     "YDecoderConfig",
     "as_dict",
     "differences",
+    "load_recipe",
     "nearest",
     "parse",
     "plain_dict",

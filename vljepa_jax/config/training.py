@@ -370,7 +370,16 @@ class EvalConfig:
 
     frames: int  # 0: as trained
     batch_size: int
-    world: WorldConfig
+    world: WorldConfig | None  # None: nothing is on "@world"
     num_workers: int
     benchmarks: tuple[BenchmarkConfig, ...]
     stream: StreamStudyConfig | None  # None: no such study
+
+    def __post_init__(self) -> None:
+        users = [f"benchmark '{b.name}{b.suffix}'" for b in self.benchmarks if b.path == "@world"]
+        users += [] if self.stream is None else ["the study of streams"]
+        if self.world is None and users:
+            raise ConfigError(
+                f'config.world is None, but {users[0]} is on "@world"; '
+                "configs/eval/world.py has a world"
+            )

@@ -57,11 +57,11 @@ class Datasets:
     """The datasets of an evaluation, opened once, and their clips, decoded.
 
     Args:
-        world: what "@world" stands for.
+        world: what "@world" stands for; ``None`` where it is not asked for.
         num_workers: decoding processes.
     """
 
-    def __init__(self, world: WorldConfig, num_workers: int) -> None:
+    def __init__(self, world: WorldConfig | None, num_workers: int) -> None:
         self._world = world
         self._num_workers = num_workers
         self._open: dict[str, Dataset] = {}

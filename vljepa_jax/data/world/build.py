@@ -55,8 +55,8 @@ class Task:
         return f"{self.split}-{self.kind}-{self.index:06d}"
 
 
-def dataset_path(path: str, world: WorldConfig) -> str:
-    """Resolves a dataset's path: "@world" is the bundled world, built if need be."""
+def dataset_path(path: str, world: WorldConfig | None) -> str:
+    """Resolves a dataset's path: "@world" is the bundled world ``world``, built if need be."""
     return build_world(world) if path == "@world" else path
 
 

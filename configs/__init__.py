@@ -1,0 +1,1 @@
+"""Recipes: files for --config, and for each other to import (``configs.common``)."""

@@ -1,0 +1,319 @@
+"""What several recipes share. Each function gives a part of a config, a new one at each call.
+
+``configs/vljepa_1b.py`` uses none of it: it is the paper's table, whole.
+"""
+
+import dataclasses
+
+from ml_collections import ConfigDict
+
+# ---------------------------------------------------------------------------------------------
+# The run
+# ---------------------------------------------------------------------------------------------
+
+
+def run(
+    *, objective: str, steps: int, batch_size: int, log_every: int = 10, seed: int = 0
+) -> ConfigDict:
+    """The settings that no part of a config has."""
+    return ConfigDict(
+        {
+            "seed": seed,  # of parameters, data order, augmentation, masks and noise
+            "objective": objective,
+            # DIR[:params|:full|:PART] starts from another run; "" from random parameters
+            "init_from": "",
+            "steps": steps,
+            "batch_size": batch_size,  # global
+            "micro_batch_size": 0,  # rows whose activations are held at a time; 0 for all
+            "log_every": log_every,  # steps
+            "on_non_finite": "stop",  # or "skip": what a loss that is no number does
+            "loss": None,  # most objectives know one loss alone
+        }
+    )
+
+
+def checkpoint(*, every: int, keep: int = 1) -> ConfigDict:
+    return ConfigDict(
+        {
+            "every": every,  # steps; what a killed run can lose
+            "minutes": 0.0,  # and when so many have passed since the last; 0 for never
+            "keep": keep,  # newest ones
+            "keep_every": 0,  # beside them, those of every n-th step; 0 for none
+            "keep_best": 0,  # and the n best
+            "best_metric": "loss",  # by its mean since the checkpoint before
+            "best_is": "lowest",  # or "highest"
+        }
+    )
+
+
+# ---------------------------------------------------------------------------------------------
+# The optimiser
+# ---------------------------------------------------------------------------------------------
+
+
+def adamw(
+    *,
+    learning_rate: float,
+    warmup_steps: int,
+    beta2: float,
+    weight_decay: float,
+    rules: tuple[ConfigDict, ...],
+    schedule: str | dict[str, int] = "cosine",
+) -> ConfigDict:
+    return ConfigDict(
+        {
+            "learning_rate": learning_rate,
+            "schedule": schedule,  # after the warm-up
+            "warmup_steps": warmup_steps,
+            "beta1": 0.9,
+            "beta2": beta2,
+            "epsilon": 1e-8,
+            "weight_decay": weight_decay,
+            "max_grad_norm": 1.0,  # over all trained parameters
+            "rules": rules,  # the first one found in a parameter's path counts
+        }
+    )
+
+
+def rule(
+    pattern: str, *, frozen: bool = False, rate: float = 1.0, decay: float = 1.0
+) -> ConfigDict:
+    """``rate`` and ``decay`` multiply the learning rate and the weight decay."""
+    return ConfigDict({"pattern": pattern, "frozen": frozen, "rate": rate, "decay": decay})
+
+
+# ---------------------------------------------------------------------------------------------
+# The mesh
+# ---------------------------------------------------------------------------------------------
+
+
+def sharding(*rules: ConfigDict) -> ConfigDict:
+    """All devices divide the batch, and each has all parameters; ``rules`` serve other meshes."""
+    return ConfigDict(
+        {
+            # Devices on each axis of the mesh; -1 is all the rest.
+            "data": -1,  # rows of the batch; parameters are copied
+            "fsdp": 1,  # rows of the batch; parameters are divided
+            "tensor": 1,  # inside a layer
+            "rules": rules,  # the first one found in a parameter's path counts
+        }
+    )
+
+
+def axes(pattern: str, *spec: str | None) -> ConfigDict:
+    """A mesh axis, or ``None``, for each dimension; those not named are copied."""
+    return ConfigDict({"pattern": pattern, "spec": spec})
+
+
+def layer_axes(*, gated: bool = True) -> tuple[ConfigDict, ...]:
+    """Stacked layers, [layer, in, out]; the MLPs of text models are gated."""
+    mlp = "(gate|up)" if gated else "up"
+    return (
+        axes(rf"layers/(attention/(query|key|value)|mlp/{mlp})/kernel$", None, "fsdp", "tensor"),
+        axes(r"layers/(attention/output|mlp/down)/kernel$", None, "tensor", "fsdp"),
+    )
+
+
+def vljepa_sharding() -> ConfigDict:
+    """Of a VL-JEPA, and of a Y-Decoder beside it."""
+    return sharding(
+        *layer_axes(),
+        axes(r"embedding$", "tensor", "fsdp"),
+        axes(r"kernel$", "fsdp", "tensor"),
+        axes(r"^log_logit_scale$|norm|bias$"),  # small: copied
+    )
+
+
+# ---------------------------------------------------------------------------------------------
+# Data
+# ---------------------------------------------------------------------------------------------
+
+
+def world() -> ConfigDict:
+    """The bundled video world that the small model trains and is evaluated on."""
+    return ConfigDict(
+        {
+            "seed": 0,
+            "cache_dir": ".cache/world",
+            "train_clips": 5_000,
+            "train_triplets": 0,  # texts for training a text encoder alone
+            "test_clips": 700,  # of (object, motion) pairs that training shows too
+            "compositional_clips": 900,  # of pairs that training never shows
+            "streams": 4,  # long scripted videos
+            "stream_density": 0.40,  # events per second (the paper: 143 in 6 minutes)
+            "image_size": 96,  # pixels
+            "frames": 16,  # of a clip
+            "fps": 8,
+        }
+    )
+
+
+def backbone_world(*, seed: int, clips: int = 0, triplets: int = 0) -> ConfigDict:
+    """A world of another seed, for a backbone to learn from: it has no test splits."""
+    config = world()
+    config.seed = seed
+    config.train_clips = clips
+    config.train_triplets = triplets
+    config.test_clips = config.compositional_clips = config.streams = 0
+    return config
+
+
+def source(
+    path: str, tasks: dict[str, float], *, weight: float = 1.0, tags: dict[str, str] | None = None
+) -> ConfigDict:
+    return ConfigDict(
+        {
+            "path": path,  # "@world", or a directory that launch/prepare.py made
+            "split": "train",
+            "weight": weight,  # share among the sources
+            # How often each task is drawn, among those a clip has; {} takes every task that there
+            # is, each as often as the others.
+            "tasks": tasks,
+            "tags": tags or {},  # only annotations with these tags; {} for all
+        }
+    )
+
+
+def fixed_video(*, frames: int = 8, image_size: int = 80) -> ConfigDict:
+    """The same pixels of a clip every time, so that a frozen X-Encoder's tokens can be kept."""
+    return ConfigDict(
+        {
+            "frames": frames,
+            "image_size": image_size,  # pixels
+            "sampling": "uniform",  # 3.1 of the paper
+            "crop": "centre",
+            "crop_scale": (1.0, 1.0),  # share of the area; random crops alone use it
+        }
+    )
+
+
+# Label sets of the world -> their sizes. Each question is answered from its own set.
+LABEL_SETS = {"motions": 14, "objects": 104, "counts": 5, "yes_no": 2, "colours": 6}
+
+
+def questions() -> ConfigDict:
+    """Those that LABEL_SETS answer."""
+    return ConfigDict(
+        {
+            "per_clip": 8,  # questions that share a clip's pass through the X-Encoder
+            "query_tokenizer": "@world",  # ships with the package
+            "query_length": 16,  # tokens; hardly a question of the world is longer
+        }
+    )
+
+
+def captions_context() -> ConfigDict:
+    """A clip's captions, clause by clause, as the small language model is told them."""
+    return ConfigDict(
+        {
+            # ... where another thing is named
+            "clause_break": r"(?:,| and| while| as well as) (?=an? )",
+            "clauses": 8,  # of all captions, at most
+            "clause_length": 16,  # tokens
+        }
+    )
+
+
+# ---------------------------------------------------------------------------------------------
+# Models
+# ---------------------------------------------------------------------------------------------
+
+ON_CPU = {  # how a small model is computed
+    "dtype": "float32",
+    "remat": "none",  # nothing is recomputed in the backward pass
+    "unroll_layers": True,  # faster on CPU; a deep model would take long to compile
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class XEncoderSize:
+    hidden_size: int
+    num_layers: int
+    num_heads: int
+    mlp_size: int
+    image_size: int  # pixels
+    patch_size: int  # pixels
+
+
+X_ENCODERS = {
+    # Ours, the small model's: heads of 64, as V-JEPA 2's own.
+    "tiny": XEncoderSize(192, 4, 3, 672, 80, 20),
+    # V-JEPA 2, as published in facebook/vjepa2-vitl-fpc64-256 and so on.
+    "vitl": XEncoderSize(1024, 24, 16, 4096, 256, 16),
+    "vith": XEncoderSize(1280, 32, 16, 5120, 256, 16),
+    "vitg": XEncoderSize(1408, 40, 22, 6144, 256, 16),
+}
+
+
+def x_encoder(size: str = "tiny", *, frames: int = 8) -> ConfigDict:
+    """One of ``X_ENCODERS``; 8 frames are 4 x 4 x 4 = 64 tokens of the tiny one."""
+    return ConfigDict(
+        {
+            "family": "vjepa2",
+            "num_frames": frames,
+            "tubelet_size": 2,  # frames per token
+            "norm_eps": 1e-6,
+            "rope": "tiled",  # V-JEPA 2 as published, so that it can be exported
+            **dataclasses.asdict(X_ENCODERS[size]),
+        }
+    )
+
+
+def language_model(*, first_layer: int = 0, num_layers: int = 4, causal: bool = True) -> ConfigDict:
+    """The small language model, of 4 layers, or those from ``first_layer`` on."""
+    return ConfigDict(
+        {
+            "family": "llama",
+            "vocab_size": 1024,
+            "hidden_size": 192,
+            "num_layers": num_layers,
+            "first_layer": first_layer,
+            "num_heads": 3,
+            "num_kv_heads": 3,
+            "head_size": 64,
+            "mlp_size": 512,
+            "norm_eps": 1e-5,
+            "rope_theta": 500_000.0,  # Llama 3
+            "rope_scaling": None,  # for contexts longer than any here
+            "causal": causal,
+        }
+    )
+
+
+def y_encoder() -> ConfigDict:
+    """The small text encoder."""
+    return ConfigDict(
+        {
+            "family": "gemma",
+            "vocab_size": 1024,
+            "hidden_size": 160,
+            "num_layers": 3,
+            "num_heads": 4,
+            "num_kv_heads": 1,
+            "head_size": 40,
+            "mlp_size": 320,
+            "norm_eps": 1e-6,
+            "query_scale": 40.0,  # scores are scaled by query_scale ** -0.5
+            "sliding_window": 16,  # local layers see 8 tokens to either side
+            "global_every": 3,  # every third layer is global
+            "rope_theta_local": 10_000.0,
+            "rope_theta_global": 1_000_000.0,
+            "dense_sizes": (),  # EmbeddingGemma's two dense layers are left out
+        }
+    )
+
+
+def attentive_pooler() -> ConfigDict:
+    """One cross-attention, told the question: a probe of the tiny X-Encoder."""
+    return ConfigDict(
+        {
+            # V-JEPA 2's probes have 4 layers, 3 of self-attention before the cross-attention, on
+            # encoders of 24 to 40; ours: a probe that cannot compute much itself.
+            "num_layers": 0,
+            "num_heads": 3,  # V-JEPA 2: as the encoder
+            "mlp_size": 768,  # V-JEPA 2: 4 times the width
+            "norm_eps": 1e-6,
+            # Ours: questions about clips of several objects name one of them.
+            "query_vocab_size": 1024,  # of the query tokenizer; 0 does not tell the question
+        }
+    )
