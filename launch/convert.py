@@ -26,7 +26,7 @@ from absl import flags
 
 from vljepa_jax import command_line
 from vljepa_jax.config import TrainConfig, parse
-from vljepa_jax.places import place
+from vljepa_jax.places import BUCKETS, place
 
 _PARTS = ("x_encoder", "predictor", "y_encoder", "y_decoder")
 
@@ -36,9 +36,9 @@ _CONFIG = command_line.define_config(
 for _part in _PARTS:
     command_line.define_path(_part, "Directory of its published weights, or @boxed.")
 _OUTPUT = command_line.define_path(
-    "output", "Run directory to write; must hold no checkpoint.", bucket=True
+    "output", "Run directory to write; must hold no checkpoint.", buckets=BUCKETS
 )
-_CHECKPOINT = command_line.define_path("checkpoint", "Run directory to export.", bucket=True)
+_CHECKPOINT = command_line.define_path("checkpoint", "Run directory to export.", buckets=BUCKETS)
 _EXPORT = command_line.define_path("export", "Directory to export to; must be empty.")
 _ALIGN = flags.DEFINE_boolean(
     "align", False, "Let the heads start where the recipe's training texts agree, not at random."

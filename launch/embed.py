@@ -5,11 +5,11 @@ r"""Embeds a collection of videos, so that launch/search.py finds them by a text
     python launch/embed.py --checkpoint=runs/demo --videos=datasets/clips:test --output=index
 
 --videos is a file, a directory, a glob pattern, a manifest (the media of its rows), or a dataset of
-launch/prepare.py with all splits or one; it may be repeated. A path that is there is taken as it
-is, even if it holds [ or *; in a pattern such a character of a name is written [[] or [*]. Of a
-directory all videos and images below it are taken, by their content where the extension does not
-tell, but not what begins with a dot; linked directories are followed, each once. Long videos are
-cut into windows, so that a search answers with a time:
+launch/prepare.py with all splits or one, which may lie on gs://; it may be repeated. A path that is
+there is taken as it is, even if it holds [ or *; in a pattern such a character of a name is written
+[[] or [*]. Of a directory all videos and images below it are taken, by their content where the
+extension does not tell, but not what begins with a dot; linked directories are followed, each once.
+Long videos are cut into windows, so that a search answers with a time:
 
     python launch/embed.py --checkpoint=runs/demo --videos=footage --output=index \
         --window=4 --stride=2
@@ -30,13 +30,14 @@ from absl import flags
 
 from vljepa_jax import command_line
 from vljepa_jax.host import host_cpus
-from vljepa_jax.places import in_bucket
+from vljepa_jax.places import BUCKETS, DATASET_BUCKETS, in_bucket
 
-_CHECKPOINT = command_line.define_path("checkpoint", "A training run's directory.", bucket=True)
+_CHECKPOINT = command_line.define_path("checkpoint", "A training run's directory.", buckets=BUCKETS)
 _VIDEOS = command_line.define_path(
     "videos",
     "File, directory, glob, manifest or dataset[:split]; may be repeated.",
     many="repeated",
+    buckets=DATASET_BUCKETS,
 )
 _OUTPUT = command_line.define_path("output", "The index's directory.")
 _QUERY = flags.DEFINE_string("query", "", "Asked of every clip; the query-free form by default.")

@@ -25,13 +25,13 @@ from vljepa_jax.config import ConfigError, EvalConfig, parse
 from vljepa_jax.evals.benchmarks import select
 from vljepa_jax.evals.examples import EvaluationError
 from vljepa_jax.evals.sweep import settings, take_sweeps
-from vljepa_jax.places import in_bucket, place
+from vljepa_jax.places import BUCKETS, in_bucket, place
 
 _CONFIG = command_line.define_config(
     "The evaluation config, FILE[:variant]; --config.a.b=value overrides."
 )
 _CHECKPOINT = command_line.define_path(
-    "checkpoint", "A training run's directory.", bucket=True, required=True
+    "checkpoint", "A training run's directory.", buckets=BUCKETS, required=True
 )
 _OUTPUT = command_line.define_path("output", "Where the report goes; the checkpoint by default.")
 _BENCHMARKS = flags.DEFINE_list("benchmarks", [], "Names of benchmarks to run; all by default.")

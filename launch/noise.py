@@ -16,13 +16,13 @@ from absl import flags
 from vljepa_jax import command_line
 from vljepa_jax.config import EvalConfig, parse
 from vljepa_jax.inference.gap import Gap
-from vljepa_jax.places import place
+from vljepa_jax.places import BUCKETS, place
 
 _CONFIG = command_line.define_config(
     "An evaluation config, FILE[:variant]; --config.a.b=value overrides."
 )
 _CHECKPOINT = command_line.define_path(
-    "checkpoint", "A VL-JEPA's run directory.", bucket=True, required=True
+    "checkpoint", "A VL-JEPA's run directory.", buckets=BUCKETS, required=True
 )
 _CLIPS = flags.DEFINE_integer("clips", 600, "Clips of different meaning to measure on, at most.")
 

@@ -21,10 +21,12 @@ from absl import flags
 
 from vljepa_jax import command_line
 from vljepa_jax.config import ConfigError, TrainConfig, parse
-from vljepa_jax.places import place
+from vljepa_jax.places import BUCKETS, place
 
 _CONFIG = command_line.define_config("The recipe of the attentive probe, FILE[:variant].")
-_CHECKPOINT = command_line.define_path("checkpoint", "Run whose X-Encoder is probed.", bucket=True)
+_CHECKPOINT = command_line.define_path(
+    "checkpoint", "Run whose X-Encoder is probed.", buckets=BUCKETS
+)
 _X_ENCODER = command_line.define_path("x_encoder", "Directory of a published X-Encoder.")
 _OUTPUT = command_line.define_path("output", "Where probes and report go.", required=True)
 _PROBES = flags.DEFINE_list("probes", ["attentive", "linear"], "Which probes to train.")

@@ -26,11 +26,12 @@ import sys
 from absl import flags
 
 from vljepa_jax import command_line
+from vljepa_jax.places import BUCKETS
 
-_CHECKPOINT = command_line.define_path("checkpoint", "A training run's directory.", bucket=True)
+_CHECKPOINT = command_line.define_path("checkpoint", "A training run's directory.", buckets=BUCKETS)
 _SOURCE = flags.DEFINE_string("source", None, "File, address, camera[:N], or - (raw rgb24).")
 _Y_DECODER = command_line.define_path(
-    "y_decoder", "The Y-Decoder's run; RUN/y_decoder if there.", bucket=True
+    "y_decoder", "The Y-Decoder's run; RUN/y_decoder if there.", buckets=BUCKETS
 )
 _TEXTS = command_line.define_path("texts", "Texts to choose from, one a line: no Y-Decoder.")
 _LABELS = command_line.define_path("labels", "Labels to monitor, one a line; | between wordings.")

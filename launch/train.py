@@ -27,9 +27,10 @@ from absl import flags
 
 from vljepa_jax import command_line
 from vljepa_jax.config import TrainConfig, parse
+from vljepa_jax.places import BUCKETS
 
 _CONFIG = command_line.define_config("The recipe, FILE[:variant]; --config.a.b=value overrides.")
-_WORKDIR = command_line.define_path("workdir", "The run's directory.", bucket=True)
+_WORKDIR = command_line.define_path("workdir", "The run's directory.", buckets=BUCKETS)
 _PROFILE = flags.DEFINE_string("profile", "", "FIRST-LAST: steps to trace, e.g. 100-105.")
 _WANDB = flags.DEFINE_string("wandb", "", "A Weights & Biases project to log to as well.")
 _ATTENTION = flags.DEFINE_enum(

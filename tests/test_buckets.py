@@ -18,7 +18,9 @@ import pytest
 from small_run import computed, small_config, small_evaluation, write_clips
 
 from vljepa_jax import checkpoint
-from vljepa_jax.config import as_dict
+from vljepa_jax.config import ConfigError, TrainConfig, as_dict, parse
+from vljepa_jax.data.collection import list_items
+from vljepa_jax.data.storage import DatasetError, open_dataset
 from vljepa_jax.evals.run import evaluate_run
 from vljepa_jax.objectives import make_objective
 from vljepa_jax.places import place
@@ -56,7 +58,12 @@ def bucket(request):
     url = f"http://127.0.0.1:{port}"
     if request.param == "gs":
         command = [sys.executable, EMULATOR, str(port)]
-        variables = {"STORAGE_EMULATOR_HOST": url, "TENSORSTORE_GCS_HTTP_URL": url}
+        names = (  # of gcsfs, TensorStore and array_record
+            "STORAGE_EMULATOR_HOST",
+            "TENSORSTORE_GCS_HTTP_URL",
+            "CLOUD_STORAGE_EMULATOR_ENDPOINT",
+        )
+        variables = dict.fromkeys(names, url)
     else:
         command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
         variables = {"AWS_ENDPOINT_URL": url, **AMAZON}
@@ -98,6 +105,12 @@ def files(directory):
     return sorted(path.name for path in place(directory).iterdir())
 
 
+def reports_of(directory):
+    return [
+        json.loads((directory / name / "report.json").read_text()) for name in ("bucket", "disk")
+    ]
+
+
 def test_a_run_is_killed_resumed_and_evaluated(bucket, config, on_disk, tmp_path):
     config_path = tmp_path / "config.json"
     config_path.write_text(json.dumps(as_dict(config)))
@@ -125,7 +138,7 @@ def test_a_run_is_killed_resumed_and_evaluated(bucket, config, on_disk, tmp_path
     evaluation = small_evaluation(config)
     for run_dir, name in ((place(workdir), "bucket"), (on_disk, "disk")):
         evaluate_run(run_dir, evaluation, evaluation.benchmarks, tmp_path / name)
-    reports = [json.loads((tmp_path / n / "report.json").read_text()) for n in ("bucket", "disk")]
+    reports = reports_of(tmp_path)
     assert reports[0]["metrics"] == reports[1]["metrics"]
 
 
@@ -144,6 +157,69 @@ def test_a_run_starts_from_another_in_the_bucket(bucket, config, tmp_path):
         checkpoint.load_params(tmp_path / "after")[1],
         checkpoint.load_params(start)[1],
     )
+
+
+@pytest.fixture
+def dataset(bucket, config):
+    """The address of the dataset, copied to gs://."""
+    if not bucket.startswith("gs://"):
+        pytest.skip("array_record reads gs:// alone")
+    (source,) = config.data.sources
+    address = f"{bucket}/datasets/clips"
+    for path in Path(source.path).iterdir():
+        (place(address) / path.name).write_bytes(path.read_bytes())
+    return address
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_dataset_in_the_bucket_trains_and_evaluates(
+    dataset, config, on_disk, tmp_path, num_workers
+):
+    (source,) = config.data.sources
+    there = (dataclasses.replace(source, path=dataset),)
+    data = dataclasses.replace(config.data, sources=there, num_workers=num_workers)
+    there = parse(TrainConfig, as_dict(dataclasses.replace(config, data=data)))
+    train(there, tmp_path / "run")
+    assert computed(tmp_path / "run") == computed(on_disk)
+    for run_dir, config_of, name in (
+        (tmp_path / "run", there, "bucket"),
+        (on_disk, config, "disk"),
+    ):
+        evaluation = small_evaluation(config_of)
+        evaluate_run(run_dir, evaluation, evaluation.benchmarks, tmp_path / name)
+    values = [
+        {name: (metric["value"], metric["n"]) for name, metric in report["metrics"].items()}
+        for report in reports_of(tmp_path)
+    ]
+    assert values[0] == values[1] != {}
+
+
+def test_a_dataset_in_the_bucket_is_embedded(dataset, config):
+    (source,) = config.data.sources
+    items = [
+        list_items([f"{path}:train", path], config.world)[0] for path in (dataset, source.path)
+    ]
+    assert [item.stamp() for item in items[0]] == [item.stamp() for item in items[1]]
+    assert len(items[0]) == 12
+    with pytest.raises(DatasetError, match="has no split 'trian' .did you mean 'train'"):
+        list_items([f"{dataset}:trian"], config.world)
+
+
+def test_a_dataset_that_is_not_in_the_bucket_is_named(dataset, config, tmp_path):
+    (source,) = config.data.sources
+
+    def fails(path, **settings):
+        sources = (dataclasses.replace(source, path=path),)
+        data = dataclasses.replace(config.data, sources=sources, **settings)
+        with pytest.raises(ConfigError) as caught:
+            train(dataclasses.replace(config, data=data), tmp_path / "run")
+        return str(caught.value)
+
+    assert "there is no bucket 'gs://other'" in fails("gs://other/clips")
+    assert f"data.sources[0].path: '{dataset}x'" in fails(f"{dataset}x")
+    assert "on a disk" in fails(dataset, visual_tokens="cache")
+    with pytest.raises(DatasetError, match="holds no dataset"):
+        open_dataset(f"{dataset}x")
 
 
 def test_what_is_not_there_is_named(bucket, config):

@@ -38,12 +38,18 @@ def test_what_is_no_place_is_refused(path, message):
         place(path)
 
 
-def test_a_recipe_may_start_from_runs_in_a_bucket_and_name_nothing_else_there():
+def test_a_recipe_may_name_runs_and_datasets_in_a_bucket_and_nothing_else_there():
     recipe = as_dict(tiny_train_config())
     starts = "gs://bucket/a:x_encoder,gs://bucket/b:y_encoder"
     assert parse(TrainConfig, recipe | {"init_from": starts}).init_from == starts
     with pytest.raises(ConfigError, match="init_from: 's3://bucket/a' needs the package s3fs"):
         parse(TrainConfig, recipe | {"init_from": "s3://bucket/a"})
+    dataset = recipe["data"]["sources"][0] | {"path": "gs://bucket/clips"}
+    data = recipe["data"] | {"sources": [dataset]}
+    assert parse(TrainConfig, recipe | {"data": data}).data.sources[0].path == "gs://bucket/clips"
+    data["sources"][0] = dataset | {"path": "s3://bucket/clips"}
+    with pytest.raises(ConfigError, match=r"sources\[0\].path: .* on a disk or gs://: mount"):
+        parse(TrainConfig, recipe | {"data": data})
     world = recipe["world"] | {"cache_dir": "gs://bucket/cache"}
     with pytest.raises(ConfigError, match="world.cache_dir: 'gs://bucket/cache' is an address"):
         parse(TrainConfig, recipe | {"world": world})

@@ -8,7 +8,6 @@ from typing import Any
 
 import fsspec.config
 import orbax.checkpoint as ocp
-from etils import epath
 
 from vljepa_jax.places import Place, in_bucket
 
@@ -24,18 +23,6 @@ def commit_options(directory: Place) -> dict[str, Any]:
         _teach_orbax_s3()
     mode = ocp.options.AtomicityMode.COMMIT_FILE
     return {"atomicity_options": ocp.options.AtomicityOptions(mode=mode)}
-
-
-def complaint(path: epath.Path) -> str:
-    """Why nothing under ``path`` can be listed, which ``exists`` would not tell; "" if it can."""
-    bucket = epath.Path(*path.parts[:3])
-    try:
-        next(path.iterdir(), None)
-    except FileNotFoundError:  # an empty directory, as buckets have none
-        return "" if bucket.exists() else f"there is no bucket '{bucket}', or no right to read it"
-    except Exception as error:  # of the client, whose kinds of errors are its own
-        return f"{type(error).__name__}: {error}"
-    return ""
 
 
 def _s3_spec(address: str) -> dict[str, Any]:

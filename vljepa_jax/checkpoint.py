@@ -24,10 +24,10 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
-from vljepa_jax.buckets import commit_options, complaint
+from vljepa_jax.buckets import commit_options
 from vljepa_jax.config import ConfigError, TrainConfig, as_dict, differences, nearest, parse
 from vljepa_jax.models.parts import PARTS
-from vljepa_jax.places import Place, in_bucket, make_directory, place, write_text
+from vljepa_jax.places import Place, complaint, in_bucket, make_directory, place, write_text
 from vljepa_jax.sharding import path_name
 from vljepa_jax.train_step import TrainState
 

@@ -12,7 +12,7 @@ import difflib
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from absl import app, flags, logging
@@ -20,7 +20,7 @@ from ml_collections import config_flags
 
 from vljepa_jax import host
 from vljepa_jax.config import ConfigError, load_recipe, plain_dict
-from vljepa_jax.places import BUCKETS, why_not
+from vljepa_jax.places import why_not
 
 flags.disclaim_key_flags()  # --help shows what is defined here as the script's own
 _OVERRIDE = re.compile(r"--?(?:no)?config\.([^=]+)")
@@ -42,17 +42,16 @@ def define_path(
     help_text: str,
     *,
     many: Literal["", "repeated", "listed"] = "",
-    bucket: bool = False,
+    buckets: Collection[str] = (),
     required: bool = False,
 ) -> flags.FlagHolder:
     """Defines a flag whose value is a path, ``None`` by default; an address is refused.
 
     Args:
         many: "repeated" flags make a list of paths, and so does a "listed" one, between commas.
-        bucket: it takes the address of a place in a bucket too.
+        buckets: addresses that it takes too, ``places.BUCKETS`` or some of these.
     """
-    accepted = BUCKETS if bucket else ()
-    parser = _PathsParser(accepted) if many == "listed" else _PathParser(accepted)
+    parser = _PathsParser(buckets) if many == "listed" else _PathParser(buckets)
     serializer = flags.CsvListSerializer(",") if many == "listed" else flags.ArgumentSerializer()
     define = flags.DEFINE_multi if many == "repeated" else flags.DEFINE
     return define(
@@ -66,7 +65,7 @@ def define_path(
 
 
 class _PathParser(flags.ArgumentParser):
-    def __init__(self, accepted: tuple[str, ...]) -> None:
+    def __init__(self, accepted: Collection[str]) -> None:
         self._accepted = accepted
 
     def parse(self, argument: str) -> str:
@@ -76,7 +75,7 @@ class _PathParser(flags.ArgumentParser):
 
 
 class _PathsParser(flags.ListParser):
-    def __init__(self, accepted: tuple[str, ...]) -> None:
+    def __init__(self, accepted: Collection[str]) -> None:
         super().__init__()
         self._accepted = accepted
 

@@ -17,6 +17,7 @@ from etils import epath
 Place = pathlib.Path | epath.Path
 
 BUCKETS = ("gs://", "s3://")
+DATASET_BUCKETS = ("gs://",)  # of these array_record reads
 _CLIENTS = {"gs://": "gcsfs", "s3://": "s3fs"}
 # At the beginning, and after what the flags put before a path: SPLIT=PATH and PATH,PATH. With one
 # slash it is what a path made of an address.
@@ -42,14 +43,17 @@ def why_not(text: str, accepted: Collection[str] = ()) -> str:
     return ""
 
 
-def place(path: str | os.PathLike[str]) -> Place:
+def place(path: str | os.PathLike[str], accepted: Collection[str] = BUCKETS) -> Place:
     """A path on a disk as ``pathlib.Path``, an address of a bucket as ``epath.Path``.
+
+    Args:
+        accepted: as of ``why_not``.
 
     Raises:
         ValueError: it is an address of another kind, or a ``pathlib.Path`` made of one.
     """
     text = os.fspath(path)
-    if fault := why_not(text, BUCKETS):
+    if fault := why_not(text, accepted):
         raise ValueError(f"'{text}' {fault}")
     return epath.Path(text) if in_bucket(text) else pathlib.Path(text)
 
@@ -57,6 +61,18 @@ def place(path: str | os.PathLike[str]) -> Place:
 def in_bucket(path: str | os.PathLike[str]) -> bool:
     """Whether it is the address of a place in a bucket."""
     return os.fspath(path).startswith(BUCKETS)
+
+
+def complaint(path: Place) -> str:
+    """Why nothing under ``path`` can be listed, which ``exists`` would not tell; "" if it can."""
+    bucket = epath.Path(*path.parts[:3])
+    try:
+        next(path.iterdir(), None)
+    except FileNotFoundError:  # an empty directory, as buckets have none
+        return "" if bucket.exists() else f"there is no bucket '{bucket}', or no right to read it"
+    except Exception as error:  # of the client, whose kinds of errors are its own
+        return f"{type(error).__name__}: {error}"
+    return ""
 
 
 def make_directory(path: Place) -> None:

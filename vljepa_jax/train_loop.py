@@ -163,6 +163,13 @@ def _warn_of_random_frozen_parts(trainer: Trainer, console: rich.console.Console
 
 def _check_cached_tokens(config: TrainConfig, trainer: Trainer) -> None:
     if config.data.visual_tokens == "cache":
+        for index, source in enumerate(config.data.sources):
+            if in_bucket(source.path):
+                raise ConfigError(
+                    "data.visual_tokens: 'cache' writes beside a dataset, which must lie on a disk "
+                    f"then, and data.sources[{index}].path is '{source.path}'; copy it, or set "
+                    "'compute'"
+                )
         trained, _ = trainer.optimizer.split(trainer.abstract_state.params)
         if "x_encoder" in trained:
             raise ConfigError(

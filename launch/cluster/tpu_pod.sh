@@ -4,7 +4,7 @@
 #     launch/cluster/tpu_pod.sh create  NAME ZONE v5litepod-256 v2-alpha-tpuv5-lite
 #     launch/cluster/tpu_pod.sh install NAME ZONE
 #     launch/cluster/tpu_pod.sh train   NAME ZONE --config=configs/vljepa_1b.py:image \
-#         --workdir=/mnt/runs/image
+#         --workdir=gs://BUCKET/runs/image
 #     launch/cluster/tpu_pod.sh log     NAME ZONE
 #     launch/cluster/tpu_pod.sh stop    NAME ZONE
 #     launch/cluster/tpu_pod.sh delete  NAME ZONE
@@ -17,7 +17,7 @@
 # A run goes on when the connection ends, Ctrl-C during train or log included; stop has it save
 # first. SPOT=1 asks for preemptible machines: a preempted request stays, SUSPENDED, so delete,
 # create, install and train again: the run continues. The workdir and the datasets must be where
-# every host reads and writes them; see docs/clusters.md for disks and buckets.
+# every host reads and writes them: a bucket, or a disk that all share; see docs/clusters.md.
 set -euo pipefail
 
 usage() { sed -n '2,/^set/p' "$0" | sed '$d; s/^# \{0,1\}//'; exit 2; }

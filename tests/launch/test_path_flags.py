@@ -32,6 +32,8 @@ IN_BUCKETS = {
     "stream": {"checkpoint", "y_decoder"},
     "train": {"workdir"},
 }
+# These that of one on gs:// alone.
+DATASETS = {"embed": {"videos"}}
 # What each flag of a command answers to each value: "" where it takes it.
 ASK = """
 import importlib.util, json, runpy, sys
@@ -76,7 +78,10 @@ def test_every_path_flag_refuses_an_address_by_name(command):
     for name in paths:
         for address, reason in told[name].items():
             assert f"--{name}={address}: " in reason
-            if name in IN_BUCKETS.get(command, ()) and address in CLIENTS:
+            accepted = [*CLIENTS] if name in IN_BUCKETS.get(command, ()) else []
+            if name in DATASETS.get(command, ()):
+                accepted = ["gs://bucket/x"]
+            if address in accepted:
                 assert f"needs the package {CLIENTS[address]}: pip install" in reason
             else:
                 assert "is an address, but this must lie on a disk" in reason
@@ -88,6 +93,9 @@ def test_runs_may_lie_in_a_bucket_whose_client_is_installed(command):
     told = answers(command, [*CLIENTS, *NO_BUCKETS], CLIENTS.values())
     taken = {name for name in told if not any(told[name][bucket] for bucket in CLIENTS)}
     assert taken == IN_BUCKETS[command] | NO_PATHS.get(command, set())
+    for name in DATASETS.get(command, ()):
+        assert told[name]["gs://bucket/x"] == ""
+        assert "must lie on a disk or gs://: mount" in told[name]["s3://bucket/x"]
     for name in IN_BUCKETS[command]:
         assert all("is an address" in told[name][address] for address in NO_BUCKETS)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 import types
 import typing
 from collections.abc import Mapping
@@ -12,9 +13,11 @@ from typing import Any, TypeVar
 import dacite
 import ml_collections
 
-from vljepa_jax.places import BUCKETS, why_not
+from vljepa_jax.places import BUCKETS, DATASET_BUCKETS, why_not
 
 T = TypeVar("T")
+
+_DATASET = re.compile(r"(data\.sources|benchmarks)\[\d+\]\.path")  # fields that name one
 
 
 class ConfigError(ValueError):
@@ -85,8 +88,9 @@ def _addresses(plain: Mapping) -> typing.Iterator[str]:
         if not isinstance(value, str):
             continue
         runs = name == "init_from"  # several, between commas
+        accepted = BUCKETS if runs else DATASET_BUCKETS if _DATASET.fullmatch(name) else ()
         for path in value.split(",") if runs else [value]:
-            if fault := why_not(path, BUCKETS if runs else ()):
+            if fault := why_not(path, accepted):
                 yield f"config: {name}: '{path}' {fault}"
 
 

@@ -22,6 +22,7 @@ from vljepa_jax.data.storage import Source, open_dataset
 from vljepa_jax.data.video import load_clip, play_time
 from vljepa_jax.data.workers import in_workers
 from vljepa_jax.data.world.build import dataset_path
+from vljepa_jax.places import in_bucket
 
 # Seconds of a medium.
 Span = tuple[float, float]
@@ -130,7 +131,8 @@ def list_items(sources: Sequence[str], world: WorldConfig) -> tuple[list[Item], 
     Args:
         sources: each a file, a directory, for all videos and images below it, or a glob pattern
             (``media_files``); a manifest (.jsonl); or a dataset's directory or "@world", with
-            ":SPLIT" for one split. What is there under its name is not taken for anything else.
+            ":SPLIT" for one split, which alone may lie on gs://. What is there under its name is
+            not taken for anything else.
         world: what "@world" stands for.
 
     Returns:
@@ -147,9 +149,9 @@ def list_items(sources: Sequence[str], world: WorldConfig) -> tuple[list[Item], 
     for source in sources:
         before = len(items), len(files), len(faults)
         path, colon, split = source.rpartition(":")
-        if not colon or os.path.exists(source):
+        if not colon or "/" in split or os.path.exists(source):
             path, split = source, ""
-        if path == "@world" or os.path.isfile(os.path.join(path, "dataset_info.json")):
+        if path == "@world" or in_bucket(path) or os.path.isfile(f"{path}/dataset_info.json"):
             items += _dataset_items(dataset_path(path, world), split)
         elif source.endswith(".jsonl") and not os.path.isdir(source):
             items += _manifest_items(source, faults)

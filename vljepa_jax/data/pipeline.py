@@ -11,7 +11,6 @@ from __future__ import annotations
 import collections
 import dataclasses
 import functools
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -27,6 +26,7 @@ from vljepa_jax.data.token_cache import Clip, TokenCache, cache_directory
 from vljepa_jax.data.video import load_clip
 from vljepa_jax.data.workers import AHEAD, CHUNK, read_ahead
 from vljepa_jax.data.world.build import dataset_path
+from vljepa_jax.places import complaint, in_bucket, place
 
 # objective -> what a row holds beside its clip
 _ROWS: dict[str, type[Rows]] = {
@@ -93,11 +93,11 @@ def check_paths(config: TrainConfig) -> None:
     paths = {f"data.sources[{i}].path": s.path for i, s in enumerate(config.data.sources)}
     if config.data.text is not None:
         paths |= dict(_tokenizers("data.text", dataclasses.asdict(config.data.text)))
-    missing = [
-        f"  {field}: '{path}'"
-        for field, path in paths.items()
-        if path != "@world" and not os.path.exists(path)
-    ]
+    missing = []
+    for field, path in paths.items():
+        if path != "@world" and not place(path).exists():
+            reason = complaint(place(path)) if in_bucket(path) else ""
+            missing.append(f"  {field}: '{path}'" + (f" ({reason})" if reason else ""))
     if missing:
         raise ConfigError(
             "these paths of the config do not exist:\n"

@@ -1,9 +1,10 @@
-"""Datasets of records on disk: a TFDS builder over ArrayRecord files, without TensorFlow.
+"""Datasets of records: a TFDS builder over ArrayRecord files, without TensorFlow.
 
 A dataset is one directory: ``dataset_info.json``, ``features.json`` and ``metadata.json`` as TFDS
 writes them, shards ``records-<split>.array_record-*``, and per split ``annotations-<split>.npz``,
 a table of all annotations that tells, without reading any medium, which records hold which tasks.
-``tfds.builder_from_directory`` opens it too.
+``tfds.builder_from_directory`` opens it too. It is written to a disk, and read there or, where it
+was copied to, on gs://.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from array_record.python.array_record_module import ArrayRecordWriter
 
 from vljepa_jax.config import nearest
 from vljepa_jax.data.records import LABELS_PREFIX, Annotation, Label, Medium, Record
+from vljepa_jax.places import DATASET_BUCKETS, Place, complaint, in_bucket, place
 
 _FORMAT = 1  # of the metadata and of the annotation table
 _SHARD_BYTES = 512 << 20
@@ -71,7 +73,8 @@ class Source:
 
     def annotations(self) -> AnnotationTable:
         """The table of all annotations of the split."""
-        with np.load(_table_path(self.directory, self.split)) as table:
+        path = _table_path(place(self.directory, DATASET_BUCKETS), self.split)
+        with path.open("rb") as file, np.load(file) as table:
             tasks = tuple(str(task) for task in table["tasks"])
             columns = {name: table[name] for name in table.files if name != "tasks"}
         return AnnotationTable(**columns, tasks=tasks)
@@ -133,12 +136,20 @@ class Dataset:
 def open_dataset(directory: str | os.PathLike[str]) -> Dataset:
     """Opens a dataset that ``write_dataset`` wrote.
 
+    Args:
+        directory: on a disk or gs://.
+
     Raises:
         DatasetError: the directory is missing, or holds no such dataset.
     """
-    path = pathlib.Path(directory).absolute()
-    if not path.is_dir():
-        raise DatasetError(f"{path}: no such directory; launch/prepare.py makes datasets")
+    path = place(directory, DATASET_BUCKETS)
+    if in_bucket(path):
+        if reason := complaint(path):
+            raise DatasetError(f"{path}: {reason}")
+    else:
+        path = path.absolute()
+        if not path.is_dir():
+            raise DatasetError(f"{path}: no such directory; launch/prepare.py makes datasets")
     if not (path / "dataset_info.json").is_file():
         raise DatasetError(f"{path}: holds no dataset; launch/prepare.py makes datasets")
     info = tfds.builder_from_directory(str(path)).info
@@ -196,7 +207,7 @@ def write_dataset(
         )
         for split in builder.info.splits:
             rows = builder.tables[split]
-            rows.save(_table_path(builder.data_dir, split))
+            rows.save(_table_path(pathlib.Path(builder.data_dir), split))
         os.chmod(builder.data_dir, 0o755)
         os.rename(builder.data_dir, target)
     finally:
@@ -333,8 +344,8 @@ class _TableRows:
         np.savez(path, **columns, tasks=np.array(list(self._tasks), dtype=np.str_))
 
 
-def _table_path(directory: str, split: str) -> pathlib.Path:
-    return pathlib.Path(directory) / f"annotations-{split}.npz"
+def _table_path(directory: Place, split: str) -> Place:
+    return directory / f"annotations-{split}.npz"
 
 
 def _check(record: Record, labels: Mapping[str, Sequence[Any]]) -> None:
