@@ -17,7 +17,8 @@ from jaxtyping import Array, Int
 from vljepa_jax.config import TrainConfig
 from vljepa_jax.losses import Metrics
 from vljepa_jax.models.placement import on_mesh
-from vljepa_jax.objectives import Arrays, Objective, frozen_tokens
+from vljepa_jax.models.vjepa2 import make_x_encoder, normalise
+from vljepa_jax.objectives.base import Arrays, Objective
 from vljepa_jax.optimizer import Optimizer, make_optimizer, merge
 from vljepa_jax.sharding import (
     ROW_AXES,
@@ -125,7 +126,7 @@ def make_gradients(
 
         def first(piece):
             arrays, rng = piece
-            tokens = frozen_tokens(config, trained, frozen, arrays)
+            tokens = _frozen_tokens(config, trained, frozen, arrays)
             return represent(trained, _in_place_of_video(arrays, tokens), rng), tokens
 
         found, tokens = jax.lax.map(first, (pieces, rngs))
@@ -149,6 +150,25 @@ def make_gradients(
             return traced(state, arrays)
 
     return gradients
+
+
+def _frozen_tokens(
+    config: TrainConfig, trained: PyTree, frozen: PyTree, arrays: Arrays
+) -> dict[str, Array]:
+    """What a frozen X-Encoder makes of a batch's video, for who needs it more than once.
+
+    Every objective takes it in the video's place, with the same result.
+
+    Returns:
+        {"visual_tokens": [b, n, x]}; {} where there is no video or its encoder is trained.
+    """
+    if "video" not in arrays or "x_encoder" not in frozen or "x_encoder" in trained:
+        return {}
+    with jax.named_scope("x_encoder"):  # as it is called inside the models
+        tokens = make_x_encoder(config.embedder[0]).apply(
+            {"params": frozen["x_encoder"]}, normalise(arrays["video"])
+        )
+    return {"visual_tokens": tokens}
 
 
 def _micro_batches(tree: PyTree, count: int, mesh: Mesh) -> PyTree:
