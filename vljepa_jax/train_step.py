@@ -1,4 +1,4 @@
-"""The training state and the one pure step, for every objective."""
+"""The one pure step, for every objective."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from flax import struct, traverse_util
+from flax import traverse_util
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Int
 
@@ -27,26 +27,9 @@ from vljepa_jax.sharding import (
     row_shards,
     state_shardings,
 )
+from vljepa_jax.train_state import TrainState
 
 PyTree = Any
-
-
-@struct.dataclass
-class TrainState:
-    """Everything that a step changes. Random numbers are not among it: see ``step_rng``.
-
-    Attributes:
-        step: made so far, with those whose update was left out: the one count that the schedule,
-            the log, the random numbers and the position in the data go by.
-        params: all parameters, frozen ones included.
-        opt_state: of the trained parameters.
-        extra: the objective's state without gradient.
-    """
-
-    step: Int[Array, ""]
-    params: PyTree
-    opt_state: PyTree
-    extra: PyTree
 
 
 def step_rng(seed: int, step: Int[Array, ""]) -> jax.Array:

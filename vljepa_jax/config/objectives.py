@@ -32,8 +32,8 @@ class ObjectiveEntry:
     """A row of the table.
 
     ``rows`` and ``objective`` are written "module:class", as entry points of packages are: the
-    table belongs to the config, on which data and objectives stand, and a loader's worker that looks
-    up its rows must not import models. ``pkgutil.resolve_name`` imports them.
+    table belongs to the config, on which data and objectives stand, and a loader's worker that
+    looks up its rows must not import models. ``pkgutil.resolve_name`` imports them.
 
     Attributes:
         model: class of ``config.model``.
