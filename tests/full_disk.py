@@ -10,7 +10,7 @@ import numpy as np
 from vljepa_jax.checkpoint import CheckpointError
 from vljepa_jax.checkpoint_writer import Checkpoints
 from vljepa_jax.config import CheckpointConfig
-from vljepa_jax.train_step import TrainState
+from vljepa_jax.train_state import TrainState
 
 
 def main(run_dir):

@@ -13,7 +13,7 @@ from vljepa_jax.checkpoint import claim
 from vljepa_jax.checkpoint_writer import Checkpoints
 from vljepa_jax.config import TrainConfig
 from vljepa_jax.models.vljepa import VLJEPA
-from vljepa_jax.train_step import TrainState
+from vljepa_jax.train_state import TrainState
 
 
 def random_params(config: TrainConfig) -> Any:

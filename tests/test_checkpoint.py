@@ -16,7 +16,7 @@ from vljepa_jax import checkpoint, checkpoint_writer
 from vljepa_jax.checkpoint import CheckpointError
 from vljepa_jax.checkpoint_writer import Checkpoints
 from vljepa_jax.config import CheckpointConfig, ConfigError
-from vljepa_jax.train_step import TrainState
+from vljepa_jax.train_state import TrainState
 
 
 def make_state(step, width=3):
@@ -73,6 +73,38 @@ def test_params_are_read_alone(run):
     config, params = checkpoint.load_params(run)
     assert config == tiny_train_config()
     assert_same(params, jax.device_get(make_state(3).params))
+
+
+def test_params_of_any_kept_step_are_read(run):
+    for step in (2, 3):
+        _, params = checkpoint.load_params(run, step=step)
+        assert_same(params, jax.device_get(make_state(step).params))
+        assert_same(checkpoint.read_extra(run, step=step), make_state(step).extra)
+    with pytest.raises(CheckpointError, match="no checkpoint of step 1, only of 2, 3"):
+        checkpoint.load_params(run, step=1)
+
+
+READER = """
+import sys
+from vljepa_jax import checkpoint
+
+config, params = checkpoint.load_params(sys.argv[1], step=2)
+assert config.objective == "vljepa"
+print(params["temperature"])
+print(*sys.modules)
+"""
+
+
+def test_params_are_read_without_the_trainer(run):
+    command = [sys.executable, "-c", READER, str(run)]
+    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    temperature, modules = output.splitlines()[-2:]
+    assert float(temperature) == 2
+    imported = [name for name in modules.split() if name.startswith("vljepa_jax.")]
+    assert "vljepa_jax.checkpoint" in imported
+    assert "optax" not in modules.split()
+    trainer = ("optimizer", "train_step", "train_loop", "objectives", "losses", "data")
+    assert not [name for name in imported if name.split(".")[1] in trainer]
 
 
 def test_an_unfinished_save_is_no_checkpoint(run):

@@ -1,6 +1,7 @@
-"""What ``config.loss`` makes of the VL-JEPA objective."""
+"""The table of objectives, and what ``config.loss`` makes of the VL-JEPA objective."""
 
 import dataclasses
+import pkgutil
 
 import jax
 import jax.numpy as jnp
@@ -9,8 +10,10 @@ import pytest
 from tiny import tiny_train_config
 
 from vljepa_jax import losses
-from vljepa_jax.config import ConfigError
-from vljepa_jax.objectives import Pairs, VLJEPAObjective
+from vljepa_jax.config import OBJECTIVES, ConfigError
+from vljepa_jax.data.rows import Rows
+from vljepa_jax.objectives import Objective
+from vljepa_jax.objectives.vljepa import Pairs, VLJEPAObjective
 
 KEY = jax.random.key(3)
 
@@ -20,6 +23,16 @@ def make_objective(**loss):
     return VLJEPAObjective(
         dataclasses.replace(config, loss=dataclasses.replace(config.loss, **loss))
     )
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_a_row_of_the_table_names_what_there_is(name):
+    entry = OBJECTIVES[name]
+    assert issubclass(pkgutil.resolve_name(entry.rows), Rows)
+    objective = pkgutil.resolve_name(entry.objective)
+    assert issubclass(objective, Objective)
+    assert not objective.__abstractmethods__
+    assert objective.parts
 
 
 @pytest.fixture(scope="module")

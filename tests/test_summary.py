@@ -12,7 +12,14 @@ import optax
 import pytest
 from jax.sharding import AbstractMesh
 from rich.console import Console
-from tiny import tiny_text_config, tiny_train_config, tiny_y_decoder_config
+from tiny import (
+    tiny_clauses_config,
+    tiny_pretraining_config,
+    tiny_probe_config,
+    tiny_text_config,
+    tiny_train_config,
+    tiny_y_decoder_config,
+)
 
 from vljepa_jax import summary
 from vljepa_jax.config import ConfigError, TrainConfig, load_recipe, parse
@@ -183,6 +190,11 @@ def test_the_large_y_decoder_is_llama_3_2_1b_before_a_frozen_y_encoder():
         (tiny_y_decoder_config(), "20 tokens are seen of each of 8 rows"),
         (tiny_y_decoder_config(predicted=True), "20 tokens are written from 8 visual tokens"),
         (tiny_text_config("text_pairs"), "12 tokens are seen of each of 8 rows"),
+        (tiny_text_config("language_model"), "12 tokens are seen of each of 8 rows"),
+        (tiny_clauses_config(), "8 visual and 48 text tokens are read of each of 8 rows"),
+        (tiny_probe_config(), "4 questions are asked of 8 tokens of each of 8 rows"),
+        (tiny_pretraining_config(), "The teacher sees 18 tokens"),
+        (tiny_train_config(), "8 visual and 12 query tokens of each of 8 rows"),
     ],
 )
 def test_every_objective_has_a_summary(config, words):

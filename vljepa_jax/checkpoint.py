@@ -1,4 +1,4 @@
-"""What a run leaves on disk, and how it is read back.
+"""What a run leaves on disk, and how it is read back, without what trained it.
 
 A run directory holds ``config.json`` (written once, before the first step) and, for every kept
 step, ``checkpoints/STEP/`` with three items of an Orbax checkpoint:
@@ -29,7 +29,7 @@ from vljepa_jax.config import ConfigError, TrainConfig, as_dict, differences, ne
 from vljepa_jax.models.parts import PARTS
 from vljepa_jax.places import Place, complaint, in_bucket, make_directory, place, write_text
 from vljepa_jax.sharding import path_name
-from vljepa_jax.train_step import TrainState
+from vljepa_jax.train_state import TrainState
 
 PyTree = Any
 
@@ -47,12 +47,17 @@ class CheckpointError(RuntimeError):
 
 def newest(run_dir: str | os.PathLike[str]) -> Place | None:
     """The newest complete checkpoint of a run, or ``None``."""
+    steps = _kept(run_dir)
+    return directory_of(run_dir) / str(steps[-1]) if steps else None
+
+
+def _kept(run_dir: str | os.PathLike[str]) -> list[int]:
+    """The steps of a run's complete checkpoints, ascending."""
     directory = directory_of(run_dir)
     if not directory.exists():
-        return None
+        return []
     found = ocp.path.step.standard_name_format(**commit_options(directory)).find_all(directory)
-    steps = [checkpoint.step for checkpoint in found]
-    return directory / str(max(steps)) if steps else None
+    return sorted(checkpoint.step for checkpoint in found)
 
 
 def restore(path: Place, abstract: TrainState) -> tuple[TrainState, dict[str, Any]]:
@@ -117,9 +122,9 @@ def read_params(path: Place) -> PyTree:
     return _read(path, params=ocp.args.PyTreeRestore(restore_args=as_numpy))["params"]
 
 
-def read_extra(directory: str | os.PathLike[str]) -> PyTree:
-    """The objective's extra state at a run's newest checkpoint, as numpy arrays; {} if none."""
-    path = _require(directory)
+def read_extra(directory: str | os.PathLike[str], *, step: int | None = None) -> PyTree:
+    """The objective's extra state as numpy arrays; {} if none. ``step``: see ``load_params``."""
+    path = _require(directory, step)
     saved = _saved_extra(path)
     return _read_part(path, "training", ("extra",), saved, _numpy_arrays) if saved else {}
 
@@ -273,22 +278,29 @@ def _check_reachable(directory: str | os.PathLike[str]) -> None:
         )
 
 
-def load_params(directory: str | os.PathLike[str]) -> tuple[TrainConfig, PyTree]:
-    """The config and the newest parameters of a run directory, as numpy arrays.
+def load_params(
+    directory: str | os.PathLike[str], *, step: int | None = None
+) -> tuple[TrainConfig, PyTree]:
+    """The config and the parameters of a run directory, as numpy arrays.
+
+    Args:
+        step: of the checkpoint, one of those that are kept; ``None`` for the newest.
 
     Raises:
-        CheckpointError: the directory is not a run's, or holds no complete checkpoint.
+        CheckpointError: the directory is no run's, or holds no complete checkpoint (of ``step``).
     """
-    return load_config(directory), read_params(_require(directory))
+    return load_config(directory), read_params(_require(directory, step))
 
 
-def load_teacher_params(directory: str | os.PathLike[str]) -> tuple[TrainConfig, PyTree]:
+def load_teacher_params(
+    directory: str | os.PathLike[str], *, step: int | None = None
+) -> tuple[TrainConfig, PyTree]:
     """As ``load_params``, with the averaged teacher in the place of what it is the average of.
 
     V-JEPA 2 takes the teacher of its pretraining as its encoder.
     """
-    config, params = load_params(directory)
-    return config, {**params, **read_extra(directory).get("teacher", {})}
+    config, params = load_params(directory, step=step)
+    return config, {**params, **read_extra(directory, step=step).get("teacher", {})}
 
 
 def initial_state(
@@ -360,11 +372,15 @@ def _with_parts(
     return fresh.replace(params=params, extra=make_extra(params))
 
 
-def _require(directory: str | os.PathLike[str]) -> Place:
-    path = newest(directory)
-    if path is None:
+def _require(directory: str | os.PathLike[str], step: int | None = None) -> Place:
+    kept = _kept(directory)
+    if not kept:
         raise CheckpointError(f"'{directory}' holds no complete checkpoint")
-    return path
+    if step is not None and step not in kept:
+        raise CheckpointError(
+            f"'{directory}' holds no checkpoint of step {step}, only of {', '.join(map(str, kept))}"
+        )
+    return directory_of(directory) / str(kept[-1] if step is None else step)
 
 
 def _split_sources(init_from: str) -> list[tuple[str, str]]:

@@ -15,7 +15,7 @@ from vljepa_jax.buckets import commit_options
 from vljepa_jax.checkpoint import CheckpointError, directory_of, newest, training_of
 from vljepa_jax.config import CheckpointConfig
 from vljepa_jax.places import Place, in_bucket
-from vljepa_jax.train_step import TrainState
+from vljepa_jax.train_state import TrainState
 
 _VALUE = "value"  # by which the best checkpoints are chosen, among what Orbax saves
 

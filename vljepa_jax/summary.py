@@ -19,66 +19,6 @@ from vljepa_jax.optimizer import make_optimizer
 from vljepa_jax.rules import first_match
 from vljepa_jax.sharding import AXES, check_batch_size, left_whole, mesh_sizes, state_shardings
 
-
-@dataclasses.dataclass(frozen=True)
-class Part:
-    """A row of the table.
-
-    Attributes:
-        name: for people.
-        pattern: regex, searched in the paths of the parameters; the first match counts.
-        paper: what the paper says of its own size (3.1), or "".
-    """
-
-    name: str
-    pattern: str
-    paper: str = ""
-
-
-_VLJEPA = (
-    Part("X-Encoder", r"^x_encoder/", "304M"),
-    Part("Predictor: token table", r"^token_embedding/"),
-    Part(
-        "Predictor: layers, norm, projections",
-        r"^(predictor|vision_projection|predictor_head)/",
-        "490M",
-    ),
-    Part("Y-Encoder: dense layers", r"^y_encoder/dense_"),
-    Part("Y-Encoder, bare", r"^y_encoder/", "300M"),
-    Part("Y-Encoder: head", r"^y_head/"),
-    Part("Temperature", r"^log_logit_scale$"),
-)
-PARTS = {
-    "vljepa": _VLJEPA,
-    "probe": (
-        Part("X-Encoder", r"^x_encoder/"),
-        Part("Pooler and question", r"^(pooler|set_query|token_embedding)/"),
-        Part("Classifier", r"^classifier/"),
-    ),
-    "vjepa2": (
-        Part("X-Encoder", r"^x_encoder/"),
-        Part("Predictor of masked tokens", r"^mask_predictor/"),
-    ),
-    "text_pairs": (
-        Part("Y-Encoder", r"^y_encoder/"),
-        Part("Temperature", r"^log_logit_scale$"),
-    ),
-    "language_model": (
-        Part("Token table", r"^token_embedding/"),
-        Part("Layers, norm", r"^predictor/"),
-    ),
-    "vlm": (
-        Part("X-Encoder", r"^x_encoder/"),
-        Part("Token table", r"^token_embedding/"),
-        Part("Layers, norm, projection", r"^(predictor|vision_projection)/"),
-    ),
-    "y_decoder": (
-        Part("Y-Decoder: token table", r"^y_token_embedding/"),
-        Part("Y-Decoder: layers, norm", r"^y_decoder/"),
-        Part("Y-Decoder: prefix", r"^y_prefix/"),
-        Part("The VL-JEPA that is decoded", r""),
-    ),
-}
 PAPER_TOTAL = 1.6e9
 
 
@@ -100,12 +40,13 @@ def count_parameters(config: TrainConfig) -> dict[str, Count]:
     Raises:
         ConfigError: the model cannot be built, or ``optimizer.rules`` do not fit its parameters.
     """
-    params, _ = jax.eval_shape(make_objective(config).init, jax.random.key(0))
+    objective = make_objective(config)
+    params, _ = jax.eval_shape(objective.init, jax.random.key(0))
     frozen = make_optimizer(config.optimizer, config.steps, params).frozen
-    parts = PARTS[config.objective]
+    parts = objective.parts
     counts = {part.name: Count(0, 0) for part in parts}
     for path, leaf in traverse_util.flatten_dict(params).items():
-        index = first_match(parts, "/".join(path), "summary.PARTS")
+        index = first_match(parts, "/".join(path), f"parts of {config.objective}")
         assert index is not None, f"no part of the summary holds {path}"
         name, size = parts[index].name, math.prod(leaf.shape)
         old = counts[name]
@@ -118,7 +59,9 @@ def count_parameters(config: TrainConfig) -> dict[str, Count]:
 
 
 def visual_token_count(config: TrainConfig) -> int:
-    """Tokens that a clip of this config becomes."""
+    """Tokens that a clip of this config becomes; 0 where it has no video."""
+    if config.data.video is None:
+        return 0
     video, encoder = config.data.video, config.embedder[0].x_encoder
     frames = max(video.frames, encoder.tubelet_size)
     return math.prod(token_grid(encoder, (frames, video.image_size, video.image_size)))
@@ -126,13 +69,13 @@ def visual_token_count(config: TrainConfig) -> int:
 
 def print_summary(config: TrainConfig, console: rich.console.Console) -> None:
     """Prints the parameters of each part, and what a step is fed."""
-    counts = count_parameters(config)
+    objective, counts = make_objective(config), count_parameters(config)
     table = rich.table.Table(title="Parameters")
     table.add_column("part")
-    of_paper = config.objective == "vljepa"
+    of_paper = any(part.paper for part in objective.parts)
     for name in ("all", "trained", "frozen", *(["paper"] if of_paper else [])):
         table.add_column(name, justify="right")
-    for part in PARTS[config.objective]:
+    for part in objective.parts:
         count = counts[part.name]
         table.add_row(
             part.name,
@@ -160,7 +103,8 @@ def print_summary(config: TrainConfig, console: rich.console.Console) -> None:
         shapes.add_row(name, " x ".join(map(str, shape)), str(dtype))
     console.print(shapes)
     console.print(_placed(config))
-    console.print(f"{_seen(config)} of each of {config.batch_size} rows, for {config.steps} steps.")
+    seen = objective.seen(config, visual_token_count(config))
+    console.print(f"{seen} of each of {config.batch_size} rows, for {config.steps} steps.")
 
 
 def _placed(config: TrainConfig) -> str:
@@ -182,25 +126,6 @@ def _placed(config: TrainConfig) -> str:
     product = " x ".join(f"{axis} {size}" for axis, size in mesh.shape.items())
     held = f"Each of {devices} devices ({product}) holds {_short(held)} parameters."
     return f"{held}\n{left_whole(params, rules, mesh)}".rstrip()
-
-
-def _seen(config: TrainConfig) -> str:
-    if config.data.video is None:
-        return f"{config.data.text.length} tokens are seen"
-    visual = visual_token_count(config)
-    return {
-        "vljepa": lambda: (
-            f"The predictor sees {visual} visual and {config.data.text.query_length} query tokens"
-        ),
-        "probe": lambda: f"{config.data.text.per_clip} questions are asked of {visual} tokens",
-        "vjepa2": lambda: (
-            f"The teacher sees {visual} tokens, the encoder the kept ones under each mask,"
-        ),
-        "vlm": lambda: f"{visual} visual and {config.data.text.length} text tokens are read",
-        "y_decoder": lambda: (
-            f"{config.data.text.length} tokens are written from {visual} visual tokens"
-        ),
-    }[config.objective]()
 
 
 def _short(number: float) -> str:

@@ -33,7 +33,8 @@ from vljepa_jax.places import Place, in_bucket, place, write_text
 from vljepa_jax.processes import first_process, gather, of_first, require_shared
 from vljepa_jax.run_log import Progress, RunLog, add_row
 from vljepa_jax.sharding import check_batch_size, left_whole, make_mesh
-from vljepa_jax.train_step import Trainer, TrainState
+from vljepa_jax.train_state import TrainState
+from vljepa_jax.train_step import Trainer
 from vljepa_jax.visual_tokens import cache_visual_tokens
 
 _NAMED_RECORDS = 8  # of a batch, in a message; a file names them all

@@ -1,4 +1,4 @@
-"""The training state and the one pure step, for every objective."""
+"""The one pure step, for every objective."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from flax import struct, traverse_util
+from flax import traverse_util
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Int
 
 from vljepa_jax.config import TrainConfig
 from vljepa_jax.losses import Metrics
 from vljepa_jax.models.placement import on_mesh
-from vljepa_jax.objectives import Arrays, Objective, frozen_tokens
+from vljepa_jax.models.vjepa2 import make_x_encoder, normalise
+from vljepa_jax.objectives.base import Arrays, Objective
 from vljepa_jax.optimizer import Optimizer, make_optimizer, merge
 from vljepa_jax.sharding import (
     ROW_AXES,
@@ -26,26 +27,9 @@ from vljepa_jax.sharding import (
     row_shards,
     state_shardings,
 )
+from vljepa_jax.train_state import TrainState
 
 PyTree = Any
-
-
-@struct.dataclass
-class TrainState:
-    """Everything that a step changes. Random numbers are not among it: see ``step_rng``.
-
-    Attributes:
-        step: made so far, with those whose update was left out: the one count that the schedule,
-            the log, the random numbers and the position in the data go by.
-        params: all parameters, frozen ones included.
-        opt_state: of the trained parameters.
-        extra: the objective's state without gradient.
-    """
-
-    step: Int[Array, ""]
-    params: PyTree
-    opt_state: PyTree
-    extra: PyTree
 
 
 def step_rng(seed: int, step: Int[Array, ""]) -> jax.Array:
@@ -125,7 +109,7 @@ def make_gradients(
 
         def first(piece):
             arrays, rng = piece
-            tokens = frozen_tokens(config, trained, frozen, arrays)
+            tokens = _frozen_tokens(config, trained, frozen, arrays)
             return represent(trained, _in_place_of_video(arrays, tokens), rng), tokens
 
         found, tokens = jax.lax.map(first, (pieces, rngs))
@@ -149,6 +133,25 @@ def make_gradients(
             return traced(state, arrays)
 
     return gradients
+
+
+def _frozen_tokens(
+    config: TrainConfig, trained: PyTree, frozen: PyTree, arrays: Arrays
+) -> dict[str, Array]:
+    """What a frozen X-Encoder makes of a batch's video, for who needs it more than once.
+
+    Every objective takes it in the video's place, with the same result.
+
+    Returns:
+        {"visual_tokens": [b, n, x]}; {} where there is no video or its encoder is trained.
+    """
+    if "video" not in arrays or "x_encoder" not in frozen or "x_encoder" in trained:
+        return {}
+    with jax.named_scope("x_encoder"):  # as it is called inside the models
+        tokens = make_x_encoder(config.embedder[0]).apply(
+            {"params": frozen["x_encoder"]}, normalise(arrays["video"])
+        )
+    return {"visual_tokens": tokens}
 
 
 def _micro_batches(tree: PyTree, count: int, mesh: Mesh) -> PyTree:

@@ -5,6 +5,7 @@ frozen dataclasses of this package. A wrong field fails here, with its full name
 right one. Nothing after it reads a ConfigDict, and nothing sets a default of its own.
 """
 
+from vljepa_jax.config.losses import LossConfig, SIGRegConfig, VICRegConfig
 from vljepa_jax.config.models import (
     AttentivePoolerConfig,
     GemmaConfig,
@@ -23,6 +24,7 @@ from vljepa_jax.config.models import (
     VLMConfig,
     YDecoderConfig,
 )
+from vljepa_jax.config.objectives import OBJECTIVES
 from vljepa_jax.config.parsing import (
     ConfigError,
     as_dict,
@@ -32,35 +34,35 @@ from vljepa_jax.config.parsing import (
     plain_dict,
 )
 from vljepa_jax.config.recipe_file import load_recipe
+from vljepa_jax.config.texts import (
+    ContextConfig,
+    DecodedTextConfig,
+    DialogueConfig,
+    PlainTextConfig,
+    QuestionsConfig,
+    TextConfig,
+)
 from vljepa_jax.config.training import (
     STREAM_REFERENCE_RATE,
     BenchmarkConfig,
     CheckpointConfig,
     ConstantThenDecay,
-    ContextConfig,
     DataConfig,
-    DecodedTextConfig,
-    DialogueConfig,
     EvalConfig,
-    LossConfig,
     OptimizerConfig,
     OptimizerRule,
-    PlainTextConfig,
-    QuestionsConfig,
     ShardingConfig,
     ShardingRule,
-    SIGRegConfig,
     SourceConfig,
     StreamSet,
     StreamStudyConfig,
-    TextConfig,
     TrainConfig,
-    VICRegConfig,
     VideoConfig,
     WorldConfig,
 )
 
 __all__ = [
+    "OBJECTIVES",
     "STREAM_REFERENCE_RATE",
     "AttentivePoolerConfig",
     "BenchmarkConfig",

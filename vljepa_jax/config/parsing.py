@@ -28,13 +28,13 @@ def parse(config_class: type[T], config: ml_collections.ConfigDict | Mapping[str
     """Turns a ConfigDict (or a plain mapping) into ``config_class``.
 
     Raises:
-        ConfigError: a field is unknown, missing or of the wrong type, or is an address where files
-            cannot lie; all names are given in full.
+        ConfigError: a field is unknown or missing, is none of its choices or of another type, or
+            is an address where files cannot lie; all names are given in full.
     """
     plain = plain_dict(config)
-    faults = [*_unknown_or_missing(config_class, plain, ""), *_addresses(plain)]
+    faults = [*_faults(config_class, plain, ""), *_addresses(plain)]
     if faults:
-        raise ConfigError("\n".join(faults))
+        raise ConfigError("\n".join(f"config: {fault}" for fault in faults))
     try:
         return dacite.from_dict(config_class, plain, dacite.Config(cast=[tuple], strict=True))
     except dacite.DaciteError as error:
@@ -91,39 +91,96 @@ def _addresses(plain: Mapping) -> typing.Iterator[str]:
         accepted = BUCKETS if runs else DATASET_BUCKETS if _DATASET.fullmatch(name) else ()
         for path in value.split(",") if runs else [value]:
             if fault := why_not(path, accepted):
-                yield f"config: {name}: '{path}' {fault}"
+                yield f"{name}: '{path}' {fault}"
 
 
-def _unknown_or_missing(config_class: type, plain: Mapping, where: str) -> typing.Iterator[str]:
+def _faults(hint: Any, value: Any, name: str) -> typing.Iterator[str]:
+    """What keeps a value from being what the hint of its field says."""
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        yield from _faults_of_union(hint, value, name)
+    elif dataclasses.is_dataclass(hint) and isinstance(value, Mapping):
+        yield from _faults_of_fields(hint, value, name)
+    elif origin is tuple and isinstance(value, (list, tuple)) and _fits(args, len(value)):
+        for index, child in enumerate(value):
+            item = args[0] if args[-1] is ... else args[index]
+            yield from _faults(item, child, f"{name}[{index}]")
+    elif origin is dict and isinstance(value, Mapping):
+        for key, child in value.items():
+            yield from _faults(args[1], child, f"{name}.{key}")
+    elif not _is_plain(hint, value):
+        close = nearest(str(value), args) if origin is typing.Literal else ""
+        yield f"'{name}' is {value!r}, not {described(hint)}{close}"
+
+
+def _faults_of_fields(
+    config_class: type, plain: Mapping[str, Any], where: str
+) -> typing.Iterator[str]:
     hints = typing.get_type_hints(config_class)
-    for key in plain.keys() - hints.keys():
-        yield f"config: unknown field '{where}{key}'{nearest(str(key), hints)}"
-    fields = dataclasses.fields(config_class)
-    optional = {field.name for field in fields if field.default is not dataclasses.MISSING}
-    for key in hints.keys() - plain.keys() - optional:
-        yield f"config: missing field '{where}{key}'"
-    for key in hints.keys() & plain.keys():
-        hint, value = hints[key], plain[key]
-        if isinstance(hint, types.UnionType):
-            classes = [h for h in typing.get_args(hint) if dataclasses.is_dataclass(h)]
-            if len(classes) > 1 and isinstance(value, Mapping):
-                families = {name: h for h in classes if (name := _family(h))}
-                if families and value.get("family") not in families:
-                    yield (
-                        f"config: '{where}{key}.family' is {value.get('family')!r}, not one of "
-                        f"{', '.join(families)}"
-                    )
-                    continue
-                classes = [families[value["family"]]] if families else _alike(classes, value)
-            hint = classes[0] if classes else hint
-        if dataclasses.is_dataclass(hint) and isinstance(value, Mapping):
-            yield from _unknown_or_missing(hint, value, f"{where}{key}.")
-        elif typing.get_origin(hint) is tuple and isinstance(value, (list, tuple)):
-            item = typing.get_args(hint)[0]
-            if dataclasses.is_dataclass(item):
-                for index, child in enumerate(value):
-                    if isinstance(child, Mapping):
-                        yield from _unknown_or_missing(item, child, f"{where}{key}[{index}].")
+    prefix = f"{where}." if where else ""
+    for key in plain:
+        if key not in hints:
+            yield f"unknown field '{prefix}{key}'{nearest(str(key), hints)}"
+    for field in dataclasses.fields(config_class):
+        if field.name in plain:
+            yield from _faults(hints[field.name], plain[field.name], f"{prefix}{field.name}")
+        elif field.default is dataclasses.MISSING:
+            yield f"missing field '{prefix}{field.name}'"
+
+
+def _faults_of_union(union: Any, value: Any, name: str) -> typing.Iterator[str]:
+    members = typing.get_args(union)
+    classes = [member for member in members if dataclasses.is_dataclass(member)]
+    if classes and isinstance(value, Mapping):  # which of them is meant, so as to be precise
+        families = {family: h for h in classes if (family := _family(h))}
+        if len(classes) > 1 and families:
+            if value.get("family") not in families:
+                known = ", ".join(families)
+                yield f"'{name}.family' is {value.get('family')!r}, not one of {known}"
+                return
+            meant = families[value["family"]]
+        else:
+            meant = _alike(classes, value)
+        yield from _faults(meant, value, name)
+    elif all(any(_faults(member, value, name)) for member in members):
+        yield f"'{name}' is {value!r}, not {described(union)}"
+
+
+def _fits(items: tuple[Any, ...], count: int) -> bool:
+    return items[-1] is ... or len(items) == count
+
+
+def _is_plain(hint: Any, value: Any) -> bool:
+    if typing.get_origin(hint) is typing.Literal:
+        return value in typing.get_args(hint)
+    if not isinstance(hint, type) or typing.get_origin(hint):
+        return False  # a container, of which the value is none
+    return isinstance(value, (int, float) if hint is float else hint)
+
+
+_WORDS = {int: "a whole number", float: "a number", str: "a text", bool: "True or False"}
+
+
+def described(hint: Any) -> str:
+    """What a field takes, in the words of who writes a config."""
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        several = sum(map(dataclasses.is_dataclass, args)) > 1  # with too many fields to list
+        words = (
+            "a ConfigDict" if several and dataclasses.is_dataclass(member) else described(member)
+            for member in args
+        )
+        return " or ".join(dict.fromkeys(words))
+    if origin is typing.Literal:
+        return f"one of {', '.join(map(str, args))}" if len(args) > 1 else f"'{args[0]}'"
+    if origin is tuple:
+        items = args[:1] if args[-1] is ... else args
+        return f"a tuple of {', '.join(map(described, items))}"
+    if origin is dict:
+        return f"a ConfigDict whose values are {described(args[1])}"
+    if dataclasses.is_dataclass(hint):
+        return f"a ConfigDict with {', '.join(f.name for f in dataclasses.fields(hint))}"
+    return _WORDS.get(hint, "None" if hint is types.NoneType else str(hint))
 
 
 def _family(config_class: type) -> str:
@@ -131,10 +188,10 @@ def _family(config_class: type) -> str:
     return next(iter(typing.get_args(typing.get_type_hints(config_class).get("family"))), "")
 
 
-def _alike(classes: list[type], value: Mapping) -> list[type]:
+def _alike(classes: list[type], value: Mapping) -> type:
     """The member of a union whose fields are those of ``value``, or nearly."""
 
     def distance(config_class: type) -> int:
         return len({field.name for field in dataclasses.fields(config_class)} ^ value.keys())
 
-    return [min(classes, key=distance)]
+    return min(classes, key=distance)

@@ -3,19 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import types
 from typing import Any, Literal
 
-from vljepa_jax.config.models import (
-    LanguageModelConfig,
-    ModelConfig,
-    PretrainingConfig,
-    ProbeConfig,
-    TextPairsConfig,
-    VLMConfig,
-    YDecoderConfig,
-)
-from vljepa_jax.config.parsing import ConfigError
+from vljepa_jax.config.models import YDecoderConfig
+from vljepa_jax.config.objectives import OBJECTIVES, AnyLoss, AnyModel, AnyText, ObjectiveName
+from vljepa_jax.config.parsing import ConfigError, described
 
 
 # ---------------------------------------------------------------------------------------------
@@ -67,71 +59,10 @@ class VideoConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class TextConfig:
-    """Tokenizers (local tokenizer.json) and static lengths."""
-
-    query_tokenizer: str
-    target_tokenizer: str
-    query_length: int  # tokens; longer queries are cut
-    target_length: int
-    target_prompt: str  # prefix of every target, e.g. EmbeddingGemma's own; "" for none
-
-
-@dataclasses.dataclass(frozen=True)
-class QuestionsConfig:
-    """Questions whose answers are label sets of the dataset (objective "probe")."""
-
-    per_clip: int  # drawn of a clip; all of them share its pass through the X-Encoder
-    query_tokenizer: str  # read only where the pooler is told the question
-    query_length: int  # tokens; longer queries are cut
-
-
-@dataclasses.dataclass(frozen=True)
-class PlainTextConfig:
-    """Text alone (objective "text_pairs")."""
-
-    tokenizer: str
-    length: int  # tokens; longer texts are cut
-
-
-@dataclasses.dataclass(frozen=True)
-class DecodedTextConfig:
-    """Texts that are embedded, and written again from their embeddings (objective "y_decoder")."""
-
-    embedded: TextConfig  # as in the run whose embeddings are decoded
-    tokenizer: str  # of the decoder
-    length: int  # tokens, the end token included; longer texts are cut, and have no end
-    end_token: str  # a special token of the decoder's tokenizer
-
-
-@dataclasses.dataclass(frozen=True)
-class ContextConfig:
-    """The captions of a clip, in place of the clip: as text, or clause by clause."""
-
-    clause_break: str  # regular expression; what it matches stands between clauses
-    clauses: int  # of all captions, at most
-    clause_length: int  # tokens of one clause
-
-
-@dataclasses.dataclass(frozen=True)
-class DialogueConfig:
-    """Questions about a clip with their answers (objectives "language_model" and "vlm")."""
-
-    tokenizer: str
-    per_clip: int  # questions drawn of a clip
-    context: ContextConfig | None  # captions tell what the clip would show; None: the clip does
-    length: int  # tokens of all questions and answers, as one text; longer texts are cut
-    query_length: int  # tokens of one question, where it is read by itself
-    answer_length: int  # tokens of one answer
-
-
-@dataclasses.dataclass(frozen=True)
 class DataConfig:
     sources: tuple[SourceConfig, ...]
     video: VideoConfig | None  # None where the objective sees text alone
-    text: (
-        TextConfig | QuestionsConfig | PlainTextConfig | DialogueConfig | DecodedTextConfig | None
-    )  # None: no text is read
+    text: AnyText  # as the objective has it; None: no text is read
     num_workers: int  # decoding processes of a host; 0 decodes in the training process
     # "cache" stores a frozen X-Encoder's S_V on disk; "none": the objective sees text alone.
     visual_tokens: Literal["compute", "cache", "none"]
@@ -168,30 +99,6 @@ class OptimizerConfig:
     weight_decay: float
     max_grad_norm: float
     rules: tuple[OptimizerRule, ...]
-
-
-@dataclasses.dataclass(frozen=True)
-class VICRegConfig:
-    """Weights of the three parts."""
-
-    invariance: float
-    variance: float
-    covariance: float
-
-
-@dataclasses.dataclass(frozen=True)
-class SIGRegConfig:
-    weight: float  # of the regularisation, 0 .. 1; the distance of pairs has the rest
-    directions: int  # random ones, on which the embeddings shall be Gaussian
-
-
-@dataclasses.dataclass(frozen=True)
-class LossConfig:
-    name: Literal["info_nce", "cosine", "l1", "l2", "vic_reg", "sig_reg"]
-    # "info_nce": rows with the same target text are not each other's negatives
-    mask_equal_targets: bool
-    vic_reg: VICRegConfig
-    sig_reg: SIGRegConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -232,9 +139,7 @@ class TrainConfig:
     """What ``launch/train.py`` takes."""
 
     seed: int
-    objective: Literal[
-        "vljepa", "probe", "vjepa2", "text_pairs", "language_model", "vlm", "y_decoder"
-    ]
+    objective: ObjectiveName
     # "DIR[:params|:full|:PART]" or "DIR:PART,DIR:PART", of x_encoder, y_encoder, vljepa, y_decoder;
     # "" starts from random parameters
     init_from: str
@@ -246,37 +151,30 @@ class TrainConfig:
     # where as many in a row are broken as leave no doubt.
     on_non_finite: Literal["stop", "skip"]
     world: WorldConfig
-    model: (
-        ModelConfig
-        | ProbeConfig
-        | PretrainingConfig
-        | TextPairsConfig
-        | LanguageModelConfig
-        | VLMConfig
-        | YDecoderConfig
-    )
+    model: AnyModel  # as the objective has it
     data: DataConfig
-    loss: LossConfig | None  # None where the objective knows one loss alone
+    loss: AnyLoss  # None where the objective knows one loss alone
     optimizer: OptimizerConfig
     sharding: ShardingConfig
     checkpoint: CheckpointConfig
 
     def __post_init__(self) -> None:
-        parts = (self.model, self.data.text, self.loss)
-        wanted = _OBJECTIVES[self.objective]
-        for name, part, kind in zip(("model", "data.text", "loss"), parts, wanted, strict=True):
-            if not isinstance(part, kind):
+        name, entry = self.objective, OBJECTIVES[self.objective]
+        for field, part, wanted in (
+            ("model", self.model, entry.model),
+            ("data.text", self.data.text, entry.text),
+            ("loss", self.loss, entry.loss),
+        ):
+            if not isinstance(part, wanted):
                 raise ConfigError(
-                    f"config: objective '{self.objective}' takes a {kind.__name__} as '{name}', "
-                    f"not a {type(part).__name__}"
+                    f"config: objective '{name}' takes as '{field}' {described(wanted)}, not "
+                    f"{described(type(part))}"
                 )
-        text_alone = self.objective in ("text_pairs", "language_model")
         without = [self.data.video is None, self.data.visual_tokens == "none"]
-        if isinstance(self.data.text, DecodedTextConfig):  # embeddings of texts, or of videos
-            text_alone = without[0]
+        text_alone = without[0] if entry.sees == "either" else entry.sees == "text"
         if without != [text_alone] * 2:
             raise ConfigError(
-                f"config: objective '{self.objective}' "
+                f"config: objective '{name}' "
                 + ("sees text alone: 'data.video' is None" if text_alone else "sees video")
                 + (" and 'data.visual_tokens' 'none'" if text_alone else ", which data describes")
             )
@@ -287,18 +185,6 @@ class TrainConfig:
         if isinstance(self.model, YDecoderConfig):
             return self.model.vljepa, self.data.text.embedded
         return self.model, self.data.text
-
-
-# objective -> what it takes as model, data.text and loss
-_OBJECTIVES = {
-    "vljepa": (ModelConfig, TextConfig, LossConfig),
-    "probe": (ProbeConfig, QuestionsConfig, types.NoneType),
-    "vjepa2": (PretrainingConfig, types.NoneType, types.NoneType),
-    "text_pairs": (TextPairsConfig, PlainTextConfig, types.NoneType),
-    "language_model": (LanguageModelConfig, DialogueConfig, types.NoneType),
-    "vlm": (VLMConfig, DialogueConfig, types.NoneType),
-    "y_decoder": (YDecoderConfig, DecodedTextConfig, types.NoneType),
-}
 
 
 # ---------------------------------------------------------------------------------------------

@@ -11,33 +11,23 @@ from __future__ import annotations
 import collections
 import dataclasses
 import functools
+import pkgutil
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import grain
 import numpy as np
 
-from vljepa_jax.config import ConfigError, SourceConfig, TrainConfig, nearest
+from vljepa_jax.config import OBJECTIVES, ConfigError, SourceConfig, TrainConfig, nearest
 from vljepa_jax.data.records import Annotation, ClipError, Record
-from vljepa_jax.data.rows import MaskRows, QuestionRows, Row, Rows, TextRows
+from vljepa_jax.data.rows import Row, Rows
 from vljepa_jax.data.storage import Dataset, Source, open_dataset
-from vljepa_jax.data.text_rows import DecodedRows, DialogueRows, TripletRows
 from vljepa_jax.data.token_cache import Clip, TokenCache, cache_directory
 from vljepa_jax.data.video import load_clip
 from vljepa_jax.data.workers import AHEAD, CHUNK, read_ahead
 from vljepa_jax.data.world.build import dataset_path
 from vljepa_jax.places import complaint, in_bucket, place
 
-# objective -> what a row holds beside its clip
-_ROWS: dict[str, type[Rows]] = {
-    "vljepa": TextRows,
-    "probe": QuestionRows,
-    "vjepa2": MaskRows,
-    "text_pairs": TripletRows,
-    "language_model": DialogueRows,
-    "vlm": DialogueRows,
-    "y_decoder": DecodedRows,
-}
 # Unreadable records in a row after which something else must be wrong.
 _ATTEMPTS = 16
 
@@ -79,9 +69,14 @@ def array_spec(config: TrainConfig) -> dict[str, tuple[tuple[int, ...], np.dtype
         visual = {"video": ((rows, video.frames, video.image_size, video.image_size, 3), np.uint8)}
     beside = {
         name: ((rows, *shape), dtype)
-        for name, (shape, dtype) in _ROWS[config.objective].spec(config).items()
+        for name, (shape, dtype) in _rows_class(config).spec(config).items()
     }
     return {name: (shape, np.dtype(dtype)) for name, (shape, dtype) in (visual | beside).items()}
+
+
+def _rows_class(config: TrainConfig) -> type[Rows]:
+    """What a row of the config's objective holds beside its clip."""
+    return pkgutil.resolve_name(OBJECTIVES[config.objective].rows)
 
 
 def check_paths(config: TrainConfig) -> None:
@@ -188,7 +183,7 @@ def cached_clips(config: TrainConfig) -> Iterator[tuple[Source, list[Clip], str]
             f"which give the same tokens every time; they are '{video.sampling}' and "
             f"'{video.crop}'"
         )
-    for source in _open_sources(config, _ROWS[config.objective](config)):
+    for source in _open_sources(config, _rows_class(config)(config)):
         yield source.source, list(source.clips()), source.clips_name
 
 
@@ -200,7 +195,7 @@ def target_shares(config: TrainConfig) -> dict[str, float]:
     """
     shares: dict[str, float] = collections.defaultdict(float)
     all_weights = sum(source.weight for source in config.data.sources)
-    sources = _open_sources(config, _ROWS[config.objective](config))
+    sources = _open_sources(config, _rows_class(config)(config))
     for source, mixed in zip(sources, config.data.sources, strict=True):
         of_record = mixed.weight / all_weights / len(source.records)
         for index in source.records.tolist():
@@ -325,7 +320,7 @@ class _Reader:
     def __init__(self, config: TrainConfig, tokens_key: str):
         self._seed = config.seed
         self._video = config.data.video
-        self._rows = _ROWS[config.objective](config)
+        self._rows = _rows_class(config)(config)
         self._visual = config.data.visual_tokens
         self._sources = _open_sources(config, self._rows)
         self._caches = [

@@ -1,8 +1,7 @@
-"""What trains the Y-Decoder (``objectives.py`` says what an objective is)."""
+"""What trains the Y-Decoder."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -13,11 +12,9 @@ from vljepa_jax.config import ConfigError, TrainConfig
 from vljepa_jax.models.parts import Y_DECODER
 from vljepa_jax.models.vljepa import VLJEPA
 from vljepa_jax.models.y_decoder import YDecoder, add_noise
+from vljepa_jax.objectives.base import Arrays, Part, PyTree
+from vljepa_jax.objectives.tokens import TokenLosses, TokensObjective, token_losses
 from vljepa_jax.optimizer import make_optimizer
-from vljepa_jax.text_objectives import TokenLosses, TokensObjective, token_losses
-
-PyTree = Any
-Arrays = Mapping[str, Array]
 
 
 class YDecoderObjective(TokensObjective):
@@ -28,6 +25,13 @@ class YDecoderObjective(TokensObjective):
 
     Where the data has video, the embedding is the prediction S^_Y of the frozen VL-JEPA instead.
     """
+
+    parts = (
+        Part("Y-Decoder: token table", r"^y_token_embedding/"),
+        Part("Y-Decoder: layers, norm", r"^y_decoder/"),
+        Part("Y-Decoder: prefix", r"^y_prefix/"),
+        Part("The VL-JEPA that is decoded", r""),
+    )
 
     def __init__(self, config: TrainConfig) -> None:
         model = config.model
@@ -45,6 +49,13 @@ class YDecoderObjective(TokensObjective):
                 f"optimizer.rules: {', '.join(wrong)} must be frozen; a Y-Decoder inverts a model "
                 "that stays as it is"
             )
+
+    @staticmethod
+    def seen(config: TrainConfig, visual: int) -> str:
+        length = config.data.text.length
+        if not visual:
+            return f"{length} tokens are seen"
+        return f"{length} tokens are written from {visual} visual tokens"
 
     def init(self, rng: jax.Array) -> tuple[PyTree, PyTree]:
         embedder_rng, decoder_rng = jax.random.split(rng)

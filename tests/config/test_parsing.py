@@ -1,0 +1,97 @@
+"""What is said of a config that cannot be: names in full, and the choices."""
+
+import copy
+import json
+from pathlib import Path
+
+import pytest
+from tiny import tiny_text_config, tiny_train_config
+
+import vljepa_jax
+from vljepa_jax.config import ConfigError, TrainConfig, as_dict, parse
+
+RECIPES = sorted((Path(vljepa_jax.__file__).parent / "backbones").glob("*/recipe.json"))
+
+
+def changed(field, value, config=None):
+    """The plain config with one field set, or left out where the value is ``...``."""
+    plain = copy.deepcopy(as_dict(config or tiny_train_config()))
+    *where, last = field.split(".")
+    inner = plain
+    for name in where:
+        inner = inner[name]
+    inner[last] = value
+    if value is ...:
+        del inner[last]
+    return plain
+
+
+def test_a_config_comes_back_from_json():
+    for config in (tiny_train_config(), tiny_text_config("text_pairs")):
+        assert parse(TrainConfig, json.loads(json.dumps(as_dict(config)))) == config
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.parent.name)
+def test_recipes_of_the_bundled_backbones_are_read(path):
+    parse(TrainConfig, json.loads(path.read_text()))
+
+
+def test_there_are_bundled_backbones():
+    assert len(RECIPES) == 3
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        (
+            *("loss.name", "infonce"),
+            "'loss.name' is 'infonce', not one of info_nce, cosine, l1, l2, vic_reg, sig_reg "
+            "(did you mean 'info_nce'?)",
+        ),
+        (
+            *("objective", "vlpjea"),
+            "'objective' is 'vlpjea', not one of vljepa, probe, vjepa2, text_pairs, "
+            "language_model, vlm, y_decoder (did you mean 'vljepa'?)",
+        ),
+        # Inside a model, of which there are as many classes as objectives.
+        ("model.pooling", "mean", "'model.pooling' is 'mean', not one of all, query"),
+        ("model.predictor.num_layers", 1.5, "'model.predictor.num_layers' is 1.5, not a whole"),
+        ("model.predictor.family", "gpt", "'model.predictor.family' is 'gpt', not 'llama'"),
+        ("model.y_encoder.family", "bert", "is 'bert', not one of gemma, qwen3"),
+        ("model", 3, "'model' is 3, not a ConfigDict"),
+        ("model.embeding_size", 3, "unknown field 'model.embeding_size' (did you mean 'embed"),
+        ("model.pooling", ..., "missing field 'model.pooling'"),
+        ("data.sources", ({},), "missing field 'data.sources[0].path'"),
+        ("data.video.crop_scale", (1.0,), "'data.video.crop_scale' is (1.0,), not a tuple of"),
+        ("data.text.query_lenth", 3, "unknown field 'data.text.query_lenth' (did you mean"),
+        (
+            *("optimizer.schedule", "linear"),
+            "'optimizer.schedule' is 'linear', not one of constant, cosine or a ConfigDict with "
+            "decay_steps",
+        ),
+        ("optimizer.schedule", {"decay_stps": 3}, "unknown field 'optimizer.schedule.decay_stps'"),
+        # Fields that follow the objective.
+        (
+            *("loss", None),
+            "objective 'vljepa' takes as 'loss' a ConfigDict with name, mask_equal_targets, "
+            "vic_reg, sig_reg, not None",
+        ),
+        (
+            *("objective", "text_pairs"),
+            "objective 'text_pairs' takes as 'model' a ConfigDict with y_encoder, initial_",
+        ),
+        ("data.video", None, "objective 'vljepa' sees video"),
+    ],
+)
+def test_what_is_wrong_is_said_in_the_words_of_configs(field, value, message):
+    with pytest.raises(ConfigError) as refused:
+        parse(TrainConfig, changed(field, value))
+    assert message in str(refused.value)
+    assert all(line.startswith("config: ") for line in str(refused.value).splitlines())
+    for word in ("vljepa_jax", "Literal", "Config ", "Config,", "NoneType"):
+        assert word not in str(refused.value)
+
+
+def test_whole_numbers_are_numbers():
+    assert parse(TrainConfig, changed("optimizer.learning_rate", 1)).optimizer.learning_rate == 1
+    parse(TrainConfig, changed("optimizer.schedule", {"decay_steps": 3}))

@@ -1,0 +1,100 @@
+"""VL-JEPA's own objective: predict embeddings."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jax.sharding import Mesh
+from jaxtyping import Array, Float
+
+from vljepa_jax import losses
+from vljepa_jax.config import ConfigError, TrainConfig
+from vljepa_jax.models.vljepa import VLJEPA
+from vljepa_jax.objectives.base import Arrays, Objective, Part, PyTree
+
+
+@struct.dataclass
+class Pairs:
+    """Attributes: predicted and target, unit vectors [B, E] in float32."""
+
+    predicted: Array
+    target: Array
+
+
+class VLJEPAObjective(Objective):
+    """Predict the embedding of the target text (VL-JEPA section 2)."""
+
+    parts = (
+        Part("X-Encoder", r"^x_encoder/", "304M"),
+        Part("Predictor: token table", r"^token_embedding/"),
+        Part(
+            "Predictor: layers, norm, projections",
+            r"^(predictor|vision_projection|predictor_head)/",
+            "490M",
+        ),
+        Part("Y-Encoder: dense layers", r"^y_encoder/dense_"),
+        Part("Y-Encoder, bare", r"^y_encoder/", "300M"),
+        Part("Y-Encoder: head", r"^y_head/"),
+        Part("Temperature", r"^log_logit_scale$"),
+    )
+
+    def __init__(self, config: TrainConfig) -> None:
+        if config.batch_size < 2:
+            raise ConfigError(f"batch_size: {config.batch_size}, but the loss compares rows")
+        if not 0 <= config.loss.sig_reg.weight <= 1 or config.loss.sig_reg.directions < 1:
+            raise ConfigError("loss.sig_reg: weight is a share, 0 .. 1, and directions at least 1")
+        self._config = config
+        self._model = VLJEPA(config.model)
+
+    @staticmethod
+    def seen(config: TrainConfig, visual: int) -> str:
+        query = config.data.text.query_length
+        return f"The predictor sees {visual} visual and {query} query tokens"
+
+    def init(self, rng: jax.Array) -> tuple[PyTree, PyTree]:
+        video, text = self._config.data.video, self._config.data.text
+        # Always from pixels: a run on cached visual tokens needs its X-Encoder for inference.
+        size = (1, video.frames, video.image_size, video.image_size, 3)
+        example = {
+            "video": jnp.zeros(size, jnp.uint8),
+            "query_tokens": jnp.zeros((1, text.query_length), jnp.int32),
+            "query_mask": jnp.ones((1, text.query_length), bool),
+            "target_tokens": jnp.zeros((1, text.target_length), jnp.int32),
+            "target_mask": jnp.ones((1, text.target_length), bool),
+        }
+        return self._model.init(rng, example)["params"], {}
+
+    def represent(self, params: PyTree, extra: PyTree, arrays: Arrays, rng: jax.Array) -> Pairs:
+        del extra, rng
+        output = self._model.apply({"params": params}, arrays)
+        return Pairs(output.predicted, output.target)
+
+    def loss(
+        self,
+        params: PyTree,
+        representations: Pairs,
+        arrays: Arrays,
+        rng: jax.Array,
+        mesh: Mesh | None,
+    ) -> tuple[Float[Array, ""], losses.Metrics]:
+        predicted, target = representations.predicted, representations.target
+        config, metrics = self._config.loss, {}
+        if config.name == "info_nce":
+            scale = self._model.apply({"params": params}, method="logit_scale")
+            target_id = arrays["target_id"] if config.mask_equal_targets else None
+            loss, metrics = losses.info_nce(predicted, target, scale, target_id, mesh=mesh)
+        elif config.name == "vic_reg":
+            weights = dataclasses.astuple(config.vic_reg)
+            loss, metrics = losses.vic_reg(predicted, target, weights)
+        elif config.name == "sig_reg":
+            settings, size = config.sig_reg, predicted.shape[-1]
+            directions = losses.draw_directions(rng, size, settings.directions)
+            loss, metrics = losses.sig_reg(predicted, target, settings.weight, directions)
+        else:
+            loss = {"cosine": losses.cosine, "l1": losses.l1, "l2": losses.l2}[config.name](
+                predicted, target
+            )
+        return loss, metrics | losses.embedding_metrics(predicted, target)
