@@ -45,7 +45,8 @@ def test_output(params):
         assert embedding.shape == (8, CONFIG.embedding_size)
         assert embedding.dtype == jnp.float32
         np.testing.assert_allclose(np.linalg.norm(embedding, axis=-1), 1.0, rtol=1e-5)
-    np.testing.assert_allclose(output.logit_scale, 1 / CONFIG.initial_temperature, rtol=1e-6)
+    scale = apply(params, method="logit_scale")
+    np.testing.assert_allclose(scale, 1 / CONFIG.initial_temperature, rtol=1e-6)
     assert set(params) == {
         *("x_encoder", "vision_projection", "token_embedding", "predictor", "predictor_head"),
         *("y_encoder", "y_head", "log_logit_scale"),

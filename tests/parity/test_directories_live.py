@@ -29,7 +29,7 @@ from twins import (
 from vljepa_jax import checkpoint
 from vljepa_jax.config import TrainConfig, parse
 from vljepa_jax.convert.export import export_backbone, export_checkpoint
-from vljepa_jax.convert.families import PARTS, backbone, config_of
+from vljepa_jax.convert.families import PARTS, backbone
 from vljepa_jax.convert.published import (
     BOXED,
     backbone_directory,
@@ -70,7 +70,7 @@ def load(directory):
 
 def compare(exported, part, inputs, theirs):
     model, params, _ = exported
-    found = errors(run(config_of(model, part), backbone(params, part), inputs), theirs)
+    found = errors(run(getattr(model, part), backbone(params, part), inputs), theirs)
     print({name: f"{value:.1e}" for name, value in found.items()})
     assert max(found.values()) < TOLERANCE, found
 
@@ -235,6 +235,6 @@ def test_the_boxed_backbones(part):
     else:
         inputs = texts(1024)
         theirs = reference.run_gemma(model, **inputs, dense={})
-    found = errors(run(config_of(config.model, part), filled.tree, inputs), theirs)
+    found = errors(run(getattr(config.model, part), filled.tree, inputs), theirs)
     print({name: f"{value:.1e}" for name, value in found.items()})
     assert max(found.values()) < TOLERANCE, found

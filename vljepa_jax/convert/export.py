@@ -19,7 +19,6 @@ from vljepa_jax import checkpoint
 from vljepa_jax.config import TrainConfig, as_dict
 from vljepa_jax.convert.families import (
     backbone,
-    config_of,
     family_of,
     parts_of,
     placed,
@@ -79,7 +78,7 @@ def export_backbone(
     model: Any, part: str, params: PyTree, directory: Path, dtype: str = "float32"
 ) -> None:
     """Writes one backbone, and the folders of sentence-transformers that stand beside it."""
-    family, config = family_of(model, part), config_of(model, part)
+    family, config = family_of(model, part), getattr(model, part)
     folders: dict[str, dict[str, np.ndarray]] = {"": {}}
     for key, array in export(params, family.table(config)):
         folder, _, name = key.rpartition("/")
@@ -127,7 +126,7 @@ def _copy_tokenizer(
 
 
 def _refusal(model: Any, part: str) -> str:
-    return family_of(model, part).refusal(config_of(model, part))
+    return family_of(model, part).refusal(getattr(model, part))
 
 
 def _write_settings(settings: tuple[Setting, ...], path: Path) -> None:

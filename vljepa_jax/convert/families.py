@@ -69,12 +69,8 @@ def parts_of(model: Any) -> tuple[str, ...]:
     return tuple(part for part in (*PARTS, "y_decoder") if hasattr(model, part))
 
 
-def config_of(model: Any, part: str) -> Any:
-    return getattr(model, part)
-
-
 def family_of(model: Any, part: str) -> Family:
-    return FAMILIES[config_of(model, part).family]
+    return FAMILIES[getattr(model, part).family]
 
 
 def tokenizer_of(config: TrainConfig, part: str) -> tuple[str, int] | None:

@@ -16,7 +16,6 @@ from vljepa_jax.alignment import align_heads
 from vljepa_jax.config import TrainConfig
 from vljepa_jax.convert.families import (
     backbone,
-    config_of,
     family_of,
     parts_of,
     placed,
@@ -122,7 +121,7 @@ def read_backbone(
     config: TrainConfig, part: str, directory: Path, target: PyTree
 ) -> tuple[Filled, list[str]]:
     """The parameters of one directory, and all that is wrong with it."""
-    family, own = family_of(config.model, part), config_of(config.model, part)
+    family, own = family_of(config.model, part), getattr(config.model, part)
     faults = [refusal] if (refusal := family.refusal(own)) else []
     settings, problems = read_json(directory / "config.json")
     faults += problems
@@ -156,7 +155,7 @@ def _tokenizer_faults(config: TrainConfig, part: str, directory: Path) -> Iterat
     named = tokenizer_of(config, part)
     if named is None:
         return
-    table_size = config_of(config.model, part).vocab_size
+    table_size = getattr(config.model, part).vocab_size
     for path in dict.fromkeys((str(directory / "tokenizer.json"), named[0])):
         if path != "@world" and not Path(path).is_file():
             continue  # training refuses a config whose tokenizer is not there

@@ -23,17 +23,15 @@ from vljepa_jax.models.vision_language import VisionLanguage
 
 @struct.dataclass
 class Output:
-    """What the loss takes.
+    """What the loss compares.
 
     Attributes:
         predicted: S^_Y, unit vectors, float32 [b, e].
         target: S_Y, unit vectors, float32 [b, e].
-        logit_scale: inverse temperature, float32 scalar.
     """
 
     predicted: Float[Array, "b e"]
     target: Float[Array, "b e"]
-    logit_scale: Float[Array, ""]
 
 
 class VLJEPA(VisionLanguage):
@@ -74,12 +72,13 @@ class VLJEPA(VisionLanguage):
         Raises:
             ValueError: neither or both of "video" and "visual_tokens" are given.
         """
+        if self.is_initializing():  # the loss alone asks for it later
+            self.logit_scale()
         return Output(
             predicted=self.predict(
                 self.visual_tokens(batch), batch["query_tokens"], batch["query_mask"]
             ),
             target=self.encode_text(batch["target_tokens"], batch["target_mask"]),
-            logit_scale=self.logit_scale(),
         )
 
     def predict(
