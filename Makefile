@@ -96,7 +96,7 @@ test-buckets: $(VENV)/installed-emulators  ## Train, kill, resume and evaluate o
 	$(RUN) -m pytest -m buckets
 
 gpu-check: $(VENV)/installed-parity  ## Measure on one NVIDIA GPU what no plan tells (8 minutes; writes docs/gpu.json).
-	$(RUN) -m pip install --quiet --disable-pip-version-check "jax[cuda12]>=0.10"
+	$(INSTALL) -c $(LOCKS)/parity.txt "jax[cuda13]"
 	$(RUN) benchmarks/gpu_check.py
 
 lint: $(VENV)/installed-lint  ## Check style, shell scripts, the Dockerfile and Kubernetes manifests.

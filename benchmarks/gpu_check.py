@@ -4,7 +4,7 @@
     python benchmarks/gpu_check.py --only=attention,losses --output=/tmp/gpu.json
     python benchmarks/gpu_check.py --tiny --output=/tmp/gpu.json  # the same code on a CPU
 
-It needs jax[cuda12] and, for "torch", the environment of ``make test-parity``. The parts:
+It needs jax[cuda13] and, for "torch", the environment of ``make test-parity``. The parts:
 
 torch      encoder and predictor against torch.compile (benchmarks/backbones_vs_torch.py)
 attention  cuDNN's kernel against plain attention, for each kind that the 1B model has: distance of
@@ -119,7 +119,7 @@ def _machine() -> dict[str, Any]:
 def _device() -> Any:
     device = jax.devices()[0]
     if not TINY and device.platform != "gpu":
-        sys.exit("error: no GPU that JAX knows: pip install 'jax[cuda12]'; or try --tiny")
+        sys.exit("error: no GPU that JAX knows: pip install 'jax[cuda13]'; or try --tiny")
     return device
 
 

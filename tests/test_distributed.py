@@ -100,3 +100,9 @@ def free_port():
     with socket.socket() as sock:
         sock.bind(("localhost", 0))
         return sock.getsockname()[1]
+
+
+def test_processes_with_different_numbers_of_devices_are_refused():
+    distributed._check_devices([0, 0, 1, 1])
+    with pytest.raises(ConfigError, match="of this job have 2, 1, 2 devices; .* start them alike"):
+        distributed._check_devices([0, 0, 1, 2, 2])

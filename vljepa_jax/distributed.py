@@ -8,6 +8,7 @@ time that it may be silent.
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import glob
 import importlib.util
@@ -20,7 +21,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, NoReturn
 
 import jax
@@ -67,13 +68,14 @@ def job(*, saves_on_sigterm: bool = False) -> Iterator[None]:
         saves_on_sigterm: what runs within looks for SIGTERM itself, as ``train`` does.
 
     Raises:
-        ConfigError: see ``initialise``.
+        ConfigError: see ``initialise``; or some processes have more devices than others.
     """
     jax.config.update("jax_enable_preemption_service", saves_on_sigterm)  # it takes SIGTERM away
     initialise()
     if not jax.distributed.is_initialized():
         yield
         return
+    _check_devices([device.process_index for device in jax.devices()])
     with _Failures(sigterm=not saves_on_sigterm) as failures:
         try:
             yield
@@ -85,6 +87,17 @@ def job(*, saves_on_sigterm: bool = False) -> Iterator[None]:
         except BaseException as error:
             failures.tell(error, f"{type(error).__name__}: {error}")
         wait_for_all()
+
+
+def _check_devices(owners: Sequence[int]) -> None:
+    """Raises ConfigError unless all processes have as many devices; ``owners``: of each device."""
+    counts = collections.Counter(owners)
+    if len(set(counts.values())) > 1:
+        raise ConfigError(
+            f"the processes of this job have {', '.join(map(str, counts.values()))} devices; "
+            "JAX takes as many from each: start them alike (CUDA_VISIBLE_DEVICES, "
+            "JAX_NUM_CPU_DEVICES)"
+        )
 
 
 class _Failures:

@@ -75,7 +75,9 @@ def test_memory_adds_up():
 
 
 @pytest.mark.parametrize(
-    "name", ["v5e", "v3:2x2", "v5e:two", "cpu", "gpu:8", "h100", "h100:0", "h100:2x2x2"]
+    "name",
+    ["v5e", "v3:2x2", "v5e:two", "cpu", "gpu:8", "h100", "h100:0", "h100:2x2x2"]
+    + ["cpu:0", "cpu:³", "v5e:²"],
 )
 def test_unknown_topologies_are_named(name):
     with pytest.raises(TopologyError, match=name):

@@ -111,12 +111,12 @@ def topology_devices(name: str) -> list[Any]:
     family, _, shape = name.partition(":")
     if name == "local":
         return jax.devices()
-    if family == "cpu" and shape.isdigit():
+    if family == "cpu" and re.fullmatch("[1-9][0-9]*", shape):
         return _cpu_devices(int(shape))
-    if family in GPUS and re.fullmatch(r"([1-9]\d*x)?[1-9]\d*", shape):
+    if family in GPUS and re.fullmatch("([1-9][0-9]*x)?[1-9][0-9]*", shape):
         hosts, _, devices = f"1x{shape}".rpartition("x")
         return _gpu_devices(family, int(hosts.rpartition("x")[2]), int(devices))
-    if family not in TPUS or not shape.replace("x", "").isdigit():
+    if family not in TPUS or not re.fullmatch("[0-9]+(x[0-9]+)*", shape):
         raise TopologyError(
             f"no topology '{name}'; there are {', '.join(TPUS)} with a shape (v5e:16x16), "
             f"{', '.join(GPUS)} with a number of devices (h100:8) or hosts (h200:24x8), cpu:N "
