@@ -145,9 +145,9 @@ def fabricated(model, benchmarks, datasets):
     ]
 
 
-def fabricated_streams(model, config, world):
+def fabricated_streams(*arguments):
     """The study of one stream as if it were of three sets, with each caveat there is."""
-    result = run_stream_benchmark(model, config, world)
+    result = run_stream_benchmark(*arguments)
     caveats = itertools.cycle(CAVEATS)
 
     def study(of):
