@@ -58,9 +58,9 @@ def main() -> None:
     ]
 
     def apply(method: str):
-        return jax.jit(lambda arrays: reader.apply({"params": params}, arrays, method=method))
+        return jax.jit(lambda inputs: reader.apply({"params": params}, inputs, method=method))
 
-    encode, read = apply("visual_tokens"), apply("read")
+    encode, read, logits_of = apply("visual_tokens"), apply("read"), apply("logits")
     video = dataclasses.replace(config.data.video, sampling="uniform", crop="centre")
     wanted = sorted({(index, annotation.inputs) for index, annotation in asked})
     clips = list(decode_media(source, wanted, video, 0))
@@ -87,7 +87,7 @@ def main() -> None:
             "query_tokens": queries[:, None],
             "query_mask": mask[:, None],
         }
-        logits = np.asarray(jax.nn.log_softmax(read(arrays)[:, 0]))
+        logits = np.asarray(jax.nn.log_softmax(logits_of(read(arrays)[:, 0])))
         for (index, annotation), likely in zip(some, logits, strict=False):
             scores = [likely[ids].mean() for ids in words[label_set(annotation)]]
             hit = int(np.argmax(scores)) == annotation.gold

@@ -7,7 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny import CONTEXT, tiny_clauses_config, tiny_text_config, tiny_vlm_config
+from tiny import (
+    CONTEXT,
+    tiny_clauses_config,
+    tiny_text_config,
+    tiny_vlm_config,
+    tiny_y_decoder_config,
+)
 from trained import trained_losses
 
 from vljepa_jax import losses
@@ -15,6 +21,7 @@ from vljepa_jax.config import ConfigError
 from vljepa_jax.data.pipeline import TrainPipeline, array_spec
 from vljepa_jax.data.rows import text_id
 from vljepa_jax.data.tokenizers import Tokenizer
+from vljepa_jax.losses import token_cross_entropy
 from vljepa_jax.models.llama import Llama
 from vljepa_jax.models.text_pretraining import LanguageModel, told_places
 from vljepa_jax.models.vision_language import VLM
@@ -460,6 +467,36 @@ def test_the_loss_of_tokens_is_that_of_the_formula():
     ]
     assert float(loss) == pytest.approx(np.mean(nats), rel=1e-5)
     assert float(metrics["perplexity"]) == pytest.approx(np.exp(np.mean(nats)), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    "make_config", [dialogue_config, tiny_vlm_config, reading_vlm, tiny_y_decoder_config]
+)
+def test_logits_of_few_places_at_a_time_change_no_loss(make_config, monkeypatch):
+    """Two places of a vocabulary of 1,024, and more: losses to 1e-6, gradients to 1e-5 of each."""
+    config = make_config()
+    objective = make_objective(config)
+    params, arrays = random_params(objective), first_batch(config).arrays
+    seen = []
+
+    def differentiated(at_once):
+        def cross_entropy(*args, **options):
+            seen.append(args[0].shape[1])
+            return token_cross_entropy(*args, logits_at_once=at_once, **options)
+
+        monkeypatch.setattr(losses, "token_cross_entropy", cross_entropy)
+
+        def loss(params):
+            found = objective.represent(params, {}, arrays, jax.random.key(0))
+            return objective.loss(params, found, arrays, jax.random.key(0), None)[0]
+
+        return jax.jit(jax.value_and_grad(loss))(params)
+
+    whole, chunked = differentiated(2**30), differentiated(2 * config.batch_size * 1024)
+    assert min(seen) > 2
+    assert float(chunked[0]) == pytest.approx(float(whole[0]), rel=1e-6)
+    for one, other in zip(jax.tree.leaves(chunked[1]), jax.tree.leaves(whole[1]), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5 * max(np.abs(other).max(), 1e-6))
 
 
 def test_the_language_model_sees_nothing_that_follows():

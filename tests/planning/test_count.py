@@ -2,6 +2,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 from jax.experimental import pallas as pl
+from jax.sharding import AbstractMesh, AxisType, PartitionSpec
 
 from vljepa_jax.models import cudnn_attention
 from vljepa_jax.models.attention_kernels import Masks
@@ -44,6 +45,18 @@ def test_scans_in_scans_multiply():
 
     flops, _ = totals(lambda x: jax.lax.scan(inner, x, None, length=5)[0], shape(4, 4))
     assert flops == 15 * 2 * 4**3
+
+
+@pytest.mark.parametrize("axes", [{"rows"}, {"rows", "features"}])
+def test_a_devices_part_counts_as_often_as_there_are_parts(axes):
+    """Rows divided by 4; over "features" the product is repeated, or the compiler's to divide."""
+    mesh = AbstractMesh((4, 2), ("rows", "features"), axis_types=(AxisType.Auto,) * 2)
+    rows, whole = PartitionSpec("rows"), PartitionSpec()
+    function = jax.shard_map(
+        jnp.matmul, mesh=mesh, in_specs=(rows, whole), out_specs=rows, axis_names=axes
+    )
+    flops, _ = totals(function, shape(8, 5), shape(5, 7))
+    assert flops == 2 * 8 * 5 * 7 * (2 if "features" in axes else 1)
 
 
 def test_a_gradient_is_two_more_products_and_remat_one_again():

@@ -9,6 +9,7 @@ from vljepa_jax.losses.late_interaction import late_interaction
 from vljepa_jax.losses.metrics import Histogram, Metrics, embedding_metrics, teacher_metrics
 from vljepa_jax.losses.regression import cosine, draw_directions, l1, l2, sig_reg, vic_reg
 from vljepa_jax.losses.supervised import cross_entropy, masked_prediction
+from vljepa_jax.losses.vocabulary import token_cross_entropy
 
 __all__ = [
     "Histogram",
@@ -24,5 +25,6 @@ __all__ = [
     "masked_prediction",
     "sig_reg",
     "teacher_metrics",
+    "token_cross_entropy",
     "vic_reg",
 ]

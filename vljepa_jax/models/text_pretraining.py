@@ -74,11 +74,20 @@ class LanguageModel(nn.Module):
         self, tokens: Int[Array, "b t"], mask: Bool[Array, "b t"]
     ) -> Float[Array, "b t v"]:
         """Logits of the token after each one, float32; texts are padded on the right."""
-        hidden = self.predictor(self.token_embedding(tokens), mask)
-        return self.token_embedding.attend(hidden).astype(jnp.float32)
+        return self.logits(self.features(tokens, mask))
 
-    def read(self, batch: Mapping[str, Array], rng: jax.Array) -> Float[Array, "b s v"]:
-        """Logits of the words of each question's answer, float32.
+    def features(
+        self, tokens: Int[Array, "b t"], mask: Bool[Array, "b t"]
+    ) -> Float[Array, "b t d"]:
+        """What ``__call__`` takes the logits of."""
+        return self.predictor(self.token_embedding(tokens), mask)
+
+    def logits(self, features: Float[Array, "*b d"]) -> Float[Array, "*b v"]:
+        """Logits of tokens, float32."""
+        return self.token_embedding.attend(features).astype(jnp.float32)
+
+    def read(self, batch: Mapping[str, Array], rng: jax.Array) -> Float[Array, "b s d"]:
+        """Features whose ``logits`` are those of the words of each question's answer.
 
         What is known stands before the question as in a video: not in sentences, but in tokens
         each of which means all that is said of one thing, several times, in any order. Such a token
@@ -103,8 +112,7 @@ class LanguageModel(nn.Module):
         tokens = jnp.concatenate([told, self.token_embedding(queries.reshape(mask.shape))], axis=1)
         seen = jnp.concatenate([jnp.ones(told.shape[:2], bool), mask], axis=1)
         hidden = self.predictor(tokens, seen)[:, told.shape[1] :]
-        logits = self.token_embedding.attend(layers.masked_mean(hidden, mask))
-        return logits.astype(jnp.float32).reshape(*queries.shape[:2], -1)
+        return layers.masked_mean(hidden, mask).reshape(*queries.shape[:2], -1)
 
 
 def told_places(rng: jax.Array, there: Bool[Array, "b c"], places: int) -> Int[Array, "b n"]:

@@ -101,19 +101,26 @@ class VLM(VisionLanguage):
     config: VLMConfig
 
     def __call__(self, batch: Mapping[str, Array]) -> Float[Array, "b q v"]:
-        """Logits of the token after each one, float32, by the token table, as in Llama 3.2 1B.
+        """Logits of the token after each one, float32.
 
         Args:
             batch: "video" (as for ``encode_video``) or "visual_tokens" [b, n, x]; "tokens" and
                 "mask" [b, q], padded on the right.
         """
+        return self.logits(self.features(batch))
+
+    def features(self, batch: Mapping[str, Array]) -> Float[Array, "b q d"]:
+        """What ``__call__`` takes the logits of."""
         visual = self.visual_tokens(batch)
         words = self.embed_query(batch["tokens"])
-        hidden = self.contextualise(visual, words, batch["mask"])[:, visual.shape[1] :]
-        return self.token_embedding.attend(hidden).astype(jnp.float32)
+        return self.contextualise(visual, words, batch["mask"])[:, visual.shape[1] :]
 
-    def read(self, batch: Mapping[str, Array]) -> Float[Array, "b s v"]:
-        """Logits of the words of each question's answer, by the mean over its tokens, float32.
+    def logits(self, features: Float[Array, "*b d"]) -> Float[Array, "*b v"]:
+        """Logits of tokens by the token table, as in Llama 3.2 1B, float32."""
+        return self.token_embedding.attend(features).astype(jnp.float32)
+
+    def read(self, batch: Mapping[str, Array]) -> Float[Array, "b s d"]:
+        """The mean over each question's tokens, whose ``logits`` are those of its answer's words.
 
         Args:
             batch: "video" or "visual_tokens" as for ``__call__``; "query_tokens" and "query_mask"
@@ -125,8 +132,7 @@ class VLM(VisionLanguage):
         visual = jnp.repeat(visual, queries.shape[1], axis=0)
         hidden = self.contextualise(visual, self.embed_query(queries.reshape(mask.shape)), mask)
         mean = layers.masked_mean(hidden[:, visual.shape[1] :], mask)
-        logits = self.token_embedding.attend(mean)
-        return logits.astype(jnp.float32).reshape(*queries.shape[:2], -1)
+        return mean.reshape(*queries.shape[:2], -1)
 
     def clauses(
         self, batch: Mapping[str, Array]

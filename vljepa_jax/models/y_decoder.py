@@ -67,11 +67,20 @@ class YDecoder(nn.Module):
         Returns:
             float32 [b, t, v]; what stands at padding means nothing.
         """
+        return self.logits(self.features(embeddings, tokens, mask))
+
+    def features(
+        self,
+        embeddings: Float[Array, "b e"],
+        tokens: Int[Array, "b t"],
+        mask: Bool[Array, "b t"],
+    ) -> Float[Array, "b t d"]:
+        """What ``__call__`` takes the logits of."""
         prefix = self.prefix(embeddings)
         words = self.y_token_embedding(tokens[:, :-1])
         seen = jnp.concatenate([jnp.ones(prefix.shape[:2], bool), mask[:, :-1]], axis=1)
         hidden = self.y_decoder(jnp.concatenate([prefix, words], axis=1), seen)
-        return self._logits(hidden[:, prefix.shape[1] - 1 :])
+        return hidden[:, prefix.shape[1] - 1 :]
 
     def prefix(self, embeddings: Float[Array, "b e"]) -> Float[Array, "b p d"]:
         """The prefix tokens of each embedding."""
@@ -94,17 +103,18 @@ class YDecoder(nn.Module):
             self.config.y_decoder, len(embeddings), prefix.shape[1] + room, prefix.dtype
         )
         hidden, cache = self.y_decoder(prefix, None, cache)
-        return self._logits(hidden[:, -1]), cache
+        return self.logits(hidden[:, -1]), cache
 
     def extend(
         self, tokens: Int[Array, " b"], cache: KVCache
     ) -> tuple[Float[Array, "b v"], KVCache]:
         """Reads one more token of each text; returns the logits of the next, and the cache."""
         hidden, cache = self.y_decoder(self.y_token_embedding(tokens[:, None]), None, cache)
-        return self._logits(hidden[:, -1]), cache
+        return self.logits(hidden[:, -1]), cache
 
-    def _logits(self, hidden: Float[Array, "*b d"]) -> Float[Array, "*b v"]:
-        return self.y_token_embedding.attend(hidden).astype(jnp.float32)
+    def logits(self, features: Float[Array, "*b d"]) -> Float[Array, "*b v"]:
+        """Logits of tokens, float32."""
+        return self.y_token_embedding.attend(features).astype(jnp.float32)
 
 
 def add_noise(

@@ -14,6 +14,7 @@ from vljepa_jax.objectives.tokens import (
     DialogueObjective,
     TokenLosses,
     answer_losses,
+    cross_entropy_of,
     next_token_losses,
 )
 
@@ -61,15 +62,16 @@ class LanguageModelObjective(DialogueObjective):
         del extra
         reading_rng, skipping_rng, places_rng = jax.random.split(rng, 3)
 
-        def whole(params: PyTree) -> TokenLosses:
+        def next_token(model: LanguageModel, params: PyTree) -> TokenLosses:
             tokens, mask = arrays["tokens"], arrays["mask"]
-            logits = self._model.apply({"params": params}, tokens, mask)
-            return next_token_losses(logits, tokens, mask)
+            features = model.apply({"params": params}, tokens, mask, method="features")
+            return next_token_losses(cross_entropy_of(model, params), features, tokens, mask)
+
+        def whole(params: PyTree) -> TokenLosses:
+            return next_token(self._model, params)
 
         def last_half(params: PyTree) -> TokenLosses:
-            tokens, mask = arrays["tokens"], arrays["mask"]
-            logits = self._half.apply({"params": self._last_half(params)}, tokens, mask)
-            return next_token_losses(logits, tokens, mask)
+            return next_token(self._half, self._last_half(params))
 
         def write(params: PyTree) -> TokenLosses:
             if not self._config.model.skip_share:
@@ -78,9 +80,9 @@ class LanguageModelObjective(DialogueObjective):
             return jax.lax.cond(skipped, last_half, whole, params)
 
         def read(params: PyTree) -> TokenLosses:
-            half = {"params": self._last_half(params)}
-            logits = self._reader.apply(half, arrays, places_rng, method="read")
-            return answer_losses(logits, arrays)
+            half = self._last_half(params)
+            features = self._reader.apply({"params": half}, arrays, places_rng, method="read")
+            return answer_losses(cross_entropy_of(self._reader, half), features, arrays)
 
         return self._write_or_read(write, read, params, reading_rng)
 

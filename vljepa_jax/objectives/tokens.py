@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from flax import struct
@@ -12,6 +13,7 @@ from jaxtyping import Array, Float
 
 from vljepa_jax import losses
 from vljepa_jax.config import ConfigError, TrainConfig
+from vljepa_jax.models.placement import mesh_here
 from vljepa_jax.objectives.base import Arrays, Objective, PyTree
 
 
@@ -25,36 +27,57 @@ class TokenLosses:
     tokens: Array
 
 
-def token_losses(logits: Array, tokens: Array, counts: Array) -> TokenLosses:
-    """Logits [B, t, v] of tokens [B, t]; those where ``counts``."""
-    nats = -jnp.take_along_axis(jax.nn.log_softmax(logits, axis=-1), tokens[..., None], axis=-1)[
-        ..., 0
-    ]
-    right = (jnp.argmax(logits, axis=-1) == tokens).astype(jnp.float32)
+# Features [B, t, d] and tokens [B, t, a] -> nats [B, t, a] and the likeliest tokens [B, t].
+CrossEntropy = Callable[[Array, Array], tuple[Array, Array]]
+
+
+def cross_entropy_of(
+    model: nn.Module, params: PyTree, name: str = "token_embedding"
+) -> CrossEntropy:
+    """That of tokens by a model's ``logits``, which read the parameters ``name`` alone."""
+
+    def logits_of(table: PyTree, features: Array) -> Array:
+        return model.apply({"params": table}, features, method="logits")
+
+    def cross_entropy(features: Array, tokens: Array) -> tuple[Array, Array]:
+        return losses.token_cross_entropy(
+            features, logits_of, {name: params[name]}, tokens, mesh=mesh_here()
+        )
+
+    return cross_entropy
+
+
+def token_losses(
+    cross_entropy: CrossEntropy, features: Array, tokens: Array, counts: Array
+) -> TokenLosses:
+    """Features [B, t, d] that predict the tokens [B, t] at their places; those where ``counts``."""
+    nats, likeliest = cross_entropy(features, tokens[..., None])
+    right = (likeliest == tokens).astype(jnp.float32)
     return TokenLosses(
-        jnp.sum(nats, axis=1, where=counts),
+        jnp.sum(nats[..., 0], axis=1, where=counts),
         jnp.sum(right, axis=1, where=counts),
         jnp.sum(counts, axis=1, dtype=jnp.float32),
     )
 
 
-def next_token_losses(logits: Array, tokens: Array, counts: Array) -> TokenLosses:
-    """As ``token_losses``, for logits of the token after each one."""
-    return token_losses(logits[:, :-1], tokens[:, 1:], counts[:, 1:])
+def next_token_losses(
+    cross_entropy: CrossEntropy, features: Array, tokens: Array, counts: Array
+) -> TokenLosses:
+    """As ``token_losses``, for features that predict the token after each one."""
+    return token_losses(cross_entropy, features[:, :-1], tokens[:, 1:], counts[:, 1:])
 
 
-def answer_losses(logits: Array, arrays: Arrays) -> TokenLosses:
-    """Logits [B, S, v] of the words of S answers: "target_tokens" and "target_mask" [B, S, A].
+def answer_losses(cross_entropy: CrossEntropy, features: Array, arrays: Arrays) -> TokenLosses:
+    """Features [B, S, d] of S answers, whose words are "target_tokens" and "target_mask" [B, S, A].
 
     The words are drawn from one distribution, in no order, and an answer counts as one token,
     however long: what is a label must not drown in what is a caption. An answer is right where its
     likeliest word is among its own.
     """
     tokens, counts = arrays["target_tokens"], arrays["target_mask"]
-    nats = -jnp.take_along_axis(jax.nn.log_softmax(logits, axis=-1), tokens, axis=-1)
+    nats, likeliest = cross_entropy(features, tokens)
     length = jnp.sum(counts, axis=-1)
-    likeliest = jnp.argmax(logits, axis=-1)[..., None]
-    right = jnp.any((likeliest == tokens) & counts, axis=-1)
+    right = jnp.any((likeliest[..., None] == tokens) & counts, axis=-1)
     return TokenLosses(
         jnp.sum(jnp.sum(nats, axis=-1, where=counts) / jnp.maximum(length, 1), axis=1),
         jnp.sum(right, axis=1, dtype=jnp.float32),

@@ -18,6 +18,7 @@ from vljepa_jax.objectives.tokens import (
     DialogueObjective,
     TokenLosses,
     answer_losses,
+    cross_entropy_of,
     next_token_losses,
 )
 
@@ -87,12 +88,14 @@ class VLMObjective(DialogueObjective):
         arrays |= {"visual_tokens": visual}
 
         def write(params: PyTree) -> TokenLosses:
-            logits = self._model.apply({"params": params}, arrays)
-            return next_token_losses(logits, arrays["tokens"], arrays["answer_mask"])
+            features = self._model.apply({"params": params}, arrays, method="features")
+            cross_entropy = cross_entropy_of(self._model, params)
+            tokens, counts = arrays["tokens"], arrays["answer_mask"]
+            return next_token_losses(cross_entropy, features, tokens, counts)
 
         def read(params: PyTree) -> TokenLosses:
-            logits = self._reader.apply({"params": params}, arrays, method="read")
-            return answer_losses(logits, arrays)
+            features = self._reader.apply({"params": params}, arrays, method="read")
+            return answer_losses(cross_entropy_of(self._reader, params), features, arrays)
 
         answers = self._write_or_read(write, read, params, rng)
         if not self._config.model.clauses_weight:

@@ -13,7 +13,12 @@ from vljepa_jax.models.parts import Y_DECODER
 from vljepa_jax.models.vljepa import VLJEPA
 from vljepa_jax.models.y_decoder import YDecoder, add_noise
 from vljepa_jax.objectives.base import Arrays, Part, PyTree
-from vljepa_jax.objectives.tokens import TokenLosses, TokensObjective, token_losses
+from vljepa_jax.objectives.tokens import (
+    TokenLosses,
+    TokensObjective,
+    cross_entropy_of,
+    token_losses,
+)
 from vljepa_jax.optimizer import make_optimizer
 
 
@@ -89,8 +94,11 @@ class YDecoderObjective(TokensObjective):
         level_rng, noise_rng = jax.random.split(rng)
         level = self._config.model.noise * jax.random.uniform(level_rng, (len(embeddings), 1))
         embeddings = add_noise(embeddings, level, noise_rng)
-        logits = self._decoder.apply({"params": params}, embeddings, tokens, mask)
-        return token_losses(logits, tokens, mask)
+        features = self._decoder.apply(
+            {"params": params}, embeddings, tokens, mask, method="features"
+        )
+        cross_entropy = cross_entropy_of(self._decoder, params, "y_token_embedding")
+        return token_losses(cross_entropy, features, tokens, mask)
 
     def _embed(self, params: PyTree, arrays: Arrays) -> Float[Array, "B e"]:
         def apply(method: str, *inputs: Any) -> Array:

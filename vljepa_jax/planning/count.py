@@ -105,8 +105,8 @@ def _walk(jaxpr: core.Jaxpr, times: float, outer: str) -> Iterator[Operation]:
             )
             flops = _CUDNN[name] * 2.0 * batch * heads * queries * keys * size
             yield Operation("kernel", place, times * flops, times * _bytes(equation))
-        elif name == "shard_map":  # the body is what one device does
-            devices = params["mesh"].size
+        elif name == "shard_map":  # the body is what one device does, or all along the other axes
+            devices = math.prod(params["mesh"].shape[axis] for axis in params["newly_manual_axes"])
             yield from _walk(params["jaxpr"], times * devices, place)
         elif inner := _inner(params):
             yield from _walk(inner, times, place)
