@@ -82,6 +82,18 @@ def rule(
     return ConfigDict({"pattern": pattern, "frozen": frozen, "rate": rate, "decay": decay})
 
 
+def y_decoder_rules(*, prefix_rate: float) -> tuple[ConfigDict, ...]:
+    """Of a Y-Decoder on a VL-JEPA; ``prefix_rate`` is that of the new part of it."""
+    return (
+        # The VL-JEPA; of text alone, only its Y-Encoder is there.
+        rule(r"^(?!y_prefix/|y_token_embedding/|y_decoder/)", frozen=True),
+        # Norms, biases and the words are not drawn towards zero.
+        rule(r"norm|bias$|embedding$", decay=0.0),
+        rule(r"^y_prefix/", rate=prefix_rate),  # new, beside a pretrained decoder
+        rule(r".*"),
+    )
+
+
 # ---------------------------------------------------------------------------------------------
 # The mesh
 # ---------------------------------------------------------------------------------------------
@@ -111,6 +123,15 @@ def layer_axes(*, gated: bool = True) -> tuple[ConfigDict, ...]:
     return (
         axes(rf"layers/(attention/(query|key|value)|mlp/{mlp})/kernel$", None, "fsdp", "tensor"),
         axes(r"layers/(attention/output|mlp/down)/kernel$", None, "tensor", "fsdp"),
+    )
+
+
+def text_sharding() -> ConfigDict:
+    """Of a text model that is trained alone."""
+    return sharding(
+        *layer_axes(),
+        axes(r"embedding$", "tensor", "fsdp"),
+        axes(r"^log_logit_scale$|norm"),  # small: copied
     )
 
 

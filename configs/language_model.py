@@ -77,10 +77,6 @@ def get_config(variant: str = "") -> ConfigDict:
             common.rule(r".*"),
         ),
     )
-    config.sharding = common.sharding(
-        *common.layer_axes(),
-        common.axes(r"embedding$", "tensor", "fsdp"),
-        common.axes(r"norm"),  # small: copied
-    )
+    config.sharding = common.text_sharding()
     config.checkpoint = common.checkpoint(every=400)
     return config

@@ -59,14 +59,7 @@ def get_config(variant: str = "") -> ConfigDict:
         warmup_steps=10,
         beta2=0.98,
         weight_decay=0.05,
-        rules=(
-            # The VL-JEPA; of text alone, only its Y-Encoder is there.
-            common.rule(r"^(?!y_prefix/|y_token_embedding/|y_decoder/)", frozen=True),
-            # Norms, biases and the words are not drawn towards zero.
-            common.rule(r"norm|bias$|embedding$", decay=0.0),
-            common.rule(r"^y_prefix/", rate=3.0),  # new, beside a pretrained decoder
-            common.rule(r".*"),
-        ),
+        rules=common.y_decoder_rules(prefix_rate=3.0),
     )
     config.sharding = common.vljepa_sharding()
     config.checkpoint = common.checkpoint(every=200)

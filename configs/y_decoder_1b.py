@@ -84,14 +84,7 @@ def get_config(variant: str = "") -> ConfigDict:
         warmup_steps=500,
         beta2=0.95,
         weight_decay=0.05,
-        rules=(
-            # The VL-JEPA; of text alone, only its Y-Encoder is there.
-            common.rule(r"^(?!y_prefix/|y_token_embedding/|y_decoder/)", frozen=True),
-            # Norms, biases and the words are not drawn towards zero.
-            common.rule(r"norm|bias$|embedding$", decay=0.0),
-            common.rule(r"^y_prefix/", rate=10.0),  # new, beside a pretrained decoder
-            common.rule(r".*"),
-        ),
+        rules=common.y_decoder_rules(prefix_rate=10.0),
     )
     # Ours: copies on all devices. fsdp divides parameters, gradients and Adam's moments.
     config.sharding = common.vljepa_sharding()

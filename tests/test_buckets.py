@@ -4,7 +4,6 @@ import dataclasses
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ import jax
 import numpy as np
 import pytest
 from small_run import computed, small_config, small_evaluation, write_clips
+from subprocesses import free_port
 
 from vljepa_jax import checkpoint
 from vljepa_jax.config import ConfigError, TrainConfig, as_dict, parse
@@ -29,15 +29,10 @@ from vljepa_jax.train_loop import train
 from vljepa_jax.train_step import Trainer
 
 pytestmark = pytest.mark.buckets
+ON_GS = pytest.mark.parametrize("bucket", ["gs"], indirect=True)  # array_record reads no S3
 KILLER = Path(__file__).with_name("interrupted_run.py")
 EMULATOR = Path(__file__).with_name("gcs_emulator.py")
 AMAZON = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_REGION": "us-east-1"}
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def answers(url):
@@ -161,9 +156,7 @@ def test_a_run_starts_from_another_in_the_bucket(bucket, config, tmp_path):
 
 @pytest.fixture
 def dataset(bucket, config):
-    """The address of the dataset, copied to gs://."""
-    if not bucket.startswith("gs://"):
-        pytest.skip("array_record reads gs:// alone")
+    """The address of the dataset, copied to the bucket."""
     (source,) = config.data.sources
     address = f"{bucket}/datasets/clips"
     for path in Path(source.path).iterdir():
@@ -171,6 +164,7 @@ def dataset(bucket, config):
     return address
 
 
+@ON_GS
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_a_dataset_in_the_bucket_trains_and_evaluates(
     dataset, config, on_disk, tmp_path, num_workers
@@ -194,6 +188,7 @@ def test_a_dataset_in_the_bucket_trains_and_evaluates(
     assert values[0] == values[1] != {}
 
 
+@ON_GS
 def test_a_dataset_in_the_bucket_is_embedded(dataset, config):
     (source,) = config.data.sources
     items = [
@@ -205,6 +200,7 @@ def test_a_dataset_in_the_bucket_is_embedded(dataset, config):
         list_items([f"{dataset}:trian"], config.world)
 
 
+@ON_GS
 def test_a_dataset_that_is_not_in_the_bucket_is_named(dataset, config, tmp_path):
     (source,) = config.data.sources
 

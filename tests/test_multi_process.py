@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +11,7 @@ import jax
 import numpy as np
 import pytest
 from small_run import computed, small_config, small_evaluation, write_clips
+from subprocesses import free_port
 
 from vljepa_jax import checkpoint
 from vljepa_jax.config import OptimizerRule, as_dict
@@ -54,9 +54,7 @@ def run(config, workdir, processes, devices, data, fsdp, tensor=1, fatal_step=0)
     workdir.mkdir(exist_ok=True)
     path = workdir.parent / "config.json"
     path.write_text(json.dumps(as_dict(dataclasses.replace(config, sharding=sharding))))
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}"
     script = Path(__file__).with_name("one_of_several.py")
     arguments = [str(path), str(workdir), str(fatal_step)]

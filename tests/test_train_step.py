@@ -1,13 +1,11 @@
 import dataclasses
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from subprocesses import run_on_devices
 from tiny import fake_arrays, tiny_train_config
 
 from vljepa_jax.config import OptimizerRule
@@ -162,14 +160,7 @@ def test_random_numbers_are_a_function_of_seed_and_step():
 
 def run_sharded(directory, objective, meshes):
     """Losses, gradients and parameters of a step on several meshes of 8 devices."""
-    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=8"
-    environment = os.environ | {"XLA_FLAGS": flags}
-    script = Path(__file__).with_name("sharded_step.py")
-    subprocess.run(
-        [sys.executable, str(script), str(directory), objective, *meshes],
-        env=environment,
-        check=True,
-    )
+    run_on_devices(Path(__file__).with_name("sharded_step.py"), directory, objective, *meshes)
     return {mesh: dict(np.load(directory / f"{mesh}.npz")) for mesh in meshes}
 
 

@@ -6,13 +6,12 @@ import functools
 import os
 from typing import Any
 
-import fsspec.config
 import orbax.checkpoint as ocp
 
-from vljepa_jax.places import Place, in_bucket
+from vljepa_jax.places import AnyPath, in_bucket
 
 
-def commit_options(directory: Place) -> dict[str, Any]:
+def commit_options(directory: AnyPath) -> dict[str, Any]:
     """The keyword by which Orbax's classes mark a checkpoint as complete with a file.
 
     In a bucket a rename is a copy of everything. On a disk, where it is atomic, there is none.
@@ -58,8 +57,3 @@ def _teach_orbax_s3() -> None:
     gcs_utils.get_kvstore_for_gcs = lambda path: (
         _s3_spec(path) if path.startswith("s3://") else gcs_spec(path)
     )
-
-
-# What was listed once is asked for again: TensorStore and other processes write there too.
-for _protocol in ("gs", "gcs", "s3"):
-    fsspec.config.conf.setdefault(_protocol, {})["use_listings_cache"] = False

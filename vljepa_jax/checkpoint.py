@@ -27,7 +27,7 @@ import orbax.checkpoint as ocp
 from vljepa_jax.buckets import commit_options
 from vljepa_jax.config import ConfigError, TrainConfig, as_dict, differences, nearest, parse
 from vljepa_jax.models.parts import PARTS
-from vljepa_jax.places import Place, complaint, in_bucket, make_directory, place, write_text
+from vljepa_jax.places import AnyPath, complaint, in_bucket, make_directory, place, write_text
 from vljepa_jax.sharding import path_name
 from vljepa_jax.train_state import TrainState
 
@@ -45,7 +45,7 @@ class CheckpointError(RuntimeError):
     """A checkpoint that is absent or does not fit; the message names it and the mend."""
 
 
-def newest(run_dir: str | os.PathLike[str]) -> Place | None:
+def newest(run_dir: str | os.PathLike[str]) -> AnyPath | None:
     """The newest complete checkpoint of a run, or ``None``."""
     steps = _kept(run_dir)
     return directory_of(run_dir) / str(steps[-1]) if steps else None
@@ -60,7 +60,7 @@ def _kept(run_dir: str | os.PathLike[str]) -> list[int]:
     return sorted(checkpoint.step for checkpoint in found)
 
 
-def restore(path: Place, abstract: TrainState) -> tuple[TrainState, dict[str, Any]]:
+def restore(path: AnyPath, abstract: TrainState) -> tuple[TrainState, dict[str, Any]]:
     """The state of one checkpoint, laid out as ``abstract`` says, and its progress.
 
     It may have been saved by any number of processes, on any mesh, and in another floating-point
@@ -86,13 +86,13 @@ def restore(path: Place, abstract: TrainState) -> tuple[TrainState, dict[str, An
     return TrainState(params=restored["params"], **restored["training"]), restored["progress"]
 
 
-def require_empty(run_dir: Place) -> None:
+def require_empty(run_dir: AnyPath) -> None:
     """Raises CheckpointError where a checkpoint, or the config of another run, is in the way."""
     if newest(run_dir) is not None or (run_dir / "config.json").exists():
         raise CheckpointError(f"'{run_dir}' holds a run already; choose another directory")
 
 
-def save_params(run_dir: Place, config: TrainConfig, params: PyTree) -> None:
+def save_params(run_dir: AnyPath, config: TrainConfig, params: PyTree) -> None:
     """Writes a run directory that holds parameters alone, as those of step 0.
 
     Such a directory can be started from (``init_from``) and loaded, but not continued.
@@ -110,13 +110,13 @@ def save_params(run_dir: Place, config: TrainConfig, params: PyTree) -> None:
         checkpointer.save(path, ocp.args.Composite(params=ocp.args.StandardSave(params)))
 
 
-def restore_params(path: Place, abstract: PyTree) -> PyTree:
+def restore_params(path: AnyPath, abstract: PyTree) -> PyTree:
     """The parameters alone, laid out as ``abstract`` says; raises as ``restore``."""
     _check(path, "params", abstract)
     return _read(path, params=ocp.args.StandardRestore(abstract))["params"]
 
 
-def read_params(path: Place) -> PyTree:
+def read_params(path: AnyPath) -> PyTree:
     """The parameters as numpy arrays, in whatever tree they were saved."""
     as_numpy = _numpy_arrays(_saved_tree(path, "params"))
     return _read(path, params=ocp.args.PyTreeRestore(restore_args=as_numpy))["params"]
@@ -129,12 +129,12 @@ def read_extra(directory: str | os.PathLike[str], *, step: int | None = None) ->
     return _read_part(path, "training", ("extra",), saved, _numpy_arrays) if saved else {}
 
 
-def _saved_extra(path: Place) -> PyTree:
+def _saved_extra(path: AnyPath) -> PyTree:
     return _saved_tree(path, "training")["extra"] if (path / "training").is_dir() else {}
 
 
 def _read_part(
-    path: Place,
+    path: AnyPath,
     item: str,
     where: tuple[str, ...],
     wanted: PyTree,
@@ -154,7 +154,7 @@ def _numpy_arrays(tree: PyTree) -> PyTree:
     return jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
 
 
-def directory_of(run_dir: str | os.PathLike[str]) -> Place:
+def directory_of(run_dir: str | os.PathLike[str]) -> AnyPath:
     """Where a run's checkpoints lie, one directory a step."""
     run_dir = place(run_dir)
     return (run_dir if in_bucket(run_dir) else run_dir.absolute()) / "checkpoints"
@@ -165,26 +165,26 @@ def training_of(state: TrainState) -> dict[str, Any]:
     return {"step": state.step, "opt_state": state.opt_state, "extra": state.extra}
 
 
-def _read(path: Place, **items: ocp.args.CheckpointArgs) -> Mapping[str, Any]:
+def _read(path: AnyPath, **items: ocp.args.CheckpointArgs) -> Mapping[str, Any]:
     with _checkpointer(path) as checkpointer:
         return checkpointer.restore(path, ocp.args.Composite(**items))
 
 
-def _checkpointer(path: Place) -> ocp.Checkpointer:
+def _checkpointer(path: AnyPath) -> ocp.Checkpointer:
     options = commit_options(path)
     handler = ocp.CompositeCheckpointHandler(composite_options=ocp.CompositeOptions(**options))
     return ocp.Checkpointer(handler, **options)
 
 
-def _saved_tree(path: Place, item: str) -> PyTree:
+def _saved_tree(path: AnyPath, item: str) -> PyTree:
     return ocp.StandardCheckpointHandler().metadata(path / item).tree
 
 
-def _check(path: Place, item: str, abstract: PyTree) -> None:
+def _check(path: AnyPath, item: str, abstract: PyTree) -> None:
     _raise_differences(path, item, _saved_tree(path, item), abstract)
 
 
-def _raise_differences(path: Place, item: str, saved: PyTree, wanted: PyTree) -> None:
+def _raise_differences(path: AnyPath, item: str, saved: PyTree, wanted: PyTree) -> None:
     faults = tree_differences(saved, wanted)
     if faults:
         more = f"\n  and {len(faults) - _NAMED} more" if len(faults) > _NAMED else ""
@@ -224,7 +224,7 @@ def tree_differences(saved: PyTree, wanted: PyTree) -> list[str]:
     ]
 
 
-def claim(workdir: Place, config: TrainConfig) -> None:
+def claim(workdir: AnyPath, config: TrainConfig) -> None:
     """Makes ``workdir`` this run's by writing ``config.json``; raises as ``check_config``."""
     check_config(workdir, config)
     path = workdir / "config.json"
@@ -233,7 +233,7 @@ def claim(workdir: Place, config: TrainConfig) -> None:
         write_text(path, json.dumps(as_dict(config), indent=2) + "\n")
 
 
-def check_config(workdir: Place, config: TrainConfig) -> None:
+def check_config(workdir: AnyPath, config: TrainConfig) -> None:
     """Compares with the ``config.json`` in ``workdir``, if there is one.
 
     What does not change the computation may differ: the mesh, micro-batches, workers, and when is
@@ -372,7 +372,7 @@ def _with_parts(
     return fresh.replace(params=params, extra=make_extra(params))
 
 
-def _require(directory: str | os.PathLike[str], step: int | None = None) -> Place:
+def _require(directory: str | os.PathLike[str], step: int | None = None) -> AnyPath:
     kept = _kept(directory)
     if not kept:
         raise CheckpointError(f"'{directory}' holds no complete checkpoint")

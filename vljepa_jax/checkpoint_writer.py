@@ -14,7 +14,7 @@ from orbax.checkpoint import checkpoint_managers as managers
 from vljepa_jax.buckets import commit_options
 from vljepa_jax.checkpoint import CheckpointError, directory_of, newest, training_of
 from vljepa_jax.config import CheckpointConfig
-from vljepa_jax.places import Place, in_bucket
+from vljepa_jax.places import AnyPath, in_bucket
 from vljepa_jax.train_state import TrainState
 
 _VALUE = "value"  # by which the best checkpoints are chosen, among what Orbax saves
@@ -29,7 +29,7 @@ class Checkpoints:
     where a checkpoint cannot be written.
     """
 
-    def __init__(self, run_dir: Place, config: CheckpointConfig) -> None:
+    def __init__(self, run_dir: AnyPath, config: CheckpointConfig) -> None:
         """What ``config`` keeps remains of the checkpoints; when they
         are due is for the caller to know."""
         self._directory = directory_of(run_dir)

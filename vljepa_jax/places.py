@@ -6,6 +6,7 @@ environment variables of gcsfs (STORAGE_EMULATOR_HOST) and s3fs (AWS_ENDPOINT_UR
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import os
 import pathlib
@@ -14,7 +15,7 @@ from collections.abc import Collection
 
 from etils import epath
 
-Place = pathlib.Path | epath.Path
+AnyPath = pathlib.Path | epath.Path
 
 BUCKETS = ("gs://", "s3://")
 DATASET_BUCKETS = ("gs://",)  # of these array_record reads
@@ -43,7 +44,7 @@ def why_not(text: str, accepted: Collection[str] = ()) -> str:
     return ""
 
 
-def place(path: str | os.PathLike[str], accepted: Collection[str] = BUCKETS) -> Place:
+def place(path: str | os.PathLike[str], accepted: Collection[str] = BUCKETS) -> AnyPath:
     """A path on a disk as ``pathlib.Path``, an address of a bucket as ``epath.Path``.
 
     Args:
@@ -55,7 +56,22 @@ def place(path: str | os.PathLike[str], accepted: Collection[str] = BUCKETS) -> 
     text = os.fspath(path)
     if fault := why_not(text, accepted):
         raise ValueError(f"'{text}' {fault}")
-    return epath.Path(text) if in_bucket(text) else pathlib.Path(text)
+    if not in_bucket(text):
+        return pathlib.Path(text)
+    _list_anew()
+    return epath.Path(text)
+
+
+@functools.cache
+def _list_anew() -> None:
+    """Lets what was listed once be asked for again: other programs write to a bucket too.
+
+    They are TensorStore and other processes; fsspec, on which epath stands, would not see them.
+    """
+    import fsspec.config  # comes with the clients
+
+    for protocol in ("gs", "gcs", "s3"):
+        fsspec.config.conf.setdefault(protocol, {})["use_listings_cache"] = False
 
 
 def in_bucket(path: str | os.PathLike[str]) -> bool:
@@ -63,7 +79,7 @@ def in_bucket(path: str | os.PathLike[str]) -> bool:
     return os.fspath(path).startswith(BUCKETS)
 
 
-def complaint(path: Place) -> str:
+def complaint(path: AnyPath) -> str:
     """Why nothing under ``path`` can be listed, which ``exists`` would not tell; "" if it can."""
     bucket = epath.Path(*path.parts[:3])
     try:
@@ -75,13 +91,13 @@ def complaint(path: Place) -> str:
     return ""
 
 
-def make_directory(path: Place) -> None:
+def make_directory(path: AnyPath) -> None:
     """Makes a directory and those above it; a bucket has none, and is not made itself."""
     if not in_bucket(path):
         path.mkdir(parents=True, exist_ok=True)
 
 
-def write_text(path: Place, text: str) -> None:
+def write_text(path: AnyPath, text: str) -> None:
     """Replaces a file in one stroke: a killed process leaves the old one or the new one."""
     # Lone surrogates, of names that are no UTF-8, are escaped.
     data = text.encode("utf-8", errors="backslashreplace")

@@ -20,7 +20,7 @@ from jax._src import distributed
 from jax.experimental import multihost_utils
 
 from vljepa_jax.config import ConfigError
-from vljepa_jax.places import place
+from vljepa_jax.places import make_directory, place
 
 T = TypeVar("T")
 S = TypeVar("S")
@@ -123,7 +123,7 @@ def require_shared(directory: str | os.PathLike[str]) -> None:
     directory = place(directory)
     path = directory / f".job-{of_first(lambda: secrets.token_hex(8))}"
     if first_process():
-        directory.mkdir(parents=True, exist_ok=True)
+        make_directory(directory)
         path.touch()
     wait_for_all()
     latest = time.monotonic() + _VISIBLE_WITHIN

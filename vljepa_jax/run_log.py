@@ -26,7 +26,7 @@ import tensorboardX
 from vljepa_jax.checkpoint import CheckpointError
 from vljepa_jax.config import ConfigError, TrainConfig, as_dict
 from vljepa_jax.losses import Histogram
-from vljepa_jax.places import Place, in_bucket, write_text
+from vljepa_jax.places import AnyPath, in_bucket, write_text
 
 _PUBLISH_SECONDS = 60  # a log in a bucket is this old at most
 
@@ -35,7 +35,7 @@ class RunLog:
     """The metrics of one run directory, continued after ``step``."""
 
     def __init__(
-        self, run_dir: Place, step: int, wandb: str = "", config: TrainConfig | None = None
+        self, run_dir: AnyPath, step: int, wandb: str = "", config: TrainConfig | None = None
     ) -> None:
         """Opens the files.
 
@@ -124,7 +124,7 @@ class RunLog:
         )
 
 
-def _open_wandb(project: str, run_dir: Place, local: Path, config: TrainConfig | None) -> Any:
+def _open_wandb(project: str, run_dir: AnyPath, local: Path, config: TrainConfig | None) -> Any:
     """The run of this directory there: the same one, however often the command is given.
 
     Args:
@@ -147,14 +147,14 @@ def _open_wandb(project: str, run_dir: Place, local: Path, config: TrainConfig |
     )
 
 
-def read_metrics(run_dir: Place) -> list[dict[str, Any]]:
+def read_metrics(run_dir: AnyPath) -> list[dict[str, Any]]:
     """The rows of ``metrics.jsonl``, without a last line that a killed process left unfinished."""
     path = run_dir / "metrics.jsonl"
     lines = path.read_text().splitlines(keepends=True) if path.exists() else []
     return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
-def add_row(path: Place, row: Mapping[str, Any]) -> None:
+def add_row(path: AnyPath, row: Mapping[str, Any]) -> None:
     """Adds the row of a step to a JSONL file, in the place of those of this step and later ones."""
     lines = path.read_text().splitlines() if path.exists() else []
     kept = [line for line in lines if json.loads(line)["step"] < row["step"]]

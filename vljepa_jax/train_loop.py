@@ -29,7 +29,7 @@ from vljepa_jax.data.pipeline import Batch, TrainPipeline, array_spec, check_pat
 from vljepa_jax.losses import Histogram
 from vljepa_jax.meters import Meter, Profile
 from vljepa_jax.objectives import make_objective
-from vljepa_jax.places import Place, in_bucket, place, write_text
+from vljepa_jax.places import AnyPath, in_bucket, place, write_text
 from vljepa_jax.processes import first_process, gather, of_first, require_shared
 from vljepa_jax.run_log import Progress, RunLog, add_row
 from vljepa_jax.sharding import check_batch_size, left_whole, make_mesh
@@ -134,7 +134,7 @@ class _Position:
     loss: float = math.nan  # of the last step
 
 
-def _start(config: TrainConfig, run_dir: Place, trainer: Trainer) -> tuple[TrainState, _Position]:
+def _start(config: TrainConfig, run_dir: AnyPath, trainer: Trainer) -> tuple[TrainState, _Position]:
     """The state and the position from which this process goes on."""
     path = checkpoint.newest(run_dir)
     if path is not None:
@@ -185,7 +185,7 @@ class _Run:
     def __init__(
         self,
         config: TrainConfig,
-        run_dir: Place,
+        run_dir: AnyPath,
         trainer: Trainer,
         pipeline: TrainPipeline,
         console: rich.console.Console,

@@ -56,6 +56,7 @@ def test_there_are_bundled_backbones():
         # Inside a model, of which there are as many classes as objectives.
         ("model.pooling", "mean", "'model.pooling' is 'mean', not one of all, query"),
         ("model.predictor.num_layers", 1.5, "'model.predictor.num_layers' is 1.5, not a whole"),
+        ("steps", True, "'steps' is True, not a whole number"),
         ("model.predictor.family", "gpt", "'model.predictor.family' is 'gpt', not 'llama'"),
         ("model.y_encoder.family", "bert", "is 'bert', not one of gemma, qwen3"),
         ("model", 3, "'model' is 3, not a ConfigDict"),

@@ -1,12 +1,10 @@
 """A loaded model on several devices: rows divided, results those of one."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from subprocesses import run_on_devices
 
 ROOT = Path(__file__).parents[2]
 
@@ -15,15 +13,7 @@ ROOT = Path(__file__).parents[2]
 def found(tmp_path_factory):
     """What the program has written, by the number of devices."""
     directory = tmp_path_factory.mktemp("found")
-    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=8"
-    done = subprocess.run(
-        [sys.executable, "tests/sharded_inference.py", directory],
-        cwd=ROOT,
-        env=os.environ | {"XLA_FLAGS": flags},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
+    run_on_devices(ROOT / "tests/sharded_inference.py", directory)
     return {devices: np.load(directory / f"{devices}.npz") for devices in (1, 6, 8)}
 
 

@@ -4,7 +4,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -13,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from random_run import random_params, save_run
+from subprocesses import free_port
 from tiny import tiny_train_config
 
 from vljepa_jax.data.records import Annotation, Medium, Record
@@ -63,10 +63,8 @@ class Job:
     """
 
     def __init__(self, script, flags, count=2, each=None, slow=0.0):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        joint = {"JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}", "JAX_NUM_PROCESSES": str(count)}
+        address = f"127.0.0.1:{free_port()}"
+        joint = {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": str(count)}
         command = [sys.executable, "tests/impatient_command.py", str(slow), f"launch/{script}.py"]
         self.processes = [
             subprocess.Popen(

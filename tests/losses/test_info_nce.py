@@ -1,12 +1,10 @@
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from subprocesses import run_on_devices
 
 from vljepa_jax import losses
 
@@ -151,13 +149,7 @@ def data():
 def on_devices(data, tmp_path_factory):
     directory = tmp_path_factory.mktemp("info_nce")
     np.savez(directory / "data.npz", **data)
-    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=8"
-    script = Path(__file__).with_name("sharded_info_nce.py")
-    subprocess.run(
-        [sys.executable, str(script), str(directory), *MESHES],
-        env=os.environ | {"XLA_FLAGS": flags},
-        check=True,
-    )
+    run_on_devices(Path(__file__).with_name("sharded_info_nce.py"), directory, *MESHES)
     return directory
 
 

@@ -1,14 +1,12 @@
 """Cross-entropy over a vocabulary by chunks, against its formula in float64."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from subprocesses import run_on_devices
 
 from vljepa_jax import losses
 
@@ -96,14 +94,9 @@ MESHES = ("8x1x1", "2x4x1", "2x2x2")
 def on_devices(data, tmp_path_factory):
     directory = tmp_path_factory.mktemp("vocabulary")
     np.savez(directory / "data.npz", **data)
-    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=8"
-    script = Path(__file__).with_name("sharded_vocabulary.py")
     at_once = 2 * (ROWS // 8) * VOCABULARY  # two places of a device's rows on the first mesh
-    subprocess.run(
-        [sys.executable, str(script), str(directory), str(at_once), *MESHES],
-        env=os.environ | {"XLA_FLAGS": flags},
-        check=True,
-    )
+    script = Path(__file__).with_name("sharded_vocabulary.py")
+    run_on_devices(script, directory, str(at_once), *MESHES)
     return directory
 
 

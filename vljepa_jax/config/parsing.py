@@ -155,6 +155,8 @@ def _is_plain(hint: Any, value: Any) -> bool:
         return value in typing.get_args(hint)
     if not isinstance(hint, type) or typing.get_origin(hint):
         return False  # a container, of which the value is none
+    if isinstance(value, bool) and hint in (int, float):
+        return False  # though Python counts with it
     return isinstance(value, (int, float) if hint is float else hint)
 
 

@@ -27,13 +27,13 @@ from vljepa_jax.convert.families import (
 from vljepa_jax.convert.rules import ConversionError, export
 from vljepa_jax.convert.settings import Setting, as_json
 from vljepa_jax.data.tokenizers import Tokenizer, TokenizerError
-from vljepa_jax.places import Place, write_text
+from vljepa_jax.places import AnyPath, write_text
 
 PyTree = Any
 
 
 def export_checkpoint(
-    run_dir: Place, output: Path, console: rich.console.Console, dtype: str = "float32"
+    run_dir: AnyPath, output: Path, console: rich.console.Console, dtype: str = "float32"
 ) -> None:
     """Writes x_encoder/, predictor/, y_encoder/, vljepa.safetensors and config.json.
 

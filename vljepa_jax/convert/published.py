@@ -26,7 +26,7 @@ from vljepa_jax.convert.safetensors_folder import Joined, SafetensorsFolder, rea
 from vljepa_jax.convert.settings import mismatches
 from vljepa_jax.data.tokenizers import Tokenizer, TokenizerError
 from vljepa_jax.objectives import make_objective
-from vljepa_jax.places import Place
+from vljepa_jax.places import AnyPath
 
 PyTree = Any
 
@@ -44,7 +44,7 @@ def backbone_directory(part: str, path: str) -> Path:
 def convert_checkpoint(
     config: TrainConfig,
     directories: Mapping[str, Path],
-    output: Place,
+    output: AnyPath,
     console: rich.console.Console,
     align: bool = False,
 ) -> None:

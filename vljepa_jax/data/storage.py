@@ -26,7 +26,7 @@ from array_record.python.array_record_module import ArrayRecordWriter
 
 from vljepa_jax.config import nearest
 from vljepa_jax.data.records import LABELS_PREFIX, Annotation, Label, Medium, Record
-from vljepa_jax.places import DATASET_BUCKETS, Place, complaint, in_bucket, place
+from vljepa_jax.places import DATASET_BUCKETS, AnyPath, complaint, in_bucket, place
 
 _FORMAT = 1  # of the metadata and of the annotation table
 _SHARD_BYTES = 512 << 20
@@ -344,7 +344,7 @@ class _TableRows:
         np.savez(path, **columns, tasks=np.array(list(self._tasks), dtype=np.str_))
 
 
-def _table_path(directory: Place, split: str) -> Place:
+def _table_path(directory: AnyPath, split: str) -> AnyPath:
     return directory / f"annotations-{split}.npz"
 
 

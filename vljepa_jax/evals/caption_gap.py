@@ -11,11 +11,11 @@ from vljepa_jax.evals.evaluate import Datasets, file_order
 from vljepa_jax.evals.examples import Clip, fits
 from vljepa_jax.inference.gap import Gap, measure_gap
 from vljepa_jax.inference.model import load
-from vljepa_jax.places import Place
+from vljepa_jax.places import AnyPath
 from vljepa_jax.processes import divided, gather, require_same, share
 
 
-def caption_gap(run_dir: Place, config: EvalConfig, clips: int) -> Gap:
+def caption_gap(run_dir: AnyPath, config: EvalConfig, clips: int) -> Gap:
     """Measures the gap of a run on the first clips of different meaning that have two captions.
 
     Several processes embed a share of clips and texts each; all of them get the result.

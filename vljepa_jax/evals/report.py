@@ -28,7 +28,7 @@ from vljepa_jax.evals.figures import training_curves
 from vljepa_jax.evals.gallery import HOW_CHOSEN, Gallery
 from vljepa_jax.evals.protocols import PROTOCOLS
 from vljepa_jax.host import available_cpus
-from vljepa_jax.places import Place, write_text
+from vljepa_jax.places import AnyPath, write_text
 
 # Settings of an evaluation that change no result of another benchmark.
 _FREE_FIELDS = ("benchmarks", "batch_size", "num_workers", "stream")
@@ -84,7 +84,7 @@ def read_report(directory: Path) -> dict[str, Any]:
 
 def make_report(
     previous: Mapping[str, Any],
-    run_dir: Place,
+    run_dir: AnyPath,
     train: TrainConfig,
     evaluation: EvalConfig,
     results: Sequence[Result],
@@ -128,7 +128,7 @@ def make_report(
     return {**{k: v for k, v in previous.items() if k not in report}, **report}
 
 
-def read_summary(run_dir: Place) -> dict[str, Any]:
+def read_summary(run_dir: AnyPath) -> dict[str, Any]:
     """What a run's ``train.json`` says; empty before its end."""
     path = run_dir / "train.json"
     return json.loads(path.read_text()) if path.is_file() else {}

@@ -16,13 +16,13 @@ from vljepa_jax.evals.evaluate import Datasets, divide, evaluate
 from vljepa_jax.evals.gallery import make_galleries
 from vljepa_jax.evals.stream_run import embed_streams, run_stream_benchmark
 from vljepa_jax.inference.model import Model, load
-from vljepa_jax.places import Place, in_bucket
+from vljepa_jax.places import AnyPath, in_bucket
 from vljepa_jax.processes import first_process, require_same
 from vljepa_jax.run_log import read_metrics
 
 
 def evaluate_run(
-    run_dir: Place,
+    run_dir: AnyPath,
     config: EvalConfig,
     benchmarks: Sequence[BenchmarkConfig],
     output: Path,
@@ -90,7 +90,7 @@ def evaluate_run(
 
 
 def sweep_run(
-    run_dir: Place,
+    run_dir: AnyPath,
     fields: Sequence[str],
     settings: Sequence[tuple[tuple[str, ...], EvalConfig]],
     output: Path,
@@ -133,12 +133,12 @@ def _print_skipped(console: rich.console.Console, skipped: Mapping[str, str]) ->
         console.print(f"skipped: {why}", style="yellow", highlight=False)
 
 
-def _load(run_dir: Place, config: EvalConfig) -> Model:
+def _load(run_dir: AnyPath, config: EvalConfig) -> Model:
     require_same(f"newest checkpoint of '{run_dir}'", str(newest(run_dir)))
     return load(run_dir, frames=config.frames, batch_size=config.batch_size)
 
 
-def _title(run_dir: Place) -> str:
+def _title(run_dir: AnyPath) -> str:
     return f"VL-JEPA: {run_dir.name if in_bucket(run_dir) else run_dir.resolve().name}"
 
 
