@@ -21,6 +21,7 @@ ten compiles. Progress goes to stderr, and with --json so does everything but on
 import dataclasses
 import json
 import os
+import resource
 import sys
 
 import rich.console
@@ -210,5 +211,18 @@ def _plain(found) -> dict:
     }
 
 
+def _start_with_deep_stacks() -> None:
+    """Starts this command anew, with stacks of any depth, where the system allows it.
+
+    libtpu's compiler recurses so deeply, in threads of its own, that the process ended with a
+    segmentation fault: so with the image stage on tpu7x. Stacks are sized as a process starts.
+    """
+    limit, most = resource.getrlimit(resource.RLIMIT_STACK)
+    if limit != most == resource.RLIM_INFINITY:
+        resource.setrlimit(resource.RLIMIT_STACK, (most, most))
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
 if __name__ == "__main__":
+    _start_with_deep_stacks()
     command_line.run(main)

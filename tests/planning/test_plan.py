@@ -1,6 +1,7 @@
 import dataclasses
 import importlib.util
 import json
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -115,6 +116,31 @@ def test_tpus_compile_where_libtpu_is_installed():
     assert other.stdout.strip() == "4", other.stderr[-2000:]
     # Of a TPU7x chip JAX sees two devices, which the table halves.
     assert len(topology_devices("tpu7x:2x2x1")) == 4 / TPUS["tpu7x"].chips
+
+
+def test_the_command_starts_anew_with_stacks_of_any_depth():
+    """Once, where the system allows it: threads of libtpu have those of the process's start."""
+    program = """
+import os, resource, runpy, sys
+soft, hard = (int(limit) for limit in sys.argv[1:])
+limits = []
+resource.getrlimit = lambda which: (soft, hard)
+resource.setrlimit = lambda which, pair: limits.append(pair)
+os.execv = lambda *command: sys.exit(f"{limits} {command[1][1:] == sys.orig_argv[1:]}")
+sys.argv = ["launch/plan.py", "--topology=list"]
+runpy.run_path("launch/plan.py", run_name="__main__")
+"""
+    any_depth, usual = resource.RLIM_INFINITY, 8 << 20
+
+    def started(soft, hard):
+        command = [sys.executable, "-c", program, str(soft), str(hard)]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
+    assert started(usual, any_depth).stderr.endswith(f"[({any_depth}, {any_depth})] True\n")
+    for soft, hard in ((any_depth, any_depth), (usual, usual)):  # done already; not allowed
+        answer = started(soft, hard)
+        assert answer.returncode == 0, answer.stderr
+        assert "v5e" in answer.stdout
 
 
 def test_what_a_gpus_compiler_needs_is_named():

@@ -10,9 +10,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-import threading
 from collections import defaultdict
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -30,10 +28,6 @@ from vljepa_jax.sharding import check_batch_size, make_mesh
 from vljepa_jax.train_step import Trainer
 
 _OUT_OF_MEMORY = re.compile(r"\(?([\d.]+)G\)? (?:exceeds|of) ")
-# Where the recursion of libtpu's compiler outgrows the stack of the thread that calls it, as a rule
-# 8 MiB, the process ends with a segmentation fault: so with the image stage on tpu7x. Only what is
-# used of a stack is taken from memory.
-_STACK_BYTES = 2**30
 # Parts of the model in the names of its modules, for saying where the time goes.
 _PARTS = ("x_encoder", "predictor", "y_encoder", "mask_predictor", "pooler", "classifier")
 
@@ -232,17 +226,13 @@ def _plan(config: TrainConfig, devices: list[Any]) -> Plan:
 
 def _compile(traced: jax.stages.Traced) -> tuple[float, float, str | None]:
     """(bytes of temporaries, bytes of code, the program); no program where it does not fit."""
-    before = threading.stack_size(_STACK_BYTES)
     try:
-        with ThreadPoolExecutor(1) as thread:
-            compiled = thread.submit(traced.lower().compile).result()
+        compiled = traced.lower().compile()
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         needed = _OUT_OF_MEMORY.search(str(error))
         return (float(needed[1]) * 2**30 if needed else math.inf), 0.0, None
-    finally:
-        threading.stack_size(before)
     analysis = compiled.memory_analysis()
     return (
         float(analysis.temp_size_in_bytes),
