@@ -27,13 +27,13 @@ $(VENV)/installed-%: $(VENV)/installed $(LOCKS)/%.txt
 
 demo: $(VENV)/installed  ## Build the video world, train, evaluate, and write runs/demo/report.html.
 	test -d $(DEMO)/start || $(RUN) launch/convert.py --config=configs/demo.py \
-	    --x_encoder=@boxed --predictor=@boxed --y_encoder=@boxed --align --output=$(DEMO)/start
+	    --x_encoder=@bundled --predictor=@bundled --y_encoder=@bundled --align --output=$(DEMO)/start
 	$(RUN) launch/train.py --config=configs/demo.py:captions \
 	    --workdir=$(DEMO)/captions --config.seed=$(SEED) --config.init_from=$(DEMO)/start:params
 	$(RUN) launch/train.py --config=configs/demo.py --workdir=$(DEMO) \
 	    --config.seed=$(SEED) --config.init_from=$(DEMO)/captions:params
 	test -d $(DEMO)/y_decoder_start || $(RUN) launch/convert.py \
-	    --config=configs/y_decoder.py --y_decoder=@boxed --output=$(DEMO)/y_decoder_start
+	    --config=configs/y_decoder.py --y_decoder=@bundled --output=$(DEMO)/y_decoder_start
 	$(RUN) launch/train.py --config=configs/y_decoder.py \
 	    --workdir=$(DEMO)/y_decoder_text --config.seed=$(SEED) \
 	    --config.init_from=$(DEMO):y_encoder,$(DEMO)/y_decoder_start:y_decoder
@@ -78,7 +78,7 @@ test: $(VENV)/installed  ## Run the suite (no torch needed); TESTS=tests/data ru
 	$(RUN) -m pytest -n auto --dist loadfile --durations=15 -m "not parity and not slow and not browser and not buckets" $(TESTS)
 
 test-pythons:  ## Tests of data, models and checkpoints on each Python installed (4 minutes each).
-	$(PYTHON) tests/on_pythons.py --venv=$(VENV) --pythons=$(PYTHONS) --tested=$(TESTED)
+	$(PYTHON) tests/programs/on_pythons.py --venv=$(VENV) --pythons=$(PYTHONS) --tested=$(TESTED)
 
 test-parity: $(VENV)/installed-parity  ## Compare live with torch and transformers.
 	$(RUN) -m pytest -n auto --dist loadfile -m "parity and not slow"
@@ -104,7 +104,7 @@ lint: $(VENV)/installed-lint  ## Check style, shell scripts, the Dockerfile and 
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/shellcheck launch/cluster/*.sh .ci/run
 	$(VENV)/bin/hadolint Dockerfile
-	$(RUN) tests/check_manifests.py launch/cluster/*.yaml
+	$(RUN) tests/programs/check_manifests.py launch/cluster/*.yaml
 
 format: $(VENV)/installed  ## Apply the style.
 	$(VENV)/bin/ruff check --fix .

@@ -29,7 +29,7 @@ from typing import Any
 from vljepa_jax import host
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "tests"))  # the references and the models around the backbones
+sys.path.insert(0, str(ROOT))  # tests.helpers: the references and the models around the backbones
 
 CASES = ("vjepa2_8", "vjepa2_16", "predictor", "predictor_train", "gemma")
 
@@ -60,13 +60,13 @@ os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # torch needs r
 import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
-import reference_twins as reference  # noqa: E402
 import torch  # noqa: E402
 import transformers  # noqa: E402
 from machine import processor  # noqa: E402
 from measured_peak import peaks  # noqa: E402
-from twins import parameters  # noqa: E402
 
+import tests.helpers.reference_twins as reference  # noqa: E402
+from tests.helpers.twins import parameters  # noqa: E402
 from vljepa_jax.config import (  # noqa: E402
     GemmaConfig,
     LlamaConfig,
@@ -79,7 +79,7 @@ from vljepa_jax.models.gemma import Gemma  # noqa: E402
 from vljepa_jax.models.llama import Llama  # noqa: E402
 from vljepa_jax.models.placement import on_mesh  # noqa: E402
 from vljepa_jax.models.vjepa2 import VJEPA2  # noqa: E402
-from vljepa_jax.sharding import make_mesh  # noqa: E402
+from vljepa_jax.parallel.sharding import make_mesh  # noqa: E402
 
 GPU = jax.default_backend() == "gpu"
 UNROLL = not (GPU or ARGUMENTS.scan)

@@ -72,10 +72,10 @@ from vljepa_jax.data.pipeline import array_spec  # noqa: E402
 from vljepa_jax.models.attention import KernelError, attention, kernel  # noqa: E402
 from vljepa_jax.models.placement import on_mesh  # noqa: E402
 from vljepa_jax.objectives import make_objective  # noqa: E402
-from vljepa_jax.planning.chips import chip_of  # noqa: E402
-from vljepa_jax.planning.plan import model_flops  # noqa: E402
-from vljepa_jax.sharding import make_mesh  # noqa: E402
-from vljepa_jax.train_step import Trainer  # noqa: E402
+from vljepa_jax.parallel.chips import chip_of  # noqa: E402
+from vljepa_jax.parallel.sharding import make_mesh  # noqa: E402
+from vljepa_jax.training.flops import model_flops  # noqa: E402
+from vljepa_jax.training.train_step import Trainer  # noqa: E402
 
 # On a CPU, cuDNN's formulation has to be asked for.
 FUSED = "cudnn" if TINY else "auto"

@@ -23,7 +23,7 @@ import numpy as np
 import rich.console
 from recipes import recipe
 
-from vljepa_jax import checkpoint, host
+from vljepa_jax import host, run_dir
 from vljepa_jax.config import EvalConfig, TrainConfig
 from vljepa_jax.data.pipeline import TrainPipeline, array_spec, cached_clips
 from vljepa_jax.data.records import Record
@@ -36,8 +36,8 @@ from vljepa_jax.data.world.build import dataset_path
 from vljepa_jax.fingerprint import fingerprint
 from vljepa_jax.models.vljepa import VLJEPA
 from vljepa_jax.objectives import make_objective
-from vljepa_jax.sharding import make_mesh
-from vljepa_jax.train_step import Trainer
+from vljepa_jax.parallel.sharding import make_mesh
+from vljepa_jax.training.train_step import Trainer
 
 SPLITS = {"": "test", "_compositional": "test_compositional"}
 BATCH = 100  # clips or questions at a time
@@ -136,7 +136,7 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=300, help="of each test split (%(default)s)")
     arguments = parser.parse_args()
     console = rich.console.Console(stderr=True)
-    _, params = checkpoint.load_params(arguments.checkpoint)
+    _, params = run_dir.load_params(arguments.checkpoint)
     oracle = Oracle(recipe("configs/demo.py"), params)
     for variant in ("captions", ""):
         config = recipe("configs/demo.py", variant)

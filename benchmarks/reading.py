@@ -1,7 +1,7 @@
 """What a language model reads from an X-Encoder's tokens, by the number of things in a clip.
 
-    python launch/convert.py --config=configs/x_encoder.py:read --x_encoder=@boxed \
-        --predictor=@boxed --output=runs/reader
+    python launch/convert.py --config=configs/x_encoder.py:read --x_encoder=@bundled \
+        --predictor=@bundled --output=runs/reader
     python benchmarks/reading.py --checkpoint=runs/reader
 
 Questions of a test split of the world are answered as in the reading steps of objective "vlm", by
@@ -21,7 +21,7 @@ import jax
 import numpy as np
 from recipes import recipe
 
-from vljepa_jax import checkpoint, host
+from vljepa_jax import host, run_dir
 from vljepa_jax.config import EvalConfig
 from vljepa_jax.data.rows import label_set
 from vljepa_jax.data.storage import open_dataset
@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=300, help="%(default)s")
     parser.add_argument("--split", default="test", help="%(default)s; or test_compositional")
     options = parser.parse_args()
-    config, params = checkpoint.load_params(options.checkpoint)
+    config, params = run_dir.load_params(options.checkpoint)
     causal = config.model.predictor
     reader = VLM(
         dataclasses.replace(config.model, predictor=dataclasses.replace(causal, causal=False))

@@ -34,8 +34,8 @@ from vljepa_jax.config import OptimizerRule, TrainConfig
 from vljepa_jax.data.pipeline import array_spec
 from vljepa_jax.models import attention, layers
 from vljepa_jax.objectives import make_objective
-from vljepa_jax.sharding import make_mesh
-from vljepa_jax.train_step import Trainer
+from vljepa_jax.parallel.sharding import make_mesh
+from vljepa_jax.training.train_step import Trainer
 
 MIB = 2**20
 

@@ -22,8 +22,8 @@ from vljepa_jax import host
 from vljepa_jax.config import EvalConfig, StreamStudyConfig
 from vljepa_jax.data.records import Annotation
 from vljepa_jax.data.world.streams import annotate_stream, draw_stream
-from vljepa_jax.evals.stream_run import scorer
-from vljepa_jax.evals.stream_study import EmbeddedStream, Study, run_study
+from vljepa_jax.evals.streams.run import scorer
+from vljepa_jax.evals.streams.study import EmbeddedStream, Study, run_study
 
 QUIET = "nothing happens"
 WINDOWS = (0.5, 1.0, 2.0)  # seconds

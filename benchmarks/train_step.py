@@ -33,7 +33,7 @@ from typing import Any
 from vljepa_jax import host
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "tests"))  # the references
+sys.path.insert(0, str(ROOT))  # tests.helpers: the references
 
 CASES = ("demo", "quarter")
 
@@ -61,23 +61,23 @@ os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # torch needs r
 import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
-import reference_twins as reference  # noqa: E402
 import torch  # noqa: E402
 import transformers  # noqa: E402
 from machine import processor  # noqa: E402
 from measured_peak import peaks  # noqa: E402
 from recipes import quarter, random_batch, recipe  # noqa: E402
 from torch.nn import functional  # noqa: E402
-from twins import parameters  # noqa: E402
 
+import tests.helpers.reference_twins as reference  # noqa: E402
+from tests.helpers.twins import parameters  # noqa: E402
 from vljepa_jax.config import TrainConfig  # noqa: E402
 from vljepa_jax.convert.families import placed  # noqa: E402
 from vljepa_jax.data.pipeline import array_spec  # noqa: E402
 from vljepa_jax.models.vjepa2 import IMAGENET_MEAN, IMAGENET_STD  # noqa: E402
 from vljepa_jax.objectives import make_objective  # noqa: E402
-from vljepa_jax.planning.plan import model_flops  # noqa: E402
-from vljepa_jax.sharding import make_mesh  # noqa: E402
-from vljepa_jax.train_step import Trainer  # noqa: E402
+from vljepa_jax.parallel.sharding import make_mesh  # noqa: E402
+from vljepa_jax.training.flops import model_flops  # noqa: E402
+from vljepa_jax.training.train_step import Trainer  # noqa: E402
 
 GPU = jax.default_backend() == "gpu"
 DEVICE = "cuda" if GPU else "cpu"

@@ -76,20 +76,31 @@ def adamw(
 
 
 def rule(
-    pattern: str, *, frozen: bool = False, rate: float = 1.0, decay: float = 1.0
+    pattern: str,
+    *,
+    frozen: bool = False,
+    lr_multiplier: float = 1.0,
+    weight_decay_multiplier: float = 1.0,
 ) -> ConfigDict:
-    """``rate`` and ``decay`` multiply the learning rate and the weight decay."""
-    return ConfigDict({"pattern": pattern, "frozen": frozen, "rate": rate, "decay": decay})
+    """An entry of the optimizer's table; the first whose pattern is found counts."""
+    return ConfigDict(
+        {
+            "pattern": pattern,
+            "frozen": frozen,
+            "lr_multiplier": lr_multiplier,
+            "weight_decay_multiplier": weight_decay_multiplier,
+        }
+    )
 
 
-def y_decoder_rules(*, prefix_rate: float) -> tuple[ConfigDict, ...]:
-    """Of a Y-Decoder on a VL-JEPA; ``prefix_rate`` is that of the new part of it."""
+def y_decoder_rules(*, prefix_lr_multiplier: float) -> tuple[ConfigDict, ...]:
+    """Of a Y-Decoder on a VL-JEPA; ``prefix_lr_multiplier`` is that of the new part of it."""
     return (
         # The VL-JEPA; of text alone, only its Y-Encoder is there.
         rule(r"^(?!y_prefix/|y_token_embedding/|y_decoder/)", frozen=True),
         # Norms, biases and the words are not drawn towards zero.
-        rule(r"norm|bias$|embedding$", decay=0.0),
-        rule(r"^y_prefix/", rate=prefix_rate),  # new, beside a pretrained decoder
+        rule(r"norm|bias$|embedding$", weight_decay_multiplier=0.0),
+        rule(r"^y_prefix/", lr_multiplier=prefix_lr_multiplier),  # new, beside a pretrained decoder
         rule(r".*"),
     )
 

@@ -2,7 +2,7 @@
 
 The modules, the trainer, the data path and the stages are those of the 1.6B model; only the sizes
 differ. As in the paper all three backbones arrive pretrained: ``launch/convert.py`` puts those that
-come with the package ("@boxed", docs/backbones.md) into a checkpoint to start from.
+come with the package ("@bundled", docs/backbones.md) into a checkpoint to start from.
 
     :captions  the paper's pretraining: captions alone, without a query
     (none)     its fine-tuning: questions, with captions as replay; starts from the stage before
@@ -48,8 +48,8 @@ def get_config(variant: str = "") -> ConfigDict:
             # token table.
             common.rule(r"^x_encoder/|^token_embedding/", frozen=True),
             # The temperature, norms and biases are not drawn towards zero.
-            common.rule(r"^log_logit_scale$|norm|bias$", decay=0.0),
-            common.rule(r"^y_encoder/", rate=0.05),  # 3.1
+            common.rule(r"^log_logit_scale$|norm|bias$", weight_decay_multiplier=0.0),
+            common.rule(r"^y_encoder/", lr_multiplier=0.05),  # 3.1
             common.rule(r".*"),
         ),
     )
@@ -59,7 +59,7 @@ def get_config(variant: str = "") -> ConfigDict:
 
 
 def _model() -> ConfigDict:
-    """The sizes of the backbones are those of the boxed ones."""
+    """The sizes of the backbones are those of the bundled backbones."""
     return ConfigDict(
         {
             "x_encoder": common.x_encoder("tiny"),
@@ -67,7 +67,7 @@ def _model() -> ConfigDict:
             "predictor": common.language_model(first_layer=2, num_layers=2, causal=False),
             "y_encoder": common.y_encoder(),
             "embedding_size": 192,  # of the shared space
-            # Ours: the query's tokens alone (the paper averages all), as the boxed predictor reads.
+            # Ours: the query's tokens (the paper averages all), as the bundled predictor reads.
             "pooling": "query",
             "initial_temperature": 0.04,  # 0.07 is common; there is little time to learn it
             "max_logit_scale": 100.0,

@@ -23,5 +23,5 @@ def get_config(dataset: str = "") -> ConfigDict:
     config.data.sources = (common.source(dataset, {}),)
     # The predictor can read, and is to lose nothing of it.
     *first, all_others = config.optimizer.rules
-    config.optimizer.rules = (*first, common.rule(r"^predictor/", rate=0.3), all_others)
+    config.optimizer.rules = (*first, common.rule(r"^predictor/", lr_multiplier=0.3), all_others)
     return config

@@ -73,7 +73,7 @@ def get_config(variant: str = "") -> ConfigDict:
             # The X-Encoder's tokens learn to mean the words of the first stage.
             *(() if write else (common.rule(r"^token_embedding/", frozen=True),)),
             # Norms and the words are not drawn towards zero.
-            common.rule(r"norm|embedding$", decay=0.0),
+            common.rule(r"norm|embedding$", weight_decay_multiplier=0.0),
             common.rule(r".*"),
         ),
     )

@@ -57,7 +57,7 @@ def get_config(variant: str = "attentive") -> ConfigDict:
         rules=(
             common.rule(r"^x_encoder/", frozen=True),
             # Norms, biases and tables are not drawn towards zero.
-            common.rule(r"norm|bias$|embedding$", decay=0.0),
+            common.rule(r"norm|bias$|embedding$", weight_decay_multiplier=0.0),
             common.rule(r".*"),
         ),
     )

@@ -128,7 +128,7 @@ def _optimizer(tiny: bool, cooldown: bool, steps: int) -> ConfigDict:
         # Ours: max_grad_norm; V-JEPA 2 does not clip.
         rules=(
             # V-JEPA 2: what has one dimension is not drawn towards zero.
-            common.rule(r"norm|bias$", decay=0.0),
+            common.rule(r"norm|bias$", weight_decay_multiplier=0.0),
             common.rule(r".*"),
         ),
     )

@@ -262,10 +262,10 @@ def _optimizer(stage: Stage) -> ConfigDict:
                 # Ours, by the paper's count: its 490M trainable hold no 263M of a table.
                 _rule(r"^token_embedding/", frozen=True),
                 # 3.1: rate x 0.05. Ours: norms are not drawn towards zero.
-                _rule(r"^y_encoder/.*norm", rate=0.05, decay=0.0),
-                _rule(r"^y_encoder/", rate=0.05),
+                _rule(r"^y_encoder/.*norm", lr_multiplier=0.05, weight_decay_multiplier=0.0),
+                _rule(r"^y_encoder/", lr_multiplier=0.05),
                 # Ours: nor are the temperature, the other norms and the biases.
-                _rule(r"^log_logit_scale$|norm|bias$", decay=0.0),
+                _rule(r"^log_logit_scale$|norm|bias$", weight_decay_multiplier=0.0),
                 _rule(r".*"),  # the predictor, its projections, and the head of the Y-Encoder
             ),
         }
@@ -273,10 +273,21 @@ def _optimizer(stage: Stage) -> ConfigDict:
 
 
 def _rule(
-    pattern: str, *, frozen: bool = False, rate: float = 1.0, decay: float = 1.0
+    pattern: str,
+    *,
+    frozen: bool = False,
+    lr_multiplier: float = 1.0,
+    weight_decay_multiplier: float = 1.0,
 ) -> ConfigDict:
-    """``rate`` and ``decay`` multiply the learning rate and the weight decay."""
-    return ConfigDict({"pattern": pattern, "frozen": frozen, "rate": rate, "decay": decay})
+    """An entry of the optimizer's table; the first whose pattern is found counts."""
+    return ConfigDict(
+        {
+            "pattern": pattern,
+            "frozen": frozen,
+            "lr_multiplier": lr_multiplier,
+            "weight_decay_multiplier": weight_decay_multiplier,
+        }
+    )
 
 
 def _sharding() -> ConfigDict:

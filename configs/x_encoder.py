@@ -65,7 +65,7 @@ def get_config(variant: str = "") -> ConfigDict:
         rules=(
             *((frozen,) if language else ()),
             # Norms, biases and the question's words are not drawn towards zero.
-            common.rule(r"norm|bias$|embedding$|scale$", decay=0.0),
+            common.rule(r"norm|bias$|embedding$|scale$", weight_decay_multiplier=0.0),
             common.rule(r".*"),
         ),
     )

@@ -59,7 +59,7 @@ def get_config(variant: str = "") -> ConfigDict:
         warmup_steps=10,
         beta2=0.98,
         weight_decay=0.05,
-        rules=common.y_decoder_rules(prefix_rate=3.0),
+        rules=common.y_decoder_rules(prefix_lr_multiplier=3.0),
     )
     config.sharding = common.vljepa_sharding()
     config.checkpoint = common.checkpoint(every=200)

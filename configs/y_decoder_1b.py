@@ -84,7 +84,7 @@ def get_config(variant: str = "") -> ConfigDict:
         warmup_steps=500,
         beta2=0.95,
         weight_decay=0.05,
-        rules=common.y_decoder_rules(prefix_rate=10.0),
+        rules=common.y_decoder_rules(prefix_lr_multiplier=10.0),
     )
     # Ours: copies on all devices. fsdp divides parameters, gradients and Adam's moments.
     config.sharding = common.vljepa_sharding()

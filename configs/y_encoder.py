@@ -45,7 +45,7 @@ def get_config() -> ConfigDict:
         weight_decay=0.05,
         rules=(
             # The temperature, norms and the words are not drawn towards zero.
-            common.rule(r"^log_logit_scale$|norm|embedding$", decay=0.0),
+            common.rule(r"^log_logit_scale$|norm|embedding$", weight_decay_multiplier=0.0),
             common.rule(r".*"),
         ),
     )

@@ -1,4 +1,4 @@
-"""Lets a V-JEPA 2 encoder see larger pictures in as many patches; how the boxed one came to 80.
+"""Lets a V-JEPA 2 encoder see larger pictures in as many patches; how the bundled one came to 80.
 
     python docs/resize_patches.py OLD NEW --patch_size=20 --mlp_size=672
 

@@ -9,7 +9,7 @@ index) become a checkpoint that training starts from. A part that is not given s
     python launch/train.py --config=configs/vljepa_1b.py --workdir=runs/vljepa_1b_image \
         --config.init_from=weights/vljepa_1b:params
 
-"@boxed" in place of a directory is the small backbone that comes with the package. With --align
+"@bundled" in place of a directory is the small backbone that comes with the package. With --align
 the heads do not start at random, but where the training texts of the recipe's sources agree.
 
 Out: each backbone becomes a directory that transformers loads, the rest one safetensors file.
@@ -24,8 +24,7 @@ from pathlib import Path
 import rich.console
 from absl import flags
 
-from vljepa_jax import command_line
-from vljepa_jax.config import TrainConfig, parse
+from vljepa_jax.config import TrainConfig, command_line, parse
 from vljepa_jax.places import BUCKETS, place
 
 _PARTS = ("x_encoder", "predictor", "y_encoder", "y_decoder")
@@ -34,7 +33,7 @@ _CONFIG = command_line.define_config(
     "The recipe, FILE[:variant]; --config.a.b=value overrides.", required=False
 )
 for _part in _PARTS:
-    command_line.define_path(_part, "Directory of its published weights, or @boxed.")
+    command_line.define_path(_part, "Directory of its published weights, or @bundled.")
 _OUTPUT = command_line.define_path(
     "output", "Run directory to write; must hold no checkpoint.", buckets=BUCKETS
 )
@@ -66,11 +65,11 @@ def main() -> None:
     with command_line.explained():
         config = parse(TrainConfig, _CONFIG.value) if _CONFIG.value else None
     # Only now: a misspelt command is answered at once.
-    from vljepa_jax.checkpoint import CheckpointError
     from vljepa_jax.convert.export import export_checkpoint
     from vljepa_jax.convert.published import backbone_directory, convert_checkpoint
     from vljepa_jax.convert.rules import ConversionError
     from vljepa_jax.data.storage import DatasetError
+    from vljepa_jax.run_dir import CheckpointError
 
     with command_line.explained(CheckpointError, ConversionError, DatasetError):
         if config is None:

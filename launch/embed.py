@@ -28,7 +28,7 @@ import os
 import rich.console
 from absl import flags
 
-from vljepa_jax import command_line
+from vljepa_jax.config import command_line
 from vljepa_jax.host import host_cpus
 from vljepa_jax.places import BUCKETS, DATASET_BUCKETS, in_bucket
 
@@ -62,14 +62,14 @@ flags.mark_flags_as_required(["checkpoint", "videos", "output"])
 def main() -> None:
     # After the flags, so that --help and a misspelt flag answer at once.
     import vljepa_jax
-    from vljepa_jax.checkpoint import CheckpointError, load_config
     from vljepa_jax.data.collection import list_items
     from vljepa_jax.data.manifest import ManifestError
     from vljepa_jax.data.storage import DatasetError
     from vljepa_jax.data.tokenizers import TokenizerError
-    from vljepa_jax.inference.embed_collection import embed_collection
-    from vljepa_jax.inference.index import SearchIndexError
-    from vljepa_jax.processes import first_process, require_shared
+    from vljepa_jax.inference.search.collection import embed_collection
+    from vljepa_jax.inference.search.index import SearchIndexError
+    from vljepa_jax.parallel.processes import first_process, require_shared
+    from vljepa_jax.run_dir import CheckpointError, load_config
 
     errors = (CheckpointError, DatasetError, ManifestError, SearchIndexError, TokenizerError)
     with command_line.in_job(*errors):

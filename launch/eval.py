@@ -20,11 +20,10 @@ from pathlib import Path
 
 from absl import flags
 
-from vljepa_jax import command_line
-from vljepa_jax.config import ConfigError, EvalConfig, parse
+from vljepa_jax.config import ConfigError, EvalConfig, command_line, parse
+from vljepa_jax.config.overrides import settings, take_sweeps
 from vljepa_jax.evals.benchmarks import select
 from vljepa_jax.evals.examples import EvaluationError
-from vljepa_jax.evals.sweep import settings, take_sweeps
 from vljepa_jax.places import BUCKETS, in_bucket, place
 
 _CONFIG = command_line.define_config(
@@ -53,10 +52,10 @@ def main(sweeps: dict[str, list[str]]) -> None:
             raise ConfigError("--sweep takes benchmarks of clips; the streams' study sweeps rates")
 
     # Only now: what is misspelt is answered at once.
-    from vljepa_jax.checkpoint import CheckpointError
     from vljepa_jax.data.records import ClipError
     from vljepa_jax.data.storage import DatasetError
     from vljepa_jax.evals.run import evaluate_run, sweep_run
+    from vljepa_jax.run_dir import CheckpointError
 
     errors = (CheckpointError, ClipError, DatasetError, EvaluationError)
     with command_line.in_job(*errors):

@@ -13,8 +13,7 @@ import rich.console
 import rich.table
 from absl import flags
 
-from vljepa_jax import command_line
-from vljepa_jax.config import EvalConfig, parse
+from vljepa_jax.config import EvalConfig, command_line, parse
 from vljepa_jax.inference.gap import Gap
 from vljepa_jax.places import BUCKETS, place
 
@@ -31,11 +30,11 @@ def main() -> None:
     with command_line.explained():
         config = parse(EvalConfig, _CONFIG.value)
     # Only now: a misspelt command is answered at once.
-    from vljepa_jax.checkpoint import CheckpointError
     from vljepa_jax.data.storage import DatasetError
     from vljepa_jax.evals.caption_gap import caption_gap
     from vljepa_jax.evals.examples import EvaluationError
-    from vljepa_jax.processes import first_process
+    from vljepa_jax.parallel.processes import first_process
+    from vljepa_jax.run_dir import CheckpointError
 
     errors = (CheckpointError, DatasetError, EvaluationError)
     with command_line.in_job(*errors):

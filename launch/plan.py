@@ -28,8 +28,7 @@ import rich.console
 import rich.table
 from absl import flags
 
-from vljepa_jax import command_line
-from vljepa_jax.config import TrainConfig, parse
+from vljepa_jax.config import TrainConfig, command_line, parse
 
 _CONFIG = command_line.define_config(
     "The recipe, FILE[:variant]; --config.a.b=value overrides.", required=False
@@ -48,7 +47,7 @@ def main() -> int | None:
     if _TOPOLOGY.value != "local":
         os.environ.setdefault("JAX_PLATFORMS", "cpu")
     from vljepa_jax.models.attention import KernelError, kernel
-    from vljepa_jax.planning.chips import TOPOLOGIES, TopologyError, topology_devices
+    from vljepa_jax.parallel.chips import TOPOLOGIES, TopologyError, topology_devices
     from vljepa_jax.planning.plan import PlanError, plan
     from vljepa_jax.planning.sweep import advice, sweep
 

@@ -31,7 +31,7 @@ import re
 import rich.console
 from absl import flags
 
-from vljepa_jax import command_line
+from vljepa_jax.config import command_line
 from vljepa_jax.host import available_cpus
 
 _MANIFESTS = command_line.define_path(

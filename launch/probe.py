@@ -19,8 +19,7 @@ from pathlib import Path
 import rich.console
 from absl import flags
 
-from vljepa_jax import command_line
-from vljepa_jax.config import ConfigError, TrainConfig, parse
+from vljepa_jax.config import ConfigError, TrainConfig, command_line, parse
 from vljepa_jax.places import BUCKETS, place
 
 _CONFIG = command_line.define_config("The recipe of the attentive probe, FILE[:variant].")
@@ -49,19 +48,19 @@ def main() -> None:
     # Only now: a misspelt command is answered at once.
     import jax
 
-    from vljepa_jax import checkpoint
     from vljepa_jax.convert.published import convert_checkpoint
     from vljepa_jax.convert.rules import ConversionError
     from vljepa_jax.data.pipeline import DataError
     from vljepa_jax.data.storage import DatasetError
     from vljepa_jax.data.tokenizers import TokenizerError
     from vljepa_jax.evals.probe import with_x_encoder, write_probe_report
-    from vljepa_jax.processes import first_process, require_shared
-    from vljepa_jax.train_loop import NonFiniteLoss, train
+    from vljepa_jax.parallel.processes import first_process, require_shared
+    from vljepa_jax.run_dir import CheckpointError, load_config
+    from vljepa_jax.training.train_loop import NonFiniteLoss, train
 
     output = Path(_OUTPUT.value)
     errors = (
-        checkpoint.CheckpointError,
+        CheckpointError,
         ConversionError,
         DataError,
         DatasetError,
@@ -80,7 +79,7 @@ def main() -> None:
                 )
             directory = {"x_encoder": Path(_X_ENCODER.value)}
             convert_checkpoint(config, directory, start, console)
-        source = checkpoint.load_config(start)
+        source = load_config(start)
         probes = {name: output / name for name in _PROBES.value}
         for name, run_dir in probes.items():
             console.print(f"[bold]{name} probe")

@@ -17,7 +17,7 @@ import rich.table
 import rich.text
 from absl import flags
 
-from vljepa_jax import command_line
+from vljepa_jax.config import command_line
 from vljepa_jax.places import BUCKETS
 
 _INDEX = command_line.define_path("index", "The index's directory.", required=True)
@@ -38,11 +38,11 @@ _JSON = flags.DEFINE_bool("json", False, "Print JSON.")
 def main(text: str) -> None:
     # After the flags, so that --help and a misspelt flag answer at once.
     import vljepa_jax
-    from vljepa_jax.checkpoint import CheckpointError
     from vljepa_jax.data.records import shown
     from vljepa_jax.data.tokenizers import TokenizerError
-    from vljepa_jax.inference.contact_sheet import contact_sheet, when
-    from vljepa_jax.inference.index import SearchIndexError, VideoIndex
+    from vljepa_jax.inference.search.contact_sheet import contact_sheet, when
+    from vljepa_jax.inference.search.index import SearchIndexError, VideoIndex
+    from vljepa_jax.run_dir import CheckpointError
 
     console = rich.console.Console()
     with command_line.explained(CheckpointError, SearchIndexError, TokenizerError):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import rich.console
 
-from vljepa_jax import command_line
+from vljepa_jax.config import command_line
 
 _RUNS = command_line.define_path(
     "runs", "Directories with a report.json each.", many="listed", required=True

@@ -25,7 +25,7 @@ import sys
 
 from absl import flags
 
-from vljepa_jax import command_line
+from vljepa_jax.config import command_line
 from vljepa_jax.places import BUCKETS
 
 _CHECKPOINT = command_line.define_path("checkpoint", "A training run's directory.", buckets=BUCKETS)
@@ -59,11 +59,11 @@ flags.register_validator(
 
 def main() -> None:
     # After the flags, so that --help and a misspelt flag answer at once.
-    from vljepa_jax.checkpoint import CheckpointError
     from vljepa_jax.data.live_source import SourceError, parse_source
     from vljepa_jax.data.records import ClipError
     from vljepa_jax.data.tokenizers import TokenizerError
-    from vljepa_jax.inference.live import LiveError, LiveSettings, follow
+    from vljepa_jax.inference.streams.live import LiveError, LiveSettings, follow
+    from vljepa_jax.run_dir import CheckpointError
 
     with command_line.explained(CheckpointError, ClipError, LiveError, SourceError, TokenizerError):
         source = parse_source(_SOURCE.value, size=_SIZE.value, rate=_FPS.value)

@@ -25,8 +25,7 @@ writes a profile of these steps to WORKDIR/profile, for tensorboard or ui.perfet
 import rich.console
 from absl import flags
 
-from vljepa_jax import command_line
-from vljepa_jax.config import TrainConfig, parse
+from vljepa_jax.config import TrainConfig, command_line, parse
 from vljepa_jax.places import BUCKETS
 
 _CONFIG = command_line.define_config("The recipe, FILE[:variant]; --config.a.b=value overrides.")
@@ -56,19 +55,19 @@ def main() -> None:
     with command_line.explained():
         config = parse(TrainConfig, _CONFIG.value)
         if _SUMMARY.value:
-            from vljepa_jax.summary import print_summary
+            from vljepa_jax.planning.summary import print_summary
 
             print_summary(config, rich.console.Console())
             return
     # Only now: with these, a misspelt command would take seconds to be answered.
-    from vljepa_jax import distributed
-    from vljepa_jax.checkpoint import CheckpointError
     from vljepa_jax.data.pipeline import DataError
     from vljepa_jax.data.storage import DatasetError
     from vljepa_jax.data.tokenizers import TokenizerError
-    from vljepa_jax.meters import parse_steps
     from vljepa_jax.models.attention import KernelError, kernel
-    from vljepa_jax.train_loop import NonFiniteLoss, Watch, train
+    from vljepa_jax.parallel import distributed
+    from vljepa_jax.run_dir import CheckpointError
+    from vljepa_jax.training.meters import parse_steps
+    from vljepa_jax.training.train_loop import NonFiniteLoss, Watch, train
 
     errors = (CheckpointError, DataError, DatasetError, KernelError, NonFiniteLoss, TokenizerError)
     with command_line.in_job(*errors, saves_on_sigterm=True):

@@ -5,7 +5,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from pathlib import Path
 
+# The programs that tests start import tests.helpers too.
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    filter(None, [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH")])
+)
 os.environ["JAX_PLATFORMS"] = "cpu"
 # Tiny programs run once or twice: most of their time would be LLVM making them fast.
 if "XLA_FLAGS" not in os.environ:

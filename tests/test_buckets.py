@@ -14,24 +14,24 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from small_run import computed, small_config, small_evaluation, write_clips
-from subprocesses import free_port
 
-from vljepa_jax import checkpoint
+from tests.helpers.small_run import computed, small_config, small_evaluation, write_clips
+from tests.helpers.subprocesses import PROGRAMS, free_port
 from vljepa_jax.config import ConfigError, TrainConfig, as_dict, parse
 from vljepa_jax.data.collection import list_items
 from vljepa_jax.data.storage import DatasetError, open_dataset
 from vljepa_jax.evals.run import evaluate_run
 from vljepa_jax.objectives import make_objective
+from vljepa_jax.parallel.sharding import make_mesh
 from vljepa_jax.places import place
-from vljepa_jax.sharding import make_mesh
-from vljepa_jax.train_loop import train
-from vljepa_jax.train_step import Trainer
+from vljepa_jax.run_dir import CheckpointError, load_config, load_params, newest, save_params
+from vljepa_jax.training.train_loop import train
+from vljepa_jax.training.train_step import Trainer
 
 pytestmark = pytest.mark.buckets
 ON_GS = pytest.mark.parametrize("bucket", ["gs"], indirect=True)  # array_record reads no S3
-KILLER = Path(__file__).with_name("interrupted_run.py")
-EMULATOR = Path(__file__).with_name("gcs_emulator.py")
+KILLER = PROGRAMS / "interrupted_run.py"
+EMULATOR = PROGRAMS / "gcs_emulator.py"
 AMAZON = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_REGION": "us-east-1"}
 
 
@@ -116,7 +116,7 @@ def test_a_run_is_killed_resumed_and_evaluated(bucket, config, on_disk, tmp_path
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert "3" in files(f"{workdir}/checkpoints")
     assert "commit_success.txt" not in files(f"{workdir}/checkpoints/3")
-    assert checkpoint.newest(workdir).name == "2"
+    assert newest(workdir).name == "2"
     assert not [name for name in os.listdir(tmp_path) if name != "config.json"]
 
     train(config, workdir)
@@ -126,13 +126,13 @@ def test_a_run_is_killed_resumed_and_evaluated(bucket, config, on_disk, tmp_path
     assert computed(place(workdir)) == computed(on_disk)
     jax.tree.map(
         np.testing.assert_array_equal,
-        checkpoint.load_params(workdir)[1],
-        checkpoint.load_params(on_disk)[1],
+        load_params(workdir)[1],
+        load_params(on_disk)[1],
     )
 
     evaluation = small_evaluation(config)
-    for run_dir, name in ((place(workdir), "bucket"), (on_disk, "disk")):
-        evaluate_run(run_dir, evaluation, evaluation.benchmarks, tmp_path / name)
+    for run, name in ((place(workdir), "bucket"), (on_disk, "disk")):
+        evaluate_run(run, evaluation, evaluation.benchmarks, tmp_path / name)
     reports = reports_of(tmp_path)
     assert reports[0]["metrics"] == reports[1]["metrics"]
 
@@ -141,16 +141,16 @@ def test_a_run_starts_from_another_in_the_bucket(bucket, config, tmp_path):
     start = f"{bucket}/runs/start"
     other = dataclasses.replace(config, seed=config.seed + 1)  # not those of a fresh start
     params = Trainer(other, make_objective(other), make_mesh(other.sharding)).init().params
-    checkpoint.save_params(place(start), other, params)
-    with pytest.raises(checkpoint.CheckpointError, match="holds a run already"):
-        checkpoint.save_params(place(start), config, params)
+    save_params(place(start), other, params)
+    with pytest.raises(CheckpointError, match="holds a run already"):
+        save_params(place(start), config, params)
     after = dataclasses.replace(config, steps=1, init_from=f"{start}:params")
     train(after, tmp_path / "after")
     # A step changes a number by the learning rate, 1e-3, and its multiples.
     jax.tree.map(
         lambda one, other: np.testing.assert_allclose(one, other, atol=5e-3),
-        checkpoint.load_params(tmp_path / "after")[1],
-        checkpoint.load_params(start)[1],
+        load_params(tmp_path / "after")[1],
+        load_params(start)[1],
     )
 
 
@@ -175,12 +175,12 @@ def test_a_dataset_in_the_bucket_trains_and_evaluates(
     there = parse(TrainConfig, as_dict(dataclasses.replace(config, data=data)))
     train(there, tmp_path / "run")
     assert computed(tmp_path / "run") == computed(on_disk)
-    for run_dir, config_of, name in (
+    for run, config_of, name in (
         (tmp_path / "run", there, "bucket"),
         (on_disk, config, "disk"),
     ):
         evaluation = small_evaluation(config_of)
-        evaluate_run(run_dir, evaluation, evaluation.benchmarks, tmp_path / name)
+        evaluate_run(run, evaluation, evaluation.benchmarks, tmp_path / name)
     values = [
         {name: (metric["value"], metric["n"]) for name, metric in report["metrics"].items()}
         for report in reports_of(tmp_path)
@@ -219,8 +219,8 @@ def test_a_dataset_that_is_not_in_the_bucket_is_named(dataset, config, tmp_path)
 
 
 def test_what_is_not_there_is_named(bucket, config):
-    with pytest.raises(checkpoint.CheckpointError, match="it has no config.json"):
-        checkpoint.load_config(f"{bucket}/runs/none")
+    with pytest.raises(CheckpointError, match="it has no config.json"):
+        load_config(f"{bucket}/runs/none")
     scheme = bucket.split("://")[0]
-    with pytest.raises(checkpoint.CheckpointError, match="there is no bucket '.*://other'"):
+    with pytest.raises(CheckpointError, match="there is no bucket '.*://other'"):
         train(config, f"{scheme}://other/run")

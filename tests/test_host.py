@@ -161,7 +161,7 @@ def test_a_command_keeps_freed_memory():
 
 @glibc
 def test_the_library_leaves_memory_alone():
-    assert run(FILL + "import vljepa_jax, vljepa_jax.command_line\nprint(faults())") >= 32
+    assert run(FILL + "import vljepa_jax, vljepa_jax.config.command_line\nprint(faults())") >= 32
 
 
 @glibc

@@ -3,8 +3,8 @@ import pathlib
 
 import pytest
 from etils import epath
-from tiny import tiny_train_config
 
+from tests.helpers.tiny import tiny_train_config
 from vljepa_jax.config import ConfigError, TrainConfig, as_dict, parse
 from vljepa_jax.places import place, write_text
 

@@ -5,10 +5,12 @@ import json
 from pathlib import Path
 
 import pytest
-from tiny import tiny_text_config, tiny_train_config
 
 import vljepa_jax
+from tests.helpers.tiny import tiny_text_config, tiny_train_config
 from vljepa_jax.config import ConfigError, TrainConfig, as_dict, parse
+from vljepa_jax.config.saved import read_saved
+from vljepa_jax.run_dir import check_config
 
 RECIPES = sorted((Path(vljepa_jax.__file__).parent / "backbones").glob("*/recipe.json"))
 
@@ -33,7 +35,18 @@ def test_a_config_comes_back_from_json():
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.parent.name)
 def test_recipes_of_the_bundled_backbones_are_read(path):
-    parse(TrainConfig, json.loads(path.read_text()))
+    read_saved(path)
+
+
+def test_a_config_of_an_earlier_version_is_read(tmp_path):
+    config = tiny_train_config()
+    earlier = as_dict(config)
+    for rule in earlier["optimizer"]["rules"]:
+        rule["rate"] = rule.pop("lr_multiplier")
+        rule["decay"] = rule.pop("weight_decay_multiplier")
+    (tmp_path / "config.json").write_text(json.dumps(earlier))
+    assert read_saved(tmp_path / "config.json") == config
+    check_config(tmp_path, config)  # it is the config of this run still
 
 
 def test_there_are_bundled_backbones():

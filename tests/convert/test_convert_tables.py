@@ -4,8 +4,8 @@ import dataclasses
 
 import numpy as np
 import pytest
-from twins import GEMMA_TWIN, GOLDENS, LLAMA_TWIN, QWEN3_TWIN, VJEPA2_TWIN, parameters
 
+from tests.helpers.twins import GEMMA_TWIN, GOLDENS, LLAMA_TWIN, QWEN3_TWIN, VJEPA2_TWIN, parameters
 from vljepa_jax.convert.rules import ConversionError
 
 TWINS = {"vjepa2": VJEPA2_TWIN, "llama": LLAMA_TWIN, "gemma": GEMMA_TWIN, "qwen3": QWEN3_TWIN}

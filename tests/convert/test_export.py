@@ -5,12 +5,19 @@ import jax
 import numpy as np
 import pytest
 import safetensors.numpy
-from published_twins import golden_weights, twin_config, write_all
 from rich.console import Console
-from tiny import tiny_train_config
-from twins import GEMMA_TWIN, LLAMA_TWIN, QWEN3_TWIN, VJEPA2_TWIN, parameters, table_of
 
-from vljepa_jax import checkpoint
+from tests.helpers.published_twins import golden_weights, twin_config, write_all
+from tests.helpers.tiny import tiny_train_config
+from tests.helpers.twins import (
+    GEMMA_TWIN,
+    LLAMA_TWIN,
+    QWEN3_TWIN,
+    VJEPA2_TWIN,
+    parameters,
+    table_of,
+)
+from vljepa_jax import run_dir
 from vljepa_jax.convert.export import export_checkpoint
 from vljepa_jax.convert.published import convert_checkpoint
 from vljepa_jax.convert.rules import ConversionError, export
@@ -56,8 +63,8 @@ def test_what_is_exported_converts_back(exported, tmp_path):
     directories = {part: out / part for part in ("x_encoder", "predictor", "y_encoder")}
     convert_checkpoint(config, directories, tmp_path / "again", CONSOLE)
     (_, before), (_, after) = (
-        checkpoint.load_params(run),
-        checkpoint.load_params(tmp_path / "again"),
+        run_dir.load_params(run),
+        run_dir.load_params(tmp_path / "again"),
     )
     for part in ("x_encoder", "token_embedding", "predictor", "y_encoder"):
         jax.tree.map(np.testing.assert_array_equal, before[part], after[part])
@@ -65,7 +72,7 @@ def test_what_is_exported_converts_back(exported, tmp_path):
 
 def test_the_rest_is_one_file(exported):
     _, run, out = exported
-    _, params = checkpoint.load_params(run)
+    _, params = run_dir.load_params(run)
     rest = safetensors.numpy.load_file(out / "vljepa.safetensors")
     assert sorted(rest) == [
         "log_logit_scale",
@@ -108,9 +115,9 @@ def test_refusals(exported, tmp_path):
     _, run, out = exported
     with pytest.raises(ConversionError, match="out: is not empty"):
         export_checkpoint(run, out, CONSOLE)
-    checkpoint.save_params(tmp_path / "tiny", tiny_train_config(), {"a": np.ones(2)})
+    run_dir.save_params(tmp_path / "tiny", tiny_train_config(), {"a": np.ones(2)})
     with pytest.raises(ConversionError, match="x_encoder: rope is 'interleaved'"):
         export_checkpoint(tmp_path / "tiny", tmp_path / "none", CONSOLE)
     assert not (tmp_path / "none").exists()
-    with pytest.raises(checkpoint.CheckpointError, match="not a run directory"):
+    with pytest.raises(run_dir.CheckpointError, match="not a run directory"):
         export_checkpoint(tmp_path / "nothing", tmp_path / "none", CONSOLE)

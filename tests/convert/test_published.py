@@ -6,16 +6,24 @@ import jax
 import ml_dtypes
 import numpy as np
 import pytest
-from published_twins import change, golden_weights, save, twin_config, write_all, write_part
 from rich.console import Console
-from sample_tokenizer import write_tokenizer
-from twins import GEMMA_TWIN, VJEPA2_TWIN, parameters
 
-from vljepa_jax import checkpoint
+from tests.helpers.published_twins import (
+    change,
+    golden_weights,
+    save,
+    twin_config,
+    write_all,
+    write_part,
+)
+from tests.helpers.sample_tokenizer import write_tokenizer
+from tests.helpers.twins import GEMMA_TWIN, VJEPA2_TWIN, parameters
+from vljepa_jax import run_dir
 from vljepa_jax.convert import published
 from vljepa_jax.convert.published import convert_checkpoint
 from vljepa_jax.convert.rules import ConversionError
 from vljepa_jax.objectives import make_objective
+from vljepa_jax.training import checkpoint
 
 CONSOLE = Console(quiet=True)
 
@@ -27,7 +35,7 @@ def config(tmp_path):
 
 def convert(config, directories, tmp_path):
     convert_checkpoint(config, directories, tmp_path / "run", CONSOLE)
-    return checkpoint.load_params(tmp_path / "run")
+    return run_dir.load_params(tmp_path / "run")
 
 
 def refused(config, directories, tmp_path):
@@ -51,16 +59,16 @@ def test_three_directories_become_a_checkpoint(config, tmp_path, shards):
     for name, tree in expected.items():
         jax.tree.map(np.testing.assert_array_equal, params[name], tree)
     shapes, _ = jax.eval_shape(make_objective(config).init, jax.random.key(0))
-    assert not checkpoint.tree_differences(params, shapes)
+    assert not run_dir.tree_differences(params, shapes)
 
 
 def test_training_starts_from_it_and_says_that_it_cannot_be_continued(config, tmp_path):
     convert(config, write_all(tmp_path), tmp_path)
     shapes, _ = jax.eval_shape(make_objective(config).init, jax.random.key(0))
-    path = checkpoint.newest(tmp_path / "run")
-    params = checkpoint.restore_params(path, shapes)
+    path = run_dir.newest(tmp_path / "run")
+    params = run_dir.restore_params(path, shapes)
     assert np.asarray(params["x_encoder"]["norm"]["scale"]).any()
-    with pytest.raises(checkpoint.CheckpointError, match="parameters alone.*init_from"):
+    with pytest.raises(run_dir.CheckpointError, match="parameters alone.*init_from"):
         checkpoint.restore(path, None)
 
 
@@ -68,7 +76,7 @@ def test_parts_that_are_not_given_are_random_and_named(config, tmp_path):
     console = Console(record=True, width=300, quiet=False)
     directory = write_part(tmp_path / "y", "y_encoder")
     convert_checkpoint(config, {"y_encoder": directory}, tmp_path / "run", console)
-    _, params = checkpoint.load_params(tmp_path / "run")
+    _, params = run_dir.load_params(tmp_path / "run")
     fresh, _ = jax.jit(make_objective(config).init)(jax.random.key(config.seed))
     for name in ("x_encoder", "predictor", "token_embedding", "y_head", "log_logit_scale"):
         jax.tree.map(
@@ -124,7 +132,7 @@ def test_one_tensor_of_the_source_is_held_at_a_time(config, tmp_path, monkeypatc
 def test_nothing_is_overwritten(config, tmp_path):
     directories = write_all(tmp_path)
     convert(config, directories, tmp_path)
-    with pytest.raises(checkpoint.CheckpointError, match="holds a run already"):
+    with pytest.raises(run_dir.CheckpointError, match="holds a run already"):
         convert(config, directories, tmp_path)
 
 

@@ -2,9 +2,9 @@ import json
 import os
 
 import pytest
-from sample_media import encode, numbered_frames, numbers, png
-from tiny import tiny_world_config
 
+from tests.helpers.sample_media import encode, numbered_frames, numbers, png
+from tests.helpers.tiny import tiny_world_config
 from vljepa_jax.config import ConfigError, VideoConfig
 from vljepa_jax.data.collection import Item, decode_items, find_windows, list_items
 from vljepa_jax.data.records import Annotation, ClipError, Medium, Record

@@ -8,17 +8,17 @@ import threading
 import av
 import numpy as np
 import pytest
-from media_library import CASES, MISSING_ENCODERS
-from naive_decode import decode, decode_images
 from PIL import Image
 
+from tests.helpers.media_library import CASES, MISSING_ENCODERS
+from tests.helpers.naive_decode import decode, decode_images
 from vljepa_jax.config import VideoConfig
 from vljepa_jax.data.cut import cut
 from vljepa_jax.data.live_source import LiveSource, SourceEnded, play
 from vljepa_jax.data.records import ClipError, Medium
 from vljepa_jax.data.video import load_clip, play_time, read_frames
-from vljepa_jax.inference.embed_stream import _windows
-from vljepa_jax.inference.sliding_window import SlidingWindow
+from vljepa_jax.inference.streams.embed_stream import _windows
+from vljepa_jax.inference.streams.windows import SlidingWindow
 
 av.logging.set_level(None)
 

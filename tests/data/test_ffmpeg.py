@@ -5,8 +5,8 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
-from sample_media import encode, numbered_frames, numbers
 
+from tests.helpers.sample_media import encode, numbered_frames, numbers
 from vljepa_jax.data import live_source
 from vljepa_jax.data.cut import cut
 from vljepa_jax.data.ffmpeg import VideoFile

@@ -6,8 +6,8 @@ import zlib
 import numpy as np
 import pytest
 from PIL import Image, ImageSequence
-from sample_media import png
 
+from tests.helpers.sample_media import png
 from vljepa_jax.data import images
 from vljepa_jax.data.images import animation_end, image_format, read_images, to_rgb
 from vljepa_jax.data.records import ClipError, Medium

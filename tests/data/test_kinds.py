@@ -4,8 +4,8 @@ import av
 import numpy as np
 import pytest
 from PIL import Image
-from sample_media import numbered_frames
 
+from tests.helpers.sample_media import numbered_frames
 from vljepa_jax.data.kinds import first_bytes, is_still, kind_of, looks_like_media, recognise
 from vljepa_jax.data.records import ClipError, Medium
 

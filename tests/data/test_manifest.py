@@ -2,8 +2,8 @@ import json
 import os
 
 import pytest
-from sample_media import numbered_frames, png
 
+from tests.helpers.sample_media import numbered_frames, png
 from vljepa_jax.data.manifest import Fault, ManifestError, open_manifest
 from vljepa_jax.data.records import Annotation, Label, Medium
 

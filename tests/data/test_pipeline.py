@@ -3,10 +3,10 @@ import dataclasses
 
 import numpy as np
 import pytest
-from sample_media import png
-from sample_tokenizer import write_tokenizer
-from tiny import tiny_train_config
 
+from tests.helpers.sample_media import png
+from tests.helpers.sample_tokenizer import write_tokenizer
+from tests.helpers.tiny import tiny_train_config
 from vljepa_jax.config import ConfigError, SourceConfig, TextConfig, VideoConfig
 from vljepa_jax.data.pipeline import DataError, TrainPipeline, array_spec
 from vljepa_jax.data.records import Annotation, Label, Medium, Record

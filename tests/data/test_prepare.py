@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 import rich.console
-from media_library import CASES
-from sample_media import encode, footage, numbered_frames, numbers, png
 
+from tests.helpers.media_library import CASES
+from tests.helpers.sample_media import encode, footage, numbered_frames, numbers, png
 from vljepa_jax.config import VideoConfig
 from vljepa_jax.data import prepare as prepare_module
 from vljepa_jax.data.manifest import ManifestError, open_manifest

@@ -4,9 +4,9 @@ import dataclasses
 
 import numpy as np
 import pytest
-from sample_media import png
-from tiny import tiny_probe_config
 
+from tests.helpers.sample_media import png
+from tests.helpers.tiny import tiny_probe_config
 from vljepa_jax.config import ConfigError, SourceConfig
 from vljepa_jax.data.pipeline import TrainPipeline, array_spec, cached_clips
 from vljepa_jax.data.records import Annotation, Label, Medium, Record

@@ -115,14 +115,14 @@ def test_a_failed_build_leaves_nothing(tmp_path):
 def test_a_killed_build_does_not_open(tmp_path):
     script = (
         "import os, signal, sys\n"
-        "from test_storage import RECORDS, write\n"
+        "from tests.data.test_storage import RECORDS, write\n"
         "def killed():\n"
         "    yield from RECORDS\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
         "write(sys.argv[1], killed())\n"
     )
     directory = tmp_path / "toy"
-    environment = {"PYTHONPATH": str(pathlib.Path(__file__).parent)}
+    environment = {"PYTHONPATH": str(pathlib.Path(__file__).parents[2])}
     done = subprocess.run(
         [sys.executable, "-c", script, str(directory)], env=environment, check=False
     )
@@ -182,13 +182,13 @@ def test_empty_splits_are_left_out_and_empty_datasets_refused(tmp_path):
 def test_neither_tensorflow_nor_jax_is_imported(tmp_path):
     script = (
         "import sys\n"
-        "from test_storage import write\n"
+        "from tests.data.test_storage import write\n"
         "from vljepa_jax.data.storage import open_dataset\n"
         "write(sys.argv[1])\n"
         "open_dataset(sys.argv[1]).source('train')[0]\n"
         "print([m for m in ('tensorflow', 'torch', 'jax') if m in sys.modules])\n"
     )
-    environment = {"PYTHONPATH": str(pathlib.Path(__file__).parent)}
+    environment = {"PYTHONPATH": str(pathlib.Path(__file__).parents[2])}
     found = subprocess.run(
         [sys.executable, "-c", script, str(tmp_path / "toy")],
         env=environment,

@@ -3,8 +3,8 @@ import pickle
 import numpy as np
 import pytest
 import tokenizers
-from sample_tokenizer import write_tokenizer
 
+from tests.helpers.sample_tokenizer import write_tokenizer
 from vljepa_jax.data.tokenizers import Tokenizer, TokenizerError
 
 

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 from PIL import Image
-from sample_media import encode, footage, numbered_frames, numbers, png
 
+from tests.helpers.sample_media import encode, footage, numbered_frames, numbers, png
 from vljepa_jax.config import VideoConfig
 from vljepa_jax.data.records import ClipError, Medium
 from vljepa_jax.data.video import load_clip, write_mp4

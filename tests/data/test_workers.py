@@ -1,8 +1,8 @@
 import grain
 import numpy as np
 import pytest
-from sample_media import numbered_frames, numbers, png
 
+from tests.helpers.sample_media import numbered_frames, numbers, png
 from vljepa_jax.config import VideoConfig
 from vljepa_jax.data.records import ClipError, Medium, Record
 from vljepa_jax.data.storage import open_dataset, write_dataset

@@ -5,8 +5,8 @@ import io
 import numpy as np
 import pytest
 from PIL import Image
-from tiny import tiny_world_config
 
+from tests.helpers.tiny import tiny_world_config
 from vljepa_jax.config import BenchmarkConfig, ConfigError, VideoConfig
 from vljepa_jax.data.records import Annotation, Label, Medium, Record
 from vljepa_jax.data.storage import write_dataset

@@ -9,16 +9,16 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from sample_media import png
-from tiny import tiny_pretraining_config, tiny_probe_config
 
-from vljepa_jax import checkpoint
+from tests.helpers.sample_media import png
+from tests.helpers.tiny import tiny_pretraining_config, tiny_probe_config
+from vljepa_jax import run_dir
 from vljepa_jax.config import ConfigError, OptimizerRule, SourceConfig
 from vljepa_jax.data.records import Annotation, Label, Medium, Record
 from vljepa_jax.data.storage import write_dataset
 from vljepa_jax.evals.probe import score_probe, with_x_encoder, write_probe_report
 from vljepa_jax.objectives import make_objective
-from vljepa_jax.train_loop import train
+from vljepa_jax.training.train_loop import train
 
 ROOT = Path(__file__).parents[2]
 SPLITS = ("test", "test_compositional", "nowhere")
@@ -68,7 +68,9 @@ def config(tmp_path_factory):
     )
     base = tiny_probe_config(steps=150, batch_size=32, log_every=50)
     video = dataclasses.replace(base.data.video, sampling="uniform", crop="centre")
-    frozen = OptimizerRule("^x_encoder/", frozen=True, rate=0.0, decay=0.0)
+    frozen = OptimizerRule(
+        "^x_encoder/", frozen=True, lr_multiplier=0.0, weight_decay_multiplier=0.0
+    )
     rules = (frozen, *base.optimizer.rules)
     return dataclasses.replace(
         base,
@@ -90,7 +92,7 @@ def source(tmp_path_factory):
     directory = tmp_path_factory.mktemp("runs") / "stage0"
     config = tiny_pretraining_config()
     params, _ = make_objective(config).init(jax.random.key(0))
-    checkpoint.save_params(directory, config, params)
+    run_dir.save_params(directory, config, params)
     return directory, config
 
 
@@ -122,9 +124,9 @@ def test_a_probe_reads_what_is_to_be_seen(probes, source, kind):
     other = scores["level_top1_compositional"]
     assert (other.metric.n, other.unreadable) == (12, 1)
     assert other.metric.value <= 10 / 12
-    encoder = checkpoint.load_params(source[0])[1]["x_encoder"]
+    encoder = run_dir.load_params(source[0])[1]["x_encoder"]
     jax.tree.map(
-        np.testing.assert_array_equal, checkpoint.load_params(probes[kind])[1]["x_encoder"], encoder
+        np.testing.assert_array_equal, run_dir.load_params(probes[kind])[1]["x_encoder"], encoder
     )
 
 

@@ -14,16 +14,16 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from random_run import random_params, save_run
-from tiny import tiny_train_config, tiny_world_config, tiny_y_decoder_config
 
-from vljepa_jax.checkpoint import save_params
+from tests.helpers.random_run import random_params, save_run
+from tests.helpers.tiny import tiny_train_config, tiny_world_config, tiny_y_decoder_config
 from vljepa_jax.config import EvalConfig, StreamSet, load_recipe, parse
 from vljepa_jax.evals import metrics, probe, run
 from vljepa_jax.evals.evaluate import evaluate
 from vljepa_jax.evals.examples import Clip
-from vljepa_jax.evals.stream_run import run_stream_benchmark
+from vljepa_jax.evals.streams.run import run_stream_benchmark
 from vljepa_jax.objectives import make_objective
+from vljepa_jax.run_dir import save_params
 
 pytestmark = pytest.mark.browser
 

@@ -9,16 +9,16 @@ from pathlib import Path
 
 import jax
 import pytest
-from random_run import random_params, save_run
-from tiny import tiny_train_config, tiny_world_config, tiny_y_decoder_config
 
-from vljepa_jax.checkpoint import save_params
+from tests.helpers.random_run import random_params, save_run
+from tests.helpers.tiny import tiny_train_config, tiny_world_config, tiny_y_decoder_config
 from vljepa_jax.config import ConfigError, EvalConfig, load_recipe, parse
 from vljepa_jax.evals import report
 from vljepa_jax.evals.benchmarks import select_benchmarks
 from vljepa_jax.evals.caption_gap import caption_gap
 from vljepa_jax.evals.run import evaluate_run, sweep_run, sweep_table
 from vljepa_jax.objectives import make_objective
+from vljepa_jax.run_dir import save_params
 
 ROOT = Path(__file__).parents[2]
 RECIPE = ROOT / "configs" / "eval" / "world.py"

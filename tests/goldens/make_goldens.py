@@ -13,11 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
-import reference_twins as reference
-from stage0_twins import POOLED_TWIN
-from twins import GEMMA_TWIN, GOLDENS, LLAMA_TWIN, QWEN3_TWIN, VJEPA2_TWIN
+import tests.helpers.reference_twins as reference
+from tests.helpers.stage0_twins import POOLED_TWIN
+from tests.helpers.twins import GEMMA_TWIN, GOLDENS, LLAMA_TWIN, QWEN3_TWIN, VJEPA2_TWIN
 
 
 def main() -> None:

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny import tiny_y_decoder_config
 
+from tests.helpers.tiny import tiny_y_decoder_config
 from vljepa_jax.inference.generate import beam_search, greedy, nucleus, sample
 from vljepa_jax.models.y_decoder import YDecoder
 

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from subprocesses import run_on_devices
+
+from tests.helpers.subprocesses import run_on_devices
 
 ROOT = Path(__file__).parents[2]
 
@@ -13,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 def found(tmp_path_factory):
     """What the program has written, by the number of devices."""
     directory = tmp_path_factory.mktemp("found")
-    run_on_devices(ROOT / "tests/sharded_inference.py", directory)
+    run_on_devices("sharded_inference.py", directory)
     return {devices: np.load(directory / f"{devices}.npz") for devices in (1, 6, 8)}
 
 

@@ -5,16 +5,16 @@ import sys
 import numpy as np
 import PIL.Image
 import pytest
-from random_run import random_params, save_run
-from tiny import tiny_train_config
 
 import vljepa_jax
-from vljepa_jax.checkpoint import CheckpointError
+from tests.helpers.random_run import random_params, save_run
+from tests.helpers.tiny import tiny_train_config
 from vljepa_jax.config import ConfigError
 from vljepa_jax.data.records import ClipError, Medium
 from vljepa_jax.data.video import load_clip, write_mp4
 from vljepa_jax.inference.labels import mean_embedding
 from vljepa_jax.inference.model import Model
+from vljepa_jax.run_dir import CheckpointError
 
 TEXTS = ["a dog", "a red car that drives to the left", "", "two cats and a light bulb that spins"]
 

@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from random_run import random_params, save_run
-from tiny import tiny_train_config, tiny_y_decoder_config
 
 import vljepa_jax
-from vljepa_jax import checkpoint
+from tests.helpers.random_run import random_params, save_run
+from tests.helpers.tiny import tiny_train_config, tiny_y_decoder_config
+from vljepa_jax import run_dir
 from vljepa_jax.config import ConfigError
 from vljepa_jax.data.tokenizers import Tokenizer
 from vljepa_jax.inference.generate import greedy
@@ -35,7 +35,7 @@ def runs(tmp_path_factory):
     params = random_params(vljepa)
     save_run(directory, vljepa, params)
     decoder = decoder_params(config, params)
-    checkpoint.save_params(directory / "y_decoder", config, decoder)
+    run_dir.save_params(directory / "y_decoder", config, decoder)
     return directory, params, decoder
 
 
@@ -98,10 +98,10 @@ def test_what_does_not_belong_together_is_refused(runs, model, tmp_path):
     with pytest.raises(ConfigError, match="objective 'vljepa', and no Y-Decoder"):
         TextDecoder(vljepa, params)
     other = decoder | {"y_head": jax.tree.map(lambda leaf: leaf + 1e-3, decoder["y_head"])}
-    checkpoint.save_params(tmp_path / "other", config, other)
+    run_dir.save_params(tmp_path / "other", config, other)
     with pytest.raises(ConfigError, match="trained for another Y-Encoder"):
         vljepa_jax.load(directory, y_decoder=tmp_path / "other")
-    with pytest.raises(checkpoint.CheckpointError, match="not a run directory"):
+    with pytest.raises(run_dir.CheckpointError, match="not a run directory"):
         vljepa_jax.load(directory, y_decoder=tmp_path / "nothing")
     with pytest.raises(ConfigError, match="no VL-JEPA: load the VL-JEPA's run"):
         vljepa_jax.load(directory / "y_decoder")

@@ -4,8 +4,8 @@ import subprocess
 import sys
 
 import pytest
-from sample_media import encode, numbered_frames
 
+from tests.helpers.sample_media import encode, numbered_frames
 from vljepa_jax.data.storage import open_dataset
 
 SCRIPT = pathlib.Path(__file__).parents[2] / "launch" / "prepare.py"

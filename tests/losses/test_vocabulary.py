@@ -1,13 +1,11 @@
 """Cross-entropy over a vocabulary by chunks, against its formula in float64."""
 
-from pathlib import Path
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from subprocesses import run_on_devices
 
+from tests.helpers.subprocesses import run_on_devices
 from vljepa_jax import losses
 
 ROWS, PLACES, LOOKED_UP, WIDTH, VOCABULARY = 16, 7, 3, 8, 50
@@ -95,8 +93,7 @@ def on_devices(data, tmp_path_factory):
     directory = tmp_path_factory.mktemp("vocabulary")
     np.savez(directory / "data.npz", **data)
     at_once = 2 * (ROWS // 8) * VOCABULARY  # two places of a device's rows on the first mesh
-    script = Path(__file__).with_name("sharded_vocabulary.py")
-    run_on_devices(script, directory, str(at_once), *MESHES)
+    run_on_devices("sharded_vocabulary.py", directory, str(at_once), *MESHES)
     return directory
 
 

@@ -5,8 +5,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from twins import GEMMA_TWIN
 
+from tests.helpers.twins import GEMMA_TWIN
 from vljepa_jax.models.gemma import Gemma
 
 

@@ -5,7 +5,8 @@ import itertools
 
 import numpy as np
 import pytest
-from twins import (
+
+from tests.helpers.twins import (
     GEMMA_TWIN,
     GOLDENS,
     LLAMA_TWIN,

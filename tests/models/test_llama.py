@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from twins import LLAMA_TWIN
 
+from tests.helpers.twins import LLAMA_TWIN
 from vljepa_jax.config import RopeScaling
 from vljepa_jax.models.llama import KVCache, Llama, scaled_frequencies
 

@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny import fake_questions, tiny_probe_config
 
+from tests.helpers.tiny import fake_questions, tiny_probe_config
 from vljepa_jax.models.probe import Probe, set_of_label
 
 

@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny import tiny_train_config
-from twins import QWEN3_TWIN, shapes
 
+from tests.helpers.tiny import tiny_train_config
+from tests.helpers.twins import QWEN3_TWIN, shapes
 from vljepa_jax.config import ConfigError, TrainConfig, as_dict, parse
 from vljepa_jax.models.layers import last_token
 from vljepa_jax.models.qwen3 import Qwen3

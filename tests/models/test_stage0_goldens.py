@@ -4,8 +4,14 @@ import itertools
 
 import numpy as np
 import pytest
-from stage0_twins import pooler_parameters, predictor_parameters, run_pooler, run_predictor
-from twins import GOLDENS, TOLERANCE, error
+
+from tests.helpers.stage0_twins import (
+    pooler_parameters,
+    predictor_parameters,
+    run_pooler,
+    run_predictor,
+)
+from tests.helpers.twins import GOLDENS, TOLERANCE, error
 
 
 def golden(family, case):

@@ -5,8 +5,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from twins import VJEPA2_TWIN, VJEPA21_TWIN
 
+from tests.helpers.twins import VJEPA2_TWIN, VJEPA21_TWIN
 from vljepa_jax.models import layers
 from vljepa_jax.models.vjepa2 import VJEPA2, token_grid, video_rotary
 

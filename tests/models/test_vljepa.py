@@ -6,8 +6,8 @@ import jax.extend
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny import fake_arrays, tiny_model_config, tiny_train_config
 
+from tests.helpers.tiny import fake_arrays, tiny_model_config, tiny_train_config
 from vljepa_jax.models.vjepa2 import IMAGENET_MEAN, IMAGENET_STD
 from vljepa_jax.models.vljepa import VLJEPA
 

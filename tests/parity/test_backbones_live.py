@@ -4,7 +4,8 @@ import dataclasses
 
 import numpy as np
 import pytest
-from twins import (
+
+from tests.helpers.twins import (
     GEMMA_TWIN,
     LLAMA_TWIN,
     QWEN3_TWIN,
@@ -18,7 +19,7 @@ from twins import (
 pytestmark = pytest.mark.parity
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
-import reference_twins as reference  # noqa: E402
+import tests.helpers.reference_twins as reference  # noqa: E402
 
 
 def check(ours, theirs):

@@ -11,9 +11,10 @@ import jax
 import numpy as np
 import pytest
 import safetensors.numpy
-from published_twins import twin_config, write_all
 from rich.console import Console
-from twins import (
+
+from tests.helpers.published_twins import twin_config, write_all
+from tests.helpers.twins import (
     GEMMA_TWIN,
     LLAMA_TWIN,
     QWEN3_TWIN,
@@ -25,13 +26,12 @@ from twins import (
     run,
     shapes,
 )
-
-from vljepa_jax import checkpoint
-from vljepa_jax.config import TrainConfig, parse
+from vljepa_jax import run_dir
+from vljepa_jax.config.saved import read_saved
 from vljepa_jax.convert.export import export_backbone, export_checkpoint
 from vljepa_jax.convert.families import PARTS, backbone
 from vljepa_jax.convert.published import (
-    BOXED,
+    BUNDLED,
     backbone_directory,
     convert_checkpoint,
     read_backbone,
@@ -42,7 +42,7 @@ from vljepa_jax.objectives import make_objective
 pytestmark = pytest.mark.parity
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
-import reference_twins as reference  # noqa: E402
+import tests.helpers.reference_twins as reference  # noqa: E402
 
 BARE_GEMMA = dataclasses.replace(GEMMA_TWIN, dense_sizes=())
 
@@ -55,7 +55,7 @@ def exported(tmp_path_factory):
     (path / "published").mkdir()
     convert_checkpoint(config, write_all(path / "published"), path / "run", console)
     export_checkpoint(path / "run", path / "out", console)
-    return config.model, checkpoint.load_params(path / "run")[1], path / "out"
+    return config.model, run_dir.load_params(path / "run")[1], path / "out"
 
 
 def load(directory):
@@ -216,10 +216,10 @@ def test_a_pickle_that_runs_code_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("part", PARTS)
-def test_the_boxed_backbones(part):
+def test_the_bundled_backbones(part):
     """Read by us and by transformers; what half precision rounded is the same for both."""
-    directory = backbone_directory(part, BOXED)
-    config = parse(TrainConfig, json.loads((directory / "recipe.json").read_text()))
+    directory = backbone_directory(part, BUNDLED)
+    config = read_saved(directory / "recipe.json")
     target, _ = jax.eval_shape(make_objective(config).init, jax.random.key(0))
     filled, faults = read_backbone(config, part, directory, backbone(target, part))
     assert not faults

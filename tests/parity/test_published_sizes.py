@@ -11,16 +11,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import safetensors.numpy
-from twins import TOLERANCE, error, errors, run, shapes
 
+from tests.helpers.twins import TOLERANCE, error, errors, run, shapes
 from vljepa_jax.config import TrainConfig, load_recipe, parse
 from vljepa_jax.convert.published import read_backbone
 
 pytestmark = [pytest.mark.parity, pytest.mark.slow]
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
-import reference_twins as reference  # noqa: E402
 from transformers.initialization import no_init_weights  # noqa: E402
+
+import tests.helpers.reference_twins as reference  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 

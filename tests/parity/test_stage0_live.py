@@ -6,28 +6,28 @@ import jax
 import numpy as np
 import pytest
 from rich.console import Console
-from stage0_twins import (
+
+from tests.helpers.stage0_twins import (
     POOLED_TWIN,
     pooler_parameters,
     predictor_parameters,
     run_pooler,
     run_predictor,
 )
-from tiny import tiny_pretraining_config
-from twins import TOLERANCE, VJEPA2_TWIN, error
-
-from vljepa_jax import checkpoint
-from vljepa_jax.checkpoint_writer import Checkpoints
+from tests.helpers.tiny import tiny_pretraining_config
+from tests.helpers.twins import TOLERANCE, VJEPA2_TWIN, error
+from vljepa_jax import run_dir
 from vljepa_jax.convert.export import export_checkpoint
 from vljepa_jax.models.vjepa2 import make_x_encoder
 from vljepa_jax.objectives import make_objective
-from vljepa_jax.sharding import make_mesh
-from vljepa_jax.train_step import Trainer
+from vljepa_jax.parallel.sharding import make_mesh
+from vljepa_jax.training.checkpoint_writer import Checkpoints
+from vljepa_jax.training.train_step import Trainer
 
 pytestmark = pytest.mark.parity
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
-import reference_twins as reference  # noqa: E402
+import tests.helpers.reference_twins as reference  # noqa: E402
 
 
 @pytest.mark.parametrize(("frames", "side"), [(2, 8), (8, 20)])
@@ -65,7 +65,7 @@ def test_the_exported_teacher_is_what_transformers_computes(tmp_path):
     teacher = jax.tree.map(
         lambda leaf: leaf + 0.1 * rng.standard_normal(leaf.shape).astype(np.float32), state.extra
     )
-    checkpoint.claim(tmp_path / "run", config)
+    run_dir.claim(tmp_path / "run", config)
     with Checkpoints(tmp_path / "run", config.checkpoint) as checkpoints:
         checkpoints.save(state.replace(extra=teacher), {"step": 1}, 0.0)
     export_checkpoint(tmp_path / "run", tmp_path / "out", Console(quiet=True))

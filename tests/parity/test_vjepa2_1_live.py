@@ -15,16 +15,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from published_twins import twin_config
-from twins import TOLERANCE, VJEPA21_TWIN, errors, run, shapes
 
+from tests.helpers.published_twins import twin_config
+from tests.helpers.twins import TOLERANCE, VJEPA21_TWIN, errors, run, shapes
 from vljepa_jax.convert.export import export_backbone
 from vljepa_jax.convert.published import read_backbone
 
 pytestmark = pytest.mark.parity
 torch = pytest.importorskip("torch")
-from reference_twins import random_weights  # noqa: E402
 from torch.nn import functional  # noqa: E402
+
+from tests.helpers.reference_twins import random_weights  # noqa: E402
 
 SCRIPT = Path(__file__).parents[2] / "docs/vjepa2_pt_to_safetensors.py"
 WIDTH, HEADS, MLP, LAYERS, PATCH = 28, 2, 30, 2, 4  # of VJEPA21_TWIN

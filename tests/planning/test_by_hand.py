@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from vljepa_jax.config import TrainConfig, load_recipe, parse
-from vljepa_jax.planning.plan import model_flops
+from vljepa_jax.training.flops import model_flops
 
 RECIPE = Path(__file__).parents[2] / "configs/vljepa_1b.py"
 

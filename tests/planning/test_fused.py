@@ -16,9 +16,9 @@ from vljepa_jax.models.attention import compiled_for
 from vljepa_jax.models.placement import Accelerator, on_mesh
 from vljepa_jax.models.vljepa import VLJEPA
 from vljepa_jax.objectives import make_objective
+from vljepa_jax.parallel.sharding import make_mesh
 from vljepa_jax.planning.fused import fused_attentions
-from vljepa_jax.sharding import make_mesh
-from vljepa_jax.train_step import Trainer
+from vljepa_jax.training.train_step import Trainer
 
 ROOT = Path(__file__).parents[2]
 A100, H100, B200 = (Accelerator("cuda", capability) for capability in ((8, 0), (9, 0), (10, 0)))

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from vljepa_jax.planning.chips import GPUS, TOPOLOGIES, TPUS, TopologyError, topology_devices
+from vljepa_jax.parallel.chips import GPUS, TOPOLOGIES, TPUS, TopologyError, topology_devices
 from vljepa_jax.planning.plan import Memory, PlanError, Roofline, _network_seconds
 
 ROOT = Path(__file__).parents[2]
 
 
 def planned(path, *names):
-    command = [sys.executable, "tests/planned_step.py", str(path), *names]
+    command = [sys.executable, "tests/programs/planned_step.py", str(path), *names]
     answer = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert answer.returncode == 0, answer.stderr[-3000:]
     return json.loads(path.read_text())
@@ -109,7 +109,7 @@ def test_tpus_compile_where_libtpu_is_installed():
     assert [device.device_kind for device in devices] == [TPUS["v5e"].kind] * 4
     # Two processes may plan at once: libtpu's lock is of TPUs, and none is taken.
     program = (
-        "from vljepa_jax.planning.chips import topology_devices; "
+        "from vljepa_jax.parallel.chips import topology_devices; "
         "print(len(topology_devices('v5e:2x2')))"
     )
     other = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)

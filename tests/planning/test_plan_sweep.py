@@ -5,10 +5,10 @@ import math
 from types import SimpleNamespace
 
 import pytest
-from tiny import tiny_train_config
 
+from tests.helpers.tiny import tiny_train_config
+from vljepa_jax.parallel.chips import Chip
 from vljepa_jax.planning import sweep as module
-from vljepa_jax.planning.chips import Chip
 from vljepa_jax.planning.plan import Memory, Plan
 from vljepa_jax.planning.sweep import advice, next_pieces, sweep
 

@@ -77,8 +77,8 @@ class OptimizerRule:
 
     pattern: str  # regex, searched in "x_encoder/layers/mlp/up/kernel"
     frozen: bool
-    rate: float  # multiplies the learning rate
-    decay: float  # multiplies the weight decay
+    lr_multiplier: float  # multiplies the learning rate
+    weight_decay_multiplier: float  # multiplies the weight decay
 
 
 @dataclasses.dataclass(frozen=True)

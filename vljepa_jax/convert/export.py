@@ -15,7 +15,6 @@ import rich.console
 import safetensors.numpy
 from flax import traverse_util
 
-from vljepa_jax import checkpoint
 from vljepa_jax.config import TrainConfig, as_dict
 from vljepa_jax.convert.families import (
     backbone,
@@ -28,6 +27,7 @@ from vljepa_jax.convert.rules import ConversionError, export
 from vljepa_jax.convert.settings import Setting, as_json
 from vljepa_jax.data.tokenizers import Tokenizer, TokenizerError
 from vljepa_jax.places import AnyPath, write_text
+from vljepa_jax.run_dir import load_config, load_teacher_params
 
 PyTree = Any
 
@@ -52,14 +52,14 @@ def export_checkpoint(
         ConversionError: a backbone has no counterpart in the Hugging Face layout, or ``output`` is
             in use.
     """
-    config = checkpoint.load_config(run_dir)
+    config = load_config(run_dir)
     parts = parts_of(config.model)
     faults = [f"{part}: {why}" for part in parts if (why := _refusal(config.model, part))]
     if output.is_dir() and any(output.iterdir()):
         faults.append(f"{output}: is not empty")
     if faults:
         raise ConversionError(faults)
-    _, params = checkpoint.load_teacher_params(run_dir)
+    _, params = load_teacher_params(run_dir)
     for part in parts:
         export_backbone(config.model, part, backbone(params, part), output / part, dtype)
         console.print(f"{part}: {output / part}")

@@ -11,8 +11,6 @@ import jax
 import jax.numpy as jnp
 import rich.console
 
-from vljepa_jax import checkpoint
-from vljepa_jax.alignment import align_heads
 from vljepa_jax.config import TrainConfig
 from vljepa_jax.convert.families import (
     backbone,
@@ -27,18 +25,20 @@ from vljepa_jax.convert.settings import mismatches
 from vljepa_jax.data.tokenizers import Tokenizer, TokenizerError
 from vljepa_jax.objectives import make_objective
 from vljepa_jax.places import AnyPath
+from vljepa_jax.run_dir import require_empty, save_params
+from vljepa_jax.training.head_init import align_heads
 
 PyTree = Any
 
-BOXED = "@boxed"  # in place of a directory: the small backbone that comes with the package
-_BOX = Path(__file__).parents[1] / "backbones"
+BUNDLED = "@bundled"  # in place of a directory: the small backbone that comes with the package
+_BACKBONES = Path(__file__).parents[1] / "backbones"
 
 
 def backbone_directory(part: str, path: str) -> Path:
-    """Where a part's weights are: ``path``, or the package's own for "@boxed"."""
-    if path != BOXED:
+    """Where a part's weights are: ``path``, or the package's own for "@bundled"."""
+    if path != BUNDLED:
         return Path(path)
-    return _BOX / ("predictor" if part == "y_decoder" else part)  # the same language model
+    return _BACKBONES / ("predictor" if part == "y_decoder" else part)  # the same language model
 
 
 def convert_checkpoint(
@@ -66,7 +66,7 @@ def convert_checkpoint(
         ConfigError, DatasetError: there are no texts to align the heads by.
         CheckpointError: ``output`` holds a checkpoint.
     """
-    checkpoint.require_empty(output)
+    require_empty(output)
     has = parts_of(config.model)
     if lacking := [part for part in directories if part not in has]:
         raise ConversionError(
@@ -104,7 +104,7 @@ def convert_checkpoint(
         # Of the compiled function, only what is returned is computed and allocated.
         make = jax.jit(lambda key: {name: init(key)[0][name] for name in random})
         params |= make(jax.random.key(config.seed))
-    checkpoint.save_params(output, dataclasses.replace(config, init_from=""), params)
+    save_params(output, dataclasses.replace(config, init_from=""), params)
     console.print(f"Start training from it with --config.init_from={output}:params")
 
 

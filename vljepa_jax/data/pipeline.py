@@ -135,7 +135,7 @@ class TrainPipeline:
 
         Args:
             rows: of each global batch, those that are read, int [b]; ``None`` for all. Processes
-                that share a batch ask for ``sharding.held_rows``.
+                that share a batch ask for ``sharding.local_rows``.
 
         Raises:
             DataError: many records in a row cannot be read.

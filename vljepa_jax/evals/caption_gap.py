@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from vljepa_jax.checkpoint import newest
 from vljepa_jax.config import ConfigError, EvalConfig
 from vljepa_jax.data.records import ClipError
 from vljepa_jax.evals.evaluate import Datasets, file_order
 from vljepa_jax.evals.examples import Clip, fits
 from vljepa_jax.inference.gap import Gap, measure_gap
 from vljepa_jax.inference.model import load
+from vljepa_jax.parallel.processes import divided, gather, require_same, share
 from vljepa_jax.places import AnyPath
-from vljepa_jax.processes import divided, gather, require_same, share
+from vljepa_jax.run_dir import newest
 
 
 def caption_gap(run_dir: AnyPath, config: EvalConfig, clips: int) -> Gap:

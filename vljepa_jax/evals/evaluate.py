@@ -32,7 +32,7 @@ from vljepa_jax.evals.examples import (
 from vljepa_jax.evals.metrics import Metric
 from vljepa_jax.evals.protocols import PROTOCOLS, Embeddings, Needs, Outcome
 from vljepa_jax.inference.model import Model
-from vljepa_jax.processes import divided, first_process, gather, share
+from vljepa_jax.parallel.processes import divided, first_process, gather, share
 
 
 @dataclasses.dataclass(frozen=True)

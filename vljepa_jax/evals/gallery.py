@@ -16,7 +16,7 @@ from vljepa_jax.evals.benchmarks import benchmark_name
 from vljepa_jax.evals.evaluate import Datasets, Result
 from vljepa_jax.evals.examples import Clip
 from vljepa_jax.evals.protocols import Outcome
-from vljepa_jax.inference.contact_sheet import filmstrip
+from vljepa_jax.inference.search.contact_sheet import filmstrip
 
 _SEED = 0  # the choice must not depend on what the model answered
 _CARDS = 4  # examples shown of a benchmark

@@ -18,7 +18,6 @@ import rich.console
 import rich.table
 from rich.progress import Progress
 
-from vljepa_jax.checkpoint import load_config, load_params, newest
 from vljepa_jax.config import ConfigError, TrainConfig, as_dict
 from vljepa_jax.data.records import Annotation, ClipError
 from vljepa_jax.data.rows import QuestionRows, label_set
@@ -31,9 +30,10 @@ from vljepa_jax.evals.metrics import Metric
 from vljepa_jax.models.placement import everywhere, on_rows, over_rows, padded_rows
 from vljepa_jax.models.probe import Probe
 from vljepa_jax.models.vjepa2 import make_x_encoder, normalise
-from vljepa_jax.processes import first_process, gather, require_same, share
-from vljepa_jax.run_log import read_metrics
-from vljepa_jax.sharding import local_mesh
+from vljepa_jax.parallel.processes import first_process, gather, require_same, share
+from vljepa_jax.parallel.sharding import local_mesh
+from vljepa_jax.run_dir import load_config, load_params, newest
+from vljepa_jax.training.run_log import read_metrics
 
 _BATCH = 32  # clips encoded, and rows of questions answered, at a time, at least
 

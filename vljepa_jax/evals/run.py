@@ -9,16 +9,17 @@ from typing import Any
 import rich.console
 import rich.table
 
-from vljepa_jax.checkpoint import newest
 from vljepa_jax.config import BenchmarkConfig, EvalConfig, StreamStudyConfig
-from vljepa_jax.evals import report, stream_report
+from vljepa_jax.evals import report
 from vljepa_jax.evals.evaluate import Datasets, divide, evaluate
 from vljepa_jax.evals.gallery import make_galleries
-from vljepa_jax.evals.stream_run import embed_streams, run_stream_benchmark
+from vljepa_jax.evals.streams import report as stream_report
+from vljepa_jax.evals.streams.run import embed_streams, run_stream_benchmark
 from vljepa_jax.inference.model import Model, load
+from vljepa_jax.parallel.processes import first_process, require_same
 from vljepa_jax.places import AnyPath, in_bucket
-from vljepa_jax.processes import first_process, require_same
-from vljepa_jax.run_log import read_metrics
+from vljepa_jax.run_dir import newest
+from vljepa_jax.training.run_log import read_metrics
 
 
 def evaluate_run(

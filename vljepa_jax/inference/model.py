@@ -17,20 +17,20 @@ import PIL.Image
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, UInt8
 
-from vljepa_jax.checkpoint import load_params, newest
 from vljepa_jax.config import ConfigError, ModelConfig, TrainConfig, YDecoderConfig
 from vljepa_jax.data.images import to_rgb
 from vljepa_jax.data.records import Medium
 from vljepa_jax.data.tokenizers import Tokenizer
 from vljepa_jax.data.video import clip_from_frames, load_clip
 from vljepa_jax.fingerprint import fingerprint
-from vljepa_jax.inference.index import Hit, SearchIndexError, VideoIndex
 from vljepa_jax.inference.labels import mean_embedding
+from vljepa_jax.inference.search.index import Hit, SearchIndexError, VideoIndex
 from vljepa_jax.inference.text_decoder import Method, TextBank, TextDecoder, load_text_decoder
 from vljepa_jax.models.placement import everywhere, on_rows, over_rows, padded_rows
 from vljepa_jax.models.vljepa import VLJEPA
+from vljepa_jax.parallel.sharding import local_mesh
 from vljepa_jax.places import place
-from vljepa_jax.sharding import local_mesh
+from vljepa_jax.run_dir import load_params, newest
 
 # A path, a span of a file, uint8 frames [T, H, W, 3], a uint8 image [H, W, 3], or a PIL image.
 Video = str | os.PathLike | Medium | np.ndarray | PIL.Image.Image

@@ -11,14 +11,14 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Float
 
-from vljepa_jax.checkpoint import load_params, tree_differences
 from vljepa_jax.config import ConfigError, TrainConfig, YDecoderConfig
 from vljepa_jax.data.tokenizers import Tokenizer
 from vljepa_jax.inference import generate
 from vljepa_jax.models.parts import PARTS, Y_DECODER
 from vljepa_jax.models.placement import everywhere, on_rows, padded_rows
 from vljepa_jax.models.y_decoder import YDecoder
-from vljepa_jax.sharding import local_mesh
+from vljepa_jax.parallel.sharding import local_mesh
+from vljepa_jax.run_dir import load_params, tree_differences
 
 Method = Literal["greedy", "beam", "top_p"]
 

@@ -14,7 +14,7 @@ from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Bool, Float, Int
 
 from vljepa_jax.losses.metrics import Metrics
-from vljepa_jax.sharding import ROW_AXES
+from vljepa_jax.parallel.sharding import ROW_AXES
 
 # Logits that a device holds at a time: 64 MiB of float32. Up to a batch of 4,096 on one device
 # that is all of them.

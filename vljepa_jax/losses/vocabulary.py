@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, Int
 
-from vljepa_jax.sharding import ROW_AXES, row_shards
+from vljepa_jax.parallel.sharding import ROW_AXES, row_shards
 
 PyTree = Any
 # (table, features [b, t, d]) -> float32 logits [b, t, v]

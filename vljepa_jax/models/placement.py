@@ -19,7 +19,7 @@ import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Shaped
 
-from vljepa_jax.sharding import batch_sharding, row_shards
+from vljepa_jax.parallel.sharding import batch_sharding, row_shards
 
 _mesh: contextvars.ContextVar[Mesh | None] = contextvars.ContextVar("mesh", default=None)
 

@@ -19,7 +19,7 @@ from vljepa_jax.objectives.tokens import (
     cross_entropy_of,
     token_losses,
 )
-from vljepa_jax.optimizer import make_optimizer
+from vljepa_jax.training.optimizer import make_optimizer
 
 
 class YDecoderObjective(TokensObjective):

@@ -17,15 +17,16 @@ import jax
 
 from vljepa_jax.config import TrainConfig
 from vljepa_jax.data.pipeline import array_spec
-from vljepa_jax.models.attention import compiled_for, kernel
+from vljepa_jax.models.attention import compiled_for
 from vljepa_jax.models.placement import Accelerator
 from vljepa_jax.objectives import make_objective
-from vljepa_jax.planning import count
-from vljepa_jax.planning.chips import Chip, chip_of
+from vljepa_jax.parallel.chips import Chip, chip_of
+from vljepa_jax.parallel.sharding import check_batch_size, make_mesh
 from vljepa_jax.planning.collectives import sent_between_hosts, sent_bytes
 from vljepa_jax.planning.fused import fused_attentions
-from vljepa_jax.sharding import check_batch_size, make_mesh
-from vljepa_jax.train_step import Trainer
+from vljepa_jax.training import count
+from vljepa_jax.training.flops import model_flops, one_device, traced_step
+from vljepa_jax.training.train_step import Trainer
 
 _OUT_OF_MEMORY = re.compile(r"\(?([\d.]+)G\)? (?:exceeds|of) ")
 # Parts of the model in the names of its modules, for saying where the time goes.
@@ -281,31 +282,11 @@ def _of_one_device(config: TrainConfig, mesh: Any) -> list[count.Operation]:
     speak of.
     """
     rows, tensor = mesh.shape["data"] * mesh.shape["fsdp"], mesh.shape["tensor"]
-    one = make_mesh(_one_device(config).sharding, mesh.devices.flat[:1])
+    one = make_mesh(one_device(config).sharding, mesh.devices.flat[:1])
     return [
         dataclasses.replace(op, flops=op.flops / tensor, bytes=op.bytes / tensor)
-        for op in _traced(_of_rows(config, rows), one)
+        for op in traced_step(_of_rows(config, rows), one)
     ]
-
-
-def model_flops(config: TrainConfig) -> float:
-    """FLOPs that a step's model asks for: matrix products, forward and backward once.
-
-    What is recomputed to save memory is not among them.
-    """
-    bare = dataclasses.replace(
-        _one_device(config),
-        model=dataclasses.replace(config.model, remat="none"),
-        micro_batch_size=0,
-    )
-    with kernel("plain"):
-        traced = _traced(bare, make_mesh(bare.sharding, jax.devices()[:1]))
-    return count.total_flops(traced, "product")
-
-
-def _one_device(config: TrainConfig) -> TrainConfig:
-    sharding = dataclasses.replace(config.sharding, data=1, fsdp=1, tensor=1)
-    return dataclasses.replace(config, sharding=sharding)
 
 
 def _of_rows(config: TrainConfig, rows: int) -> TrainConfig:
@@ -315,15 +296,6 @@ def _of_rows(config: TrainConfig, rows: int) -> TrainConfig:
         batch_size=max(2, config.batch_size // rows),
         micro_batch_size=config.micro_batch_size // rows,
     )
-
-
-def _traced(config: TrainConfig, mesh: Any) -> list[count.Operation]:
-    trainer = Trainer(config, make_objective(config), mesh)
-    arrays = {
-        name: jax.ShapeDtypeStruct(shape, dtype)
-        for name, (shape, dtype) in array_spec(config).items()
-    }
-    return count.operations(trainer.step, trainer.abstract_state, arrays)
 
 
 def _roofline(

@@ -9,10 +9,10 @@ from typing import Any
 
 from vljepa_jax.config import ConfigError, TrainConfig
 from vljepa_jax.objectives import make_objective
-from vljepa_jax.planning.chips import chip_of
+from vljepa_jax.parallel.chips import chip_of
+from vljepa_jax.parallel.sharding import check_batch_size, make_mesh
 from vljepa_jax.planning.plan import Plan, plan, state_bytes
-from vljepa_jax.sharding import check_batch_size, make_mesh
-from vljepa_jax.train_step import Trainer
+from vljepa_jax.training.train_step import Trainer
 
 # Of a device's memory, what a guess may fill: micro-batches need a little beside their share.
 _FILLED = 0.95

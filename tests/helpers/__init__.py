@@ -1,0 +1,1 @@
+"""Tiny models, references, media and runs that several tests share."""

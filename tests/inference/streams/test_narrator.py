@@ -1,0 +1,110 @@
+"""The narrator: each segment said once, only what is new printed, in constant memory."""
+
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from vljepa_jax.inference.streams.narrator import Labels, Narrator, Said, TimelineRecorder
+from vljepa_jax.inference.streams.online_segmentation import OnlineSegmenter
+from vljepa_jax.inference.streams.segmentation import unit
+
+RNG = np.random.default_rng(0)
+MEANINGS = unit(RNG.normal(size=(4, 16)))
+TICK, WINDOW = 0.5, 2.0
+
+
+def say(embedding):
+    return f"meaning {(MEANINGS @ embedding).argmax()}", {}
+
+
+def narrator(patience=0.0, threshold=0.15):
+    return Narrator(
+        say,
+        lambda: OnlineSegmenter(smoothing=1, window=6, threshold=threshold),
+        window=WINDOW,
+        patience=patience,
+    )
+
+
+def told(talker, meanings):
+    lines = []
+    for index, meaning in enumerate(meanings):
+        noise = 0.05 * np.random.default_rng(index).normal(size=16)
+        lines += talker.feed(WINDOW + index * TICK, unit(MEANINGS[meaning] + noise))
+    last = talker.restart()
+    return lines + ([] if last is None else [last])
+
+
+def test_each_segment_is_said_once_with_the_seconds_it_tells_of():
+    talker = narrator()
+    lines = told(talker, [0] * 8 + [1] * 8 + [2] * 8)
+    assert [line.text for line in lines] == ["meaning 0", "meaning 1", "meaning 2"]
+    assert [(line.start, line.end) for line in lines] == [(1.0, 4.5), (5.0, 8.5), (9.0, 12.5)]
+    assert all(line.new for line in lines)
+    assert (talker.windows, talker.decoded) == (24, 3)
+
+
+def test_what_lasts_is_said_while_it_lasts_and_not_again():
+    talker = narrator(patience=2.0)
+    lines = told(talker, [0] * 20 + [1] * 3)
+    assert [line.text for line in lines] == ["meaning 0", "meaning 1"]
+    assert lines[0].end == lines[0].start + 2.0
+    assert talker.decoded == 2
+
+
+def test_what_repeats_the_text_before_is_not_new():
+    embeddings = [0, 0, 0, 0, 0, 0]
+    talker = narrator(threshold=1e-6)  # every wobble is a segment
+    lines = told(talker, embeddings * 3)
+    assert len(lines) > 3
+    assert [line.new for line in lines] == [True] + [False] * (len(lines) - 1)
+
+
+def test_a_restart_closes_what_is_open_and_forgets_it():
+    talker = narrator()
+    assert talker.restart() is None
+    for index in range(4):
+        talker.feed(WINDOW + index * TICK, MEANINGS[0])
+    assert talker.restart() == Said(1.0, 2.5, "meaning 0", {}, True)
+    talker.feed(100.0, MEANINGS[0])
+    assert talker.restart() == Said(99.0, 99.0, "meaning 0", {}, True)
+
+
+def test_labels_are_read_averaged_and_ranked(tmp_path):
+    path = tmp_path / "labels.txt"
+    path.write_text("a dog | a puppy\n\na cat\n")
+    rows = {"a dog": [1.0, 0, 0], "a puppy": [0, 1.0, 0], "a cat": [0, 0, 1.0]}
+    labels = Labels.read(str(path), lambda texts: np.array([rows[text] for text in texts]))
+    scores = labels.scores(np.array([0.6, 0.0, 0.8]))
+    assert list(scores) == ["a cat", "a dog"]
+    np.testing.assert_allclose(list(scores.values()), [0.8, 0.6 / 2**0.5])
+    path.write_text("a dog\n")
+    with pytest.raises(ValueError, match="at least two"):
+        Labels.read(str(path), None)
+
+
+def test_hours_take_no_more_memory_than_minutes():
+    talker, recorder = narrator(patience=3.0), TimelineRecorder()
+    frame = np.zeros((16, 16, 3), np.uint8)
+
+    def run(first, count):
+        for index in range(first, first + count):
+            embedding = MEANINGS[index // 9 % 4]
+            end = WINDOW + index * TICK
+            for said in talker.feed(end, embedding):
+                recorder.say(said)
+            recorder.tick(end, talker.change, frame)
+
+    tracemalloc.start()
+    run(0, 9_000)
+    early = tracemalloc.get_traced_memory()[0]
+    run(9_000, 9_000)
+    late = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert late < 1.1 * early
+    picture = recorder.timeline()
+    assert len(picture.times) <= 4_096
+    assert len(picture.frames) == 16
+    assert picture.times[-1] > 0.9 * 18_000 * TICK
+    assert len(picture.spoken) == 64

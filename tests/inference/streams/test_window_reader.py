@@ -1,0 +1,180 @@
+"""Following a source: pace, drops, breaks and silence, with clocks and sources made up."""
+
+import dataclasses
+import io
+import threading
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.helpers.tiny import tiny_train_config
+from vljepa_jax.data.ffmpeg import PlayedFrame
+from vljepa_jax.data.live_source import LiveSource, SourceEnded, SourceError, parse_source, play
+from vljepa_jax.data.video import write_mp4
+from vljepa_jax.inference.streams.window_reader import WindowReader
+from vljepa_jax.inference.streams.windows import SlidingWindow
+
+VIDEO = dataclasses.replace(tiny_train_config().data.video, frames=2, image_size=16)
+CAMERA = LiveSource("camera", "made-up")
+
+
+def sliding(rate=4.0):
+    return SlidingWindow(VIDEO, seconds=0.5, ticks_per_second=rate)
+
+
+def frames(count, first=0, fps=8):
+    for index in range(count):
+        image = Image.new("RGB", (16, 16), (first + index, 0, 0))
+        yield PlayedFrame(index / fps, (index + 1) / fps, lambda image=image: image)
+
+
+def everything(reader):
+    arrivals = []
+    while (taken := reader.take(0.5, 8)) is not None:
+        arrivals += taken
+    return arrivals
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "clip.mp4"
+    rng = np.random.default_rng(0)
+    path.write_bytes(write_mp4(rng.integers(0, 256, (24, 32, 32, 3), np.uint8), 8))
+    return str(path)
+
+
+def test_a_file_read_fast_gives_every_window_however_slowly_they_are_taken(file):
+    with WindowReader(parse_source(file), sliding(), fast=True, capacity=2) as reader:
+        time.sleep(0.3)
+        arrivals = everything(reader)
+    assert reader.dropped == 0
+    ends = [arrival.window.end for arrival in arrivals]
+    np.testing.assert_allclose(ends, np.arange(0.5, 3.01, 0.25), atol=1e-6)
+    assert [arrival.restarted for arrival in arrivals] == [True] + [False] * 10
+
+
+def test_a_file_keeps_its_own_pace(file):
+    began = time.monotonic()
+    with WindowReader(parse_source(file), sliding()) as reader:
+        arrivals = everything(reader)
+    assert time.monotonic() - began > 2.5  # 3 seconds of video
+    # A window is due when it ends, not when the machine gets to it.
+    due = np.array([arrival.due for arrival in arrivals])
+    ends = np.array([arrival.window.end for arrival in arrivals])
+    assert (due - due[0] <= ends - ends[0] + 0.02).all()
+
+
+def test_a_live_source_drops_the_oldest_windows_and_counts_them():
+    with WindowReader(
+        CAMERA, sliding(), capacity=3, player=lambda _: frames(40), sleep=lambda _: True
+    ) as reader:
+        while reader.frames < 40:
+            time.sleep(0.01)
+        time.sleep(0.05)
+        arrivals = everything(reader)
+    assert [a.window.end for a in arrivals] == pytest.approx([4.5, 4.75, 5.0])
+    assert reader.dropped == 19 - 3
+    assert arrivals[0].restarted  # what was dropped before it was the beginning
+
+
+def test_a_broken_source_is_tried_again_with_growing_pauses():
+    pauses, plays, notes = [], [], []
+
+    def player(source):
+        plays.append(source)
+        if len(plays) in (2, 3):
+            raise SourceError("made-up: no route")
+        if len(plays) == 5:
+            raise SourceError("made-up: silent")
+        yield from frames(16)
+
+    def sleep(seconds):
+        pauses.append(seconds)
+        return len(pauses) == 5
+
+    with WindowReader(
+        CAMERA, sliding(), capacity=99, player=player, sleep=sleep, notify=notes.append
+    ) as reader:
+        arrivals = everything(reader)
+    assert pauses == [1.0, 2.0, 4.0, 1.0, 2.0]  # from the beginning after every success
+    assert reader.reconnections == 4
+    assert sum(arrival.restarted for arrival in arrivals) == 2
+    times = [arrival.window.end for arrival in arrivals]
+    assert times == sorted(times)  # the stream's clock goes on
+    assert any("no route" in note and "again in" in note for note in notes)
+
+
+def test_a_recording_at_an_address_is_not_played_again():
+    def player(_):
+        yield from frames(16)
+        raise SourceEnded
+
+    source = LiveSource("network", "http://made-up/clip.mp4")
+    with WindowReader(source, sliding(), capacity=99, player=player) as reader:
+        assert len(everything(reader)) == 7
+    assert reader.reconnections == 0
+
+
+def test_a_fault_of_a_file_is_raised_where_windows_are_taken(tmp_path):
+    path = tmp_path / "no-video.mp4"
+    path.write_bytes(b"not a video at all")
+    with (
+        WindowReader(parse_source(str(path)), sliding()) as reader,
+        pytest.raises(ValueError, match=r"no-video\.mp4"),
+    ):
+        everything(reader)
+
+
+def test_leaving_ends_the_thread_even_while_it_waits():
+    def endless(_):
+        while True:
+            yield from ()
+            time.sleep(0.01)
+            yield next(frames(1))
+            raise SourceError("made-up: gone")
+
+    with WindowReader(CAMERA, sliding(), player=endless, notify=lambda _: None):
+        time.sleep(0.1)
+    assert not [t for t in threading.enumerate() if t.name == "window-reader" and t.is_alive()]
+
+
+def test_raw_frames_come_from_standard_input():
+    source = parse_source("-", size="4x2", rate=10.0)
+    pixels = np.arange(3 * 24, dtype=np.uint8)
+    got = list(play(source, io.BytesIO(pixels.tobytes())))
+    assert [(f.begin, f.end) for f in got] == [(0.0, 0.1), (0.1, 0.2), (0.2, 0.3)]
+    np.testing.assert_array_equal(np.asarray(got[1].image()), pixels[24:48].reshape(2, 4, 3))
+    with pytest.raises(SourceError, match="ended inside a frame: 5 of 24"):
+        list(play(source, io.BytesIO(b"12345")))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("nothing.mp4", "there is no file 'nothing.mp4'"), ("-", "--size=WIDTHxHEIGHT and --fps")],
+)
+def test_a_source_that_cannot_be_is_one_clear_error(text, message):
+    with pytest.raises(SourceError, match=message):
+        parse_source(text)
+
+
+def test_addresses_and_cameras_are_told_apart(monkeypatch):
+    monkeypatch.setattr("sys.platform", "linux")
+    assert parse_source("rtsp://x/y") == LiveSource("network", "rtsp://x/y")
+    assert parse_source("camera:1") == LiveSource("camera", "/dev/video1", "v4l2")
+    monkeypatch.setattr("sys.platform", "win32")
+    with pytest.raises(SourceError, match="win32"):
+        parse_source("camera")
+
+
+def test_a_file_that_is_there_goes_before_what_its_name_looks_like(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("camera", "camera:1", "concat:a.mp4"):
+        (tmp_path / name).write_bytes(b"x")
+        assert parse_source(name) == LiveSource("file", str(tmp_path / name))
+
+
+def test_an_address_that_nobody_answers_is_a_source_error():
+    with pytest.raises(SourceError, match=r"127\.0\.0\.1:9"):
+        list(play(LiveSource("network", "tcp://127.0.0.1:9")))

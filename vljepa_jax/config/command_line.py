@@ -1,0 +1,216 @@
+"""What the commands in ``launch/`` share: the --config flag, and errors a person can act on.
+
+``--config=FILE[:variant]`` names a recipe, a Python file whose ``get_config`` takes the variant
+(nothing without a colon) and returns a ``ConfigDict``. ``--config.a.b=value`` overrides a field;
+an entry of a table is ``--config.optimizer.rules[0].lr_multiplier=0.1``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import os
+import re
+import sys
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from vljepa_jax import host
+from vljepa_jax.config import ConfigError, load_recipe, plain_dict
+from vljepa_jax.places import why_not
+
+flags.disclaim_key_flags()  # --help shows what is defined here as the script's own
+_OVERRIDE = re.compile(r"--?(?:no)?config\.([^=]+)")
+_CONFIG = re.compile(r"--?config(?:=(.*))?$")
+
+
+def define_config(help_text: str, *, required: bool = True) -> flags.FlagHolder:
+    """Defines the flag --config; its ``value`` is the ConfigDict with its overrides."""
+    holder = config_flags.DEFINE_config_file("config", None, help_text, lock_config=True)
+    if required:
+        flags.mark_flag_as_required("config")
+    # Shown by --help of the script, although it is defined here.
+    flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS["config"])
+    return holder
+
+
+def define_path(
+    name: str,
+    help_text: str,
+    *,
+    many: Literal["", "repeated", "listed"] = "",
+    buckets: Collection[str] = (),
+    required: bool = False,
+) -> flags.FlagHolder:
+    """Defines a flag whose value is a path, ``None`` by default; an address is refused.
+
+    Args:
+        many: "repeated" flags make a list of paths, and so does a "listed" one, between commas.
+        buckets: addresses that it takes too, ``places.BUCKETS`` or some of these.
+    """
+    parser = _PathsParser(buckets) if many == "listed" else _PathParser(buckets)
+    serializer = flags.CsvListSerializer(",") if many == "listed" else flags.ArgumentSerializer()
+    define = flags.DEFINE_multi if many == "repeated" else flags.DEFINE
+    return define(
+        parser=parser,
+        serializer=serializer,
+        name=name,
+        default=None,
+        help=help_text,
+        required=required,
+    )
+
+
+class _PathParser(flags.ArgumentParser):
+    def __init__(self, accepted: Collection[str]) -> None:
+        self._accepted = accepted
+
+    def parse(self, argument: str) -> str:
+        if fault := why_not(argument, self._accepted):
+            raise ValueError(fault)
+        return argument
+
+
+class _PathsParser(flags.ListParser):
+    def __init__(self, accepted: Collection[str]) -> None:
+        super().__init__()
+        self._accepted = accepted
+
+    def parse(self, argument: str | list[str]) -> list[str]:
+        paths = super().parse(argument)
+        if fault := why_not(",".join(paths), self._accepted):
+            raise ValueError(fault)
+        return paths
+
+
+def run(main: Callable[..., int | None], *, argument: str = "") -> None:
+    """Sets the process up, runs ``main`` with parsed flags and exits with the status it returns.
+
+    ``--help`` shows the docstring of the script.
+
+    Args:
+        argument: what the one argument that is no flag means; ``main`` is called with it. "" takes
+            none.
+    """
+
+    # Names that are no UTF-8, and what the terminal's encoding lacks, are printed as escapes.
+    sys.stdout.reconfigure(errors="backslashreplace")
+
+    def checked(argv: Sequence[str]) -> int | None:
+        expected = 1 if argument else 0
+        if len(argv) > 1 + expected:
+            sys.exit(f"error: unexpected argument '{argv[1 + expected]}'")
+        if len(argv) < 1 + expected:
+            sys.exit(f"error: give {argument}\nTry {argv[0]} --help.")
+        if not flags.FLAGS["verbosity"].present:  # absl's app shows what libraries say in passing
+            logging.set_verbosity(logging.WARNING)
+        return main(*argv[1:])
+
+    host.set_up()
+    app.run(checked, flags_parser=_parse)
+
+
+@contextlib.contextmanager
+def explained(*errors: type[Exception]) -> Iterator[None]:
+    """Turns ConfigError, FileNotFoundError and ``errors`` into a message on stderr and status 1.
+
+    These say what to mend. Any other exception is a fault of the program and keeps its traceback.
+    """
+    try:
+        yield
+    except (ConfigError, FileNotFoundError, *errors) as error:
+        sys.exit(f"error: {error}")
+
+
+@contextlib.contextmanager
+def in_job(*errors: type[Exception], saves_on_sigterm: bool = False) -> Iterator[None]:
+    """``explained``, in one process of a job of several (``distributed.job``)."""
+    from vljepa_jax.parallel import distributed  # after the flags, as it imports jax
+
+    with explained(), distributed.job(saves_on_sigterm=saves_on_sigterm), explained(*errors):
+        yield
+
+
+def _parse(argv: Sequence[str]) -> list[str]:
+    try:
+        _check_overrides(argv)
+        return flags.FLAGS(argv)
+    except (ConfigError, flags.Error) as error:
+        sys.exit(f"error: {error}\nTry {argv[0]} --help.")
+
+
+def _check_overrides(argv: Sequence[str]) -> None:
+    """Refuses overrides of unknown fields before the flag library fails on them with a traceback.
+
+    That library runs the recipe file again, and finds imported what ``load_recipe`` has imported.
+
+    Raises:
+        ConfigError: the recipe is not there, or a field is unknown; the message names the nearest.
+    """
+    path = None
+    for argument, following in zip(argv, [*argv[1:], ""], strict=True):
+        if match := _CONFIG.match(argument):
+            path = match[1] if match[1] is not None else following
+    if path is None:
+        return
+    if fault := why_not(path):
+        raise ConfigError(f"--config={path} {fault}")
+    file, *variant = path.split(":", 1)
+    if not os.path.isfile(file):
+        raise ConfigError(f"--config: there is no file '{file}'")
+    try:
+        recipe = plain_dict(load_recipe(file, *variant))
+    except (TypeError, ValueError) as error:  # of the variant
+        raise ConfigError(f"--config={path}: {type(error).__name__}: {error}") from error
+    for argument in argv[1:]:
+        if match := _OVERRIDE.match(argument):
+            check_field(recipe, match[1])
+
+
+def check_field(recipe: Mapping[str, Any], field: str) -> None:
+    """Raises a ConfigError for a field that cannot be overridden ("optimizer.rules[0]" cannot)."""
+    node: Any = recipe
+    parts = re.findall(r"[^.\[\]]+", field)
+    seen = ""
+    for index, part in enumerate(parts):
+        if isinstance(node, Mapping) and part in node:
+            node, seen = node[part], f"{seen}.{part}" if seen else part
+        elif isinstance(node, (list, tuple)) and part.isdigit() and int(part) < len(node):
+            node, seen = node[int(part)], f"{seen}[{part}]"
+        elif isinstance(node, Mapping):
+            hint = _nearest_field(recipe, node, seen, part, last=index == len(parts) - 1)
+            raise ConfigError(f"unknown field '{field}'{hint}")
+        else:
+            size = f"has {len(node)} entries" if isinstance(node, (list, tuple)) else "is a value"
+            raise ConfigError(f"unknown field '{field}': '{seen}' {size}")
+    if node is None:
+        raise ConfigError(f"'{field}' is None, which no override can replace; set it in a recipe")
+
+
+def _nearest_field(
+    recipe: Mapping[str, Any], node: Mapping[str, Any], seen: str, part: str, *, last: bool
+) -> str:
+    """The same name elsewhere in the recipe, else a like one beside it."""
+    prefix = f"{seen}." if seen else ""
+    names = _fields(recipe, "")
+    homonyms = [name for name in names if name.rsplit(".", 1)[-1] == part]
+    beside = difflib.get_close_matches(part, map(str, node), n=1, cutoff=0.5)
+    if homonyms:
+        found = difflib.get_close_matches(prefix + part, homonyms, n=1, cutoff=0.0)[0]
+    elif beside:
+        found = prefix + beside[0] + ("" if last else ".")
+    else:
+        return f"; '{seen or 'config'}' has {', '.join(map(str, node))}"
+    return f" (did you mean '{found}'?)"
+
+
+def _fields(node: Any, prefix: str) -> list[str]:
+    if not isinstance(node, Mapping):
+        return []
+    names = []
+    for key, value in node.items():
+        names += [prefix + str(key), *_fields(value, f"{prefix}{key}.")]
+    return names

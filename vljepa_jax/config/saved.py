@@ -1,0 +1,44 @@
+"""Configs that runs have saved, and the names that their fields had in earlier versions."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from vljepa_jax.config.parsing import parse
+from vljepa_jax.config.training import TrainConfig
+from vljepa_jax.places import AnyPath
+
+# (where it lies, its name then, its name now); the path as messages write it, "" at the top.
+_RENAMED = (
+    (r"optimizer\.rules\[\d+\]", "rate", "lr_multiplier"),
+    (r"optimizer\.rules\[\d+\]", "decay", "weight_decay_multiplier"),
+)
+
+
+def read_saved(path: AnyPath) -> TrainConfig:
+    """The config of a ``config.json`` or ``recipe.json``, of this or an earlier version.
+
+    Raises:
+        ConfigError: a field is wrong.
+    """
+    return parse(TrainConfig, with_present_names(json.loads(path.read_text())))
+
+
+def with_present_names(saved: Mapping[str, Any]) -> dict[str, Any]:
+    """A saved config, as a plain dict, under the names that fields have today."""
+    return _renamed(saved, "")
+
+
+def _renamed(value: Any, where: str) -> Any:
+    if isinstance(value, (list, tuple)):
+        return [_renamed(child, f"{where}[{index}]") for index, child in enumerate(value)]
+    if not isinstance(value, Mapping):
+        return value
+    names = {old: new for place, old, new in _RENAMED if re.fullmatch(place, where)}
+    return {
+        names.get(name, name): _renamed(child, f"{where}.{name}" if where else name)
+        for name, child in value.items()
+    }

@@ -1,0 +1,1 @@
+"""The study of selective decoding (paper §4.6)."""

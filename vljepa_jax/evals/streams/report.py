@@ -1,0 +1,165 @@
+"""The study of selective decoding in the report: curves, timeline, entries of report.json."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from vljepa_jax.config import STREAM_REFERENCE_RATE, StreamSet, StreamStudyConfig
+from vljepa_jax.evals.benchmarks import STREAM
+from vljepa_jax.evals.figures import inline_svg
+from vljepa_jax.evals.report import Row, Section, metrics_table, shown, shown_interval
+from vljepa_jax.evals.streams.run import StreamResult
+from vljepa_jax.evals.streams.study import FORMS, STRATEGIES, Study
+from vljepa_jax.inference.streams.timeline import draw_timeline
+
+# What the headline compares: both strategies from averaged embeddings (§4.6: it helps both).
+_HEADLINE_FORM = FORMS[0]
+_METRICS = {"offline": "stream/decoding_reduction", "online": "stream/online_decoding_reduction"}
+_COLOURS = {"uniform": "#888888", "offline": "#3b82f6", "online": "#e0703a"}
+_LINES = {"averaged": "-", "exact": ":"}
+
+
+def metrics(result: StreamResult, config: StreamStudyConfig) -> dict[str, dict[str, Any]]:
+    """The entries of ``report.json``: the headlines, and those at other densities."""
+    made = {}
+    for index, (part, study) in enumerate(result.studies):
+        for strategy, name in _METRICS.items():
+            found = study.reductions[strategy, _HEADLINE_FORM]
+            made[name + (f"_at_{part.density:g}" if index else "")] = {
+                "value": found.value,
+                # What the uniform strategy itself reaches: 1 unless its curve is flat.
+                "chance": STREAM_REFERENCE_RATE / found.uniform_rate,
+                "n": int(study.annotations.sum()),
+                "interval": list(found.interval),
+                "unit": "ratio",
+                "protocol": STREAM,
+                "path": "@world",
+                "split": "streams",
+                "density": part.density,
+                "streams": part.streams,
+                "decoder": result.decoder,
+                "query": config.query,
+                "cider": found.quality,
+                "cider_blind": study.blind,
+                "over_uniform": found.over_uniform,
+                "over_uniform_interval": list(found.over_uniform_interval),
+                "caveat": found.caveat,
+                "unreadable": 0,
+            }
+    return made
+
+
+def as_json(result: StreamResult) -> dict[str, Any]:
+    """Curves and reductions, the key "streams" of ``report.json``."""
+    return {
+        "decoder": result.decoder,
+        "reference_rate": STREAM_REFERENCE_RATE,
+        "sets": [_set_as_json(*study) for study in result.studies],
+    }
+
+
+def _set_as_json(part: StreamSet, study: Study) -> dict[str, Any]:
+    return {
+        "density": part.density,
+        "streams": part.streams,
+        "seconds": float(study.seconds.sum()),
+        "annotations": int(study.annotations.sum()),
+        "cider_blind": study.blind,
+        "curves": {
+            f"{strategy}/{form}": [
+                {"rate": rate, "cider": cider} for rate, cider in study.points(strategy, form)
+            ]
+            for strategy in STRATEGIES
+            for form in FORMS
+        },
+        "reductions": {
+            f"{strategy}/{form}": dataclasses.asdict(found)
+            for (strategy, form), found in study.reductions.items()
+        },
+    }
+
+
+def stream_sections(report: Mapping[str, Any], result: StreamResult | None) -> list[Section]:
+    """Table and curves of the study, and its timeline where it was measured just now.
+
+    Args:
+        report: with the key "streams".
+    """
+    streams = report["streams"]
+    intro = (
+        f"How many times fewer decodings than {STREAM_REFERENCE_RATE:g} per second, evenly spaced, "
+        "reach the same CIDEr; bold: above chance with 95 % confidence. Chance is what evenly "
+        "spaced decodings reach by the same rule; over uniform is their lowest rate over the "
+        "lowest rate chosen by the embeddings. Intervals are a bootstrap over the streams; n "
+        "counts annotations."
+    )
+    table = metrics_table(_by_density(report["metrics"]), more=["over uniform"])
+    made = [Section("Streams", intro, "metrics", table)]
+    intro = (
+        "CIDEr of the text nearest in time to each annotation, against decodings per second. "
+        f"Decoder: {streams['decoder']}. Dotted across: every annotation with another's text."
+    )
+    curves = [inline_svg(draw_curves({**streams, "sets": [part]})) for part in streams["sets"]]
+    made.append(Section("Selective decoding", intro, "figures", curves))
+    if result is not None:
+        intro = "The beginning of a stream, cut offline: how the embedding moves, what is said."
+        picture = inline_svg(draw_timeline(result.timeline))
+        made.append(Section("Timeline", intro, "figures", [picture]))
+    return made
+
+
+def _by_density(metrics: Mapping[str, Any]) -> dict[str, list[Row]]:
+    groups: dict[str, list[Row]] = {}
+    for name, metric in metrics.items():
+        if metric["protocol"] != STREAM:
+            continue
+        streams = f"{metric['streams']} stream{'s' if metric['streams'] > 1 else ''}"
+        title = (
+            f"{metric['density']:g} events per second · {streams} · CIDEr to reach "
+            f"{metric['cider']:.1f}; with another annotation's text {metric['cider_blind']:.1f}"
+        )
+        over = shown(metric["over_uniform"], "ratio")
+        within = shown_interval(metric["over_uniform_interval"], "ratio")
+        note = f"Says little: {metric['caveat']}." if metric["caveat"] else ""
+        row = Row(name, metric, (f"{over} ({within})",), note)
+        groups.setdefault(title, []).append(row)
+    return groups
+
+
+def save_pictures(directory: Path, streams: Mapping[str, Any], result: StreamResult) -> None:
+    """Writes ``stream_curves.png`` and ``stream_timeline.png``."""
+    draw_curves(streams).savefig(directory / "stream_curves.png", dpi=120)
+    draw_timeline(result.timeline).savefig(directory / "stream_timeline.png", dpi=120)
+
+
+def draw_curves(streams: Mapping[str, Any]) -> Figure:
+    """A panel a density: CIDEr against decodings per second."""
+    sets = streams["sets"]
+    figure = Figure(figsize=(3.6 * len(sets), 2.8), layout="constrained")
+    for axes, part in zip(figure.subplots(1, len(sets), squeeze=False)[0], sets, strict=True):
+        for strategy in STRATEGIES:
+            for form in FORMS:
+                points = part["curves"][f"{strategy}/{form}"]
+                axes.plot(
+                    [point["rate"] for point in points],
+                    [point["cider"] for point in points],
+                    _LINES[form],
+                    color=_COLOURS[strategy],
+                    label=f"{strategy}, {form}",
+                    linewidth=1.3,
+                )
+        axes.axhline(part["cider_blind"], color="#888888", linewidth=0.8, linestyle=(0, (1, 4)))
+        axes.axvline(streams["reference_rate"], color="#888888", linewidth=0.5)
+        axes.set_xscale("log")
+        axes.set_xlabel("decodings per second")
+        axes.set_title(f"{part['density']:g} events per second", loc="left")
+        axes.grid(alpha=0.2)
+        axes.set_ylim(bottom=0)
+    figure.axes[0].set_ylabel("CIDEr × 100")
+    figure.axes[0].legend(fontsize=6, frameon=False)
+    return figure

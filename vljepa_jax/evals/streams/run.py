@@ -1,0 +1,171 @@
+"""The benchmark "stream": embeds the world's long streams, runs the study, draws it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from rich.progress import Progress
+
+from vljepa_jax.config import ConfigError, StreamSet, StreamStudyConfig, WorldConfig
+from vljepa_jax.data.records import Medium
+from vljepa_jax.data.storage import Source, open_dataset
+from vljepa_jax.data.world.build import build_world
+from vljepa_jax.evals.captions import CiderD, tokenise
+from vljepa_jax.evals.streams.study import (
+    Decode,
+    EmbeddedStream,
+    Study,
+    choose_segments,
+    run_study,
+)
+from vljepa_jax.inference.model import Model
+from vljepa_jax.inference.streams.embed_stream import embed_stream
+from vljepa_jax.inference.streams.segmentation import midpoints, segment_embeddings, ward_tree
+from vljepa_jax.inference.streams.timeline import Spoken, Timeline
+from vljepa_jax.parallel.processes import divided, first_process
+
+BENCHMARK = "stream"
+_SHOWN_SECONDS = 60.0  # of the timeline
+
+
+@dataclasses.dataclass(frozen=True)
+class StreamResult:
+    """What the study found.
+
+    Attributes:
+        decoder: what wrote the texts.
+        studies: one a set of the config, in its order.
+        timeline: the beginning of its first stream, cut offline.
+    """
+
+    decoder: str
+    studies: tuple[tuple[StreamSet, Study], ...]
+    timeline: Timeline
+
+
+def embed_streams(
+    model: Model, config: StreamStudyConfig, world: WorldConfig
+) -> list[list[EmbeddedStream]]:
+    """Embeds the streams of every set, with a progress bar; several processes a share each.
+
+    Raises:
+        ConfigError: the windows are longer than the streams.
+    """
+    sets = []
+    with Progress(transient=True, disable=not first_process()) as progress:
+        for part in config.sets:
+            source = _source(world, part)
+
+            def embed(indices: Sequence[int], source: Source = source) -> list[EmbeddedStream]:
+                tracked = progress.track(indices, description="Embedding streams")
+                return [_embed(model, source, index, config) for index in tracked]
+
+            sets.append(divided(embed, range(part.streams)))
+    return sets
+
+
+def run_stream_benchmark(
+    model: Model,
+    embedded: Sequence[Sequence[EmbeddedStream]],
+    config: StreamStudyConfig,
+    world: WorldConfig,
+) -> StreamResult:
+    """Sweeps the rates.
+
+    Args:
+        embedded: from ``embed_streams``.
+
+    Raises:
+        ConfigError: the world has no captions.
+    """
+    name, decode = _decoder(model, config, world)
+    sets = zip(config.sets, embedded, strict=True)
+    studies = tuple((part, run_study(streams, config, decode, scorer)) for part, streams in sets)
+    first = _source(world, config.sets[0])[0].media[0]
+    return StreamResult(name, studies, _timeline(first, embedded[0][0], config, decode))
+
+
+def scorer(references: Sequence[Sequence[str]]) -> Callable[[Sequence[str]], np.ndarray]:
+    """CIDEr-D of texts against these references, all of them one corpus, × 100."""
+    score = CiderD([[tokenise(text) for text in texts] for texts in references])
+    return lambda candidates: score([tokenise(text) for text in candidates])
+
+
+def _source(world: WorldConfig, part: StreamSet) -> Source:
+    """Streams of one density; those of the world itself, where it has them."""
+    if not (world.stream_density == part.density and world.streams >= part.streams):
+        nothing = dict.fromkeys(
+            ("train_clips", "train_triplets", "test_clips", "compositional_clips"), 0
+        )
+        world = dataclasses.replace(
+            world, streams=part.streams, stream_density=part.density, **nothing
+        )
+    return open_dataset(build_world(world)).source("streams")
+
+
+def _embed(model: Model, source: Source, index: int, config: StreamStudyConfig) -> EmbeddedStream:
+    record = source[index]
+    annotation = record.annotations[0]
+    ends, embeddings = embed_stream(
+        model,
+        record.media[0],
+        config.query,
+        seconds=config.window,
+        ticks_per_second=config.ticks_per_second,
+    )
+    if not len(ends):
+        raise ConfigError(f"config.stream.window = {config.window} s is longer than '{record.id}'")
+    return EmbeddedStream(
+        record.id,
+        ends - config.window / 2,
+        embeddings,
+        np.array(annotation.times),
+        annotation.texts,
+        np.array(annotation.durations),
+    )
+
+
+def _decoder(model: Model, config: StreamStudyConfig, world: WorldConfig) -> tuple[str, Decode]:
+    """The Y-Decoder with its name or, without one, the nearest training captions."""
+    if model.text_decoder is not None:
+        return "Y-Decoder, greedy", model.decode
+    source = open_dataset(build_world(world)).source("train")
+    texts: dict[str, None] = {}
+    for index in range(len(source)):
+        for annotation in source[index].annotations:
+            if annotation.task == "caption" and annotation.tags.get("kind") == "caption":
+                texts[annotation.texts[0]] = None
+        if len(texts) >= config.bank_texts:
+            break
+    if not texts:
+        raise ConfigError("config.world has no training captions for the study to decode with")
+    bank = model.text_bank(list(texts))
+    return f"nearest of {len(texts)} training captions (no Y-Decoder)", bank.decode
+
+
+def _timeline(
+    medium: Medium, stream: EmbeddedStream, config: StreamStudyConfig, decode: Decode
+) -> Timeline:
+    """The beginning of a stream, cut offline at the density of its events."""
+    ticks = stream.times <= _SHOWN_SECONDS
+    rate = len(stream.texts) / (len(stream.times) / config.ticks_per_second)
+    tree = ward_tree(stream.embeddings)
+    segments = choose_segments("offline", rate, config, stream.embeddings, tree)
+    segments = segments[stream.times[segments[:, 0]] < _SHOWN_SECONDS]
+    texts = decode(segment_embeddings(stream.embeddings, segments, averaged=True))
+    spoken = tuple(
+        Spoken(float(stream.times[start]), float(stream.times[end - 1]), float(at), text)
+        for (start, end), at, text in zip(
+            segments, stream.times[midpoints(segments)], texts, strict=True
+        )
+    )
+    events = tuple(
+        Spoken(float(at - lasts / 2), float(at + lasts / 2), float(at), text)
+        for at, lasts, text in zip(stream.annotated, stream.durations, stream.texts, strict=True)
+        if at - lasts / 2 < _SHOWN_SECONDS
+    )
+    steps = np.diff(stream.embeddings, axis=0, prepend=stream.embeddings[:1])
+    change = np.linalg.norm(steps, axis=1)
+    return Timeline.of_medium(medium, stream.times[ticks], change[ticks], spoken, events)

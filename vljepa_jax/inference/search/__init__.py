@@ -1,0 +1,1 @@
+"""A collection's embeddings, and search in them."""

@@ -1,0 +1,1 @@
+"""Following a stream: windows, segments, and what is said of them."""

@@ -1,0 +1,313 @@
+"""What ``launch/stream.py`` does: source, model and narrator put together, and what people see."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import select
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import numpy as np
+import rich.console
+
+from vljepa_jax.data.live_source import LiveSource
+from vljepa_jax.inference.model import CAPTION_QUERY, Model, load
+from vljepa_jax.inference.streams.live_events import Events, Summary
+from vljepa_jax.inference.streams.narrator import Labels, Narrator, Said
+from vljepa_jax.inference.streams.online_segmentation import OnlineSegmenter
+from vljepa_jax.inference.streams.window_reader import Arrival, WindowReader
+from vljepa_jax.inference.streams.windows import SlidingWindow
+
+_BATCH, _FAST_BATCH = 4, 32  # windows embedded at once, live and as fast as it can be
+_POLL = 0.2  # seconds between looks at the query and for Ctrl-C
+_STATUS_SECONDS = 10.0  # between status events
+
+
+class LiveError(ValueError):
+    """Settings that cannot work; the message says what to change."""
+
+
+@dataclasses.dataclass(frozen=True)
+class LiveSettings:
+    """The flags of ``launch/stream.py``; rate and threshold exclude each other.
+
+    Attributes:
+        query: ``None`` is "Describe this video in one sentence.".
+        query_file: its content is the query, whenever it changes.
+        typed: whether lines on standard input are queries.
+        window, smoothing, variance_window, patience: seconds.
+        rate: segments per second.
+    """
+
+    query: str | None = None
+    query_file: str | None = None
+    typed: bool = False
+    window: float = 2.0
+    ticks_per_second: float = 2.0
+    rate: float | None = 0.35
+    threshold: float | None = None
+    smoothing: float = 1.0
+    variance_window: float = 4.0
+    patience: float = 5.0
+    fast: bool = False
+    texts: str | None = None
+    labels: str | None = None
+    jsonl: str | None = None
+    timeline: str | None = None
+
+    def segmenter(self) -> OnlineSegmenter:
+        """Raises LiveError where the settings do not fit each other."""
+        ticks = self.ticks_per_second
+        try:
+            return OnlineSegmenter(
+                smoothing=max(1, round(self.smoothing * ticks)),
+                window=max(2, round(self.variance_window * ticks)),
+                threshold=self.threshold,
+                rate=None if self.rate is None else self.rate / ticks,
+            )
+        except ValueError as error:
+            raise LiveError(
+                f"{error} (--rate_hz={self.rate}, --threshold={self.threshold}, "
+                f"--ticks_per_second={ticks})"
+            ) from error
+
+
+def follow(
+    run_dir: str | os.PathLike,
+    source: LiveSource,
+    settings: LiveSettings,
+    *,
+    y_decoder: str | None = None,
+    console: rich.console.Console | None = None,
+) -> Summary:
+    """Follows a source until it ends or Ctrl-C.
+
+    Raises:
+        CheckpointError, ConfigError: there is no such run.
+        LiveError: the settings do not fit each other, or there is nothing to say texts with.
+        SourceError, ClipError: the source cannot be read, and does not come back.
+    """
+    settings.segmenter()  # what cannot work is told before the model is loaded
+    batch = _FAST_BATCH if settings.fast and not source.reconnects else _BATCH
+    model = load(run_dir, y_decoder=y_decoder, batch_size=batch)
+    say = _speaker(model, settings)
+    narrator = Narrator(
+        say,
+        settings.segmenter,
+        window=settings.window,
+        patience=settings.patience,
+    )
+    sliding = SlidingWindow(
+        model.video, seconds=settings.window, ticks_per_second=settings.ticks_per_second
+    )
+    queries = _Queries(settings)
+    size = model.video.image_size
+    blank = np.zeros((batch, model.video.frames, size, size, 3), np.uint8)
+    for rows in (batch, 2, 1):  # compiled before the source is opened, not while it waits
+        embeddings = model.predict(blank[:rows], [queries.query] * rows)
+    say(embeddings[0])
+    with ExitStack() as stack:
+        console = console or rich.console.Console(highlight=False)
+        events = stack.enter_context(Events(console, settings.jsonl, settings.timeline))
+        stopped = stack.enter_context(_interrupts())
+        reader = WindowReader(
+            source, sliding, fast=settings.fast, capacity=batch, notify=events.notice
+        )
+        stack.enter_context(reader)
+        session = _Session(model, narrator, reader, events, queries, batch)
+        session.run(stopped)
+        return session.finish()
+
+
+class _Session:
+    """The loop: takes windows, embeds them, says what there is to say."""
+
+    def __init__(
+        self,
+        model: Model,
+        narrator: Narrator,
+        reader: WindowReader,
+        events: Events,
+        queries: _Queries,
+        batch: int,
+    ) -> None:
+        self._model, self._narrator, self._reader = model, narrator, reader
+        self._events, self._queries, self._batch = events, queries, batch
+        self._began = time.monotonic()
+        self._lags = _Recent(256)
+        self._dropped = 0
+        self._reached = 0.0
+        self._next_status = self._began + _STATUS_SECONDS
+
+    def run(self, stopped: threading.Event) -> None:
+        while not stopped.is_set():
+            arrivals = self._reader.take(_POLL, self._batch)
+            if arrivals is None:
+                return
+            if self._queries.changed():
+                self._say(self._narrator.restart())  # other queries' embeddings do not compare
+                self._events.write("query", query=self._queries.query)
+                self._events.notice(f"query: {self._queries.query}")
+            if arrivals:
+                self._embed(arrivals)
+            self._tell()
+
+    def finish(self) -> Summary:
+        self._say(self._narrator.restart())
+        seconds = time.monotonic() - self._began
+        windows = self._narrator.windows
+        summary = Summary(
+            seconds,
+            windows,
+            self._narrator.decoded,
+            1 - self._narrator.decoded / windows if windows else 0.0,
+            self._reader.dropped,
+            self._reader.reconnections,
+            windows / seconds,
+            self._lags.median(),
+        )
+        self._events.finish(summary)
+        return summary
+
+    def _embed(self, arrivals: list[Arrival]) -> None:
+        clips = np.stack([arrival.window.clip for arrival in arrivals])
+        embeddings = self._model.predict(clips, [self._queries.query] * len(clips))
+        for arrival, embedding in zip(arrivals, embeddings, strict=True):
+            if arrival.restarted:
+                self._say(self._narrator.restart())
+            window = arrival.window
+            for said in self._narrator.feed(window.end, embedding):
+                self._say(said)
+            self._lags.add(time.monotonic() - arrival.due)
+            self._reached = window.end
+            middle = window.clip[len(window.clip) // 2]
+            self._events.tick(self._narrator.time, self._narrator.change, middle)
+
+    def _say(self, said: Said | None) -> None:
+        if said is not None:
+            self._events.say(said, self._lags.last())
+
+    def _tell(self) -> None:
+        if self._reader.dropped > self._dropped:
+            lost = self._reader.dropped - self._dropped
+            self._events.dropped(lost, self._reader.dropped)
+            self._dropped = self._reader.dropped
+        status = {
+            "time": round(self._reached, 3),
+            "windows": self._narrator.windows,
+            "decodings": self._narrator.decoded,
+            "windows_per_second": round(
+                self._narrator.windows / (time.monotonic() - self._began), 2
+            ),
+            "lag": round(self._lags.last(), 3),
+            "dropped": self._reader.dropped,
+        }
+        self._events.show(status)
+        if time.monotonic() >= self._next_status:
+            self._events.write("status", **status)
+            self._next_status += _STATUS_SECONDS
+
+
+class _Queries:
+    """The present query, from the flag, the file or the terminal."""
+
+    def __init__(self, settings: LiveSettings) -> None:
+        self.query = CAPTION_QUERY if settings.query is None else settings.query
+        self._file, self._typed = settings.query_file, settings.typed
+        self._stamp: int | None = None
+        self._line = ""  # typed so far
+        self.changed()  # the file's, from the beginning
+
+    def changed(self) -> bool:
+        """Looks for a new query; whether there is one."""
+        before = self.query
+        if self._file:
+            try:
+                stamp = os.stat(self._file).st_mtime_ns
+                if stamp != self._stamp:
+                    self._stamp = stamp
+                    with open(self._file, encoding="utf-8") as file:
+                        self.query = file.read().strip() or before
+            except FileNotFoundError:
+                self._stamp = None  # not there yet, or being replaced
+        while self._typed and select.select([0], [], [], 0)[0]:
+            data = os.read(0, 4096)
+            self._typed = bool(data)  # else standard input was closed
+            *lines, self._line = (self._line + data.decode(errors="replace")).split("\n")
+            for line in filter(None, map(str.strip, lines)):
+                self.query = line
+        return self.query != before
+
+
+class _Recent:
+    """The last numbers of many."""
+
+    def __init__(self, size: int) -> None:
+        self._numbers = np.zeros(size)
+        self._count = 0
+
+    def add(self, number: float) -> None:
+        self._numbers[self._count % len(self._numbers)] = number
+        self._count += 1
+
+    def last(self) -> float:
+        return float(self._numbers[(self._count - 1) % len(self._numbers)]) if self._count else 0.0
+
+    def median(self) -> float:
+        kept = self._numbers[: min(self._count, len(self._numbers))]
+        return float(np.median(kept)) if len(kept) else 0.0
+
+
+def _speaker(
+    model: Model, settings: LiveSettings
+) -> Callable[[np.ndarray], tuple[str, Mapping[str, float]]]:
+    """What is said of an embedding: the best label, the Y-Decoder's text, or the nearest text."""
+    try:
+        if settings.labels:
+            labels = Labels.read(settings.labels, model.embed_text)
+
+            def best(embedding: np.ndarray) -> tuple[str, Mapping[str, float]]:
+                scores = labels.scores(embedding)
+                return next(iter(scores)), scores
+
+            return best
+        if settings.texts:
+            with open(settings.texts, encoding="utf-8") as file:
+                texts = [line.strip() for line in file if line.strip()]
+            bank = model.text_bank(texts)
+            return lambda embedding: (bank.decode(embedding[None])[0], {})
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError) as error:
+        raise LiveError(str(error)) from error
+    if model.text_decoder is None:
+        raise LiveError(
+            "this run has no Y-Decoder: name one with --y_decoder=DIR, texts to choose from with "
+            "--texts=FILE, or labels with --labels=FILE"
+        )
+    return lambda embedding: (model.decode(embedding[None])[0], {})
+
+
+@contextmanager
+def _interrupts() -> Iterator[threading.Event]:
+    """An event that Ctrl-C and SIGTERM set; a second Ctrl-C is the usual one."""
+    stopped = threading.Event()
+
+    def stop(number: int, frame: Any) -> None:
+        stopped.set()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield stopped
+        return
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stopped
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

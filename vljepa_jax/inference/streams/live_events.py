@@ -1,0 +1,137 @@
+"""What a followed stream tells: lines for people, JSON lines for programs, a picture."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any, TextIO
+
+import numpy as np
+import rich.console
+import rich.status
+
+from vljepa_jax.inference.streams.narrator import Said, TimelineRecorder
+from vljepa_jax.inference.streams.timeline import save_timeline
+
+_SHOWN_LABELS = 3
+_TOLD_SECONDS = 5.0  # at least so long between two lines about dropped windows
+
+
+@dataclasses.dataclass(frozen=True)
+class Summary:
+    """What was done, for the last line and for programs."""
+
+    seconds: float
+    windows: int
+    decodings: int
+    saved: float  # share of the windows that no text was decoded for
+    dropped: int
+    reconnections: int
+    windows_per_second: float
+    median_lag: float
+
+
+class Events:
+    """Everything that leaves: lines, status, JSON, the picture."""
+
+    def __init__(self, console: rich.console.Console, jsonl: str | None, timeline: str | None):
+        """A context manager.
+
+        Args:
+            jsonl: file of events, an object a line; ``None`` writes none.
+            timeline: picture that ``finish`` draws; ``None`` draws none.
+        """
+        self._console, self._timeline = console, timeline
+        self._recorder = TimelineRecorder() if timeline else None
+        self._jsonl = jsonl
+        self._file: TextIO | None = None
+        self._status: rich.status.Status | None = None
+        self._lock = threading.Lock()  # the reader's thread gives notice too
+        self._unsaid = 0  # dropped windows not told yet
+        self._next_told = 0.0
+
+    def __enter__(self) -> Events:
+        if self._jsonl:
+            self._file = open(self._jsonl, "w", encoding="utf-8")
+        if self._console.is_terminal:
+            self._status = self._console.status("")
+            self._status.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._status:
+            self._status.stop()
+        if self._file:
+            with self._lock:
+                self._file.close()
+                self._file = None
+
+    def say(self, said: Said, lag: float) -> None:
+        span = {"start": round(said.start, 3), "end": round(said.end, 3)}
+        scores = {name: round(score, 4) for name, score in said.scores.items()}
+        self.write("text", **span, text=said.text, new=said.new, lag=round(lag, 3), scores=scores)
+        if self._recorder:
+            self._recorder.say(said)
+        if said.new:
+            ranked = list(said.scores.items())[:_SHOWN_LABELS]
+            best = f"  {ranked[0][1]:.3f}" if ranked else ""
+            others = ", ".join(f"{name} {score:.3f}" for name, score in ranked[1:])
+            line = f"{clock(said.start)} – {clock(said.end)}  {said.text}{best}"
+            self._console.print(line + (f"  ({others})" if others else ""), markup=False)
+
+    def tick(self, seconds: float, change: float, frame: np.ndarray) -> None:
+        """Takes how far the embedding moved, and a frame of the window, at its time."""
+        self.write("tick", time=round(seconds, 3), change=round(change, 4))
+        if self._recorder:
+            self._recorder.tick(seconds, change, frame)
+
+    def dropped(self, lost: int, total: int) -> None:
+        """Says so at most once a few seconds."""
+        self.write("dropped", windows=lost, total=total)
+        self._unsaid += lost
+        if time.monotonic() >= self._next_told:
+            self.notice(f"too slow for this source: dropped {self._unsaid} windows to stay live")
+            self._unsaid, self._next_told = 0, time.monotonic() + _TOLD_SECONDS
+
+    def notice(self, text: str) -> None:
+        self.write("notice", text=text)
+        self._console.print(text, style="yellow", markup=False)
+
+    def show(self, status: Mapping[str, Any]) -> None:
+        if self._status:
+            self._status.update(
+                f"{clock(status['time'])}  {status['windows_per_second']:.1f} windows/s, "
+                f"lag {status['lag']:.2f} s, {status['decodings']} texts for "
+                f"{status['windows']} windows, {status['dropped']} dropped"
+            )
+
+    def write(self, event: str, **fields: Any) -> None:
+        with self._lock:
+            if self._file:
+                self._file.write(json.dumps({"event": event, **fields}) + "\n")
+                self._file.flush()
+
+    def finish(self, summary: Summary) -> None:
+        self.write("summary", **dataclasses.asdict(summary))
+        if self._status:
+            self._status.stop()
+        self._console.print(
+            f"{summary.windows} windows in {summary.seconds:.1f} s "
+            f"({summary.windows_per_second:.1f} per second), {summary.decodings} texts decoded: "
+            f"{100 * summary.saved:.0f} % of the decodings saved; median lag "
+            f"{summary.median_lag:.2f} s, {summary.dropped} windows dropped, "
+            f"{summary.reconnections} reconnections"
+        )
+        if self._recorder:
+            save_timeline(self._recorder.timeline(), self._timeline)
+            self._console.print(f"drawn in {self._timeline}", markup=False)
+
+
+def clock(seconds: float) -> str:
+    """ "1:02:03.5" or "2:03.5"."""
+    hours, rest = divmod(int(seconds), 3600)
+    head = f"{hours}:{rest // 60:02d}" if hours else f"{rest // 60}"
+    return f"{head}:{seconds % 60:04.1f}"

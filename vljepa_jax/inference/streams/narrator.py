@@ -1,0 +1,201 @@
+"""Saying what a stream shows, only when it changes.
+
+A ``Narrator`` takes the embedding of each window, finds the segments online and says each once:
+when it has ended or, so that something lasting is told while it lasts, when it has been open for
+``patience`` seconds. What would repeat the text before is not said. This is plain numpy; reading
+the source is ``window_reader``'s, and what is told to people ``launch/stream.py``'s.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+from jaxtyping import Float
+from PIL import Image
+
+from vljepa_jax.inference.labels import mean_embedding
+from vljepa_jax.inference.streams.online_segmentation import Change, OnlineSegmenter
+from vljepa_jax.inference.streams.timeline import FRAMES, Spoken, Timeline, thumbnail
+
+_TICKS_KEPT, _TEXTS_KEPT = 4_096, 64  # of a timeline, however long the stream
+
+
+@dataclasses.dataclass(frozen=True)
+class Said:
+    """One line.
+
+    Attributes:
+        start, end: seconds of the stream that it is said of; ``end`` is the latest known.
+        text: decoded, or the best label.
+        scores: cosine of every label, best first; empty without labels.
+        new: whether it differs from what was said before: only then it is printed.
+    """
+
+    start: float
+    end: float
+    text: str
+    scores: Mapping[str, float]
+    new: bool
+
+
+class Labels:
+    """Open-vocabulary labels to choose from, each of one text or several of one meaning."""
+
+    def __init__(self, names: Sequence[str], embeddings: Float[np.ndarray, "n e"]) -> None:
+        self.names = tuple(names)
+        self._embeddings = embeddings
+
+    @classmethod
+    def read(
+        cls, path: str, embed_text: Callable[[Sequence[str]], Float[np.ndarray, "n e"]]
+    ) -> Labels:
+        """Reads a file of labels: one a line, "a dog" or "a dog | a puppy | a hound".
+
+        Raises:
+            ValueError: it holds fewer than two labels.
+            OSError: it cannot be read.
+        """
+        with open(path, encoding="utf-8") as file:
+            lines = [[t.strip() for t in line.split("|") if t.strip()] for line in file]
+        groups = [texts for texts in lines if texts]
+        if len(groups) < 2:
+            raise ValueError(f"{path}: {len(groups)} labels; at least two are needed, one a line")
+        embedded = iter(embed_text([text for texts in groups for text in texts]))
+        rows = [mean_embedding([next(embedded) for _ in texts]) for texts in groups]
+        return cls([texts[0] for texts in groups], np.stack(rows))
+
+    def scores(self, embedding: Float[np.ndarray, " e"]) -> dict[str, float]:
+        """Cosine of every label, best first."""
+        scores = self._embeddings @ embedding
+        return {self.names[i]: float(scores[i]) for i in np.argsort(-scores, kind="stable")}
+
+
+class Narrator:
+    """Embeddings in, lines out.
+
+    Attributes:
+        windows: embeddings taken.
+        decoded: how often a text was decoded, or labels were scored.
+        time: seconds that the last embedding tells of, the middle of its window.
+        change: its distance from the one before.
+    """
+
+    def __init__(
+        self,
+        say: Callable[[Float[np.ndarray, " e"]], tuple[str, Mapping[str, float]]],
+        segmenter: Callable[[], OnlineSegmenter],
+        *,
+        window: float,
+        patience: float,
+    ) -> None:
+        """See the module.
+
+        Args:
+            say: the text of an embedding, and scores if there are any.
+            segmenter: makes a new one, where a stream begins anew.
+            window: seconds that an embedding sees; what it tells of lies in the middle.
+            patience: seconds; 0 waits for the end of every segment.
+        """
+        self.windows = self.decoded = 0
+        self.time = self.change = 0.0
+        self._say, self._make, self._window, self._patience = say, segmenter, window, patience
+        self._last_text: str | None = None
+        self._restart()
+
+    def restart(self) -> Said | None:
+        """What comes next does not follow: says what is open, and begins anew."""
+        said = self._close(self._segmenter.so_far())
+        self._restart()
+        self._last_text = None
+        return said
+
+    def feed(self, end: float, embedding: Float[np.ndarray, " e"]) -> list[Said]:
+        """Takes the embedding of a window that ends at ``end`` seconds; gives what to say."""
+        self.windows += 1
+        time = self.time = end - self._window / 2
+        self._times.append(time)
+        self.change = (
+            0.0 if self._before is None else float(np.linalg.norm(embedding - self._before))
+        )
+        self._before = embedding
+        change = self._segmenter.update(embedding)
+        said = []
+        if change is not None:
+            said.append(self._close(change))
+            self._open_at, self._told = self._time_of(change.end), False
+        elif self._open_at is None:
+            self._open_at = time
+        if self._patience and not self._told and time - self._open_at >= self._patience:
+            self._told = True
+            said.append(self._tell(self._open_at, time, self._segmenter.so_far().averaged))
+        return [line for line in said if line is not None]
+
+    def _restart(self) -> None:
+        self._segmenter = self._make()
+        # Times of the last ticks: splits lie among them.
+        self._times: collections.deque[float] = collections.deque(maxlen=512)
+        self._before: np.ndarray | None = None
+        self._open_at: float | None = None  # seconds at which the open segment began
+        self._told = False  # whether the open segment was said already
+
+    def _close(self, change: Change | None) -> Said | None:
+        if change is None or self._told:
+            return None
+        return self._tell(self._open_at, self._time_of(change.end - 1), change.averaged)
+
+    def _tell(self, start: float, end: float, embedding: np.ndarray) -> Said:
+        text, scores = self._say(embedding)
+        self.decoded += 1
+        new = text != self._last_text
+        self._last_text = text
+        return Said(start, end, text, scores, new)
+
+    def _time_of(self, tick: int) -> float:
+        """Seconds that a recent tick tells of."""
+        return self._times[tick - self._segmenter.tick]
+
+
+class TimelineRecorder:
+    """Gathers a picture of a stream in constant memory: a longer stream is shown more coarsely.
+
+    Of the texts, the latest are kept.
+    """
+
+    def __init__(self) -> None:
+        self._ticks = _Thinned(_TICKS_KEPT)
+        self._frames = _Thinned(2 * FRAMES)
+        self._spoken: collections.deque[Spoken] = collections.deque(maxlen=_TEXTS_KEPT)
+
+    def tick(self, time: float, change: float, frame: np.ndarray) -> None:
+        """Takes one window's embedding change and one of its frames, uint8 [H, W, 3]."""
+        self._ticks.add(lambda: (time, change))
+        self._frames.add(lambda: (time, thumbnail(Image.fromarray(frame))))
+
+    def say(self, said: Said) -> None:
+        self._spoken.append(Spoken(said.start, said.end, (said.start + said.end) / 2, said.text))
+
+    def timeline(self) -> Timeline:
+        """What was gathered so far."""
+        ticks = np.array(self._ticks.items, float).reshape(-1, 2)
+        frames = self._frames.items
+        shown = [frames[i * len(frames) // FRAMES] for i in range(FRAMES)] if frames else []
+        return Timeline(shown, ticks[:, 0], ticks[:, 1], tuple(self._spoken))
+
+
+class _Thinned:
+    """Every n-th of what it is given, n doubling whenever there are too many."""
+
+    def __init__(self, limit: int) -> None:
+        self.items: list = []
+        self._limit, self._stride, self._seen = limit, 1, 0
+
+    def add(self, item: Callable[[], object]) -> None:
+        if self._seen % self._stride == 0:
+            self.items.append(item())
+            if len(self.items) >= self._limit:
+                self.items = self.items[::2]
+                self._stride *= 2
+        self._seen += 1

@@ -1,0 +1,1 @@
+"""The mesh, and what the processes of a job tell each other."""

@@ -1,0 +1,416 @@
+"""The loop around the step: feed, log, save, continue.
+
+A run is its directory. ``train`` on a directory that holds a checkpoint continues from it, and
+on one machine the continued losses are bitwise those of a run that was never interrupted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import json
+import math
+import os
+import signal
+import threading
+import time
+from typing import Any
+
+import jax
+import rich.console
+from absl import logging
+from jax.experimental import multihost_utils
+
+from vljepa_jax.config import ConfigError, TrainConfig, nearest
+from vljepa_jax.data.pipeline import Batch, TrainPipeline, array_spec, check_paths
+from vljepa_jax.losses import Histogram
+from vljepa_jax.objectives import make_objective
+from vljepa_jax.parallel.processes import first_process, gather, of_first, require_shared
+from vljepa_jax.parallel.sharding import check_batch_size, left_whole, make_mesh
+from vljepa_jax.places import AnyPath, in_bucket, place, write_text
+from vljepa_jax.run_dir import check_config, claim, newest
+from vljepa_jax.training import checkpoint
+from vljepa_jax.training.checkpoint_writer import Checkpoints
+from vljepa_jax.training.meters import Meter, Profile
+from vljepa_jax.training.run_log import Progress, RunLog, add_row
+from vljepa_jax.training.train_state import TrainState
+from vljepa_jax.training.train_step import Trainer
+from vljepa_jax.training.visual_tokens import cache_visual_tokens
+
+_NAMED_RECORDS = 8  # of a batch, in a message; a file names them all
+_MOST_SKIPPED = 10  # broken steps in a row after which something else must be wrong
+
+
+class NonFiniteLoss(RuntimeError):
+    """The loss or the gradient became infinite or not a number."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Watch:
+    """How a run is watched, which changes nothing of what it computes.
+
+    Attributes:
+        profile: the first and the last step to be traced, into ``profile/``; ``None`` for none.
+        wandb: the Weights & Biases project that metrics go to as well; "" for none.
+    """
+
+    profile: tuple[int, int] | None = None
+    wandb: str = ""
+
+
+def train(
+    config: TrainConfig,
+    workdir: str | os.PathLike[str],
+    watch: Watch = Watch(),
+) -> None:
+    """Trains until ``config.steps`` updates are made, from wherever ``workdir`` stands.
+
+    Leaves config.json, checkpoints/, metrics.jsonl, tensorboard/ and, at the end, train.json
+    {"steps", "examples_per_second", "wall_seconds", "final_loss"}; the seconds count compilation
+    and, where a run was continued, every process's time up to its last checkpoint.
+
+    SIGTERM and SIGINT save after the running step and raise ``SystemExit`` with the status
+    128 + signal, by which a scheduler sees that the job is not done; a second signal kills. Of
+    several processes any may get the SIGTERM: all stop after the same step. All of them call this
+    function, with one ``workdir`` on a disk that they share; the first alone writes and speaks.
+
+    Raises:
+        ConfigError: the config cannot be used, or ``workdir`` holds a run with another one.
+        CheckpointError: ``init_from`` or a checkpoint does not fit, or one cannot be written.
+        NonFiniteLoss: the newest checkpoint is then the last good one.
+    """
+    console = rich.console.Console(quiet=not first_process())
+    run_dir = place(workdir)
+    if watch.profile and in_bucket(run_dir):
+        raise ConfigError("--profile writes its trace to a disk: give it a --workdir there")
+    check_paths(config)
+    require_shared(run_dir)
+    mesh = make_mesh(config.sharding)
+    check_batch_size(config.batch_size, config.micro_batch_size, mesh)
+    trainer = Trainer(config, make_objective(config), mesh)
+    _check_cached_tokens(config, trainer)
+    if whole := left_whole(trainer.abstract_state.params, config.sharding.rules, mesh):
+        console.print(whole, style="yellow")
+    check_config(run_dir, config)
+    state, position = _start(config, run_dir, trainer)
+    if position.step >= config.steps:
+        console.print(f"'{run_dir}' has made all {config.steps} steps; nothing is left to train.")
+    else:
+        if position.step > 0:
+            console.print(f"'{run_dir}' continues after step {position.step}.")
+        if not config.init_from and position.step == 0:
+            _warn_of_random_frozen_parts(trainer, console)
+        cached = config.data.visual_tokens == "cache"
+        tokens_key = cache_visual_tokens(config, state.params, console) if cached else ""
+        pipeline = TrainPipeline(config, tokens_key)
+        if first_process():
+            claim(run_dir, config)  # last: a wrong config leaves nothing in its way
+        stopped_by = _Run(config, run_dir, trainer, pipeline, console, position, watch).loop(state)
+        if stopped_by is not None:
+            console.print(
+                f"{stopped_by.name}: step {position.step} of {config.steps} is saved in "
+                f"'{run_dir}'; the same command continues."
+            )
+            raise SystemExit(128 + stopped_by)
+    summary = {
+        "steps": position.step,
+        "examples_per_second": position.examples / position.wall_seconds,
+        "wall_seconds": position.wall_seconds,
+        "final_loss": position.loss,
+    }
+    if first_process():
+        write_text(run_dir / "train.json", json.dumps(summary, indent=2) + "\n")
+
+
+@dataclasses.dataclass
+class _Position:
+    """What continues beside the training state; saved with every checkpoint."""
+
+    step: int  # made, with or without an update, which is the position in the data too
+    examples: int = 0  # seen by this run
+    replaced: int = 0  # of these, unreadable ones that were replaced
+    skipped: int = 0  # steps without an update, as their loss was no number
+    wall_seconds: float = 0.0
+    loss: float = math.nan  # of the last step
+
+
+def _start(config: TrainConfig, run_dir: AnyPath, trainer: Trainer) -> tuple[TrainState, _Position]:
+    """The state and the position from which this process goes on."""
+    path = newest(run_dir)
+    if path is not None:
+        state, saved = checkpoint.restore(path, trainer.abstract_state)
+        return state, _Position(**saved)
+    state = checkpoint.initial_state(
+        config.init_from, trainer.init, trainer.init_extra, trainer.abstract_state
+    )
+    position = _Position(step=int(state.step))
+    if position.step >= config.steps:
+        raise ConfigError(
+            f"steps: {config.steps}, but init_from starts at step {position.step}; set more steps"
+        )
+    return state, position
+
+
+def _warn_of_random_frozen_parts(trainer: Trainer, console: rich.console.Console) -> None:
+    _, frozen = trainer.optimizer.split(trainer.abstract_state.params)
+    if frozen:
+        console.print(
+            f"Warning: {', '.join(sorted(frozen))}: frozen by optimizer.rules, and random, as "
+            "init_from is empty. launch/convert.py makes a checkpoint of pretrained backbones; "
+            "start from it with --config.init_from=DIR:params.",
+            style="yellow",
+        )
+
+
+def _check_cached_tokens(config: TrainConfig, trainer: Trainer) -> None:
+    if config.data.visual_tokens == "cache":
+        for index, source in enumerate(config.data.sources):
+            if in_bucket(source.path):
+                raise ConfigError(
+                    "data.visual_tokens: 'cache' writes beside a dataset, which must lie on a disk "
+                    f"then, and data.sources[{index}].path is '{source.path}'; copy it, or set "
+                    "'compute'"
+                )
+        trained, _ = trainer.optimizer.split(trainer.abstract_state.params)
+        if "x_encoder" in trained:
+            raise ConfigError(
+                "data.visual_tokens: 'cache' holds what a frozen X-Encoder gives, but "
+                "optimizer.rules train x_encoder; freeze it or set 'compute'"
+            )
+
+
+class _Run:
+    """One process's part of a run."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        run_dir: AnyPath,
+        trainer: Trainer,
+        pipeline: TrainPipeline,
+        console: rich.console.Console,
+        position: _Position,
+        watch: Watch,
+    ) -> None:
+        """``position`` is moved along with the run."""
+        self._watch = watch
+        self._meter = Meter(config, trainer.devices)
+        self._config = config
+        self._run_dir = run_dir
+        self._trainer = trainer
+        self._pipeline = pipeline
+        self._console = console
+        self._position = position
+        self._began = time.perf_counter() - position.wall_seconds
+        self._replaced = 0  # in this process, and not yet in the position
+        self._skipped = 0  # in a row
+        self._values: list[float] = []  # of the best metric, since the last checkpoint
+        self._restart_interval()
+
+    def loop(self, state: TrainState) -> signal.Signals | None:
+        """Trains to the end, or until a signal, which it returns; the last step is then saved."""
+        config, position = self._config, self._position
+        self._batches = self._pipeline.batches(position.step, self._trainer.local_rows)
+        with self._console.status("Compiling the training step ..."):
+            train_step = self._trainer.compile(array_spec(config))
+        with (
+            contextlib.ExitStack() as at_end,
+            Checkpoints(self._run_dir, config.checkpoint) as self._checkpoints,
+            self._open_log() as self._log,
+            Profile(self._run_dir, self._watch.profile) as profile,
+            Progress(position.step, config.steps, self._console) as self._progress,
+            _Signals() as signals,
+        ):
+            at_end.callback(lambda: self._batches.close())
+            self._restart_interval()
+            self._saved = time.monotonic()
+            unread = None
+            for step in range(position.step + 1, config.steps + 1):
+                batch = self._next(step, running=unread and unread[2]["loss"])
+                profile.before(step)
+                # Both are only started here: the rows travel while the step before is computed.
+                state, metrics = train_step(state, self._trainer.put(batch.arrays))
+                profile.after(step, functools.partial(jax.block_until_ready, metrics))
+                # A step's metrics are fetched when the next one is under way, so that devices do
+                # not wait for the log; but before a save, so that nothing broken is saved.
+                if unread is not None:
+                    self._finish(*unread)
+                unread = (step, batch, metrics)
+                stop = signals.stop_after(step) or step == config.steps
+                if stop or step % config.checkpoint.every == 0 or self._time_to_save():
+                    self._finish(*unread)
+                    unread = None
+                    self._save(state)
+                if stop:
+                    break
+        return signals.received if position.step < config.steps else None
+
+    def _next(self, step: int, running: jax.Array | None) -> Batch:
+        """The batch of a step; ``running`` is a result of the step before, if one is under way."""
+        began = time.perf_counter()
+        try:
+            batch = next(self._batches)
+        except Exception:
+            # A signal to the whole process group has ended the loader's workers, say; the step
+            # must still be made, as other processes may be making it.
+            logging.warning("step %d: the data loader failed; it starts again", step, exc_info=True)
+            self._batches = self._pipeline.batches(step - 1, self._trainer.local_rows)
+            batch = next(self._batches)
+        # Devices that were still at work when the batch came have not waited for it. Those that
+        # became ready meanwhile have, for a part of this time; it counts in full.
+        if running is None or running.is_ready():
+            self._waited += time.perf_counter() - began
+        return batch
+
+    def _finish(self, step: int, batch: Batch, metrics: dict[str, jax.Array]) -> None:
+        """Awaits a step, checks it, moves the position, and logs where that is due."""
+        config, position = self._config, self._position
+        values = {
+            name: value if isinstance(value, Histogram) else float(value)
+            for name, value in jax.device_get(metrics).items()
+        }
+        self._checkpoints.check()
+        if math.isfinite(values["loss"]) and math.isfinite(values["gradient_norm"]):
+            self._skipped = 0
+            position.loss = values["loss"]
+            self._values.append(self._best_metric(values))
+        else:
+            self._non_finite(step, batch, values)
+        position.step = step
+        position.examples += config.batch_size
+        self._replaced += len(batch.replaced)
+        position.wall_seconds = time.perf_counter() - self._began
+        for reason in batch.replaced:
+            logging.warning("step %d: an unreadable example was replaced: %s", step, reason)
+        self._progress.update(step, values["loss"])
+        if step % config.log_every == 0 or step in (1, config.steps):
+            self._share_counts()
+            seconds = time.perf_counter() - self._interval_began
+            examples = position.examples - self._interval_examples
+            rate = examples / seconds
+            values |= {
+                "examples_per_second": rate,
+                "wall_seconds": position.wall_seconds,
+                "data/wait": self._waited / seconds,  # share of the time, at most
+                "data/replaced": position.replaced,
+                "skipped": position.skipped,
+                **self._meter.measure(examples // config.batch_size, seconds),
+            }
+            if self._log is not None:
+                self._log.write(step, values)
+            seconds_left = (config.steps - step) * config.batch_size / rate
+            self._progress.logged(step, values["loss"], rate, seconds_left)
+            self._restart_interval()
+
+    def _open_log(self) -> contextlib.AbstractContextManager[RunLog | None]:
+        """The log of the first process; ``None`` in every other."""
+        if not first_process():
+            return contextlib.nullcontext()
+        return RunLog(self._run_dir, self._position.step, self._watch.wandb, self._config)
+
+    def _restart_interval(self) -> None:
+        self._interval_began = time.perf_counter()
+        self._interval_examples = self._position.examples
+        self._waited = 0.0
+
+    def _time_to_save(self) -> bool:
+        """Whether ``checkpoint.minutes`` have passed; all processes ask after the same step."""
+        seconds = 60 * self._config.checkpoint.minutes
+        return seconds > 0 and of_first(lambda: time.monotonic() - self._saved >= seconds)
+
+    def _save(self, state: TrainState) -> None:
+        self._saved = time.monotonic()
+        self._share_counts()
+        if self._log is not None:
+            self._log.publish()
+        values = [value for value in self._values if math.isfinite(value)]
+        worst = math.inf if self._config.checkpoint.best_is == "lowest" else -math.inf
+        value = sum(values) / len(values) if values else worst
+        self._checkpoints.save(state, dataclasses.asdict(self._position), value)
+        self._values.clear()
+
+    def _best_metric(self, values: dict[str, Any]) -> float:
+        name = self._config.checkpoint.best_metric
+        if not isinstance(values.get(name), float):
+            known = [known for known, value in values.items() if isinstance(value, float)]
+            raise ConfigError(
+                f"checkpoint.best_metric: a step has no metric '{name}'{nearest(name, known)}; it "
+                f"has {', '.join(sorted(known))}"
+            )
+        return values[name]
+
+    def _share_counts(self) -> None:
+        """Adds what every process has replaced; all of them call this after the same step."""
+        self._position.replaced += sum(self._of_all_rows(self._replaced))
+        self._replaced = 0
+
+    def _of_all_rows(self, value: Any) -> list[Any]:
+        """The processes' values, one for each set of rows: several may hold the same rows."""
+        return list(dict(gather((tuple(self._trainer.local_rows.tolist()), value))).values())
+
+    def _non_finite(self, step: int, batch: Batch, values: dict[str, Any]) -> None:
+        """Names the records of a broken step; raises NonFiniteLoss unless it may be skipped."""
+        path = self._run_dir / "non_finite.jsonl"
+        ids = [name for share in self._of_all_rows(batch.ids) for name in share]
+        numbers = {name: repr(v) for name, v in values.items() if isinstance(v, float)}
+        if first_process():
+            add_row(path, {"step": step, "ids": ids} | numbers)
+        more = len(ids) - _NAMED_RECORDS
+        message = (
+            f"step {step}: loss {values['loss']}, gradient norm {values['gradient_norm']}. "
+            f"Examples of the batch: {', '.join(ids[:_NAMED_RECORDS])}"
+            + (f" and {more} more" if more > 0 else "")
+            + f" (all in '{path}'). "
+        )
+        self._skipped += 1
+        self._position.skipped += 1
+        if self._config.on_non_finite == "skip" and self._skipped < _MOST_SKIPPED:
+            self._console.print(f"{message}Its update is left out.", style="yellow")
+            return
+        self._checkpoints.wait()
+        good = newest(self._run_dir)
+        raise NonFiniteLoss(
+            message
+            + (f"{self._skipped} steps in a row are broken. " if self._skipped > 1 else "")
+            + (f"Last good checkpoint: '{good}'." if good else "No checkpoint was saved yet.")
+        )
+
+
+class _Signals:
+    """Remembers the first SIGTERM or SIGINT instead of dying by it; the second one kills.
+
+    Attributes:
+        received: the signal, or ``None``.
+    """
+
+    def __init__(self) -> None:
+        self.received: signal.Signals | None = None
+        self._previous: dict[signal.Signals, Any] = {}
+
+    def stop_after(self, step: int) -> bool:
+        """Whether this step is the last; every process of a run asks after every step.
+
+        Of several processes one may have the signal alone, and all must stop after one step, as
+        they save together: that is agreed upon by JAX, which listens to SIGTERM itself.
+        """
+        if jax.process_count() > 1 and multihost_utils.reached_preemption_sync_point(step):
+            self.received = signal.SIGTERM
+        return self.received is not None
+
+    def __enter__(self) -> _Signals:
+        # In another thread Python forbids it.
+        alone = jax.process_count() == 1
+        if alone and threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGINT):
+                self._previous[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number: int, frame: Any) -> None:
+        del frame
+        self.received = signal.Signals(number)
+        signal.signal(number, self._previous[self.received])
