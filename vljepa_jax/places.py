@@ -98,9 +98,12 @@ def make_directory(path: AnyPath) -> None:
 
 
 def write_text(path: AnyPath, text: str) -> None:
+    """As ``write_bytes``; lone surrogates, of names that are no UTF-8, are escaped."""
+    write_bytes(path, text.encode("utf-8", errors="backslashreplace"))
+
+
+def write_bytes(path: AnyPath, data: bytes) -> None:
     """Replaces a file in one stroke: a killed process leaves the old one or the new one."""
-    # Lone surrogates, of names that are no UTF-8, are escaped.
-    data = text.encode("utf-8", errors="backslashreplace")
     if in_bucket(path):
         path.write_bytes(data)  # an object appears when it is whole
         return

@@ -8,11 +8,15 @@ step, ``checkpoints/STEP/`` with three items of an Orbax checkpoint:
     progress: JSON; ``step`` is the position in the data too, because the order of examples is a
         pure function of (seed, step).
 
+Beside them, ``tokenizers/`` holds the tokenizer.json of each field of ``data.text`` that names a
+file, so that a run can be moved.
+
 A step directory appears under its name only when it is complete.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from collections.abc import Callable, Mapping
@@ -26,11 +30,21 @@ import orbax.checkpoint as ocp
 from vljepa_jax.buckets import commit_options
 from vljepa_jax.config import ConfigError, TrainConfig, as_dict, differences
 from vljepa_jax.config.saved import read_saved, with_present_names
+from vljepa_jax.data.tokenizers import WORLD_TOKENIZER, named_tokenizers, with_tokenizers
 from vljepa_jax.parallel.sharding import path_name
-from vljepa_jax.places import AnyPath, complaint, in_bucket, make_directory, place, write_text
+from vljepa_jax.places import (
+    AnyPath,
+    complaint,
+    in_bucket,
+    make_directory,
+    place,
+    write_bytes,
+    write_text,
+)
 
 PyTree = Any
 
+_TOKENIZERS = "tokenizers"
 _NAMED = 8  # differences that a message lists
 # Fields in which a run may differ from its beginning: they do not change what it computes.
 _FREE = (
@@ -197,7 +211,26 @@ def claim(workdir: AnyPath, config: TrainConfig) -> None:
     path = workdir / "config.json"
     if not path.exists():
         make_directory(workdir)
+        _keep_tokenizers(workdir, config)
         write_text(path, json.dumps(as_dict(config), indent=2) + "\n")
+
+
+def _keep_tokenizers(workdir: AnyPath, config: TrainConfig) -> None:
+    """Copies the tokenizers that are files; training refuses a config whose files are not there."""
+    for field, path in _tokenizer_files(config).items():
+        make_directory(workdir / _TOKENIZERS)
+        write_bytes(_kept_tokenizer(workdir, field), path.read_bytes())
+
+
+def _tokenizer_files(config: TrainConfig) -> dict[str, AnyPath]:
+    """Those that a config names by a path, and not by the name of one in the package."""
+    named = named_tokenizers(config.data.text)
+    paths = {field: place(name) for field, name in named.items() if name != WORLD_TOKENIZER}
+    return {field: path for field, path in paths.items() if path.is_file()}
+
+
+def _kept_tokenizer(workdir: AnyPath, field: str) -> AnyPath:
+    return workdir / _TOKENIZERS / f"{field}.json"
 
 
 def check_config(workdir: AnyPath, config: TrainConfig) -> None:
@@ -223,10 +256,17 @@ def check_config(workdir: AnyPath, config: TrainConfig) -> None:
             + "\n  ".join(faults)
             + "\nTake the saved values, or another --workdir."
         )
+    for field, path in _tokenizer_files(config).items():
+        kept = _kept_tokenizer(workdir, field)
+        if kept.is_file() and kept.read_bytes() != path.read_bytes():
+            raise ConfigError(
+                f"data.text.{field}: '{path}' is not the tokenizer that this run began with; name "
+                f"'{kept}', or take another --workdir"
+            )
 
 
 def load_config(directory: str | os.PathLike[str]) -> TrainConfig:
-    """The config of a run directory.
+    """The config of a run directory; its tokenizers are those that lie there.
 
     Raises:
         CheckpointError: the directory is not a run's, or lies in a bucket that cannot be read.
@@ -235,7 +275,14 @@ def load_config(directory: str | os.PathLike[str]) -> TrainConfig:
     path = place(directory) / "config.json"
     if not path.is_file():
         raise CheckpointError(f"'{directory}' is not a run directory: it has no config.json")
-    return read_saved(path)
+    config = read_saved(path)
+    kept = {
+        field: os.fspath(there)
+        for field in named_tokenizers(config.data.text)
+        if (there := _kept_tokenizer(place(directory), field)).is_file()
+    }
+    text = with_tokenizers(config.data.text, kept)
+    return dataclasses.replace(config, data=dataclasses.replace(config.data, text=text))
 
 
 def _check_reachable(directory: str | os.PathLike[str]) -> None:

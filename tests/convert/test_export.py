@@ -1,5 +1,7 @@
 import dataclasses
 import json
+import shutil
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -19,9 +21,11 @@ from tests.helpers.twins import (
 )
 from vljepa_jax import run_dir
 from vljepa_jax.convert.export import export_checkpoint
+from vljepa_jax.convert.exported import is_exported, load_exported
 from vljepa_jax.convert.published import convert_checkpoint
 from vljepa_jax.convert.rules import ConversionError, export
 from vljepa_jax.data.tokenizers import Tokenizer
+from vljepa_jax.inference.model import Model
 
 CONSOLE = Console(quiet=True)
 
@@ -68,6 +72,46 @@ def test_what_is_exported_converts_back(exported, tmp_path):
     )
     for part in ("x_encoder", "token_embedding", "predictor", "y_encoder"):
         jax.tree.map(np.testing.assert_array_equal, before[part], after[part])
+
+
+def test_an_exported_directory_opens_as_the_run_did(exported, tmp_path):
+    _, run, out = exported
+    moved = shutil.copytree(out, tmp_path / "moved")
+    assert is_exported(moved)
+    assert not is_exported(run)
+    assert not is_exported(tmp_path)
+    config, params = load_exported(moved)
+    there, before = run_dir.load_params(run)
+    jax.tree.map(np.testing.assert_array_equal, params, before)
+    models = Model(config, params), Model(there, before)
+    frames = np.random.default_rng(0).integers(0, 256, (5, 40, 30, 3), np.uint8)
+    one, other = (m.embed_video(frames, "a dog") for m in models)
+    np.testing.assert_array_equal(one, other)
+    one, other = (m.embed_text("a dog") for m in models)
+    np.testing.assert_array_equal(one, other)
+    assert Path(config.data.text.query_tokenizer) == moved / "predictor/tokenizer.json"
+
+
+def test_an_exported_directory_with_faults_names_them_all(exported, tmp_path):
+    _, _, out = exported
+    broken = shutil.copytree(out, tmp_path / "broken")
+    (broken / "x_encoder/model.safetensors").unlink()
+    rest = safetensors.numpy.load_file(out / "vljepa.safetensors")
+    rest["y_head/kernel"] = rest["y_head/kernel"][:, :-1]
+    rest["other"] = rest.pop("log_logit_scale")
+    safetensors.numpy.save_file(rest, broken / "vljepa.safetensors")
+    with pytest.raises(ConversionError) as raised:
+        load_exported(broken)
+    for fault in (
+        "x_encoder: ",
+        "'y_head/kernel' is [",
+        "has no 'log_logit_scale'",
+        "'other' is nothing that this model has",
+    ):
+        assert fault in str(raised.value)
+    (broken / "vljepa.safetensors").write_bytes(b"{")
+    with pytest.raises(ConversionError, match="vljepa.safetensors: cannot be read"):
+        load_exported(broken)
 
 
 def test_the_rest_is_one_file(exported):

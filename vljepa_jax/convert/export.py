@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ from vljepa_jax.convert.families import (
 from vljepa_jax.convert.rules import ConversionError, export
 from vljepa_jax.convert.settings import Setting, as_json
 from vljepa_jax.data.tokenizers import Tokenizer, TokenizerError
-from vljepa_jax.places import AnyPath, write_text
+from vljepa_jax.places import AnyPath, write_bytes, write_text
 from vljepa_jax.run_dir import load_config, load_teacher_params
 
 PyTree = Any
@@ -115,7 +114,7 @@ def _copy_tokenizer(
     except TokenizerError as error:
         console.print(f"{part}: exported without its tokenizer: {error}")
         return
-    shutil.copyfile(tokenizer.path, directory / "tokenizer.json")
+    write_bytes(directory / "tokenizer.json", tokenizer.read())
     settings = {
         "tokenizer_class": "PreTrainedTokenizerFast",  # what tokenizer.json says, and no more
         "pad_token": tokenizer.pad_token,
@@ -138,6 +137,6 @@ def _save(arrays: Mapping[str, np.ndarray], path: Path) -> None:
     """Replaces the file in one stroke. "pt" names the layout, which transformers asks for."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
-    whole = {key: np.ascontiguousarray(array) for key, array in arrays.items()}
+    whole = {key: np.asarray(array, order="C") for key, array in arrays.items()}
     safetensors.numpy.save_file(whole, temporary, metadata={"format": "pt"})
     os.replace(temporary, path)

@@ -64,9 +64,12 @@ _TEXTS = {
 }
 
 
+ALL_PARTS = (*PARTS, "y_decoder")
+
+
 def parts_of(model: Any) -> tuple[str, ...]:
     """The backbones that a model has: three of a VL-JEPA, one where one is trained alone."""
-    return tuple(part for part in (*PARTS, "y_decoder") if hasattr(model, part))
+    return tuple(part for part in ALL_PARTS if hasattr(model, part))
 
 
 def family_of(model: Any, part: str) -> Family:
@@ -78,14 +81,23 @@ def tokenizer_of(config: TrainConfig, part: str) -> tuple[str, int] | None:
 
     ``None`` where the part, in this objective, reads no text.
     """
+    fields = _text_fields(config, part)
+    return None if fields is None else tuple(getattr(config.data.text, name) for name in fields)
+
+
+def tokenizer_field(config: TrainConfig, part: str) -> str | None:
+    """The field of ``data.text`` that names a part's tokenizer; ``None`` as ``tokenizer_of``."""
+    fields = _text_fields(config, part)
+    return None if fields is None else fields[0]
+
+
+def _text_fields(config: TrainConfig, part: str) -> tuple[str, str] | None:
     text = config.data.text
     if part in _TEXTS and isinstance(text, TextConfig):
-        tokenizer, length = _TEXTS[part]
-        return getattr(text, tokenizer), getattr(text, length)
-    if part in _TEXTS and isinstance(text, (PlainTextConfig, DialogueConfig)):
-        return text.tokenizer, text.length
-    if part == "y_decoder" and isinstance(text, DecodedTextConfig):
-        return text.tokenizer, text.length
+        return _TEXTS[part]
+    alone = part in _TEXTS and isinstance(text, (PlainTextConfig, DialogueConfig))
+    if alone or (part == "y_decoder" and isinstance(text, DecodedTextConfig)):
+        return "tokenizer", "length"
     return None
 
 

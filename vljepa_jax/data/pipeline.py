@@ -12,8 +12,7 @@ import collections
 import dataclasses
 import functools
 import pkgutil
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import grain
 import numpy as np
@@ -23,6 +22,7 @@ from vljepa_jax.data.records import Annotation, ClipError, Record
 from vljepa_jax.data.rows import Row, Rows
 from vljepa_jax.data.storage import Dataset, Source, open_dataset
 from vljepa_jax.data.token_cache import Clip, TokenCache, cache_directory
+from vljepa_jax.data.tokenizers import named_tokenizers
 from vljepa_jax.data.video import load_clip
 from vljepa_jax.data.workers import AHEAD, CHUNK, read_ahead
 from vljepa_jax.data.world.build import dataset_path
@@ -86,8 +86,8 @@ def check_paths(config: TrainConfig) -> None:
         ConfigError: some are not there; all of them are named.
     """
     paths = {f"data.sources[{i}].path": s.path for i, s in enumerate(config.data.sources)}
-    if config.data.text is not None:
-        paths |= dict(_tokenizers("data.text", dataclasses.asdict(config.data.text)))
+    named = named_tokenizers(config.data.text)
+    paths |= {f"data.text.{field}": path for field, path in named.items()}
     missing = []
     for field, path in paths.items():
         if path != "@world" and not place(path).exists():
@@ -100,14 +100,6 @@ def check_paths(config: TrainConfig) -> None:
             + "\nlaunch/prepare.py makes datasets; a tokenizer is a tokenizer.json, published with "
             "its weights (docs/weights.md)."
         )
-
-
-def _tokenizers(where: str, settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    for name, value in settings.items():
-        if isinstance(value, Mapping):
-            yield from _tokenizers(f"{where}.{name}", value)
-        elif name.endswith("tokenizer"):
-            yield f"{where}.{name}", value
 
 
 class TrainPipeline:

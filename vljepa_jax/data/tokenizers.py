@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import tokenizers
+
+from vljepa_jax.places import place
 
 WORLD_TOKENIZER = "@world"
 _WORLD_PATH = pathlib.Path(__file__).parent / "world" / "assets" / "tokenizer.json"
@@ -16,6 +21,28 @@ _PAD_TOKENS = ("[PAD]", "<pad>", "<|finetune_right_pad_id|>", "<|endoftext|>")
 
 # One text at a time is short work: threads would only stand in the way of loader workers.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+def named_tokenizers(text: Any) -> dict[str, str]:
+    """The tokenizers that ``config.data.text`` names: field, dotted -> path."""
+    return {} if text is None else dict(_named(dataclasses.asdict(text), ""))
+
+
+def _named(settings: Mapping[str, Any], where: str) -> Iterator[tuple[str, str]]:
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _named(value, f"{where}{name}.")
+        elif name.endswith("tokenizer"):
+            yield where + name, value
+
+
+def with_tokenizers(text: Any, paths: Mapping[str, str]) -> Any:
+    """``config.data.text`` with other paths for the fields that ``paths`` has."""
+    for field, path in paths.items():
+        outer, _, inner = field.partition(".")
+        value = with_tokenizers(getattr(text, outer), {inner: path}) if inner else path
+        text = dataclasses.replace(text, **{outer: value})
+    return text
 
 
 class TokenizerError(ValueError):
@@ -34,24 +61,28 @@ class Tokenizer:
             Llama's and <|endoftext|> in Qwen's.
         pad_id: its id.
         vocab_size: number of ids, added tokens included.
+        sha256: of the file's content, in hexadecimal.
     """
 
     def __init__(self, path: str):
         """Loads a file.
 
         Args:
-            path: a ``tokenizer.json``, or "@world" for the one of the bundled video world.
+            path: a ``tokenizer.json`` on a disk or in a bucket, or "@world" for the one of the
+                bundled video world.
 
         Raises:
             TokenizerError: the file is missing, is no tokenizer, or has no padding token.
         """
         self.path = str(_WORLD_PATH) if path == WORLD_TOKENIZER else path
-        if not pathlib.Path(self.path).is_file():
+        if not place(self.path).is_file():
             raise TokenizerError(f"{self.path}: no such tokenizer file")
         try:
-            self._tokenizer = tokenizers.Tokenizer.from_file(self.path)
+            content = self.read()
+            self._tokenizer = tokenizers.Tokenizer.from_buffer(content)
         except Exception as error:  # the library raises nothing narrower
             raise TokenizerError(f"{self.path}: is no tokenizer.json ({error})") from error
+        self.sha256 = hashlib.sha256(content).hexdigest()
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
         known = (t for t in _PAD_TOKENS if self._tokenizer.token_to_id(t) is not None)
@@ -61,6 +92,10 @@ class Tokenizer:
         self.pad_token = pad_token
         self.pad_id = self._tokenizer.token_to_id(pad_token)
         self.vocab_size = self._tokenizer.get_vocab_size()
+
+    def read(self) -> bytes:
+        """The file."""
+        return place(self.path).read_bytes()
 
     def check_fits(self, table_size: int) -> None:
         """Compares with the embedding table that the ids look up.
@@ -157,9 +192,9 @@ class Tokenizer:
         ids, mask = self.encode(texts, length)
         inside = np.zeros_like(mask)
         for row, encoding in enumerate(self._tokenizer.encode_batch(list(texts))):
-            for place, (start, end) in enumerate(encoding.offsets):
+            for token, (start, end) in enumerate(encoding.offsets):
                 # A token may begin with the space before its word.
-                inside[row, place] = any(
+                inside[row, token] = any(
                     max(start, first) < min(end, last) for first, last in spans[row]
                 )
         return ids, mask, inside

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
 import os
-import pathlib
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -298,8 +296,7 @@ class Model:
             del model[name]
         text = dataclasses.asdict(self.config.data.text)
         for name in ("query_tokenizer", "target_tokenizer"):  # by their content, not their place
-            path = getattr(self, f"_{name}").path
-            text[name] = hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()
+            text[name] = getattr(self, f"_{name}").sha256
         return fingerprint(
             {"model": model, "text": text, "image_size": self.video.image_size}, self._params
         )

@@ -1,0 +1,94 @@
+"""An exported directory (``convert.export``) in again: the config and parameters of its run."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import safetensors.numpy
+from flax import traverse_util
+
+from vljepa_jax.config import LlamaConfig, TrainConfig
+from vljepa_jax.config.saved import read_saved
+from vljepa_jax.convert.families import ALL_PARTS, backbone, parts_of, placed, tokenizer_field
+from vljepa_jax.convert.published import read_backbone
+from vljepa_jax.convert.rules import ConversionError
+from vljepa_jax.data.tokenizers import with_tokenizers
+from vljepa_jax.objectives import make_objective
+
+PyTree = Any
+
+
+def is_exported(directory: str | os.PathLike[str]) -> bool:
+    """Whether it is what ``launch/convert.py --export`` writes: backbones and a run's config."""
+    directory = Path(directory)
+    has_part = any((directory / part / "config.json").is_file() for part in ALL_PARTS)
+    return has_part and (directory / "config.json").is_file()
+
+
+def load_exported(directory: str | os.PathLike[str]) -> tuple[TrainConfig, PyTree]:
+    """The config and the parameters (numpy, float32) of the run that was exported.
+
+    A predictor that was a slice of a published Llama is a whole one there: its ``first_layer`` is
+    0. The tokenizers are those beside the backbones.
+
+    Raises:
+        ConfigError: config.json is not one of a run.
+        ConversionError: a file is missing or does not fit config.json.
+    """
+    directory = Path(directory)
+    config = _as_exported(read_saved(directory / "config.json"), directory)
+    target, _ = jax.eval_shape(make_objective(config).init, jax.random.key(0))
+    params: dict[str, PyTree] = {}
+    faults: list[str] = []
+    for part in parts_of(config.model):
+        filled, found = read_backbone(config, part, directory / part, backbone(target, part))
+        params |= placed(filled.tree, part)
+        faults += [f"{part}: {fault}" for fault in found]
+    rest = {name: tree for name, tree in target.items() if name not in params}
+    params |= _read_rest(directory / f"{config.objective}.safetensors", rest, faults)
+    if faults:
+        raise ConversionError([*faults, "launch/convert.py --export writes the directory anew"])
+    return config, params
+
+
+def _as_exported(config: TrainConfig, directory: Path) -> TrainConfig:
+    model, tokenizers = config.model, {}
+    for part in parts_of(model):
+        if isinstance(own := getattr(model, part), LlamaConfig):
+            model = dataclasses.replace(model, **{part: dataclasses.replace(own, first_layer=0)})
+        field, path = tokenizer_field(config, part), directory / part / "tokenizer.json"
+        if field is not None and path.is_file():
+            tokenizers[field] = str(path)
+    text = with_tokenizers(config.data.text, tokenizers)
+    return dataclasses.replace(
+        config, model=model, data=dataclasses.replace(config.data, text=text)
+    )
+
+
+def _read_rest(path: Path, target: Mapping[str, PyTree], faults: list[str]) -> dict[str, PyTree]:
+    """What belongs to no backbone; appends what is wrong with the file to ``faults``."""
+    wanted = {"/".join(name): leaf for name, leaf in traverse_util.flatten_dict(target).items()}
+    if not wanted:
+        return {}
+    try:
+        found = safetensors.numpy.load_file(path)
+    except (OSError, safetensors.SafetensorError) as error:
+        faults.append(f"{path}: cannot be read ({error})")
+        return {}
+    for name in sorted(wanted.keys() | found.keys()):
+        if name not in found:
+            faults.append(f"{path}: has no '{name}'")
+        elif name not in wanted:
+            faults.append(f"{path}: '{name}' is nothing that this model has")
+        elif found[name].shape != wanted[name].shape:
+            faults.append(
+                f"{path}: '{name}' is {list(found[name].shape)}, not {list(wanted[name].shape)}"
+            )
+    arrays = {tuple(name.split("/")): np.asarray(array) for name, array in found.items()}
+    return traverse_util.unflatten_dict(arrays)
