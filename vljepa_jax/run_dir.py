@@ -49,7 +49,7 @@ _NAMED = 8  # differences that a message lists
 # Fields in which a run may differ from its beginning: they do not change what it computes.
 _FREE = (
     *("sharding.", "micro_batch_size", "data.num_workers"),
-    *("checkpoint.", "log_every", "on_non_finite"),
+    *("checkpoint.", "evaluations", "log_every", "on_non_finite"),
 )
 
 

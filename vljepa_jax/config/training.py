@@ -135,6 +135,20 @@ class CheckpointConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class PeriodicEvaluation:
+    """Benchmarks that are run while a model trains; its metrics are logged as "eval/NAME"."""
+
+    every: int  # steps; and after the last one
+    benchmarks: tuple[BenchmarkConfig, ...]  # on prepared datasets, or on the run's own world
+    batch_size: int
+    num_workers: int
+
+    def __post_init__(self) -> None:
+        if self.every < 1:
+            raise ConfigError(f"evaluations: every = {self.every} must be at least 1")
+
+
+@dataclasses.dataclass(frozen=True)
 class TrainConfig:
     """What ``launch/train.py`` takes."""
 
@@ -157,6 +171,7 @@ class TrainConfig:
     optimizer: OptimizerConfig
     sharding: ShardingConfig
     checkpoint: CheckpointConfig
+    evaluations: tuple[PeriodicEvaluation, ...] = ()  # runs of before have no such field
 
     def __post_init__(self) -> None:
         name, entry = self.objective, OBJECTIVES[self.objective]

@@ -77,6 +77,18 @@ def load(
     return model
 
 
+def require_vljepa(config: TrainConfig) -> None:
+    """Raises ConfigError, with the mend, where a run trains no VL-JEPA."""
+    if isinstance(config.model, ModelConfig):
+        return
+    mend = "launch/convert.py --export writes its backbones out"
+    if isinstance(config.model, YDecoderConfig):
+        mend = "load the VL-JEPA's run, with y_decoder=DIR"
+    elif hasattr(config.model, "x_encoder"):
+        mend = f"start one from it with --config.init_from=DIR:x_encoder, or {mend}"
+    raise ConfigError(f"this run trained objective '{config.objective}', and no VL-JEPA: {mend}")
+
+
 class Model:
     """Embeds texts and videos with one set of parameters.
 
@@ -108,15 +120,7 @@ class Model:
             ConfigError: the run trained no VL-JEPA, or the X-Encoder cannot take this number of
                 frames.
         """
-        if not isinstance(config.model, ModelConfig):
-            mend = "launch/convert.py --export writes its backbones out"
-            if isinstance(config.model, YDecoderConfig):
-                mend = "load the VL-JEPA's run, with y_decoder=DIR"
-            elif hasattr(config.model, "x_encoder"):
-                mend = f"start one from it with --config.init_from=DIR:x_encoder, or {mend}"
-            raise ConfigError(
-                f"this run trained objective '{config.objective}', and no VL-JEPA: {mend}"
-            )
+        require_vljepa(config)
         tubelet = config.model.x_encoder.tubelet_size
         if frames > 1 and frames % tubelet:
             raise ConfigError(f"frames = {frames}: the X-Encoder takes a multiple of {tubelet}")
@@ -132,7 +136,7 @@ class Model:
         self._query_tokenizer = Tokenizer(text.query_tokenizer)
         self._target_tokenizer = Tokenizer(text.target_tokenizer)
         self.mesh = local_mesh() if mesh is None else mesh
-        self._params = jax.device_put(params, everywhere(self.mesh))
+        self.take(params)
         self.text_decoder: TextDecoder | None = None
         module = VLJEPA(config.model)
 
@@ -146,6 +150,14 @@ class Model:
         self._predict = compiled("predict")
         self._encode_text = compiled("encode_text")
         self._take = over_rows(lambda _, arrays: jnp.take(*arrays, axis=0), self.mesh)
+
+    def take(self, params: Any) -> None:
+        """Goes on with other parameters of the same shapes, for which nothing compiles again.
+
+        ``None`` gives up those that it has, until others are taken.
+        """
+        self._params = jax.device_put(params, everywhere(self.mesh))
+        self.__dict__.pop("fingerprint", None)  # which is that of the parameters
 
     # -----------------------------------------------------------------------------------------
     # What people use

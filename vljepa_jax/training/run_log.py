@@ -1,7 +1,8 @@
 """Where a run's metrics go: ``metrics.jsonl``, TensorBoard, W&B if asked, the progress line.
 
-``metrics.jsonl`` holds one JSON object a logged step. Opened at step s it is cut back to s: what
-a killed run logged after its last checkpoint is computed, and logged, again.
+``metrics.jsonl`` holds one JSON object a logged step, and one an evaluation while training. Opened
+at step s it is cut back to s: what a killed run logged after its last checkpoint is computed, and
+logged, again.
 
 An object in a bucket cannot be appended to. The log of a run there is written to a temporary
 directory on disk, and its files go to the bucket whole: once a minute, before each checkpoint (so
@@ -189,6 +190,11 @@ class Progress:
 
     def update(self, step: int, loss: float) -> None:
         self._bar.update(self._task, completed=step, loss=f"loss {loss:.4f}")
+
+    def evaluated(self, step: int, metrics: Mapping[str, float]) -> None:
+        """What an evaluation after a step has measured."""
+        shown = ", ".join(f"{name} {value:.3f}" for name, value in metrics.items())
+        self._console.print(f"step {step}: {shown}", highlight=False)
 
     def logged(self, step: int, loss: float, rate: float, seconds_left: float) -> None:
         """A logged step; ``rate`` in examples per second."""

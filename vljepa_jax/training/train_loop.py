@@ -12,6 +12,7 @@ import functools
 import json
 import math
 import os
+import pkgutil
 import signal
 import threading
 import time
@@ -104,9 +105,11 @@ def train(
         cached = config.data.visual_tokens == "cache"
         tokens_key = cache_visual_tokens(config, state.params, console) if cached else ""
         pipeline = TrainPipeline(config, tokens_key)
+        evaluator = pkgutil.resolve_name(_EVALUATOR)(config) if config.evaluations else None
         if first_process():
             claim(run_dir, config)  # last: a wrong config leaves nothing in its way
-        stopped_by = _Run(config, run_dir, trainer, pipeline, console, position, watch).loop(state)
+        run = _Run(config, run_dir, trainer, pipeline, console, position, watch, evaluator)
+        stopped_by = run.loop(state)
         if stopped_by is not None:
             console.print(
                 f"{stopped_by.name}: step {position.step} of {config.steps} is saved in "
@@ -180,6 +183,10 @@ def _check_cached_tokens(config: TrainConfig, trainer: Trainer) -> None:
             )
 
 
+# What makes ``config.evaluations``, named as an entry point is: evals stand on training.
+_EVALUATOR = "vljepa_jax.evals.while_training:Evaluator"
+
+
 class _Run:
     """One process's part of a run."""
 
@@ -192,10 +199,12 @@ class _Run:
         console: rich.console.Console,
         position: _Position,
         watch: Watch,
+        evaluator: Any,
     ) -> None:
-        """``position`` is moved along with the run."""
+        """``position`` is moved along with the run; ``evaluator`` may be ``None``."""
         self._watch = watch
         self._meter = Meter(config, trainer.devices)
+        self._evaluator = evaluator
         self._config = config
         self._run_dir = run_dir
         self._trainer = trainer
@@ -238,9 +247,15 @@ class _Run:
                     self._finish(*unread)
                 unread = (step, batch, metrics)
                 stop = signals.stop_after(step) or step == config.steps
+                if self._evaluator is not None and self._evaluator.due(step):
+                    if unread is not None:
+                        self._finish(*unread)
+                        unread = None
+                    self._evaluate(step, state)
                 if stop or step % config.checkpoint.every == 0 or self._time_to_save():
-                    self._finish(*unread)
-                    unread = None
+                    if unread is not None:
+                        self._finish(*unread)
+                        unread = None
                     self._save(state)
                 if stop:
                     break
@@ -302,6 +317,18 @@ class _Run:
             seconds_left = (config.steps - step) * config.batch_size / rate
             self._progress.logged(step, values["loss"], rate, seconds_left)
             self._restart_interval()
+
+    def _evaluate(self, step: int, state: TrainState) -> None:
+        """Logs the evaluations after a step; the rates of training do not count their time.
+
+        Before the checkpoint of the step, so that a run that continues from it has them too.
+        """
+        began = time.perf_counter()
+        metrics = self._evaluator(step, state.params)
+        if self._log is not None:
+            self._log.write(step, metrics)
+        self._progress.evaluated(step, metrics)
+        self._interval_began += time.perf_counter() - began
 
     def _open_log(self) -> contextlib.AbstractContextManager[RunLog | None]:
         """The log of the first process; ``None`` in every other."""

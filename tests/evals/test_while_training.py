@@ -1,0 +1,120 @@
+"""Evaluations within a run: the checkpoint's own figures, and the training that it would be."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from tests.helpers.small_run import computed, small_config, small_evaluation, write_clips
+from tests.helpers.subprocesses import PROGRAMS
+from tests.helpers.tiny import tiny_text_config
+from vljepa_jax.config import ConfigError, PeriodicEvaluation, as_dict
+from vljepa_jax.evals.evaluate import Datasets, evaluate
+from vljepa_jax.evals.while_training import Evaluator
+from vljepa_jax.inference.model import Model
+from vljepa_jax.run_dir import load_params
+from vljepa_jax.training.run_log import read_metrics
+from vljepa_jax.training.train_loop import train
+
+STEPS = 6
+
+
+def with_evaluations(config, *intervals):
+    benchmarks = small_evaluation(config).benchmarks
+    named = [
+        tuple(dataclasses.replace(b, name=f"{b.name}{every}") for b in benchmarks)
+        for every in intervals
+    ]
+    plans = [
+        PeriodicEvaluation(every=every, benchmarks=own, batch_size=4, num_workers=0)
+        for every, own in zip(intervals, named, strict=True)
+    ]
+    return dataclasses.replace(config, evaluations=tuple(plans))
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("data") / "clips"
+    write_clips(directory)
+    return small_config(directory, steps=STEPS)
+
+
+@pytest.fixture(scope="module")
+def config(plain):
+    return with_evaluations(plain, 2, 4)
+
+
+@pytest.fixture(scope="module")
+def finished(config, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("runs") / "finished"
+    train(config, workdir)
+    return workdir
+
+
+def evaluated(workdir):
+    """Step -> the metrics of its evaluation."""
+    rows = [row for row in read_metrics(workdir) if "loss" not in row]
+    return {row.pop("step"): row for row in rows}
+
+
+def test_each_has_its_interval_and_the_last_step_has_all(finished):
+    ran = {step: {name.split("_")[0] for name in row} for step, row in evaluated(finished).items()}
+    often, seldom = "eval/clips/t2v2", "eval/clips/t2v4"
+    assert ran == {2: {often}, 4: {often, seldom}, 6: {often, seldom}}
+    events = b"".join(path.read_bytes() for path in (finished / "tensorboard").iterdir())
+    assert b"eval/clips/t2v4_r1" in events
+
+
+def test_they_are_those_of_the_checkpoint(config, finished):
+    (plan, _) = config.evaluations
+    for step in (4, 6):
+        model = Model(*load_params(finished, step=step), batch_size=4)
+        (result,) = evaluate(model, plan.benchmarks, Datasets(config.world, 0))
+        expected = {f"eval/{name}": metric.value for name, metric in result.metrics.items()}
+        row = evaluated(finished)[step]
+        assert {name: row[name] for name in expected} == expected
+
+
+def test_training_is_what_it_is_without_them(plain, finished, tmp_path):
+    train(plain, tmp_path / "run")
+    rows = [row for row in computed(finished) if "loss" in row]
+    assert rows == computed(tmp_path / "run")
+    trees = [load_params(workdir)[1] for workdir in (finished, tmp_path / "run")]
+    jax.tree.map(np.testing.assert_array_equal, *trees)
+
+
+def test_a_killed_run_evaluates_what_is_lost_and_no_more(config, finished, tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(as_dict(config)))
+    command = [sys.executable, PROGRAMS / "interrupted_run.py", tmp_path / "config.json"]
+    killed = subprocess.run([*command, tmp_path / "run", "logged", "5"], env=os.environ)
+    assert killed.returncode == -signal.SIGKILL
+    train(config, tmp_path / "run")
+    assert computed(tmp_path / "run") == computed(finished)
+
+
+def test_what_cannot_be_evaluated_is_refused_before_training(plain, tmp_path):
+    config = with_evaluations(plain, 2)
+    (plan,) = config.evaluations
+    (benchmark,) = plan.benchmarks
+
+    def refused(config, message):
+        with pytest.raises(ConfigError, match=message):
+            train(config, tmp_path / "run")
+        assert not (tmp_path / "run").exists()
+
+    nothing = dataclasses.replace(benchmark, filter={"task": "vqa"})
+    empty = dataclasses.replace(plan, benchmarks=(nothing,))
+    refused(dataclasses.replace(config, evaluations=(empty,)), r"has \{'task': 'vqa'\}")
+    twice = dataclasses.replace(plan, every=3)
+    refused(dataclasses.replace(config, evaluations=(plan, twice)), "would be logged twice")
+    with pytest.raises(ConfigError, match="every = 0 must be at least 1"):
+        dataclasses.replace(plan, every=0)
+    words = dataclasses.replace(tiny_text_config("language_model"), evaluations=config.evaluations)
+    with pytest.raises(ConfigError, match="objective 'language_model', and no VL-JEPA"):
+        Evaluator(words)
