@@ -1,4 +1,4 @@
-"""What glibc's malloc costs a training step on a CPU, as it is and told to keep freed memory.
+"""The cost of glibc's malloc in a training step on a CPU, as it is and keeping freed memory.
 
     python benchmarks/allocator.py
     python benchmarks/allocator.py --size=wide --ways=glibc,mallopt   # 4 GB of memory each

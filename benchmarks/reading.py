@@ -1,4 +1,4 @@
-"""What a language model reads from an X-Encoder's tokens, by the number of things in a clip.
+"""Reading an X-Encoder's tokens with a language model, by the number of things in a clip.
 
     python launch/convert.py --config=configs/x_encoder.py:read --x_encoder=@bundled \
         --predictor=@bundled --output=runs/reader

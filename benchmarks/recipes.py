@@ -1,4 +1,4 @@
-"""What the benchmarks share: recipes as they stand, and random batches for them."""
+"""Recipes as they stand, and random batches for them, for several benchmarks."""
 
 from __future__ import annotations
 

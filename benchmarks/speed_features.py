@@ -1,4 +1,4 @@
-"""What each speed feature of the training step brings: the step with it, and without.
+"""The effect of each speed feature of the training step: the step with it, and without.
 
     python benchmarks/speed_features.py
     python benchmarks/speed_features.py --cases=remat,attention --repetitions=9

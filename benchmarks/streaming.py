@@ -1,4 +1,4 @@
-"""What a window of a stream costs, and what deciding when to speak saves.
+"""The cost of a window of a stream, and the saving of deciding when to speak.
 
     python benchmarks/streaming.py --checkpoint=runs/demo
     python benchmarks/streaming.py --checkpoint=runs/demo --rate_hz=0.2 --repetitions=100

@@ -1,4 +1,4 @@
-"""What several recipes share. Each function gives a part of a config, a new one at each call.
+"""Parts that several recipes share. Each function gives a part of a config, new at each call.
 
 ``configs/vljepa_1b.py`` uses none of it: it is the paper's table, whole.
 """

@@ -20,7 +20,7 @@ from ml_collections import ConfigDict
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-    """What differs from stage to stage."""
+    """The settings that differ from stage to stage."""
 
     init_from: str
     steps: int

@@ -1,4 +1,4 @@
-"""What Orbax must be told of checkpoints in a bucket."""
+"""Orbax's options for checkpoints in a bucket."""
 
 from __future__ import annotations
 

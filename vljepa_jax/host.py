@@ -1,4 +1,4 @@
-"""What a process takes of the machine that it runs on: how many processors, and freed memory.
+"""The share of a machine that a process takes: its processors, and freed memory.
 
 Several processes of a job may run on one machine, and then share its decoding processes.
 

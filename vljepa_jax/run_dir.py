@@ -1,4 +1,4 @@
-"""What a run leaves on disk, and how it is read back, without what trained it.
+"""The directory of a run: its files, read without the trainer that wrote them.
 
 A run directory holds ``config.json`` (written once, before the first step) and, for every kept
 step, ``checkpoints/STEP/`` with three items of an Orbax checkpoint:

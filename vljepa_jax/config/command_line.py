@@ -1,4 +1,4 @@
-"""What the commands in ``launch/`` share: the --config flag, and errors a person can act on.
+"""The --config flag of the commands in ``launch/``, and errors that a person can act on.
 
 ``--config=FILE[:variant]`` names a recipe, a Python file whose ``get_config`` takes the variant
 (nothing without a colon) and returns a ``ConfigDict``. ``--config.a.b=value`` overrides a field;

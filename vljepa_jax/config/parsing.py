@@ -95,7 +95,7 @@ def _addresses(plain: Mapping) -> typing.Iterator[str]:
 
 
 def _faults(hint: Any, value: Any, name: str) -> typing.Iterator[str]:
-    """What keeps a value from being what the hint of its field says."""
+    """Yields what keeps a value from being what the hint of its field says."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         yield from _faults_of_union(hint, value, name)
@@ -164,7 +164,7 @@ _WORDS = {int: "a whole number", float: "a number", str: "a text", bool: "True o
 
 
 def described(hint: Any) -> str:
-    """What a field takes, in the words of who writes a config."""
+    """Describes what a field takes, in the words of who writes a config."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         several = sum(map(dataclasses.is_dataclass, args)) > 1  # with too many fields to list

@@ -1,4 +1,4 @@
-"""What a run reads of texts: ``data.text``, one class a kind of row."""
+"""Settings of the texts that a run reads: ``data.text``, one class a kind of row."""
 
 from __future__ import annotations
 

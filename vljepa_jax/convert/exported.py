@@ -72,7 +72,7 @@ def _as_exported(config: TrainConfig, directory: Path) -> TrainConfig:
 
 
 def _read_rest(path: Path, target: Mapping[str, PyTree], faults: list[str]) -> dict[str, PyTree]:
-    """What belongs to no backbone; appends what is wrong with the file to ``faults``."""
+    """Reads the parameters that belong to no backbone; appends the file's faults to ``faults``."""
     wanted = {"/".join(name): leaf for name, leaf in traverse_util.flatten_dict(target).items()}
     if not wanted:
         return {}

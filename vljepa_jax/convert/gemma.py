@@ -41,7 +41,7 @@ def table(config: GemmaConfig) -> Table:
 
 
 def settings(config: GemmaConfig) -> tuple[Setting, ...]:
-    """What config.json must say (transformers' Gemma3TextConfig)."""
+    """The keys of config.json (transformers' Gemma3TextConfig)."""
     kinds = [
         "sliding_attention" if (layer + 1) % config.global_every else "full_attention"
         for layer in range(config.num_layers)

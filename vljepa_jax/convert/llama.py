@@ -30,7 +30,7 @@ def table(config: LlamaConfig) -> Table:
 
 
 def settings(config: LlamaConfig) -> tuple[Setting, ...]:
-    """What config.json must say (transformers' LlamaConfig)."""
+    """The keys of config.json (transformers' LlamaConfig)."""
     rope = (
         Setting("rope_parameters.rope_theta", config.rope_theta, also="rope_theta"),
         Setting(

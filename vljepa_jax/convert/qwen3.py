@@ -24,7 +24,7 @@ def table(config: Qwen3Config) -> Table:
 
 
 def settings(config: Qwen3Config) -> tuple[Setting, ...]:
-    """What config.json must say (transformers' Qwen3Config)."""
+    """The keys of config.json (transformers' Qwen3Config)."""
     return (
         Setting("model_type", "qwen3"),
         Setting("architectures", ["Qwen3Model"], checked=False),

@@ -76,7 +76,7 @@ class Table:
 
 @dataclasses.dataclass(frozen=True)
 class Filled:
-    """What ``fill`` made of a checkpoint.
+    """The parameters that ``fill`` made of a checkpoint, and its faults.
 
     Attributes:
         tree: like the target, of numpy arrays; not to be used where there are faults.

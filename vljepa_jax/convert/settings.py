@@ -1,4 +1,4 @@
-"""What a published config.json says, compared with what our config asks for; and written anew."""
+"""A published config.json, compared with what our config asks for; and written anew."""
 
 from __future__ import annotations
 

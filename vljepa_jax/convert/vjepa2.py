@@ -80,7 +80,7 @@ def table_2_1(config: VJEPA21Config) -> Table:
 
 
 def settings(config: VJEPA2Config) -> tuple[Setting, ...]:
-    """What config.json must say (transformers' VJEPA2Config)."""
+    """The keys of config.json (transformers' VJEPA2Config)."""
     return (
         Setting("model_type", "vjepa2"),
         Setting("architectures", ["VJEPA2Model"], checked=False),
@@ -90,7 +90,7 @@ def settings(config: VJEPA2Config) -> tuple[Setting, ...]:
 
 
 def settings_2_1(config: VJEPA21Config) -> tuple[Setting, ...]:
-    """What the config.json of docs/vjepa2_pt_to_safetensors.py says of V-JEPA 2.1."""
+    """The keys of the config.json that docs/vjepa2_pt_to_safetensors.py writes for V-JEPA 2.1."""
     return (
         Setting("model_type", "vjepa2_1"),
         Setting("rotary_size", config.image_size),

@@ -1,4 +1,4 @@
-"""What the containers of GIF, WebP and APNG hold: frames, each as an image file of its own.
+"""Frames in the containers of GIF, WebP and APNG, each as an image file of its own.
 
 Nothing is decoded here. The containers say when and where a frame is drawn, so that a reader
 decodes only what a wanted moment needs, and each frame once.

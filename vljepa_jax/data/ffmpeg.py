@@ -97,7 +97,7 @@ class PlayedFrame(NamedTuple):
 
 
 class _Trust(enum.IntEnum):
-    """What is believed of a file, from much to little."""
+    """Degrees of trust in a file's index, from much to little."""
 
     SKIP = 0  # its keyframes, and that what nothing is built on can be left out
     SEEK = 1  # its keyframes
@@ -232,7 +232,7 @@ class VideoFile:
     # Timestamps
     # -----------------------------------------------------------------------------------------
     def _scan(self) -> tuple[Timeline, bool] | None:
-        """What the packets tell, and whether they were read to the end of the file.
+        """The frames that the packets announce, and whether they were read to the end of the file.
 
         ``None`` if the frames' timestamps cannot be told from them.
         """

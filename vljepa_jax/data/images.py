@@ -164,7 +164,7 @@ def _eight_bits(image: Image.Image) -> Image.Image:
 # ---------------------------------------------------------------------------------------------
 @dataclasses.dataclass(frozen=True)
 class _Pictures:
-    """What a file shows.
+    """The picture that a file shows.
 
     Attributes:
         delays: seconds for which each frame is shown; of a still image, one of any length.

@@ -108,7 +108,7 @@ def kind_of(medium: Medium) -> Kind:
 
 
 def first_bytes(medium: Medium) -> bytes:
-    """What ``recognise`` and ``is_still`` look at.
+    """The bytes that ``recognise`` and ``is_still`` look at.
 
     Raises:
         ClipError: the medium is missing or empty.

@@ -42,7 +42,7 @@ class SourceEnded(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class LiveSource:
-    """What ``--source`` names.
+    """The source that ``--source`` names.
 
     Attributes:
         kind: "file", "camera", "network" or "stdin".

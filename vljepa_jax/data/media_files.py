@@ -57,7 +57,7 @@ def each_once(paths: Iterable[str]) -> list[str]:
 
 
 def why_nothing(source: str) -> str:
-    """What to say of a source that names no clip."""
+    """The message about a source that names no clip."""
     if os.path.exists(source):
         return f"'{shown(source)}' holds no video or image"
     reason = f"'{shown(source)}' names no video: there is no such path"

@@ -243,7 +243,7 @@ def _context(stream: av.VideoStream) -> av.VideoCodecContext:
 
 
 def _turn(matrix: bytes) -> Image.Transpose | None:
-    """What turns and mirrors a picture as a display matrix says, to the nearest quarter turn.
+    """Turns and mirrors a picture as a display matrix says, to the nearest quarter turn.
 
     The matrix, ISO 14496-12's, maps the point (x, y) to (a x + c y, b x + d y).
     """

@@ -152,7 +152,7 @@ TRIPLET_CHANCE = 1 / 3
 
 
 def choice_chance(candidates: Sequence[Sequence[Hashable]], gold: Sequence[int | None]) -> float:
-    """What the better of two blind strategies scores.
+    """The score of the better of two blind strategies.
 
     One picks uniformly among each example's candidates; the other always gives the answer that
     is right most often over the whole set, which beats the first where answers are unbalanced.

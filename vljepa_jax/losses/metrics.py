@@ -1,4 +1,4 @@
-"""What shows that embeddings collapse. All of it is without gradient.
+"""Metrics that show whether embeddings collapse. None has a gradient.
 
 Axes: B rows of the batch, E embedding, N tokens, D features.
 """

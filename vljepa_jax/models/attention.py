@@ -44,7 +44,7 @@ class KernelError(ValueError):
 
 @contextlib.contextmanager
 def kernel(name: Kernel) -> Iterator[None]:
-    """What is traced within uses this kernel; "auto" takes what suits devices, lengths and masks.
+    """Traces with this kernel; "auto" takes what suits devices, lengths and masks.
 
     "splash" and "cudnn" are their devices' own, and run on a CPU too, slowly, for tests.
 
@@ -63,7 +63,7 @@ def kernel(name: Kernel) -> Iterator[None]:
 
 @contextlib.contextmanager
 def compiled_for(device: Accelerator) -> Iterator[None]:
-    """What is traced within is for devices of this kind, which need not be at hand.
+    """Traces for devices of this kind, which need not be at hand.
 
     The programs can be read, or compiled where a compiler for such devices is installed.
     """

@@ -17,7 +17,7 @@ _CHUNK = 512  # queries whose scores "chunked" holds at a time
 
 @struct.dataclass
 class Masks:
-    """What may attend to what.
+    """A mask: which keys each query may attend to.
 
     Attributes:
         key_lengths: [b], how many keys of each row there are, the others being padding; or None.

@@ -26,7 +26,7 @@ from vljepa_jax.models.attention import attention
 
 @struct.dataclass
 class KVCache:
-    """What attention needs of the positions so far, in arrays that have room for all.
+    """Keys and values of the positions so far, in arrays that have room for all.
 
     Attributes:
         key: [l, b, s, g, k], rotated; what stands after ``length`` is never attended to.

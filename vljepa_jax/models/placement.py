@@ -55,7 +55,7 @@ _stated: contextvars.ContextVar[Accelerator | None] = contextvars.ContextVar("st
 
 @contextlib.contextmanager
 def on_mesh(mesh: Mesh | None) -> Iterator[None]:
-    """What is traced within runs on this mesh; ``None``: on no mesh in particular."""
+    """Traces for this mesh; ``None``: for no mesh in particular."""
     token = _mesh.set(mesh)
     try:
         yield
@@ -109,7 +109,7 @@ def mesh_here() -> Mesh | None:
 
 @contextlib.contextmanager
 def stated(accelerator: Accelerator) -> Iterator[None]:
-    """What is traced within is meant for this kind of device, whatever those of the mesh are."""
+    """Traces for this kind of device, whatever those of the mesh are."""
     token = _stated.set(accelerator)
     try:
         yield
@@ -118,7 +118,7 @@ def stated(accelerator: Accelerator) -> Iterator[None]:
 
 
 def accelerator() -> Accelerator:
-    """What the computation will run on: what is stated, else the mesh's devices, else JAX's."""
+    """The kind of device that will compute: the stated one, else the mesh's, else JAX's."""
     if (said := _stated.get()) is not None:
         return said
     mesh = _mesh.get()

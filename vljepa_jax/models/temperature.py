@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 
 
 class Temperature(Protocol):
-    """What is read of a config."""
+    """The fields of a config that are read."""
 
     initial_temperature: float
     max_logit_scale: float

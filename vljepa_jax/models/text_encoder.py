@@ -1,4 +1,4 @@
-"""What a Y-Encoder is, and which families there are."""
+"""The interface of a Y-Encoder, and its families."""
 
 from __future__ import annotations
 

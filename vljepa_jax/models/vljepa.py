@@ -23,7 +23,7 @@ from vljepa_jax.models.vision_language import VisionLanguage
 
 @struct.dataclass
 class Output:
-    """What the loss compares.
+    """The embeddings that the loss compares.
 
     Attributes:
         predicted: S^_Y, unit vectors, float32 [b, e].

@@ -75,7 +75,7 @@ class YDecoder(nn.Module):
         tokens: Int[Array, "b t"],
         mask: Bool[Array, "b t"],
     ) -> Float[Array, "b t d"]:
-        """What ``__call__`` takes the logits of."""
+        """The hidden states from which ``__call__`` computes logits."""
         prefix = self.prefix(embeddings)
         words = self.y_token_embedding(tokens[:, :-1])
         seen = jnp.concatenate([jnp.ones(prefix.shape[:2], bool), mask[:, :-1]], axis=1)

@@ -1,4 +1,4 @@
-"""What a process does before it works: it joins the others of its job, and opens the cache.
+"""The start of a process: it joins the others of its job, and opens the compilation cache.
 
 A job ends as one. Its processes leave together when all are done, however long the first one writes
 reports. Where one fails, the others end with its message within seconds: they would wait for it in
@@ -34,7 +34,7 @@ Launcher = Literal["environment", "slurm", "open_mpi", "tpu"]
 
 
 def launcher(environment: Mapping[str, str]) -> Launcher | None:
-    """What started this process as one of several; ``None`` for a process on its own.
+    """The launcher that started this process as one of several; ``None`` where none did.
 
     "environment" is JAX_COORDINATOR_ADDRESS with JAX_NUM_PROCESSES and JAX_PROCESS_ID, which any
     launcher can set (Kubernetes does, in launch/cluster/jobset_gpu.yaml). SLURM and Open MPI count

@@ -1,4 +1,4 @@
-"""What the processes of one job tell each other; a job of one process tells itself.
+"""Messages between the processes of one job; a job of one process talks to itself.
 
 All processes call each of these functions at the same point, unless it says otherwise.
 """
@@ -69,7 +69,7 @@ def gather(value: T) -> list[T]:
 
 
 def of_first(make: Callable[[], T]) -> T:
-    """What ``make`` gives in the first process, where alone it is called; a small value.
+    """Calls ``make`` in the first process alone and gives its small value to all.
 
     It passes by the service and not by devices, so that no device waits for it.
     """
@@ -96,7 +96,7 @@ def divided(function: Callable[[Sequence[T]], Sequence[S]], items: Sequence[T]) 
 
 
 def rounds(items: Iterator[T]) -> Iterator[list[T]]:
-    """What all processes have next, in the order of the processes, until none has anything."""
+    """Yields the next item of every process, in their order, until none has anything."""
     while found := [item for each in gather(list(itertools.islice(items, 1))) for item in each]:
         yield found
 

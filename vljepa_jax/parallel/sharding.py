@@ -200,7 +200,7 @@ def _longest_suffix(full: str, names: set[str]) -> str | None:
 def _specs(
     name: str, shape: tuple[int, ...], rules: Sequence[ShardingRule], mesh: Mesh | AbstractMesh
 ) -> tuple[tuple[str | None, ...], PartitionSpec]:
-    """What the rule of a parameter says, and what of it the mesh can do."""
+    """The layout that the rule of a parameter asks for, and as much of it as the mesh can do."""
     index = first_match(rules, name, "sharding.rules")
     if index is None:
         raise ConfigError(f"sharding.rules: no rule matches '{name}'")

@@ -1,1 +1,1 @@
-"""What a training step needs and costs on devices that are not at hand."""
+"""Memory and time of a training step on devices that are not at hand."""

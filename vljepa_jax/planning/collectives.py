@@ -1,4 +1,4 @@
-"""What a compiled step sends to other devices, told from its text.
+"""The bytes that a compiled step sends to other devices, read from its text.
 
 The compiler puts collectives in when it divides the program, so no trace shows them.
 """
@@ -163,7 +163,7 @@ def _turns(line: str, lines: Computations) -> int:
 
 
 class _Definitions:
-    """What the lines of a computation define."""
+    """The names that the lines of a computation define."""
 
     def __init__(self, lines: list[str]):
         found = [(line, match) for line in lines if (match := _DEFINED.match(line))]

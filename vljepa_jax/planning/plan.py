@@ -98,7 +98,7 @@ class Roofline:
 
     @property
     def limit(self) -> str:
-        """What most of the time is spent on."""
+        """The kind of work that takes most of the time."""
         if self.network > self.compute + self.memory:
             return "network"
         return "memory" if self.memory > self.compute else "compute"

@@ -1,4 +1,4 @@
-"""What a config builds, told without allocating it: parameters of each part, shapes of a batch."""
+"""Parameters of each part and shapes of a batch of a config, without allocating them."""
 
 from __future__ import annotations
 

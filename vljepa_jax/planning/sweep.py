@@ -112,7 +112,7 @@ def next_micro_batch_size(found: Plan) -> int | None:
 
 
 def advice(found: Plan) -> str | None:
-    """What to change where a plan does not fit; ``None`` where nothing is known to be wrong."""
+    """The change that would make a plan fit; ``None`` where nothing is known to be wrong."""
     if found.fits is not False:
         return None
     memory = found.memory

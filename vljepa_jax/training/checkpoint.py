@@ -55,7 +55,7 @@ def restore(path: AnyPath, abstract: TrainState) -> tuple[TrainState, dict[str, 
 
 
 def training_of(state: TrainState) -> dict[str, Any]:
-    """What is saved beside the parameters."""
+    """The part of a state that is saved beside its parameters."""
     return {"step": state.step, "opt_state": state.opt_state, "extra": state.extra}
 
 

@@ -31,8 +31,7 @@ class Checkpoints:
     """
 
     def __init__(self, run_dir: AnyPath, config: CheckpointConfig) -> None:
-        """What ``config`` keeps remains of the checkpoints; when they
-        are due is for the caller to know."""
+        """Keeps the checkpoints that ``config`` names; the caller knows when they are due."""
         self._directory = directory_of(run_dir)
         policies = [managers.LatestN(max(1, config.keep))]
         if config.keep_every:

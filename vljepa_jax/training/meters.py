@@ -1,4 +1,4 @@
-"""What a run makes of its machine: utilisation, memory, and a profile of chosen steps."""
+"""Meters of a running step: utilisation, memory, and a profile of chosen steps."""
 
 from __future__ import annotations
 

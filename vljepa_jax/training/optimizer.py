@@ -22,7 +22,7 @@ PyTree = Any
 
 @dataclasses.dataclass(frozen=True)
 class Optimizer:
-    """What the training step needs to know.
+    """An optimiser as the training step uses it.
 
     Attributes:
         transform: over the tree of trained parameters alone; ``update`` also takes ``step``, the

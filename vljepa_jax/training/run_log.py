@@ -192,7 +192,7 @@ class Progress:
         self._bar.update(self._task, completed=step, loss=f"loss {loss:.4f}")
 
     def evaluated(self, step: int, metrics: Mapping[str, float]) -> None:
-        """What an evaluation after a step has measured."""
+        """Prints the metrics of an evaluation after a step."""
         shown = ", ".join(f"{name} {value:.3f}" for name, value in metrics.items())
         self._console.print(f"step {step}: {shown}", highlight=False)
 

@@ -128,7 +128,7 @@ def train(
 
 @dataclasses.dataclass
 class _Position:
-    """What continues beside the training state; saved with every checkpoint."""
+    """Counts that continue beside the training state; saved with every checkpoint."""
 
     step: int  # made, with or without an update, which is the position in the data too
     examples: int = 0  # seen by this run

@@ -138,7 +138,7 @@ def make_gradients(
 def _frozen_tokens(
     config: TrainConfig, trained: PyTree, frozen: PyTree, arrays: Arrays
 ) -> dict[str, Array]:
-    """What a frozen X-Encoder makes of a batch's video, for who needs it more than once.
+    """The visual tokens of a batch from a frozen X-Encoder, for who needs them more than once.
 
     Every objective takes it in the video's place, with the same result.
 

@@ -26,7 +26,7 @@ _DIRECTION = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
 
 @dataclasses.dataclass(frozen=True)
 class Change:
-    """What a motion does to a pose at T moments.
+    """The effect of a motion on a pose at T moments.
 
     Attributes:
         offset: [T, 2], added to the position (x right, y down), in image sides.
