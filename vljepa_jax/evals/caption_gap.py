@@ -6,6 +6,7 @@ import numpy as np
 
 from vljepa_jax.config import ConfigError, EvalConfig
 from vljepa_jax.data.records import ClipError
+from vljepa_jax.data.workers import in_batches
 from vljepa_jax.evals.evaluate import Datasets, file_order
 from vljepa_jax.evals.examples import Clip, fits
 from vljepa_jax.inference.gap import Gap, measure_gap
@@ -38,23 +39,13 @@ def caption_gap(run_dir: AnyPath, config: EvalConfig, clips: int) -> Gap:
             if clip not in chosen and meaning not in meanings:
                 chosen[clip] = annotation
                 meanings.add(meaning)
-    embedded, batch = {}, []
-
-    def flush() -> None:
-        if batch:
-            queries = [chosen[clip].query for clip, _ in batch]
-            predicted = model.predict(np.stack([frames for _, frames in batch]), queries)
-            embedded.update(zip((clip for clip, _ in batch), predicted, strict=True))
-            batch.clear()
-
-    own = share(sorted(chosen, key=file_order))
-    for clip, frames in datasets.decode(own, model.video):
-        if not isinstance(frames, ClipError):
-            batch.append((clip, frames))
-        if len(batch) == model.batch_size:
-            flush()
-    flush()
-    embedded = {clip: vector for part in gather(embedded) for clip, vector in part.items()}
+    predicted = in_batches(
+        lambda asked, frames: model.predict(frames, [chosen[clip].query for clip in asked]),
+        datasets.decode(share(sorted(chosen, key=file_order)), model.video),
+        model.batch_size,
+    )
+    own = {clip: vector for clip, vector in predicted if not isinstance(vector, ClipError)}
+    embedded = {clip: vector for part in gather(own) for clip, vector in part.items()}
     if len(embedded) < 2:
         raise ConfigError(
             f"split '{benchmark.bank_split}' of {benchmark.path} has {len(embedded)} readable "

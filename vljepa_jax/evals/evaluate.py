@@ -17,7 +17,7 @@ from rich.progress import Progress
 from vljepa_jax.config import BenchmarkConfig, ConfigError, VideoConfig, WorldConfig, nearest
 from vljepa_jax.data.records import Annotation, ClipError
 from vljepa_jax.data.storage import Dataset, open_dataset
-from vljepa_jax.data.workers import decode_media
+from vljepa_jax.data.workers import decode_media, in_batches
 from vljepa_jax.data.world.build import dataset_path
 from vljepa_jax.evals.benchmarks import benchmark_name, metric_name
 from vljepa_jax.evals.examples import (
@@ -226,33 +226,22 @@ def _embed(model: Model, needs: Needs, datasets: Datasets) -> tuple[Embeddings, 
         queries[clip].append(query)
     videos: dict[tuple[Clip, str], np.ndarray | None] = {}
     unreadable: dict[Clip, str] = {}
-    batch: list[tuple[Clip, np.ndarray]] = []
 
-    def flush() -> None:
-        visual_tokens = model.encode_clips(np.stack([frames for _, frames in batch]))
-        pairs = [(row, clip, q) for row, (clip, _) in enumerate(batch) for q in queries[clip]]
-        rows = np.array([row for row, _, _ in pairs])
-        predicted = model.predict_tokens(visual_tokens, rows, [query for _, _, query in pairs])
-        videos.update(
-            ((clip, query), vector)
-            for (_, clip, query), vector in zip(pairs, predicted, strict=True)
-        )
-        batch.clear()
+    def predict(clips: Sequence[Clip], frames: np.ndarray) -> list[list[np.ndarray]]:
+        """An embedding for each query of each clip."""
+        asked = [(row, query) for row, clip in enumerate(clips) for query in queries[clip]]
+        rows, texts = np.array([row for row, _ in asked]), [query for _, query in asked]
+        predicted = iter(model.predict_tokens(model.encode_clips(frames), rows, texts))
+        return [[next(predicted) for _ in queries[clip]] for clip in clips]
 
     own = share(sorted(queries, key=file_order))
     with Progress(transient=True, disable=not first_process()) as progress:
-        for clip, frames in progress.track(
-            datasets.decode(own, model.video), total=len(own), description="Embedding clips"
-        ):
-            if isinstance(frames, ClipError):
-                unreadable[clip] = str(frames)
-                videos.update(((clip, query), None) for query in queries[clip])
-                continue
-            batch.append((clip, frames))
-            if len(batch) == model.batch_size:
-                flush()
-        if batch:
-            flush()
+        found = in_batches(predict, datasets.decode(own, model.video), model.batch_size)
+        for clip, vectors in progress.track(found, len(own), description="Embedding clips"):
+            if isinstance(vectors, ClipError):
+                unreadable[clip] = str(vectors)
+                vectors = [None] * len(queries[clip])
+            videos.update(((clip, q), v) for q, v in zip(queries[clip], vectors, strict=True))
     for others, why in gather((videos, unreadable)):
         videos |= others
         unreadable |= why

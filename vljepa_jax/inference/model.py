@@ -26,7 +26,7 @@ from vljepa_jax.fingerprint import fingerprint
 from vljepa_jax.inference.labels import mean_embedding
 from vljepa_jax.inference.search.index import Hit, SearchIndexError, VideoIndex
 from vljepa_jax.inference.text_decoder import Method, TextBank, TextDecoder, load_text_decoder
-from vljepa_jax.models.placement import everywhere, on_rows, over_rows, padded_rows
+from vljepa_jax.models.placement import bucket_rows, everywhere, on_rows, over_rows, pad_rows
 from vljepa_jax.models.vljepa import VLJEPA
 from vljepa_jax.parallel.sharding import local_mesh
 from vljepa_jax.places import place
@@ -321,7 +321,7 @@ class Model:
 
     def encode_clips(self, clips: UInt8[np.ndarray, "n T H W 3"]) -> Float[Array, "m N D"]:
         """S_V of up to ``batch_size`` clips; rows after the n-th are padding."""
-        padded = _pad_rows(clips, self._bucket(len(clips)))
+        padded = pad_rows(clips, self._bucket(len(clips)))
         return self._encode_video(self._params, self._placed(padded))
 
     def predict_tokens(
@@ -339,7 +339,7 @@ class Model:
         embeddings = self._empty(len(rows))
         for picked, ids, valid in self._text_batches(tokens, mask):
             # Gathered by a function of its own: the shapes of the next do not depend on m.
-            places = _pad_rows(rows[picked], len(ids))
+            places = pad_rows(rows[picked], len(ids))
             visual = self._take(None, self._placed(visual_tokens, places))
             predicted = np.asarray(self._predict(self._params, self._placed(visual, ids, valid)))
             embeddings[picked] = predicted[: len(picked)]
@@ -367,7 +367,7 @@ class Model:
         return np.zeros((n, self.config.model.embedding_size), np.float32)
 
     def _bucket(self, n: int) -> int:
-        return padded_rows(min(_power_of_two(n), self.batch_size), self.mesh)
+        return bucket_rows(n, self.batch_size, self.mesh)
 
     def _text_batches(
         self, tokens: np.ndarray, mask: np.ndarray
@@ -383,8 +383,8 @@ class Model:
             # Right-padded, so that a prefix holds all tokens; it is no longer than the config's.
             yield (
                 rows,
-                _pad_rows(tokens[rows, :longest], size),
-                _pad_rows(mask[rows, :longest], size),
+                pad_rows(tokens[rows, :longest], size),
+                pad_rows(mask[rows, :longest], size),
             )
 
 
@@ -392,12 +392,6 @@ def _is_batch(videos: Any) -> bool:
     if isinstance(videos, np.ndarray):
         return videos.ndim == 5
     return isinstance(videos, Sequence) and not isinstance(videos, str)
-
-
-def _pad_rows(array: np.ndarray, rows: int) -> np.ndarray:
-    """Repeats the last row until there are ``rows``."""
-    widths = [(0, rows - len(array))] + [(0, 0)] * (array.ndim - 1)
-    return np.pad(array, widths, mode="edge")
 
 
 def _power_of_two(n: int) -> int:

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -138,7 +138,9 @@ def embed_collection(
         requests = _requests(share(new), window, stride, num_workers, bars, unreadable)
         decoded = decode_items(requests, model.video, num_workers)
         vectors = in_batches(
-            lambda clips: model.predict(clips, [query] * len(clips)), decoded, model.batch_size
+            lambda _, clips: model.predict(clips, [query] * len(clips)),
+            zip(requests, decoded, strict=True),
+            model.batch_size,
         )
         tracked = bars.track(vectors, len(requests), description="Embedding")
         embedded = rows = 0
@@ -196,7 +198,7 @@ def _requests(
 
 def _shards(
     requests: Sequence[tuple[Item, Span | None]],
-    vectors: Iterator[np.ndarray | ClipError],
+    vectors: Iterable[tuple[tuple[Item, Span | None], np.ndarray | ClipError]],
     stamps: dict[str, str],
     shard_rows: int,
     unreadable: dict[str, str],
@@ -206,7 +208,7 @@ def _shards(
     rows: list[np.ndarray] = []
     spans: list[Span | None] = []
     own: list[np.ndarray] = []
-    for position, ((item, span), vector) in enumerate(zip(requests, vectors, strict=True)):
+    for position, ((item, span), vector) in enumerate(vectors):
         if isinstance(vector, ClipError):
             unreadable[item.name] = str(vector)
         spans.append(span)
