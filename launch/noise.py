@@ -2,9 +2,9 @@
 
     python launch/noise.py --checkpoint=runs/demo --config=configs/eval/world.py
 
-The clips and captions are those of the evaluation config's first benchmark of protocol "caption",
-of its ``bank_split``: what the Y-Decoder learns from. It prints the level at which a noisy text is
-recognised as rarely as a prediction: set it as ``model.noise`` in the Y-Decoder's recipe.
+The clips and captions are those of the evaluation config's first bank of captions (a benchmark's
+``protocol.bank_split``): what the Y-Decoder learns from. It prints the level at which a noisy text
+is recognised as rarely as a prediction: set it as ``model.noise`` in the Y-Decoder's recipe.
 
 Started as several processes, as launch/train.py may be, they embed a share of the clips each.
 """

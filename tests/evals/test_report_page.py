@@ -20,7 +20,7 @@ from tests.helpers.tiny import tiny_train_config, tiny_world_config, tiny_y_deco
 from vljepa_jax.config import EvalConfig, StreamSet, load_recipe, parse
 from vljepa_jax.evals import metrics, probe, run
 from vljepa_jax.evals.evaluate import evaluate
-from vljepa_jax.evals.examples import Clip
+from vljepa_jax.evals.examples import ClipRef
 from vljepa_jax.evals.streams.run import run_stream_benchmark
 from vljepa_jax.objectives import make_objective
 from vljepa_jax.run_dir import save_params
@@ -135,7 +135,7 @@ def fabricated(model, benchmarks, datasets):
         for result in evaluate(model, benchmarks, datasets)
     ]
     path = "/mnt/disks/of-the-whole-laboratory/prepared-datasets/" + "kitchen" * 9
-    clip = Clip(path, "test", 12, (0,))
+    clip = ClipRef(path, "test", 12, (0,))
     other = dataclasses.replace(results[0].benchmark, name=LONG, path=path)
     why = f"'{path}/clip-000012.mp4': no frame could be decoded between 3.2 s and 5.2 s"
     found = {f"{LONG}_top1": metric(metrics.proportion([True], 0.5))}

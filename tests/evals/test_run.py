@@ -97,7 +97,7 @@ def test_the_page_is_complete_and_self_contained(whole, run_dir):
         assert f"<h2>{title}</h2>" in page
     assert "<svg" in page
     assert page.count("data:image/webp") > 50
-    assert {"✓ right", "✗ wrong"} <= set(re.findall(r"[✓✗] (?:right|wrong)", page))
+    assert {"✓ correct", "✗ wrong"} <= set(re.findall(r"[✓✗] (?:correct|wrong)", page))
 
 
 def test_metrics_of_other_benchmarks_stay_until_the_run_changes(whole, run_dir, config):
@@ -159,7 +159,7 @@ def test_the_gap_is_measured_on_the_captions_of_the_bank(run_dir, config):
     assert -1 <= gap.cosine <= 1
     assert gap.noisy_cosine[0] == pytest.approx(1, abs=1e-5)
     alone = dataclasses.replace(config, benchmarks=())
-    with pytest.raises(ConfigError, match='none of protocol "caption"'):
+    with pytest.raises(ConfigError, match="none has a bank of captions"):
         caption_gap(run_dir, alone, 3)
 
 

@@ -33,6 +33,15 @@ from vljepa_jax.config.parsing import (
     parse,
     plain_dict,
 )
+from vljepa_jax.config.protocols import (
+    PROTOCOLS,
+    AnyProtocol,
+    CaptionConfig,
+    ChooseConfig,
+    MatchConfig,
+    RetrieveConfig,
+    TripletsConfig,
+)
 from vljepa_jax.config.recipe_file import load_recipe
 from vljepa_jax.config.texts import (
     ContextConfig,
@@ -63,10 +72,14 @@ from vljepa_jax.config.training import (
 
 __all__ = [
     "OBJECTIVES",
+    "PROTOCOLS",
     "STREAM_REFERENCE_RATE",
+    "AnyProtocol",
     "AttentivePoolerConfig",
     "BenchmarkConfig",
+    "CaptionConfig",
     "CheckpointConfig",
+    "ChooseConfig",
     "ContextConfig",
     "ConfigError",
     "ConstantThenDecay",
@@ -80,6 +93,7 @@ __all__ = [
     "LossConfig",
     "MaskConfig",
     "MaskPredictorConfig",
+    "MatchConfig",
     "ModelConfig",
     "OptimizerConfig",
     "OptimizerRule",
@@ -88,6 +102,7 @@ __all__ = [
     "ProbeConfig",
     "QuestionsConfig",
     "Qwen3Config",
+    "RetrieveConfig",
     "RopeScaling",
     "ShardingConfig",
     "ShardingRule",
@@ -98,6 +113,7 @@ __all__ = [
     "TextConfig",
     "TextPairsConfig",
     "TrainConfig",
+    "TripletsConfig",
     "VJEPA21Config",
     "VLMConfig",
     "VJEPA2Config",

@@ -8,7 +8,8 @@ from vljepa_jax.config import ConfigError, EvalConfig
 from vljepa_jax.data.records import ClipError
 from vljepa_jax.data.workers import in_batches
 from vljepa_jax.evals.evaluate import Datasets, file_order
-from vljepa_jax.evals.examples import Clip, fits
+from vljepa_jax.evals.examples import ClipRef, fits
+from vljepa_jax.evals.protocols.registry import make_protocol
 from vljepa_jax.inference.gap import Gap, measure_gap
 from vljepa_jax.inference.model import load
 from vljepa_jax.parallel.processes import divided, gather, require_same, share
@@ -22,20 +23,21 @@ def caption_gap(run_dir: AnyPath, config: EvalConfig, clips: int) -> Gap:
     Several processes embed a share of clips and texts each; all of them get the result.
 
     Raises:
-        ConfigError: the config has no benchmark of protocol "caption", or too few such clips.
+        ConfigError: no benchmark of the config has a bank of captions, or too few such clips.
         CheckpointError, DatasetError: see what is called.
     """
-    benchmark = next((b for b in config.benchmarks if b.protocol == "caption"), None)
+    banks = ((b, make_protocol(b).bank_split) for b in config.benchmarks)
+    benchmark, split = next(((b, split) for b, split in banks if split), (None, None))
     if benchmark is None:
-        raise ConfigError('benchmarks: none of protocol "caption", which names the captions')
+        raise ConfigError("benchmarks: none has a bank of captions (protocol.bank_split)")
     require_same(f"newest checkpoint of '{run_dir}'", str(newest(run_dir)))
     model = load(run_dir, frames=config.frames, batch_size=config.batch_size)
     datasets = Datasets(config.world, config.num_workers)
     chosen, meanings = {}, set()
-    for record, annotation in datasets.annotations(benchmark.path, benchmark.bank_split):
+    for record, annotation in datasets.annotations(benchmark.path, split):
         meaning = annotation.tags.get("meaning", annotation.id)
         if len(chosen) < clips and len(annotation.texts) > 1 and fits(benchmark, annotation):
-            clip = Clip(benchmark.path, benchmark.bank_split, record, annotation.inputs)
+            clip = ClipRef(benchmark.path, split, record, annotation.inputs)
             if clip not in chosen and meaning not in meanings:
                 chosen[clip] = annotation
                 meanings.add(meaning)
@@ -48,7 +50,7 @@ def caption_gap(run_dir: AnyPath, config: EvalConfig, clips: int) -> Gap:
     embedded = {clip: vector for part in gather(own) for clip, vector in part.items()}
     if len(embedded) < 2:
         raise ConfigError(
-            f"split '{benchmark.bank_split}' of {benchmark.path} has {len(embedded)} readable "
+            f"split '{split}' of {benchmark.path} has {len(embedded)} readable "
             "clips of different meaning with two captions; at least two are needed"
         )
     captions = [

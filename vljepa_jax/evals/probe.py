@@ -1,4 +1,4 @@
-"""Scores a probe: for each kind of question, how many are answered right, and by chance.
+"""Scores a probe: for each kind of question, how many are answered correctly, and by chance.
 
 The X-Encoder passes over each clip once, whatever number of questions is asked about it.
 """
@@ -132,8 +132,8 @@ def _kind(annotation: Annotation) -> str:
 def _accuracy(asked: Sequence[Annotation], given: Sequence[int | None], model: Any) -> Metric:
     candidates = [range(model.label_sets[label_set(annotation)]) for annotation in asked]
     gold = [annotation.gold for annotation in asked]
-    right = [answer == annotation.gold for annotation, answer in zip(asked, given, strict=True)]
-    return metrics.proportion(right, metrics.choice_chance(candidates, gold))
+    correct = [answer == annotation.gold for annotation, answer in zip(asked, given, strict=True)]
+    return metrics.proportion(correct, metrics.choice_chance(candidates, gold))
 
 
 class _Answers:
@@ -186,9 +186,9 @@ class _Answers:
         """The label given to each question of each clip."""
         tokens = self._encode(self._params, on_rows(pad_rows(videos, self._rows), self._mesh))
         groups = [
-            (row, tuple(annotations[start : start + self._count]))
-            for row, annotations in enumerate(questions)
-            for start in range(0, len(annotations), self._count)
+            (row, tuple(asked[start : start + self._count]))
+            for row, asked in enumerate(questions)
+            for start in range(0, len(asked), self._count)
         ]
         labels: list[list[int]] = [[] for _ in questions]
         for start in range(0, len(groups), self._rows):

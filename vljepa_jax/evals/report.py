@@ -26,7 +26,7 @@ from vljepa_jax.evals.benchmarks import STREAM, benchmark_name, metric_name
 from vljepa_jax.evals.evaluate import Result
 from vljepa_jax.evals.figures import training_curves
 from vljepa_jax.evals.gallery import HOW_CHOSEN, Gallery
-from vljepa_jax.evals.protocols import PROTOCOLS
+from vljepa_jax.evals.protocols.registry import make_protocol
 from vljepa_jax.host import available_cpus
 from vljepa_jax.places import AnyPath, write_text
 
@@ -115,7 +115,7 @@ def make_report(
         kept = {name: m for name, m in previous["metrics"].items() if "unit" in m}
         for benchmark in evaluation.benchmarks:
             if benchmark_name(benchmark) in skipped:
-                for ending in PROTOCOLS[benchmark.protocol].suffixes:
+                for ending in make_protocol(benchmark).suffixes:
                     kept.pop(metric_name(benchmark, ending), None)
         report["metrics"].update(kept)
         run = {benchmark_name(result.benchmark) for result in results}
@@ -151,7 +151,7 @@ def environment() -> dict[str, Any]:
 def _metrics(result: Result, frames: int) -> dict[str, Any]:
     benchmark = result.benchmark
     how = {
-        "protocol": benchmark.protocol,
+        "protocol": benchmark.protocol.name,
         "path": benchmark.path,
         "split": benchmark.split,
         "filter": dict(benchmark.filter),

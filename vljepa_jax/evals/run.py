@@ -76,11 +76,8 @@ def evaluate_run(
     measured += [] if streams is None else stream_report.metrics(streams, study)
     console = rich.console.Console()
     console.print(_results_table({name: made["metrics"][name] for name in measured}))
-    if model.text_decoder is None and any(b.protocol == "caption" for b in benchmarks):
-        console.print(
-            f"'{run_dir}' has no Y-Decoder in y_decoder/: captions are the nearest texts alone.",
-            style="yellow",
-        )
+    for note in dict.fromkeys(note for result in results for note in result.notes):
+        console.print(note, style="yellow", highlight=False)
     for name in measured:
         if caveat := made["metrics"][name].get("caveat"):
             console.print(f"{name} says little: {caveat}", style="yellow", highlight=False)
