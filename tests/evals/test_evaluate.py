@@ -2,49 +2,21 @@
 
 import io
 
-import numpy as np
 import pytest
 from PIL import Image
 
+from tests.helpers.colour_model import COLOURS, ColourModel
 from tests.helpers.tiny import tiny_world_config
 from vljepa_jax.config import (
     BenchmarkConfig,
     ChooseConfig,
     ConfigError,
     RetrieveConfig,
-    VideoConfig,
 )
 from vljepa_jax.data.records import Annotation, Label, Medium, Record
 from vljepa_jax.data.storage import write_dataset
 from vljepa_jax.evals.evaluate import Datasets, evaluate
 from vljepa_jax.evals.examples import ClipRef
-
-COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
-
-
-class ColourModel:
-    """Embeds a colour's name and a clip of that colour alike; "opposite" asks for its negative."""
-
-    batch_size = 2
-    video = VideoConfig(2, 16, "uniform", "centre", (1.0, 1.0))
-
-    text_decoder = None
-
-    def __init__(self):
-        self.encoded = 0
-
-    def embed_text(self, texts):
-        return np.array([np.array(COLOURS[text]) / 255 for text in texts])
-
-    def encode_clips(self, clips):
-        assert len(clips) <= self.batch_size
-        self.encoded += len(clips)
-        return clips.mean(axis=(1, 2, 3)) / 255
-
-    def predict_tokens(self, visual_tokens, rows, queries):
-        sign = np.array([-1.0 if query == "opposite" else 1.0 for query in queries])
-        vectors = visual_tokens[rows] * sign[:, None]
-        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
 def image(colour: str) -> Medium:

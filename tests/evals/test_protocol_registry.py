@@ -8,7 +8,8 @@ from typing import Literal
 
 import pytest
 
-from tests.evals.test_evaluate import ColourModel, benchmark, dataset, datasets
+from tests.evals.test_evaluate import benchmark, dataset, datasets
+from tests.helpers.colour_model import ColourModel
 from vljepa_jax.config import PROTOCOLS
 from vljepa_jax.config.protocols import ProtocolEntry
 from vljepa_jax.evals.benchmarks import select_benchmarks

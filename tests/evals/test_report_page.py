@@ -15,6 +15,7 @@ import jax
 import numpy as np
 import pytest
 
+from tests.helpers.evaluated import evaluate_run, sweep_run
 from tests.helpers.random_run import random_params, save_run
 from tests.helpers.tiny import tiny_train_config, tiny_world_config, tiny_y_decoder_config
 from vljepa_jax.config import EvalConfig, StreamSet, load_recipe, parse
@@ -216,7 +217,7 @@ def pages(tmp_path_factory):
             ("test", "test_compositional"),
             "runs/stage0",
         )
-        run.evaluate_run(run_dir, config, config.benchmarks[-1:], directory / "one_metric")
+        evaluate_run(run_dir, config, config.benchmarks[-1:], directory / "one_metric")
         patch.setattr(run, "evaluate", fabricated)
         patch.setattr(run, "run_stream_benchmark", fabricated_streams)
         chosen = dataclasses.replace(config, benchmarks=config.benchmarks[:1])
@@ -226,9 +227,9 @@ def pages(tmp_path_factory):
             for f in (2, 4)
             for s in range(4)
         ]
-        run.sweep_run(run_dir, fields, settings, directory)
+        sweep_run(run_dir, fields, settings, directory)
         (directory / "sweep_frames_world.seed").rename(directory / "sweep")
-        run.evaluate_run(run_dir, config, config.benchmarks, directory / "evaluation", stream)
+        evaluate_run(run_dir, config, config.benchmarks, directory / "evaluation", stream)
     return directory
 
 

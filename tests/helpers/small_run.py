@@ -9,7 +9,7 @@ from vljepa_jax.config import BenchmarkConfig, EvalConfig, RetrieveConfig, Sourc
 from vljepa_jax.data.records import Annotation, Medium, Record
 from vljepa_jax.data.storage import write_dataset
 from vljepa_jax.data.video import write_mp4
-from vljepa_jax.training.run_log import read_metrics
+from vljepa_jax.run_dir import read_metrics
 
 
 def write_clips(directory):

@@ -7,31 +7,28 @@ import numpy as np
 from vljepa_jax.config import ConfigError, EvalConfig
 from vljepa_jax.data.records import ClipError
 from vljepa_jax.data.workers import in_batches
-from vljepa_jax.evals.evaluate import Datasets, file_order
+from vljepa_jax.evals.evaluate import Datasets, file_order, require_same_model
 from vljepa_jax.evals.examples import ClipRef, fits
 from vljepa_jax.evals.protocols.registry import make_protocol
+from vljepa_jax.inference.embedder import Embedder
 from vljepa_jax.inference.gap import Gap, measure_gap
-from vljepa_jax.inference.model import load
-from vljepa_jax.parallel.processes import divided, gather, require_same, share
-from vljepa_jax.places import AnyPath
-from vljepa_jax.run_dir import newest
+from vljepa_jax.parallel.processes import divided, gather, share
 
 
-def caption_gap(run_dir: AnyPath, config: EvalConfig, clips: int) -> Gap:
-    """Measures the gap of a run on the first clips of different meaning that have two captions.
+def caption_gap(model: Embedder, config: EvalConfig, clips: int) -> Gap:
+    """Measures the gap of a model on the first clips of different meaning that have two captions.
 
     Several processes embed a share of clips and texts each; all of them get the result.
 
     Raises:
         ConfigError: no benchmark of the config has a bank of captions, or too few such clips.
-        CheckpointError, DatasetError: see what is called.
+        DatasetError: the dataset or the split is not there.
     """
     banks = ((b, make_protocol(b).bank_split) for b in config.benchmarks)
     benchmark, split = next(((b, split) for b, split in banks if split), (None, None))
     if benchmark is None:
         raise ConfigError("benchmarks: none has a bank of captions (protocol.bank_split)")
-    require_same(f"newest checkpoint of '{run_dir}'", str(newest(run_dir)))
-    model = load(run_dir, frames=config.frames, batch_size=config.batch_size)
+    require_same_model(model)
     datasets = Datasets(config.world, config.num_workers)
     chosen, meanings = {}, set()
     for record, annotation in datasets.annotations(benchmark.path, split):

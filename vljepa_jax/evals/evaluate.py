@@ -13,6 +13,7 @@ import operator
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
+import jax
 import numpy as np
 from rich.progress import Progress
 
@@ -33,8 +34,8 @@ from vljepa_jax.evals.examples import (
 from vljepa_jax.evals.metrics import Metric
 from vljepa_jax.evals.protocols.base import Embeddings, Needs, Outcome, Protocol
 from vljepa_jax.evals.protocols.registry import make_protocol
-from vljepa_jax.inference.model import Model
-from vljepa_jax.parallel.processes import divided, first_process, gather, share
+from vljepa_jax.inference.embedder import Embedder
+from vljepa_jax.parallel.processes import divided, first_process, gather, require_same, share
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,7 +141,7 @@ def divide(
 
 
 def evaluate(
-    model: Model, benchmarks: Sequence[BenchmarkConfig], datasets: Datasets
+    model: Embedder, benchmarks: Sequence[BenchmarkConfig], datasets: Datasets
 ) -> list[Result]:
     """Scores benchmarks, with a progress bar.
 
@@ -150,7 +151,9 @@ def evaluate(
         NoExamplesError: a benchmark's dataset has nothing for it.
         DatasetError: a dataset or the split of a benchmark is not there.
         EvaluationError: an example does not fit its benchmark's protocol.
+        ConfigError: the processes have different models.
     """
+    require_same_model(model)
     protocols = [make_protocol(benchmark) for benchmark in benchmarks]
     examples = [_read_examples(protocol, datasets) for protocol in protocols]
     needs = [p.needs(chosen) for p, chosen in zip(protocols, examples, strict=True)]
@@ -221,7 +224,9 @@ def _read_bank(protocol: Protocol, datasets: Datasets) -> tuple[tuple[str, ...],
     return bank
 
 
-def _embed(model: Model, needs: Needs, datasets: Datasets) -> tuple[Embeddings, dict[ClipRef, str]]:
+def _embed(
+    model: Embedder, needs: Needs, datasets: Datasets
+) -> tuple[Embeddings, dict[ClipRef, str]]:
     texts = sorted(needs.texts)
     embedded = dict(zip(texts, divided(model.embed_text, texts), strict=True))
     queries: dict[ClipRef, list[str]] = defaultdict(list)
@@ -256,6 +261,13 @@ def _embed(model: Model, needs: Needs, datasets: Datasets) -> tuple[Embeddings, 
         )
         written = dict(zip(vectors, texts, strict=True))
     return Embeddings(videos, embedded, written), unreadable
+
+
+def require_same_model(model: Embedder) -> None:
+    """Raises ConfigError where the processes of a job have loaded different models."""
+    if jax.process_count() > 1:  # the fingerprint reads all parameters
+        name, step = model.card["name"], model.card.get("step")
+        require_same(f"the model '{name}'", f"step {step}, {model.fingerprint}")
 
 
 def file_order(clip: ClipRef) -> tuple:

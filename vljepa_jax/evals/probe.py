@@ -32,8 +32,7 @@ from vljepa_jax.models.probe import Probe
 from vljepa_jax.models.vjepa2 import make_x_encoder, normalise
 from vljepa_jax.parallel.processes import first_process, gather, require_same, share
 from vljepa_jax.parallel.sharding import local_mesh
-from vljepa_jax.run_dir import load_config, load_params, newest
-from vljepa_jax.training.run_log import read_metrics
+from vljepa_jax.run_dir import load_config, load_params, newest, read_metrics, read_summary
 
 _BATCH = 32  # clips encoded, and rows of questions answered, at a time, at least
 
@@ -170,13 +169,13 @@ class _Answers:
         clips = zip(questions.values(), decoded, strict=True)
         with Progress(transient=True, disable=not first_process()) as progress:
             answered = in_batches(self._answer_batch, clips, self._rows)
-            for annotations, labels in progress.track(
+            for part, labels in progress.track(
                 answered, total=len(questions), description="Answering questions"
             ):
                 if isinstance(labels, ClipError):
                     unreadable += 1
-                    labels = [None] * len(annotations)
-                asked += annotations
+                    labels = [None] * len(part)
+                asked += part
                 given += labels
         return asked, given, unreadable
 
@@ -237,7 +236,7 @@ def write_probe_report(
     config = load_config(first)
     made = {
         "metrics": measured,
-        "train": report.read_summary(first),
+        "train": read_summary(first),
         "config": {
             "train": as_dict(config),
             "evaluation": {"probed": source, "probes": list(probes), "splits": list(splits)},

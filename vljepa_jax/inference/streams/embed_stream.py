@@ -9,12 +9,12 @@ import numpy as np
 from vljepa_jax.data.records import Medium
 from vljepa_jax.data.video import play
 from vljepa_jax.data.workers import in_batches
-from vljepa_jax.inference.model import Model
+from vljepa_jax.inference.embedder import Embedder
 from vljepa_jax.inference.streams.windows import SlidingWindow, Window
 
 
 def embed_stream(
-    model: Model, medium: Medium, query: str, *, seconds: float, ticks_per_second: float
+    model: Embedder, medium: Medium, query: str, *, seconds: float, ticks_per_second: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Embeds the sliding windows of a whole video, in batches.
 
@@ -38,7 +38,7 @@ def embed_stream(
     )
     ends = np.array([end for end, _ in embedded])
     vectors = np.array([vector for _, vector in embedded], np.float32)
-    return ends, vectors.reshape(len(ends), model.config.model.embedding_size)
+    return ends, vectors.reshape(len(ends), model.embedding_size)
 
 
 def _windows(medium: Medium, sliding: SlidingWindow) -> Iterator[Window]:
