@@ -29,8 +29,8 @@ import vljepa_jax
 from vljepa_jax import host
 from vljepa_jax.config import ConfigError
 from vljepa_jax.data.tokenizers import Tokenizer
-from vljepa_jax.inference.model import CAPTION_QUERY
 from vljepa_jax.inference.streams.online_segmentation import OnlineSegmenter
+from vljepa_jax.inference.tasks import CAPTION_QUERY
 from vljepa_jax.run_dir import CheckpointError
 
 

@@ -247,6 +247,62 @@ def captions_context() -> ConfigDict:
 
 
 # ---------------------------------------------------------------------------------------------
+# Evaluation
+# ---------------------------------------------------------------------------------------------
+
+CAPTION_QUERY = "Describe this video in one sentence."  # the paper's, Figure 2
+
+
+def choose(*, k: tuple[int, ...] = (1,)) -> ConfigDict:
+    """Open-vocabulary classification, discriminative VQA: the text nearest to the prediction."""
+    return ConfigDict({"name": "choose", "k": k})  # metrics _top1, ...
+
+
+def retrieve(*, k: tuple[int, ...] = (1, 5)) -> ConfigDict:
+    """Text to video: every text is a query, its clip among all clips the answer."""
+    return ConfigDict({"name": "retrieve", "k": k})  # metrics _r1, _r5, ...
+
+
+def match(*, candidate_query: str, k: tuple[int, ...] = (1,)) -> ConfigDict:
+    """Which of several clips, asked ``candidate_query``, leads from one image to the other."""
+    return ConfigDict({"name": "match", "candidate_query": candidate_query, "k": k})
+
+
+def triplets() -> ConfigDict:
+    """Two paraphrases and a hard negative: the Y-Encoder alone."""
+    return ConfigDict({"name": "triplets"})
+
+
+def caption(*, bank_split: str = "train") -> ConfigDict:
+    """CIDEr of what the model writes, and of the nearest caption of ``bank_split``."""
+    return ConfigDict({"name": "caption", "bank_split": bank_split})
+
+
+def benchmark(
+    name: str,
+    protocol: ConfigDict,
+    *,
+    path: str,
+    split: str,
+    suffix: str = "",
+    query: str | None = None,
+    **selection: str,
+) -> ConfigDict:
+    return ConfigDict(
+        {
+            "name": name,  # of its metrics, e.g. name_top1 + suffix
+            "suffix": suffix,
+            "protocol": protocol,  # one of the above
+            "path": path,  # "@world", or a directory that launch/prepare.py made
+            "split": split,
+            "filter": selection,  # task and tags that an annotation must have
+            "query": query,  # None: the annotation's own
+            "limit": 0,  # first n examples, 0 for all
+        }
+    )
+
+
+# ---------------------------------------------------------------------------------------------
 # Models
 # ---------------------------------------------------------------------------------------------
 

@@ -69,21 +69,21 @@ def main() -> None:
     from vljepa_jax.inference.search.collection import embed_collection
     from vljepa_jax.inference.search.index import SearchIndexError
     from vljepa_jax.parallel.processes import first_process, require_shared
-    from vljepa_jax.run_dir import CheckpointError, load_config
+    from vljepa_jax.run_dir import CheckpointError
 
     errors = (CheckpointError, DatasetError, ManifestError, SearchIndexError, TokenizerError)
     with command_line.in_job(*errors):
         require_shared(_OUTPUT.value)
         run_dir = _CHECKPOINT.value
         run_dir = run_dir if in_bucket(run_dir) else os.path.abspath(run_dir)
-        items, faults = list_items(_VIDEOS.value, load_config(run_dir).world)
         model = vljepa_jax.load(run_dir, frames=_FRAMES.value, batch_size=_BATCH_SIZE.value)
+        world = None if model.history is None else model.history.config.world
+        items, faults = list_items(_VIDEOS.value, world)
         embed_collection(
             model,
             items,
             faults,
             _OUTPUT.value,
-            checkpoint=run_dir,
             query=_QUERY.value,
             window=_WINDOW.value,
             stride=_WINDOW.value if _STRIDE.value is None else _STRIDE.value,

@@ -52,20 +52,25 @@ def main(sweeps: dict[str, list[str]]) -> None:
             raise ConfigError("--sweep takes benchmarks of clips; the streams' study sweeps rates")
 
     # Only now: what is misspelt is answered at once.
+    import vljepa_jax
     from vljepa_jax.data.records import ClipError
     from vljepa_jax.data.storage import DatasetError
-    from vljepa_jax.evals.run import evaluate_run, sweep_run
+    from vljepa_jax.evals.run import write_evaluation, write_sweep
     from vljepa_jax.run_dir import CheckpointError
+
+    def load(config: EvalConfig) -> vljepa_jax.Embedder:
+        return vljepa_jax.load(run_dir, frames=config.frames, batch_size=config.batch_size)
 
     errors = (CheckpointError, ClipError, DatasetError, EvaluationError)
     with command_line.in_job(*errors):
         if sweeps:
             runs = [(v, dataclasses.replace(config, benchmarks=b)) for v, config, b, _ in chosen]
-            sweep_run(run_dir, list(sweeps), runs, output, skip_empty=not _BENCHMARKS.value)
+            write_sweep(load, list(sweeps), runs, output, skip_empty=not _BENCHMARKS.value)
         else:
             ((_, config, benchmarks, study),) = chosen
             skip_empty = not _BENCHMARKS.value
-            evaluate_run(run_dir, config, benchmarks, output, study, skip_empty=skip_empty)
+            model = load(config)
+            write_evaluation(model, config, benchmarks, output, study, skip_empty=skip_empty)
 
 
 if __name__ == "__main__":

@@ -2,9 +2,9 @@
 
     python launch/noise.py --checkpoint=runs/demo --config=configs/eval/world.py
 
-The clips and captions are those of the evaluation config's first benchmark of protocol "caption",
-of its ``bank_split``: what the Y-Decoder learns from. It prints the level at which a noisy text is
-recognised as rarely as a prediction: set it as ``model.noise`` in the Y-Decoder's recipe.
+The clips and captions are those of the evaluation config's first bank of captions (a benchmark's
+``protocol.bank_split``): what the Y-Decoder learns from. It prints the level at which a noisy text
+is recognised as rarely as a prediction: set it as ``model.noise`` in the Y-Decoder's recipe.
 
 Started as several processes, as launch/train.py may be, they embed a share of the clips each.
 """
@@ -15,7 +15,7 @@ from absl import flags
 
 from vljepa_jax.config import EvalConfig, command_line, parse
 from vljepa_jax.inference.gap import Gap
-from vljepa_jax.places import BUCKETS, place
+from vljepa_jax.places import BUCKETS
 
 _CONFIG = command_line.define_config(
     "An evaluation config, FILE[:variant]; --config.a.b=value overrides."
@@ -30,6 +30,7 @@ def main() -> None:
     with command_line.explained():
         config = parse(EvalConfig, _CONFIG.value)
     # Only now: a misspelt command is answered at once.
+    import vljepa_jax
     from vljepa_jax.data.storage import DatasetError
     from vljepa_jax.evals.caption_gap import caption_gap
     from vljepa_jax.evals.examples import EvaluationError
@@ -38,7 +39,10 @@ def main() -> None:
 
     errors = (CheckpointError, DatasetError, EvaluationError)
     with command_line.in_job(*errors):
-        gap = caption_gap(place(_CHECKPOINT.value), config, _CLIPS.value)
+        model = vljepa_jax.load(
+            _CHECKPOINT.value, frames=config.frames, batch_size=config.batch_size
+        )
+        gap = caption_gap(model, config, _CLIPS.value)
         if first_process():
             _show(gap)
 

@@ -59,6 +59,7 @@ flags.register_validator(
 
 def main() -> None:
     # After the flags, so that --help and a misspelt flag answer at once.
+    import vljepa_jax
     from vljepa_jax.data.live_source import SourceError, parse_source
     from vljepa_jax.data.records import ClipError
     from vljepa_jax.data.tokenizers import TokenizerError
@@ -84,7 +85,7 @@ def main() -> None:
             jsonl=_JSONL.value,
             timeline=_TIMELINE.value,
         )
-        follow(_CHECKPOINT.value, source, settings, y_decoder=_Y_DECODER.value)
+        follow(vljepa_jax.load(_CHECKPOINT.value, y_decoder=_Y_DECODER.value), source, settings)
 
 
 if __name__ == "__main__":

@@ -15,12 +15,12 @@ import jax
 import numpy as np
 import pytest
 
+from tests.helpers.evaluated import evaluate_run
 from tests.helpers.small_run import computed, small_config, small_evaluation, write_clips
 from tests.helpers.subprocesses import PROGRAMS, free_port
 from vljepa_jax.config import ConfigError, TrainConfig, as_dict, parse
 from vljepa_jax.data.collection import list_items
 from vljepa_jax.data.storage import DatasetError, open_dataset
-from vljepa_jax.evals.run import evaluate_run
 from vljepa_jax.objectives import make_objective
 from vljepa_jax.parallel.sharding import make_mesh
 from vljepa_jax.places import place

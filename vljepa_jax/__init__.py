@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vljepa_jax.inference.model import Model, load
+    from vljepa_jax.inference.embedder import Embedder
+    from vljepa_jax.inference.load import load
+    from vljepa_jax.inference.model import Model
 
-__all__ = ["Model", "load"]
+__all__ = ["Embedder", "Model", "load"]
+_MODULES = {"Embedder": "embedder", "Model": "model", "load": "load"}
 
 
 def __getattr__(name: str) -> Any:
-    """Imports the model on first use: loader workers import the package, and need no jax."""
+    """Imports models on first use: loader workers import the package, and need no jax."""
     if name in __all__:
-        from vljepa_jax.inference import model
-
-        return getattr(model, name)
+        return getattr(importlib.import_module(f"vljepa_jax.inference.{_MODULES[name]}"), name)
     raise AttributeError(f"module '{__name__}' has no attribute '{name}'")

@@ -243,7 +243,7 @@ def check_config(workdir: AnyPath, config: TrainConfig) -> None:
         ConfigError: another run's config is there; the message names the differing fields.
         CheckpointError: ``workdir`` lies in a bucket that cannot be read.
     """
-    _check_reachable(workdir)
+    check_reachable(workdir)
     path = workdir / "config.json"
     if not path.exists():
         return
@@ -271,7 +271,7 @@ def load_config(directory: str | os.PathLike[str]) -> TrainConfig:
     Raises:
         CheckpointError: the directory is not a run's, or lies in a bucket that cannot be read.
     """
-    _check_reachable(directory)
+    check_reachable(directory)
     path = place(directory) / "config.json"
     if not path.is_file():
         raise CheckpointError(f"'{directory}' is not a run directory: it has no config.json")
@@ -285,7 +285,21 @@ def load_config(directory: str | os.PathLike[str]) -> TrainConfig:
     return dataclasses.replace(config, data=dataclasses.replace(config.data, text=text))
 
 
-def _check_reachable(directory: str | os.PathLike[str]) -> None:
+def read_summary(run_dir: AnyPath) -> dict[str, Any]:
+    """The values of a run's ``train.json``; empty before its end."""
+    path = run_dir / "train.json"
+    return json.loads(path.read_text()) if path.is_file() else {}
+
+
+def read_metrics(run_dir: AnyPath) -> list[dict[str, Any]]:
+    """The rows of ``metrics.jsonl``, without a last line that a killed process left unfinished."""
+    path = run_dir / "metrics.jsonl"
+    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+    return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
+def check_reachable(directory: str | os.PathLike[str]) -> None:
+    """Raises CheckpointError where a directory in a bucket cannot be read."""
     if in_bucket(directory) and (reason := complaint(place(directory))):
         raise CheckpointError(
             f"'{directory}' cannot be read: {reason}; look at its name and at the credentials "

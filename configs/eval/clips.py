@@ -7,6 +7,8 @@ Benchmarks that the dataset has nothing for are skipped and named; --benchmarks 
 
 from ml_collections import ConfigDict
 
+from configs import common
+
 
 def get_config(dataset: str = "") -> ConfigDict:
     if not dataset:
@@ -17,34 +19,16 @@ def get_config(dataset: str = "") -> ConfigDict:
     config.num_workers = 0  # decoding processes; 0 decodes in this one
     config.world = None  # no benchmark is on "@world", the bundled world
     config.benchmarks = (
-        # Text to video: every text is a query, its video among all videos the answer.
-        _benchmark("t2v", "retrieve", dataset, "caption"),
-        # The candidate answer, or the label, nearest to the predicted embedding.
-        _benchmark("vqa", "choose", dataset, "vqa"),
-        _benchmark("classification", "choose", dataset, "classification"),
-        # Which of several clips leads from the first state to the second.
-        _benchmark("state_match", "match", dataset, "state"),
-        # What the Y-Decoder writes, and the nearest caption of training.
-        _benchmark("caption", "caption", dataset, "caption"),
-        # Two paraphrases and a hard negative: the Y-Encoder alone.
-        _benchmark("triplets", "triplets", dataset, "triplet"),
+        _benchmark("t2v", common.retrieve(), dataset, "caption"),
+        _benchmark("vqa", common.choose(), dataset, "vqa"),
+        _benchmark("classification", common.choose(), dataset, "classification"),
+        _benchmark("state_match", common.match(candidate_query=""), dataset, "state"),
+        _benchmark("caption", common.caption(), dataset, "caption"),
+        _benchmark("triplets", common.triplets(), dataset, "triplet"),
     )
     config.stream = None  # the study of selective decoding needs the world's streams
     return config
 
 
-def _benchmark(name: str, protocol: str, dataset: str, task: str) -> ConfigDict:
-    return ConfigDict(
-        {
-            "name": f"clips/{name}",
-            "suffix": "",
-            "protocol": protocol,
-            "path": dataset,
-            "split": "test",
-            "filter": {"task": task},  # task and tags that an annotation must have
-            "query": None,  # the annotation's own
-            "candidate_query": "",
-            "bank_split": "train" if protocol == "caption" else "",
-            "limit": 0,  # first n examples, 0 for all
-        }
-    )
+def _benchmark(name: str, protocol: ConfigDict, dataset: str, task: str) -> ConfigDict:
+    return common.benchmark(f"clips/{name}", protocol, path=dataset, split="test", task=task)

@@ -8,8 +8,6 @@ from ml_collections import ConfigDict
 
 from configs import common
 
-CAPTION_QUERY = "Describe this video in one sentence."  # the paper's, Figure 2
-
 
 def get_config() -> ConfigDict:
     config = ConfigDict()
@@ -37,7 +35,7 @@ def _stream() -> ConfigDict:
                 ConfigDict({"density": 0.20, "streams": 2}),
                 ConfigDict({"density": 0.80, "streams": 2}),
             ),
-            "query": CAPTION_QUERY,
+            "query": common.CAPTION_QUERY,
             # Seconds of video that an embedding sees: less than most events last (1.6 in the
             # median), though a training clip has two; docs/streaming.md compares both.
             "window": 1.0,
@@ -52,42 +50,25 @@ def _stream() -> ConfigDict:
 
 
 def _benchmarks(split: str, suffix: str) -> tuple[ConfigDict, ...]:
-    def benchmark(name: str, protocol: str, query: str | None = None, **selection: str):
-        return ConfigDict(
-            {
-                "name": f"world/{name}",
-                "suffix": suffix,
-                "protocol": protocol,
-                "path": "@world",
-                "split": split,
-                "filter": selection,  # task and tags that an annotation must have
-                "query": query,  # None: the annotation's own
-                "candidate_query": CAPTION_QUERY if protocol == "match" else "",
-                # whose captions nearest-neighbour decoding takes
-                "bank_split": "train" if protocol == "caption" else "",
-                "limit": 0,  # first n examples, 0 for all
-            }
+    def benchmark(name: str, protocol: ConfigDict, **selection: str) -> ConfigDict:
+        return common.benchmark(
+            f"world/{name}", protocol, path="@world", split=split, suffix=suffix, **selection
         )
 
+    choose, retrieve = common.choose, common.retrieve
+    captions = {"task": "caption", "kind": "caption"}
     return (
-        # Open-vocabulary classification: the label nearest to the predicted embedding.
-        benchmark("motion", "choose", task="classification", kind="motion"),
-        benchmark("object", "choose", task="classification", kind="object"),
-        # Text to video, one caption of each meaning; then in words that training never hears.
-        benchmark("t2v", "retrieve", task="caption", kind="caption", phrasing="seen"),
-        benchmark(
-            "t2v_held_out_phrasing", "retrieve", task="caption", kind="caption", phrasing="held_out"
-        ),
-        # Discriminative VQA: the candidate answer nearest to the predicted embedding.
-        benchmark("vqa_what", "choose", task="vqa", kind="what"),
-        benchmark("vqa_count", "choose", task="vqa", kind="count"),
-        benchmark("vqa_presence", "choose", task="vqa", kind="presence"),
-        benchmark("vqa_colour", "choose", task="vqa", kind="colour"),
-        benchmark("vqa_relation", "choose", task="vqa", kind="relation"),
-        # Which of four clips leads from the first image to the second.
-        benchmark("state_match", "match", task="state"),
-        # CIDEr of what the Y-Decoder writes, and of the nearest caption of training.
-        benchmark("caption", "caption", task="caption", kind="caption", phrasing="seen"),
-        # Two paraphrases and a hard negative: the Y-Encoder alone.
-        benchmark("triplets", "triplets", task="triplet"),
+        benchmark("motion", choose(), task="classification", kind="motion"),
+        benchmark("object", choose(), task="classification", kind="object"),
+        # One caption of each meaning; then in words that training never hears.
+        benchmark("t2v", retrieve(), **captions, phrasing="seen"),
+        benchmark("t2v_held_out_phrasing", retrieve(), **captions, phrasing="held_out"),
+        benchmark("vqa_what", choose(), task="vqa", kind="what"),
+        benchmark("vqa_count", choose(), task="vqa", kind="count"),
+        benchmark("vqa_presence", choose(), task="vqa", kind="presence"),
+        benchmark("vqa_colour", choose(), task="vqa", kind="colour"),
+        benchmark("vqa_relation", choose(), task="vqa", kind="relation"),
+        benchmark("state_match", common.match(candidate_query=common.CAPTION_QUERY), task="state"),
+        benchmark("caption", common.caption(), **captions, phrasing="seen"),
+        benchmark("triplets", common.triplets(), task="triplet"),
     )

@@ -9,6 +9,7 @@ import pytest
 import safetensors.numpy
 from rich.console import Console
 
+import vljepa_jax
 from tests.helpers.published_twins import golden_weights, twin_config, write_all
 from tests.helpers.tiny import tiny_train_config
 from tests.helpers.twins import (
@@ -25,7 +26,6 @@ from vljepa_jax.convert.exported import is_exported, load_exported
 from vljepa_jax.convert.published import convert_checkpoint
 from vljepa_jax.convert.rules import ConversionError, export
 from vljepa_jax.data.tokenizers import Tokenizer
-from vljepa_jax.inference.model import Model
 
 CONSOLE = Console(quiet=True)
 
@@ -78,12 +78,15 @@ def test_an_exported_directory_opens_as_the_run_did(exported, tmp_path):
     _, run, out = exported
     moved = shutil.copytree(out, tmp_path / "moved")
     assert is_exported(moved)
-    assert not is_exported(run)
+    beside = shutil.copytree(run, tmp_path / "run")
+    shutil.copytree(run, beside / "y_decoder")  # where a Y-Decoder's run lies
+    assert not is_exported(beside)
     assert not is_exported(tmp_path)
     config, params = load_exported(moved)
-    there, before = run_dir.load_params(run)
-    jax.tree.map(np.testing.assert_array_equal, params, before)
-    models = Model(config, params), Model(there, before)
+    jax.tree.map(np.testing.assert_array_equal, params, run_dir.load_params(run)[1])
+    models = [vljepa_jax.load(directory) for directory in (moved, run)]
+    assert models[0].fingerprint == models[1].fingerprint
+    assert models[0].card["name"] == "moved"
     frames = np.random.default_rng(0).integers(0, 256, (5, 40, 30, 3), np.uint8)
     one, other = (m.embed_video(frames, "a dog") for m in models)
     np.testing.assert_array_equal(one, other)

@@ -7,7 +7,7 @@ from vljepa_jax.config import VideoConfig
 from vljepa_jax.data.records import ClipError, Medium, Record
 from vljepa_jax.data.storage import open_dataset, write_dataset
 from vljepa_jax.data.video import write_mp4
-from vljepa_jax.data.workers import decode_media, in_workers
+from vljepa_jax.data.workers import decode_media, in_batches, in_workers
 
 
 def image(value):
@@ -44,3 +44,20 @@ def test_processes_of_a_host_share_its_workers(monkeypatch):
     monkeypatch.setattr(grain, "MultiprocessingOptions", options)
     assert [int(x) for x in in_workers(list, np.arange(20), num_workers=16)] == list(range(20))
     assert started == [2]
+
+
+def test_batches_hold_readable_clips_and_results_keep_their_order():
+    broken = ClipError("no video")
+    clips = [np.full((1, 2, 2, 3), value, np.uint8) for value in range(5)]
+    decoded = [*zip("ab", clips, strict=False), ("x", broken), *zip("cde", clips[2:], strict=True)]
+    batches = []
+
+    def total(keys, batch):
+        batches.append((keys, batch.shape))
+        return [f"{key}{clip.sum()}" for key, clip in zip(keys, batch, strict=True)]
+
+    found = list(in_batches(total, [("y", broken), *decoded], size=3))
+    expected = [("y", broken), ("a", "a0"), ("b", "b12"), ("x", broken), ("c", "c24")]
+    assert found == [*expected, ("d", "d36"), ("e", "e48")]
+    assert batches == [(["a", "b", "c"], (3, 1, 2, 2, 3)), (["d", "e"], (2, 1, 2, 2, 3))]
+    assert list(in_batches(total, [("x", broken)], size=3)) == [("x", broken)]

@@ -2,43 +2,21 @@
 
 import io
 
-import numpy as np
 import pytest
 from PIL import Image
 
+from tests.helpers.colour_model import COLOURS, ColourModel
 from tests.helpers.tiny import tiny_world_config
-from vljepa_jax.config import BenchmarkConfig, ConfigError, VideoConfig
+from vljepa_jax.config import (
+    BenchmarkConfig,
+    ChooseConfig,
+    ConfigError,
+    RetrieveConfig,
+)
 from vljepa_jax.data.records import Annotation, Label, Medium, Record
 from vljepa_jax.data.storage import write_dataset
 from vljepa_jax.evals.evaluate import Datasets, evaluate
-from vljepa_jax.evals.examples import Clip
-
-COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
-
-
-class ColourModel:
-    """Embeds a colour's name and a clip of that colour alike; "opposite" asks for its negative."""
-
-    batch_size = 2
-    video = VideoConfig(2, 16, "uniform", "centre", (1.0, 1.0))
-
-    text_decoder = None
-
-    def __init__(self):
-        self.encoded = 0
-
-    def embed_text(self, texts):
-        return np.array([np.array(COLOURS[text]) / 255 for text in texts])
-
-    def encode_clips(self, clips):
-        assert len(clips) <= self.batch_size
-        self.encoded += len(clips)
-        return clips.mean(axis=(1, 2, 3)) / 255
-
-    def predict_tokens(self, visual_tokens, rows, queries):
-        sign = np.array([-1.0 if query == "opposite" else 1.0 for query in queries])
-        vectors = visual_tokens[rows] * sign[:, None]
-        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+from vljepa_jax.evals.examples import ClipRef
 
 
 def image(colour: str) -> Medium:
@@ -74,7 +52,7 @@ def dataset(tmp_path_factory):
 
 
 def benchmark(dataset, name, protocol, split="test", **selection):
-    return BenchmarkConfig(name, "", protocol, dataset, split, selection, None, "", 0, 0)
+    return BenchmarkConfig(name, "", protocol, dataset, split, selection, None, 0)
 
 
 @pytest.fixture
@@ -85,8 +63,8 @@ def datasets():
 def test_every_clip_is_decoded_and_encoded_once_and_scored(dataset, datasets):
     model = ColourModel()
     benchmarks = [
-        benchmark(dataset, "vqa", "choose", "whole", task="vqa"),
-        benchmark(dataset, "t2v", "retrieve", "whole", task="caption", kind="long"),
+        benchmark(dataset, "vqa", ChooseConfig(), "whole", task="vqa"),
+        benchmark(dataset, "t2v", RetrieveConfig(), "whole", task="caption", kind="long"),
     ]
     vqa, t2v = evaluate(model, benchmarks, datasets)
     # Three clips, each asked for its colour (right), its opposite (wrong) and its caption.
@@ -103,11 +81,11 @@ def test_every_clip_is_decoded_and_encoded_once_and_scored(dataset, datasets):
 def test_an_unreadable_clip_is_named_and_counted_as_wrong(dataset, datasets):
     model = ColourModel()
     benchmarks = [
-        benchmark(dataset, "vqa", "choose", task="vqa"),
-        benchmark(dataset, "t2v", "retrieve", task="caption"),
+        benchmark(dataset, "vqa", ChooseConfig(), task="vqa"),
+        benchmark(dataset, "t2v", RetrieveConfig(), task="caption"),
     ]
     vqa, t2v = evaluate(model, benchmarks, datasets)
-    broken = Clip(dataset, "test", 0, (0,))
+    broken = ClipRef(dataset, "test", 0, (0,))
     assert "record 'broken'" in vqa.unreadable[broken]
     assert t2v.unreadable.keys() == {broken}
     assert vqa.metrics["vqa_top1"].n == 8
@@ -118,4 +96,4 @@ def test_an_unreadable_clip_is_named_and_counted_as_wrong(dataset, datasets):
 
 def test_what_selects_nothing_is_an_error(dataset, datasets):
     with pytest.raises(ConfigError, match="'vqa': no annotation of .* has {'task': 'vqqa'}"):
-        evaluate(ColourModel(), [benchmark(dataset, "vqa", "choose", task="vqqa")], datasets)
+        evaluate(ColourModel(), [benchmark(dataset, "vqa", ChooseConfig(), task="vqqa")], datasets)

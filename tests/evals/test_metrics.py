@@ -45,14 +45,14 @@ def test_identical_captions_share_their_videos():
 
 def test_triplets_are_strict():
     p1, p2 = np.array([1.0, 0.0]), np.array([0.8, 0.6])
-    assert metrics.triplet_is_right(p1, p2, np.array([0.0, -1.0]))
+    assert metrics.triplet_is_correct(p1, p2, np.array([0.0, -1.0]))
     # sim(p2, n) = 0.8 * 0.6 + 0.6 * 0.8 = 0.96 > 0.8, though sim(p1, n) = 0.6
-    assert not metrics.triplet_is_right(p1, p2, np.array([0.6, 0.8]))
-    assert not metrics.triplet_is_right(p2, p1, np.array([0.6, 0.8]))
+    assert not metrics.triplet_is_correct(p1, p2, np.array([0.6, 0.8]))
+    assert not metrics.triplet_is_correct(p2, p1, np.array([0.6, 0.8]))
     # negative equal to a paraphrase: 0.8 against 0.8 and 1
-    assert not metrics.triplet_is_right(p1, p2, p1)
+    assert not metrics.triplet_is_correct(p1, p2, p1)
     same = np.array([1.0, 0.0])
-    assert not metrics.triplet_is_right(same, same, same)
+    assert not metrics.triplet_is_correct(same, same, same)
 
 
 def test_wilson_interval():

@@ -15,12 +15,13 @@ import jax
 import numpy as np
 import pytest
 
+from tests.helpers.evaluated import evaluate_run, sweep_run
 from tests.helpers.random_run import random_params, save_run
 from tests.helpers.tiny import tiny_train_config, tiny_world_config, tiny_y_decoder_config
 from vljepa_jax.config import EvalConfig, StreamSet, load_recipe, parse
 from vljepa_jax.evals import metrics, probe, run
 from vljepa_jax.evals.evaluate import evaluate
-from vljepa_jax.evals.examples import Clip
+from vljepa_jax.evals.examples import ClipRef
 from vljepa_jax.evals.streams.run import run_stream_benchmark
 from vljepa_jax.objectives import make_objective
 from vljepa_jax.run_dir import save_params
@@ -135,7 +136,7 @@ def fabricated(model, benchmarks, datasets):
         for result in evaluate(model, benchmarks, datasets)
     ]
     path = "/mnt/disks/of-the-whole-laboratory/prepared-datasets/" + "kitchen" * 9
-    clip = Clip(path, "test", 12, (0,))
+    clip = ClipRef(path, "test", 12, (0,))
     other = dataclasses.replace(results[0].benchmark, name=LONG, path=path)
     why = f"'{path}/clip-000012.mp4': no frame could be decoded between 3.2 s and 5.2 s"
     found = {f"{LONG}_top1": metric(metrics.proportion([True], 0.5))}
@@ -216,7 +217,7 @@ def pages(tmp_path_factory):
             ("test", "test_compositional"),
             "runs/stage0",
         )
-        run.evaluate_run(run_dir, config, config.benchmarks[-1:], directory / "one_metric")
+        evaluate_run(run_dir, config, config.benchmarks[-1:], directory / "one_metric")
         patch.setattr(run, "evaluate", fabricated)
         patch.setattr(run, "run_stream_benchmark", fabricated_streams)
         chosen = dataclasses.replace(config, benchmarks=config.benchmarks[:1])
@@ -226,9 +227,9 @@ def pages(tmp_path_factory):
             for f in (2, 4)
             for s in range(4)
         ]
-        run.sweep_run(run_dir, fields, settings, directory)
+        sweep_run(run_dir, fields, settings, directory)
         (directory / "sweep_frames_world.seed").rename(directory / "sweep")
-        run.evaluate_run(run_dir, config, config.benchmarks, directory / "evaluation", stream)
+        evaluate_run(run_dir, config, config.benchmarks, directory / "evaluation", stream)
     return directory
 
 

@@ -10,13 +10,14 @@ from pathlib import Path
 import jax
 import pytest
 
+from tests.helpers.evaluated import evaluate_run, load_for, sweep_run
 from tests.helpers.random_run import random_params, save_run
 from tests.helpers.tiny import tiny_train_config, tiny_world_config, tiny_y_decoder_config
 from vljepa_jax.config import ConfigError, EvalConfig, load_recipe, parse
 from vljepa_jax.evals import report
 from vljepa_jax.evals.benchmarks import select_benchmarks
 from vljepa_jax.evals.caption_gap import caption_gap
-from vljepa_jax.evals.run import evaluate_run, sweep_run, sweep_table
+from vljepa_jax.evals.run import sweep_table
 from vljepa_jax.objectives import make_objective
 from vljepa_jax.run_dir import save_params
 
@@ -97,7 +98,7 @@ def test_the_page_is_complete_and_self_contained(whole, run_dir):
         assert f"<h2>{title}</h2>" in page
     assert "<svg" in page
     assert page.count("data:image/webp") > 50
-    assert {"✓ right", "✗ wrong"} <= set(re.findall(r"[✓✗] (?:right|wrong)", page))
+    assert {"✓ correct", "✗ wrong"} <= set(re.findall(r"[✓✗] (?:correct|wrong)", page))
 
 
 def test_metrics_of_other_benchmarks_stay_until_the_run_changes(whole, run_dir, config):
@@ -142,7 +143,7 @@ def test_a_sweep_tabulates_one_column_a_setting(run_dir, config, tmp_path):
         (["--sweep.framez=4"], "did you mean 'frames'"),
         (["--sweep.frames"], "write --sweep.frames=v1,v2"),
         (["--benchmarks=world/motoin"], "did you mean 'world/motion'"),
-        ([], "'nowhere' is not a run directory"),
+        ([], "'nowhere' holds no model that can be loaded; looked for:\n  a training run"),
     ],
 )
 def test_a_wrong_command_is_one_clear_error(arguments, message):
@@ -154,13 +155,14 @@ def test_a_wrong_command_is_one_clear_error(arguments, message):
 
 
 def test_the_gap_is_measured_on_the_captions_of_the_bank(run_dir, config):
-    gap = caption_gap(run_dir, config, 3)
+    model = load_for(run_dir, config)
+    gap = caption_gap(model, config, 3)
     assert gap.n == 3
     assert -1 <= gap.cosine <= 1
     assert gap.noisy_cosine[0] == pytest.approx(1, abs=1e-5)
     alone = dataclasses.replace(config, benchmarks=())
-    with pytest.raises(ConfigError, match='none of protocol "caption"'):
-        caption_gap(run_dir, alone, 3)
+    with pytest.raises(ConfigError, match="none has a bank of captions"):
+        caption_gap(model, alone, 3)
 
 
 def test_percent_shows_sensible_digits():

@@ -5,11 +5,11 @@ import dataclasses
 import numpy as np
 
 from tests.helpers.tiny import tiny_train_config
-from vljepa_jax.config import BenchmarkConfig, EvalConfig, SourceConfig
+from vljepa_jax.config import BenchmarkConfig, EvalConfig, RetrieveConfig, SourceConfig
 from vljepa_jax.data.records import Annotation, Medium, Record
 from vljepa_jax.data.storage import write_dataset
 from vljepa_jax.data.video import write_mp4
-from vljepa_jax.training.run_log import read_metrics
+from vljepa_jax.run_dir import read_metrics
 
 
 def write_clips(directory):
@@ -37,13 +37,11 @@ def small_evaluation(config):
     benchmark = BenchmarkConfig(
         name="clips/t2v",
         suffix="",
-        protocol="retrieve",
+        protocol=RetrieveConfig(),
         path=config.data.sources[0].path,
         split="train",
         filter={"task": "caption"},
         query=None,
-        candidate_query="",
-        bank_split="",
         limit=0,
     )
     return EvalConfig(

@@ -2,6 +2,7 @@ import dataclasses
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import PIL.Image
 import pytest
@@ -14,6 +15,7 @@ from vljepa_jax.data.records import ClipError, Medium
 from vljepa_jax.data.video import load_clip, write_mp4
 from vljepa_jax.inference.labels import mean_embedding
 from vljepa_jax.inference.model import Model
+from vljepa_jax.inference.videos import read_video
 from vljepa_jax.run_dir import CheckpointError
 
 TEXTS = ["a dog", "a red car that drives to the left", "", "two cats and a light bulb that spins"]
@@ -119,13 +121,15 @@ def test_pil_images_are_read_as_their_files(model, tmp_path, orientation):
         path = tmp_path / name
         PIL.Image.fromarray(pixels).save(path, exif=exif)
         with PIL.Image.open(path) as image:
-            clips = [model._read(video) for video in (path, image)]
+            clips = [read_video(video, model.video) for video in (path, image)]
         np.testing.assert_array_equal(*clips)
         turned = np.rot90(pixels, {3: 2, 6: 3, 8: 1}.get(orientation, 0))
         if orientation in (1, 3, 6, 8):
-            np.testing.assert_array_equal(clips[0], model._read(PIL.Image.fromarray(turned)))
-    deep_clip = model._read(PIL.Image.fromarray(deep))
-    np.testing.assert_array_equal(deep_clip, model._read(np.repeat(rgba[..., :1], 3, -1)))
+            turned = read_video(PIL.Image.fromarray(turned), model.video)
+            np.testing.assert_array_equal(clips[0], turned)
+    deep_clip = read_video(PIL.Image.fromarray(deep), model.video)
+    grey_clip = read_video(np.repeat(rgba[..., :1], 3, -1), model.video)
+    np.testing.assert_array_equal(deep_clip, grey_clip)
 
 
 def test_frames_other_than_trained(config, params, clips):
@@ -176,11 +180,21 @@ def test_few_shapes_are_compiled(config, params):
 
 
 def test_load_reads_a_run_directory(tmp_path, config, params, model):
-    with pytest.raises(CheckpointError, match="is not a run directory"):
+    with pytest.raises(CheckpointError, match=r"holds no model .* looked for:\n  a training run"):
         vljepa_jax.load(tmp_path)
     save_run(tmp_path, config, params)
     loaded = vljepa_jax.load(tmp_path)
     assert isinstance(loaded, vljepa_jax.Model)
+    card = loaded.card
+    assert (card["kind"], card["step"], card["source"]) == ("VL-JEPA", 3, str(tmp_path))
+    assert card["fingerprint"] == model.fingerprint
+    assert card["parameters"] == sum(leaf.size for leaf in jax.tree.leaves(params))
+    assert (loaded.history.config, loaded.history.summary["steps"]) == (config, 3)
+    assert [row["step"] for row in loaded.history.curves] == [1, 2, 3]
+    assert (model.card["source"], model.history.curves) == ("", [])
+    assert vljepa_jax.load(tmp_path, step=3).card == card
+    with pytest.raises(CheckpointError, match="no checkpoint of step 4, only of 3"):
+        vljepa_jax.load(tmp_path, step=4)
     np.testing.assert_allclose(loaded.embed_text(TEXTS), model.embed_text(TEXTS), atol=1e-5)
 
 

@@ -16,6 +16,7 @@ import pytest
 import rich.console
 from PIL import Image
 
+import vljepa_jax
 from tests.helpers.random_run import random_params, save_run
 from tests.helpers.tiny import tiny_train_config
 from vljepa_jax.data.live_source import LiveSource, parse_source
@@ -32,6 +33,11 @@ def run_dir(tmp_path_factory):
     config = tiny_train_config()
     save_run(directory, config, random_params(config))
     return directory
+
+
+@pytest.fixture(scope="module")
+def model(run_dir):
+    return vljepa_jax.load(run_dir)
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +75,7 @@ def events(path):
     return [json.loads(line) for line in Path(path).read_text().splitlines()]
 
 
-def test_a_cut_between_two_clips_is_the_largest_change(run_dir, joined, texts, tmp_path):
+def test_a_cut_between_two_clips_is_the_largest_change(model, joined, texts, tmp_path):
     path, cut = joined
     settings = LiveSettings(
         texts=texts,
@@ -79,7 +85,7 @@ def test_a_cut_between_two_clips_is_the_largest_change(run_dir, joined, texts, t
         jsonl=str(tmp_path / "events.jsonl"),
         timeline=str(tmp_path / "timeline.png"),
     )
-    summary = follow(run_dir, parse_source(path), settings, console=quiet())
+    summary = follow(model, parse_source(path), settings, console=quiet())
     assert summary.windows == 8
     assert 0 < summary.decodings < summary.windows
     written = events(tmp_path / "events.jsonl")
@@ -97,12 +103,12 @@ def test_a_cut_between_two_clips_is_the_largest_change(run_dir, joined, texts, t
     assert change.max() > 2 * np.sort(change)[-2]
 
 
-def test_labels_are_monitored_with_scores(run_dir, joined, tmp_path):
+def test_labels_are_monitored_with_scores(model, joined, tmp_path):
     labels = tmp_path / "labels.txt"
     labels.write_text("a man | a person\na rabbit\na car\n")
     jsonl = str(tmp_path / "events.jsonl")
     settings = LiveSettings(labels=str(labels), fast=True, window=1.0, jsonl=jsonl)
-    follow(run_dir, parse_source(joined[0]), settings, console=quiet())
+    follow(model, parse_source(joined[0]), settings, console=quiet())
     said = [event for event in events(jsonl) if event["event"] == "text"]
     assert said
     for event in said:
@@ -110,7 +116,7 @@ def test_labels_are_monitored_with_scores(run_dir, joined, tmp_path):
         assert event["text"] == max(event["scores"], key=event["scores"].get)
 
 
-def test_a_query_that_changes_begins_anew(run_dir, joined, texts, tmp_path):
+def test_a_query_that_changes_begins_anew(model, joined, texts, tmp_path):
     query, jsonl = tmp_path / "query.txt", str(tmp_path / "events.jsonl")
     query.write_text("What is it?")
     settings = LiveSettings(texts=texts, query_file=str(query), window=1.0, jsonl=jsonl)
@@ -124,7 +130,7 @@ def test_a_query_that_changes_begins_anew(run_dir, joined, texts, tmp_path):
 
     source = dataclasses.replace(parse_source(joined[0]))
     settings = dataclasses.replace(settings, patience=0.5)
-    follow(run_dir, source, settings, console=Changing())
+    follow(model, source, settings, console=Changing())
     changed = [event for event in events(jsonl) if event["event"] == "query"]
     assert [event["query"] for event in changed] == ["Who is it?"]
 
@@ -160,12 +166,12 @@ def test_ctrl_c_ends_an_endless_source_with_a_summary(run_dir, texts, tmp_path):
     assert events(jsonl)[-1]["event"] == "summary"
 
 
-def test_what_cannot_work_is_one_clear_error(run_dir, joined):
+def test_what_cannot_work_is_one_clear_error(run_dir, model, joined):
     source = LiveSource("file", joined[0])
     with pytest.raises(LiveError, match="no Y-Decoder: name one with --y_decoder"):
-        follow(run_dir, source, LiveSettings(), console=quiet())
+        follow(model, source, LiveSettings(), console=quiet())
     with pytest.raises(LiveError, match="--rate_hz=9"):
-        follow(run_dir, source, LiveSettings(rate=9.0), console=quiet())
+        LiveSettings(rate=9.0)
     command = [sys.executable, "launch/stream.py", f"--checkpoint={run_dir}", "--source=no.mp4"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 1

@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.helpers.evaluated import evaluate_run
 from tests.helpers.sample_media import png
 from tests.helpers.tiny import tiny_train_config
 from vljepa_jax.config import ConfigError, EvalConfig, TrainConfig, load_recipe, parse
 from vljepa_jax.data.records import Annotation, Medium, Record
 from vljepa_jax.data.storage import write_dataset
-from vljepa_jax.evals.run import evaluate_run
 from vljepa_jax.training.train_loop import train
 
 ROOT = Path(__file__).parents[2]

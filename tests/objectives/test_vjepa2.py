@@ -26,13 +26,13 @@ from vljepa_jax.data.pipeline import TrainPipeline, array_spec
 from vljepa_jax.data.records import Annotation, Medium, Record
 from vljepa_jax.data.storage import write_dataset
 from vljepa_jax.data.video import write_mp4
-from vljepa_jax.inference.model import load
+from vljepa_jax.inference.load import load
 from vljepa_jax.models import layers
 from vljepa_jax.models.vjepa2 import make_x_encoder, normalise
 from vljepa_jax.objectives import make_objective
 from vljepa_jax.parallel.sharding import make_mesh
+from vljepa_jax.run_dir import read_metrics
 from vljepa_jax.training import checkpoint
-from vljepa_jax.training.run_log import read_metrics
 from vljepa_jax.training.train_loop import train
 from vljepa_jax.training.train_step import Trainer
 

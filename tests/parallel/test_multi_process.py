@@ -10,11 +10,11 @@ import jax
 import numpy as np
 import pytest
 
+from tests.helpers.evaluated import evaluate_run
 from tests.helpers.small_run import computed, small_config, small_evaluation, write_clips
 from tests.helpers.subprocesses import PROGRAMS, free_port
 from vljepa_jax import run_dir
 from vljepa_jax.config import OptimizerRule, PeriodicEvaluation, as_dict
-from vljepa_jax.evals.run import evaluate_run
 from vljepa_jax.training.train_loop import train
 
 STEPS = 6

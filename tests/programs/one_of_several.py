@@ -16,9 +16,9 @@ from pathlib import Path
 
 import jax
 
+from tests.helpers.evaluated import evaluate_run
 from tests.helpers.small_run import small_evaluation
 from vljepa_jax.config import TrainConfig, parse
-from vljepa_jax.evals.run import evaluate_run
 from vljepa_jax.inference.model import Model
 from vljepa_jax.training import train_loop
 from vljepa_jax.training.train_step import Trainer

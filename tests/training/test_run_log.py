@@ -13,8 +13,9 @@ from tensorboardX.proto import event_pb2
 from tests.helpers.tiny import tiny_train_config
 from vljepa_jax.config import ConfigError
 from vljepa_jax.losses import Histogram
+from vljepa_jax.run_dir import read_metrics
 from vljepa_jax.training import run_log
-from vljepa_jax.training.run_log import Progress, RunLog, read_metrics
+from vljepa_jax.training.run_log import Progress, RunLog
 
 
 def test_rows_are_written_and_read(tmp_path):

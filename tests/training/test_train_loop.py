@@ -14,10 +14,9 @@ import pytest
 from tests.helpers.small_run import computed, small_config, write_clips
 from tests.helpers.subprocesses import PROGRAMS
 from vljepa_jax.config import ConfigError, as_dict
-from vljepa_jax.run_dir import load_params, newest
+from vljepa_jax.run_dir import load_params, newest, read_metrics
 from vljepa_jax.training import train_loop
 from vljepa_jax.training.checkpoint_writer import Checkpoints
-from vljepa_jax.training.run_log import read_metrics
 from vljepa_jax.training.train_loop import NonFiniteLoss, train
 from vljepa_jax.training.train_step import Trainer
 

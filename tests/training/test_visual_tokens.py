@@ -15,7 +15,7 @@ from vljepa_jax.data.video import load_clip, write_mp4
 from vljepa_jax.data.workers import decode_media
 from vljepa_jax.models.vljepa import VLJEPA
 from vljepa_jax.objectives import make_objective
-from vljepa_jax.training.run_log import read_metrics
+from vljepa_jax.run_dir import read_metrics
 from vljepa_jax.training.train_loop import train
 from vljepa_jax.training.visual_tokens import cache_visual_tokens
 

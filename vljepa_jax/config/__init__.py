@@ -33,6 +33,15 @@ from vljepa_jax.config.parsing import (
     parse,
     plain_dict,
 )
+from vljepa_jax.config.protocols import (
+    PROTOCOLS,
+    AnyProtocol,
+    CaptionConfig,
+    ChooseConfig,
+    MatchConfig,
+    RetrieveConfig,
+    TripletsConfig,
+)
 from vljepa_jax.config.recipe_file import load_recipe
 from vljepa_jax.config.texts import (
     ContextConfig,
@@ -64,10 +73,14 @@ from vljepa_jax.config.training import (
 
 __all__ = [
     "OBJECTIVES",
+    "PROTOCOLS",
     "STREAM_REFERENCE_RATE",
+    "AnyProtocol",
     "AttentivePoolerConfig",
     "BenchmarkConfig",
+    "CaptionConfig",
     "CheckpointConfig",
+    "ChooseConfig",
     "ContextConfig",
     "ConfigError",
     "ConstantThenDecay",
@@ -81,6 +94,7 @@ __all__ = [
     "LossConfig",
     "MaskConfig",
     "MaskPredictorConfig",
+    "MatchConfig",
     "ModelConfig",
     "OptimizerConfig",
     "OptimizerRule",
@@ -90,6 +104,7 @@ __all__ = [
     "ProbeConfig",
     "QuestionsConfig",
     "Qwen3Config",
+    "RetrieveConfig",
     "RopeScaling",
     "ShardingConfig",
     "ShardingRule",
@@ -100,6 +115,7 @@ __all__ = [
     "TextConfig",
     "TextPairsConfig",
     "TrainConfig",
+    "TripletsConfig",
     "VJEPA21Config",
     "VLMConfig",
     "VJEPA2Config",

@@ -132,13 +132,13 @@ def _faults_of_union(union: Any, value: Any, name: str) -> typing.Iterator[str]:
     members = typing.get_args(union)
     classes = [member for member in members if dataclasses.is_dataclass(member)]
     if classes and isinstance(value, Mapping):  # which of them is meant, so as to be precise
-        families = {family: h for h in classes if (family := _family(h))}
-        if len(classes) > 1 and families:
-            if value.get("family") not in families:
-                known = ", ".join(families)
-                yield f"'{name}.family' is {value.get('family')!r}, not one of {known}"
+        tagged = [(*tag, h) for h in classes if (tag := _tag(h))]
+        if len(classes) > 1 and tagged:
+            field, known = tagged[0][0], {tag: h for _, tag, h in tagged}
+            if value.get(field) not in known:
+                yield f"'{name}.{field}' is {value.get(field)!r}, not one of {', '.join(known)}"
                 return
-            meant = families[value["family"]]
+            meant = known[value[field]]
         else:
             meant = _alike(classes, value)
         yield from _faults(meant, value, name)
@@ -185,9 +185,13 @@ def described(hint: Any) -> str:
     return _WORDS.get(hint, "None" if hint is types.NoneType else str(hint))
 
 
-def _family(config_class: type) -> str:
-    """The name by which a config says which member of a union it is; "" where it says none."""
-    return next(iter(typing.get_args(typing.get_type_hints(config_class).get("family"))), "")
+def _tag(config_class: type) -> tuple[str, str] | None:
+    """The field by which a config says which member of a union it is, and what it says there."""
+    for field, hint in typing.get_type_hints(config_class).items():
+        args = typing.get_args(hint)
+        if typing.get_origin(hint) is typing.Literal and len(args) == 1:
+            return field, args[0]
+    return None
 
 
 def _alike(classes: list[type], value: Mapping) -> type:

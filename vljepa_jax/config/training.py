@@ -8,6 +8,7 @@ from typing import Any, Literal
 from vljepa_jax.config.models import YDecoderConfig
 from vljepa_jax.config.objectives import OBJECTIVES, AnyLoss, AnyModel, AnyText, ObjectiveName
 from vljepa_jax.config.parsing import ConfigError, described
+from vljepa_jax.config.protocols import AnyProtocol
 
 
 # ---------------------------------------------------------------------------------------------
@@ -211,13 +212,11 @@ class BenchmarkConfig:
 
     name: str  # metric prefix, e.g. "world/motion"
     suffix: str  # metric suffix, e.g. "_compositional": world/motion_top1_compositional
-    protocol: Literal["choose", "retrieve", "match", "triplets", "caption"]
+    protocol: AnyProtocol  # with its parameters
     path: str  # a prepared dataset or "@world"
     split: str
     filter: dict[str, str]  # "task" or a tag -> value; all must hold
     query: str | None  # replaces the annotations' own query; None keeps it
-    candidate_query: str  # "match": asked of the candidate clips
-    bank_split: str  # "caption": whose captions nearest-neighbour decoding takes
     limit: int  # first n examples, 0 for all
 
 

@@ -27,48 +27,55 @@ PyTree = Any
 def is_exported(directory: str | os.PathLike[str]) -> bool:
     """Whether it is what ``launch/convert.py --export`` writes: backbones and a run's config."""
     directory = Path(directory)
-    has_part = any((directory / part / "config.json").is_file() for part in ALL_PARTS)
-    return has_part and (directory / "config.json").is_file()
+    weights = (path for part in ALL_PARTS for path in directory.glob(f"{part}/*.safetensors"))
+    return (directory / "config.json").is_file() and next(weights, None) is not None
 
 
 def load_exported(directory: str | os.PathLike[str]) -> tuple[TrainConfig, PyTree]:
     """The config and the parameters (numpy, float32) of the run that was exported.
 
-    A predictor that was a slice of a published Llama is a whole one there: its ``first_layer`` is
-    0. The tokenizers are those beside the backbones.
+    The config is the run's, with the tokenizers that lie beside the backbones.
 
     Raises:
         ConfigError: config.json is not one of a run.
         ConversionError: a file is missing or does not fit config.json.
     """
     directory = Path(directory)
-    config = _as_exported(read_saved(directory / "config.json"), directory)
+    config = read_saved(directory / "config.json")
     target, _ = jax.eval_shape(make_objective(config).init, jax.random.key(0))
+    whole = dataclasses.replace(config, model=_whole_layers(config.model))
     params: dict[str, PyTree] = {}
     faults: list[str] = []
     for part in parts_of(config.model):
-        filled, found = read_backbone(config, part, directory / part, backbone(target, part))
+        filled, found = read_backbone(whole, part, directory / part, backbone(target, part))
         params |= placed(filled.tree, part)
         faults += [f"{part}: {fault}" for fault in found]
     rest = {name: tree for name, tree in target.items() if name not in params}
     params |= _read_rest(directory / f"{config.objective}.safetensors", rest, faults)
     if faults:
         raise ConversionError([*faults, "launch/convert.py --export writes the directory anew"])
-    return config, params
+    return _with_own_tokenizers(config, directory), params
 
 
-def _as_exported(config: TrainConfig, directory: Path) -> TrainConfig:
-    model, tokenizers = config.model, {}
-    for part in parts_of(model):
-        if isinstance(own := getattr(model, part), LlamaConfig):
-            model = dataclasses.replace(model, **{part: dataclasses.replace(own, first_layer=0)})
+def _whole_layers(model: Any) -> Any:
+    """The model whose slice of a published Llama has become a Llama of its own."""
+    slices = {
+        part: own
+        for part in parts_of(model)
+        if isinstance(own := getattr(model, part), LlamaConfig)
+    }
+    whole = {part: dataclasses.replace(own, first_layer=0) for part, own in slices.items()}
+    return dataclasses.replace(model, **whole)
+
+
+def _with_own_tokenizers(config: TrainConfig, directory: Path) -> TrainConfig:
+    tokenizers = {}
+    for part in parts_of(config.model):
         field, path = tokenizer_field(config, part), directory / part / "tokenizer.json"
         if field is not None and path.is_file():
             tokenizers[field] = str(path)
     text = with_tokenizers(config.data.text, tokenizers)
-    return dataclasses.replace(
-        config, model=model, data=dataclasses.replace(config.data, text=text)
-    )
+    return dataclasses.replace(config, data=dataclasses.replace(config.data, text=text))
 
 
 def _read_rest(path: Path, target: Mapping[str, PyTree], faults: list[str]) -> dict[str, PyTree]:

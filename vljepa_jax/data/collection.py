@@ -125,7 +125,7 @@ class Item:
         return medium.start or 0.0 if medium.data else 0.0
 
 
-def list_items(sources: Sequence[str], world: WorldConfig) -> tuple[list[Item], list[str]]:
+def list_items(sources: Sequence[str], world: WorldConfig | None) -> tuple[list[Item], list[str]]:
     """The clips that a collection names, without decoding any medium.
 
     Args:
@@ -133,7 +133,7 @@ def list_items(sources: Sequence[str], world: WorldConfig) -> tuple[list[Item], 
             (``media_files``); a manifest (.jsonl); or a dataset's directory or "@world", with
             ":SPLIT" for one split, which alone may lie on gs://. What is there under its name is
             not taken for anything else.
-        world: what "@world" stands for.
+        world: what "@world" stands for; ``None`` where it stands for nothing.
 
     Returns:
         The clips, sorted and each once; and what is to be told: the faults of manifests' rows,

@@ -21,6 +21,7 @@ from vljepa_jax.data.token_cache import Clip
 from vljepa_jax.data.video import load_clip
 
 T = TypeVar("T")
+S = TypeVar("S")
 
 # Examples that a worker hands over at a time: few enough to be ready soon, enough to pay.
 CHUNK = 8
@@ -73,24 +74,38 @@ def in_workers(
 
 
 def in_batches(
-    function: Callable[[np.ndarray], np.ndarray],
-    decoded: Iterable[np.ndarray | ClipError],
+    function: Callable[[Sequence[T], np.ndarray], Iterable[S]],
+    decoded: Iterable[tuple[T, np.ndarray | ClipError]],
     size: int,
-) -> Iterator[np.ndarray | ClipError]:
-    """Applies a function of up to ``size`` stacked clips; errors pass through, in their places."""
-    batch: list[np.ndarray | ClipError] = []
+) -> Iterator[tuple[T, S | ClipError]]:
+    """Applies a function to batches of clips; those that cannot be read pass by it.
 
-    def results() -> Iterator[np.ndarray | ClipError]:
-        clips = [clip for clip in batch if not isinstance(clip, ClipError)]
-        rows = iter(function(np.stack(clips)) if clips else ())
-        for clip in batch:
-            yield clip if isinstance(clip, ClipError) else next(rows)
-        batch.clear()
+    Args:
+        function: (what the clips of a batch are known by, [n, T, H, W, 3]) -> a result each.
+        decoded: clips, each with what it is known by.
+        size: clips of a batch; the last has the rest.
 
-    for clip in decoded:
-        batch.append(clip)
-        if len(batch) == size:
+    Yields:
+        What each clip is known by with its result, or its error, in the order of ``decoded``.
+    """
+    waiting: list[tuple[T, np.ndarray | ClipError]] = []
+
+    def results() -> Iterator[tuple[T, S | ClipError]]:
+        batch = [(key, clip) for key, clip in waiting if not isinstance(clip, ClipError)]
+        found: Iterator[S] = iter(())
+        if batch:
+            found = iter(function([key for key, _ in batch], np.stack([clip for _, clip in batch])))
+        for key, clip in waiting:
+            yield key, clip if isinstance(clip, ClipError) else next(found)
+
+    readable = 0
+    for key, clip in decoded:
+        waiting.append((key, clip))
+        readable += not isinstance(clip, ClipError)
+        if readable == size:
             yield from results()
+            waiting.clear()
+            readable = 0
     yield from results()
 
 

@@ -11,7 +11,7 @@ from vljepa_jax.config import (
     StreamStudyConfig,
     nearest,
 )
-from vljepa_jax.evals.protocols import PROTOCOLS
+from vljepa_jax.evals.protocols.registry import make_protocol
 
 STREAM = "stream"  # what ``--benchmarks`` calls the study of selective decoding
 
@@ -42,7 +42,7 @@ def select_benchmarks(
     by_name: dict[str, BenchmarkConfig] = {}
     for benchmark in benchmarks:
         by_name[benchmark_name(benchmark)] = benchmark
-        for ending in PROTOCOLS[benchmark.protocol].suffixes:
+        for ending in make_protocol(benchmark).suffixes:
             by_name[metric_name(benchmark, ending)] = benchmark
     for name in names:
         if name not in by_name:

@@ -6,58 +6,48 @@ import numpy as np
 
 from vljepa_jax.config import ConfigError, EvalConfig
 from vljepa_jax.data.records import ClipError
-from vljepa_jax.evals.evaluate import Datasets, file_order
-from vljepa_jax.evals.examples import Clip, fits
+from vljepa_jax.data.workers import in_batches
+from vljepa_jax.evals.evaluate import Datasets, file_order, require_same_model
+from vljepa_jax.evals.examples import ClipRef, fits
+from vljepa_jax.evals.protocols.registry import make_protocol
+from vljepa_jax.inference.embedder import Embedder
 from vljepa_jax.inference.gap import Gap, measure_gap
-from vljepa_jax.inference.model import load
-from vljepa_jax.parallel.processes import divided, gather, require_same, share
-from vljepa_jax.places import AnyPath
-from vljepa_jax.run_dir import newest
+from vljepa_jax.parallel.processes import divided, gather, share
 
 
-def caption_gap(run_dir: AnyPath, config: EvalConfig, clips: int) -> Gap:
-    """Measures the gap of a run on the first clips of different meaning that have two captions.
+def caption_gap(model: Embedder, config: EvalConfig, clips: int) -> Gap:
+    """Measures the gap of a model on the first clips of different meaning that have two captions.
 
     Several processes embed a share of clips and texts each; all of them get the result.
 
     Raises:
-        ConfigError: the config has no benchmark of protocol "caption", or too few such clips.
-        CheckpointError, DatasetError: see what is called.
+        ConfigError: no benchmark of the config has a bank of captions, or too few such clips.
+        DatasetError: the dataset or the split is not there.
     """
-    benchmark = next((b for b in config.benchmarks if b.protocol == "caption"), None)
+    banks = ((b, make_protocol(b).bank_split) for b in config.benchmarks)
+    benchmark, split = next(((b, split) for b, split in banks if split), (None, None))
     if benchmark is None:
-        raise ConfigError('benchmarks: none of protocol "caption", which names the captions')
-    require_same(f"newest checkpoint of '{run_dir}'", str(newest(run_dir)))
-    model = load(run_dir, frames=config.frames, batch_size=config.batch_size)
+        raise ConfigError("benchmarks: none has a bank of captions (protocol.bank_split)")
+    require_same_model(model)
     datasets = Datasets(config.world, config.num_workers)
     chosen, meanings = {}, set()
-    for record, annotation in datasets.annotations(benchmark.path, benchmark.bank_split):
+    for record, annotation in datasets.annotations(benchmark.path, split):
         meaning = annotation.tags.get("meaning", annotation.id)
         if len(chosen) < clips and len(annotation.texts) > 1 and fits(benchmark, annotation):
-            clip = Clip(benchmark.path, benchmark.bank_split, record, annotation.inputs)
+            clip = ClipRef(benchmark.path, split, record, annotation.inputs)
             if clip not in chosen and meaning not in meanings:
                 chosen[clip] = annotation
                 meanings.add(meaning)
-    embedded, batch = {}, []
-
-    def flush() -> None:
-        if batch:
-            queries = [chosen[clip].query for clip, _ in batch]
-            predicted = model.predict(np.stack([frames for _, frames in batch]), queries)
-            embedded.update(zip((clip for clip, _ in batch), predicted, strict=True))
-            batch.clear()
-
-    own = share(sorted(chosen, key=file_order))
-    for clip, frames in datasets.decode(own, model.video):
-        if not isinstance(frames, ClipError):
-            batch.append((clip, frames))
-        if len(batch) == model.batch_size:
-            flush()
-    flush()
-    embedded = {clip: vector for part in gather(embedded) for clip, vector in part.items()}
+    predicted = in_batches(
+        lambda asked, frames: model.predict(frames, [chosen[clip].query for clip in asked]),
+        datasets.decode(share(sorted(chosen, key=file_order)), model.video),
+        model.batch_size,
+    )
+    own = {clip: vector for clip, vector in predicted if not isinstance(vector, ClipError)}
+    embedded = {clip: vector for part in gather(own) for clip, vector in part.items()}
     if len(embedded) < 2:
         raise ConfigError(
-            f"split '{benchmark.bank_split}' of {benchmark.path} has {len(embedded)} readable "
+            f"split '{split}' of {benchmark.path} has {len(embedded)} readable "
             "clips of different meaning with two captions; at least two are needed"
         )
     captions = [

@@ -8,31 +8,34 @@ embedded once; what is kept is one vector a (clip, query) pair.
 from __future__ import annotations
 
 import dataclasses
+import functools
+import operator
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
+import jax
 import numpy as np
 from rich.progress import Progress
 
 from vljepa_jax.config import BenchmarkConfig, ConfigError, VideoConfig, WorldConfig, nearest
 from vljepa_jax.data.records import Annotation, ClipError
 from vljepa_jax.data.storage import Dataset, open_dataset
-from vljepa_jax.data.workers import decode_media
+from vljepa_jax.data.workers import decode_media, in_batches
 from vljepa_jax.data.world.build import dataset_path
 from vljepa_jax.evals.benchmarks import benchmark_name, metric_name
 from vljepa_jax.evals.examples import (
-    Clip,
+    ClipRef,
     EvaluationError,
     Example,
     NoExamplesError,
-    choose_examples,
     fits,
     make_example,
 )
 from vljepa_jax.evals.metrics import Metric
-from vljepa_jax.evals.protocols import PROTOCOLS, Embeddings, Needs, Outcome
-from vljepa_jax.inference.model import Model
-from vljepa_jax.parallel.processes import divided, first_process, gather, share
+from vljepa_jax.evals.protocols.base import Embeddings, Needs, Outcome, Protocol
+from vljepa_jax.evals.protocols.registry import make_protocol
+from vljepa_jax.inference.embedder import Embedder
+from vljepa_jax.parallel.processes import divided, first_process, gather, require_same, share
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,12 +48,14 @@ class Result:
         outcomes: one an example, in the dataset's order.
         unreadable: reason by clip, for clips of this benchmark that could not be read; their
             examples are counted as wrong.
+        notes: what people should know of how it was measured.
     """
 
     benchmark: BenchmarkConfig
     metrics: dict[str, Metric]
     outcomes: tuple[Outcome, ...]
-    unreadable: dict[Clip, str]
+    unreadable: dict[ClipRef, str]
+    notes: tuple[str, ...] = ()
 
 
 class Datasets:
@@ -88,13 +93,13 @@ class Datasets:
         return self._annotations[path, split]
 
     def decode(
-        self, clips: Iterable[Clip], video: VideoConfig
-    ) -> Iterator[tuple[Clip, np.ndarray | ClipError]]:
+        self, clips: Iterable[ClipRef], video: VideoConfig
+    ) -> Iterator[tuple[ClipRef, np.ndarray | ClipError]]:
         """Decodes clips of any datasets, each with its error if it cannot be read.
 
         They come in the order of the files, which is faster than any other.
         """
-        groups: dict[tuple[str, str], list[Clip]] = defaultdict(list)
+        groups: dict[tuple[str, str], list[ClipRef]] = defaultdict(list)
         for clip in sorted(set(clips), key=file_order):
             groups[clip.path, clip.split].append(clip)
         for (path, split), group in groups.items():
@@ -124,7 +129,8 @@ def divide(
     served, skipped = [], {}
     for benchmark in benchmarks:
         try:
-            _check_any(benchmark, _read_examples(benchmark, datasets))
+            protocol = make_protocol(benchmark)
+            _check_any(protocol, _read_examples(protocol, datasets))
         except NoExamplesError as error:
             skipped[benchmark_name(benchmark)] = str(error)
         else:
@@ -135,7 +141,7 @@ def divide(
 
 
 def evaluate(
-    model: Model, benchmarks: Sequence[BenchmarkConfig], datasets: Datasets
+    model: Embedder, benchmarks: Sequence[BenchmarkConfig], datasets: Datasets
 ) -> list[Result]:
     """Scores benchmarks, with a progress bar.
 
@@ -145,30 +151,30 @@ def evaluate(
         NoExamplesError: a benchmark's dataset has nothing for it.
         DatasetError: a dataset or the split of a benchmark is not there.
         EvaluationError: an example does not fit its benchmark's protocol.
+        ConfigError: the processes have different models.
     """
-    examples = [_read_examples(benchmark, datasets) for benchmark in benchmarks]
-    needs = Needs()
-    for benchmark, chosen in zip(benchmarks, examples, strict=True):
-        needs |= PROTOCOLS[benchmark.protocol].needs(benchmark, chosen)
-    embeddings, unreadable = _embed(model, needs, datasets)
+    require_same_model(model)
+    protocols = [make_protocol(benchmark) for benchmark in benchmarks]
+    examples = [_read_examples(protocol, datasets) for protocol in protocols]
+    needs = [p.needs(chosen) for p, chosen in zip(protocols, examples, strict=True)]
+    embeddings, unreadable = _embed(model, functools.reduce(operator.or_, needs, Needs()), datasets)
     results = []
-    for benchmark, chosen in zip(benchmarks, examples, strict=True):
-        protocol = PROTOCOLS[benchmark.protocol]
-        scores = protocol.score(benchmark, chosen, embeddings)
-        used = protocol.needs(benchmark, chosen).videos
+    for protocol, chosen, needed in zip(protocols, examples, needs, strict=True):
+        scores, benchmark = protocol.score(chosen, embeddings), protocol.benchmark
         results.append(
             Result(
                 benchmark,
                 {metric_name(benchmark, end): m for end, m in scores.metrics.items()},
                 scores.outcomes,
-                {clip: unreadable[clip] for clip, _ in used if clip in unreadable},
+                {clip: unreadable[clip] for clip, _ in needed.videos if clip in unreadable},
+                scores.notes,
             )
         )
     return results
 
 
-def _read_examples(benchmark: BenchmarkConfig, datasets: Datasets) -> list[Example]:
-    bank = _read_bank(benchmark, datasets)
+def _read_examples(protocol: Protocol, datasets: Datasets) -> list[Example]:
+    benchmark, bank = protocol.benchmark, _read_bank(protocol, datasets)
     chosen = [
         make_example(
             benchmark,
@@ -184,33 +190,33 @@ def _read_examples(benchmark: BenchmarkConfig, datasets: Datasets) -> list[Examp
             f"benchmark '{benchmark_name(benchmark)}': no annotation of {benchmark.path}, split "
             f"'{benchmark.split}', has {benchmark.filter}"
         )
-    return choose_examples(benchmark, chosen)
+    kept = protocol.keep(chosen)
+    return kept[: benchmark.limit] if benchmark.limit else kept
 
 
-def _check_any(benchmark: BenchmarkConfig, examples: Sequence[Example]) -> None:
+def _check_any(protocol: Protocol, examples: Sequence[Example]) -> None:
     """Raises NoExamplesError, saying what one of them lacks, where no example can be scored."""
     for example in examples:
         try:
-            PROTOCOLS[benchmark.protocol].needs(benchmark, [example])
+            protocol.needs([example])
             return
         except EvaluationError as error:
             fault = str(error)
     raise NoExamplesError(fault)
 
 
-def _read_bank(benchmark: BenchmarkConfig, datasets: Datasets) -> tuple[tuple[str, ...], ...]:
-    """The first caption of every example of "caption"'s bank; nothing for other protocols."""
-    if benchmark.protocol != "caption":
+def _read_bank(protocol: Protocol, datasets: Datasets) -> tuple[tuple[str, ...], ...]:
+    """The first text of every annotation of the protocol's bank; nothing where it has none."""
+    benchmark, split = protocol.benchmark, protocol.bank_split
+    if split is None:
         return ()
-    where = f"benchmark '{benchmark_name(benchmark)}': bank_split '{benchmark.bank_split}'"
+    where = f"benchmark '{benchmark_name(benchmark)}': bank_split '{split}'"
     splits = datasets[benchmark.path].splits
-    if benchmark.bank_split not in splits:
-        raise NoExamplesError(
-            f"{where} is no split of {benchmark.path}{nearest(benchmark.bank_split, splits)}"
-        )
+    if split not in splits:
+        raise NoExamplesError(f"{where} is no split of {benchmark.path}{nearest(split, splits)}")
     bank = tuple(
         annotation.texts[:1]
-        for _, annotation in datasets.annotations(benchmark.path, benchmark.bank_split)
+        for _, annotation in datasets.annotations(benchmark.path, split)
         if annotation.texts and fits(benchmark, annotation)
     )
     if not bank:
@@ -218,41 +224,32 @@ def _read_bank(benchmark: BenchmarkConfig, datasets: Datasets) -> tuple[tuple[st
     return bank
 
 
-def _embed(model: Model, needs: Needs, datasets: Datasets) -> tuple[Embeddings, dict[Clip, str]]:
+def _embed(
+    model: Embedder, needs: Needs, datasets: Datasets
+) -> tuple[Embeddings, dict[ClipRef, str]]:
     texts = sorted(needs.texts)
     embedded = dict(zip(texts, divided(model.embed_text, texts), strict=True))
-    queries: dict[Clip, list[str]] = defaultdict(list)
+    queries: dict[ClipRef, list[str]] = defaultdict(list)
     for clip, query in sorted(needs.videos, key=lambda video: video[1]):  # the same every time
         queries[clip].append(query)
-    videos: dict[tuple[Clip, str], np.ndarray | None] = {}
-    unreadable: dict[Clip, str] = {}
-    batch: list[tuple[Clip, np.ndarray]] = []
+    videos: dict[tuple[ClipRef, str], np.ndarray | None] = {}
+    unreadable: dict[ClipRef, str] = {}
 
-    def flush() -> None:
-        visual_tokens = model.encode_clips(np.stack([frames for _, frames in batch]))
-        pairs = [(row, clip, q) for row, (clip, _) in enumerate(batch) for q in queries[clip]]
-        rows = np.array([row for row, _, _ in pairs])
-        predicted = model.predict_tokens(visual_tokens, rows, [query for _, _, query in pairs])
-        videos.update(
-            ((clip, query), vector)
-            for (_, clip, query), vector in zip(pairs, predicted, strict=True)
-        )
-        batch.clear()
+    def predict(clips: Sequence[ClipRef], frames: np.ndarray) -> list[list[np.ndarray]]:
+        """An embedding for each query of each clip."""
+        asked = [(row, query) for row, clip in enumerate(clips) for query in queries[clip]]
+        rows, texts = np.array([row for row, _ in asked]), [query for _, query in asked]
+        predicted = iter(model.predict_tokens(model.encode_clips(frames), rows, texts))
+        return [[next(predicted) for _ in queries[clip]] for clip in clips]
 
     own = share(sorted(queries, key=file_order))
     with Progress(transient=True, disable=not first_process()) as progress:
-        for clip, frames in progress.track(
-            datasets.decode(own, model.video), total=len(own), description="Embedding clips"
-        ):
-            if isinstance(frames, ClipError):
-                unreadable[clip] = str(frames)
-                videos.update(((clip, query), None) for query in queries[clip])
-                continue
-            batch.append((clip, frames))
-            if len(batch) == model.batch_size:
-                flush()
-        if batch:
-            flush()
+        found = in_batches(predict, datasets.decode(own, model.video), model.batch_size)
+        for clip, vectors in progress.track(found, len(own), description="Embedding clips"):
+            if isinstance(vectors, ClipError):
+                unreadable[clip] = str(vectors)
+                vectors = [None] * len(queries[clip])
+            videos.update(((clip, q), v) for q, v in zip(queries[clip], vectors, strict=True))
     for others, why in gather((videos, unreadable)):
         videos |= others
         unreadable |= why
@@ -266,6 +263,13 @@ def _embed(model: Model, needs: Needs, datasets: Datasets) -> tuple[Embeddings, 
     return Embeddings(videos, embedded, written), unreadable
 
 
-def file_order(clip: Clip) -> tuple:
+def require_same_model(model: Embedder) -> None:
+    """Raises ConfigError where the processes of a job have loaded different models."""
+    if jax.process_count() > 1:  # the fingerprint reads all parameters
+        name, step = model.card["name"], model.card.get("step")
+        require_same(f"the model '{name}'", f"step {step}, {model.fingerprint}")
+
+
+def file_order(clip: ClipRef) -> tuple:
     """Sorts clips as they lie in the files."""
     return clip.path, clip.split, clip.record, clip.media

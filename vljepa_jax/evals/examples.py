@@ -1,16 +1,15 @@
-"""What a benchmark asks: annotations of a dataset, resolved to clips, queries and candidates."""
+"""Examples of a benchmark: annotations of a dataset, resolved to clips, queries and candidates."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 
 from vljepa_jax.config import BenchmarkConfig, ConfigError
 from vljepa_jax.data.records import Annotation
 
 
 @dataclasses.dataclass(frozen=True)
-class Clip:
+class ClipRef:
     """One X_V: media of a record, in order.
 
     Attributes:
@@ -35,17 +34,17 @@ class Example:
         query: X_Q.
         texts: references, captions or the triplet.
         candidates: texts of each candidate answer; more than one text are averaged.
-        candidate_clips: for "match".
-        gold: index of the right candidate; ``None`` if it is not among them.
+        candidate_clips: candidates that are clips.
+        gold: index of the correct candidate; ``None`` if it is not among them.
         meaning: equal for examples that say the same in other words; "" if unknown.
     """
 
     id: str
-    clip: Clip | None
+    clip: ClipRef | None
     query: str
     texts: tuple[str, ...]
     candidates: tuple[tuple[str, ...], ...]
-    candidate_clips: tuple[Clip, ...]
+    candidate_clips: tuple[ClipRef, ...]
     gold: int | None
     meaning: str
 
@@ -79,8 +78,8 @@ def make_example(
         candidates: texts of each candidate answer, see ``Dataset.candidates``.
     """
 
-    def clip(media: tuple[int, ...]) -> Clip:
-        return Clip(benchmark.path, benchmark.split, record, media)
+    def clip(media: tuple[int, ...]) -> ClipRef:
+        return ClipRef(benchmark.path, benchmark.split, record, media)
 
     return Example(
         id=annotation.id,
@@ -92,22 +91,3 @@ def make_example(
         gold=annotation.gold,
         meaning=annotation.tags.get("meaning", ""),
     )
-
-
-def choose_examples(benchmark: BenchmarkConfig, examples: Sequence[Example]) -> list[Example]:
-    """The examples that a benchmark scores, in order.
-
-    Two captions of one meaning cannot be told apart by a right model: where meanings are known,
-    retrieval keeps the first example of each, and the gallery holds its clip alone. Then the
-    benchmark's ``limit`` applies.
-    """
-    if benchmark.protocol == "retrieve":
-        seen: set[str] = set()
-        kept = []
-        for example in examples:
-            if not example.meaning or example.meaning not in seen:
-                kept.append(example)
-            seen.add(example.meaning)
-    else:
-        kept = list(examples)
-    return kept[: benchmark.limit] if benchmark.limit else kept

@@ -1,4 +1,4 @@
-"""Pictures of what a model got right and wrong, for the report page."""
+"""Pictures of what a model answered, for the report page."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from vljepa_jax.config import VideoConfig
 from vljepa_jax.data.records import ClipError
 from vljepa_jax.evals.benchmarks import benchmark_name
 from vljepa_jax.evals.evaluate import Datasets, Result
-from vljepa_jax.evals.examples import Clip
-from vljepa_jax.evals.protocols import Outcome
+from vljepa_jax.evals.examples import ClipRef
+from vljepa_jax.evals.protocols.base import Option, Outcome
+from vljepa_jax.evals.protocols.registry import make_protocol
 from vljepa_jax.inference.search.contact_sheet import filmstrip
 
 _SEED = 0  # the choice must not depend on what the model answered
@@ -24,35 +25,27 @@ _FRAMES, _PIXELS = 4, 96  # of a filmstrip
 
 HOW_CHOSEN = (
     f"Drawn at random with a fixed seed ({_SEED}) from all examples of each benchmark, "
-    "whatever the model answered: right and wrong as they come."
+    "whatever the model answered: correct and wrong as they come."
 )
-
-_INTROS = {
-    "choose": "The answer is the candidate text nearest to the predicted embedding.",
-    "retrieve": "The five clips nearest to the caption, best first, out of the whole gallery.",
-    "match": "Which clip leads from the first picture to the second?",
-    "caption": "What the Y-Decoder writes and the nearest training caption, each with its CIDEr.",
-    "triplets": "The first text must be nearer to its paraphrase than either is to the negative.",
-}
 
 
 @dataclasses.dataclass(frozen=True)
-class Option:
-    """What the model could have answered: a text or a filmstrip.
+class DrawnOption:
+    """An answer that the model could have given: a text or a filmstrip.
 
     Attributes:
         text: "" for a clip.
         image: data URI; "" for a text.
-        score: cosine; ``None`` for a right option shown only because it was missed.
-        right: whether it is a right option.
+        score: ``None`` for a correct option shown only because it was missed.
+        correct: whether it is a correct option.
         label: shown in place of the score; "" for the score.
     """
 
     text: str
     image: str
     score: float | None
-    right: bool
-    label: str = ""
+    correct: bool
+    label: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,15 +55,17 @@ class Card:
     Attributes:
         question: the query or caption.
         image: data URI of what was asked about; "" if there is nothing to see.
-        options: best first; a right option that did not make it stands at the end.
-        correct: whether the example counts as right at rank 1.
-        note: where the right option was, or why there is no answer.
+        pair: whether it shows two pictures, not a clip.
+        options: best first; a correct option that did not make it stands at the end.
+        correct: whether the first option is correct; ``None`` where this is not judged.
+        note: where the correct option was, or why there is no answer.
     """
 
     question: str
     image: str
-    options: tuple[Option, ...]
-    correct: bool
+    pair: bool
+    options: tuple[DrawnOption, ...]
+    correct: bool | None
     note: str
 
 
@@ -80,14 +75,12 @@ class Gallery:
 
     Attributes:
         title: name of the benchmark.
-        protocol: of the benchmark.
         intro: what the cards show.
         cards: in the order drawn.
         folded: whether the page shows them only when asked.
     """
 
     title: str
-    protocol: str
     intro: str
     cards: tuple[Card, ...]
     folded: bool
@@ -98,70 +91,60 @@ def make_galleries(results: Sequence[Result], datasets: Datasets) -> list[Galler
     chosen = [_draw(result.outcomes) for result in results]
     clips = {clip for outcomes in chosen for outcome in outcomes for clip in _clips(outcome)}
     strips = _filmstrips(clips, datasets)
-    return [
-        Gallery(
-            benchmark_name(result.benchmark),
-            result.benchmark.protocol,
-            _INTROS[result.benchmark.protocol],
-            tuple(
-                (_caption_card if result.benchmark.protocol == "caption" else _card)(o, strips)
-                for o in outcomes
-            ),
-            folded=bool(result.benchmark.suffix),  # a variant of one that is shown
-        )
-        for result, outcomes in zip(results, chosen, strict=True)
-    ]
+    galleries = []
+    for result, outcomes in zip(results, chosen, strict=True):
+        protocol = make_protocol(result.benchmark)
+        cards = tuple(_card(outcome, strips, judged=protocol.judged) for outcome in outcomes)
+        folded = bool(result.benchmark.suffix)  # a variant of one that is shown
+        title = benchmark_name(result.benchmark)
+        galleries.append(Gallery(title, protocol.intro, cards, folded))
+    return galleries
 
 
 def _draw(outcomes: Sequence[Outcome]) -> list[Outcome]:
     return random.Random(_SEED).sample(list(outcomes), min(_CARDS, len(outcomes)))
 
 
-def _clips(outcome: Outcome) -> Iterable[Clip]:
-    shown = (outcome.clip, outcome.gold, *outcome.options)
-    return (item for item in shown if isinstance(item, Clip))
+def _clips(outcome: Outcome) -> Iterable[ClipRef]:
+    shown = (outcome.clip, outcome.gold, *(option.item for option in outcome.options))
+    return (item for item in shown if isinstance(item, ClipRef))
 
 
-def _caption_card(outcome: Outcome, strips: Mapping[Clip, str]) -> Card:
-    names = ("written", "nearest")[-len(outcome.options) :]  # without a Y-Decoder, nearest alone
-    options = [
-        Option(text, "", score, False, f"{name} {score:.0f}")
-        for text, score, name in zip(outcome.options, outcome.scores, names, strict=True)
-    ]
-    options.append(Option(outcome.gold, "", None, True, "right"))
-    note = "The clip cannot be read; it counts as 0." if outcome.unreadable else ""
-    return Card(outcome.question, strips[outcome.clip], tuple(options), False, note)
-
-
-def _card(outcome: Outcome, strips: Mapping[Clip, str]) -> Card:
-    def option(item: str | Clip, score: float | None, right: bool) -> Option:
-        if isinstance(item, Clip):
-            return Option("", strips[item], score, right)
-        return Option(item, "", score, right)
-
-    options = [
-        option(*item) for item in zip(outcome.options, outcome.scores, outcome.right, strict=True)
-    ]
+def _card(outcome: Outcome, strips: Mapping[ClipRef, str], *, judged: bool) -> Card:
+    options = list(outcome.options)
     note = ""
     if outcome.unreadable:
-        note = "A clip of this example cannot be read; it counts as wrong."
+        counts = "as wrong" if judged else "0"
+        note = f"A clip of this example cannot be read; it counts {counts}."
     elif outcome.gold is None:
-        note = "The right answer is not among the candidates; it counts as wrong."
-    elif not any(outcome.right):
-        options.append(option(outcome.gold, None, True))
-        note = f"The right one came at place {outcome.rank + 1}."
+        note = "The correct answer is not among the candidates; it counts as wrong."
+    elif not any(option.correct for option in options):
+        options.append(Option(outcome.gold, None, correct=True))
+        note = f"The correct one came at place {outcome.rank + 1}."
     return Card(
         question=outcome.question,
         image=strips[outcome.clip] if outcome.clip else "",
-        options=tuple(options),
-        correct=outcome.correct,
+        pair=outcome.clip is not None and len(outcome.clip.media) == 2,
+        options=tuple(_drawn(option, strips) for option in options),
+        correct=outcome.correct if judged else None,
         note=note,
     )
 
 
-def _filmstrips(clips: Iterable[Clip], datasets: Datasets) -> dict[Clip, str]:
+def _drawn(option: Option, strips: Mapping[ClipRef, str]) -> DrawnOption:
+    clip = isinstance(option.item, ClipRef)
+    return DrawnOption(
+        text="" if clip else option.item,
+        image=strips[option.item] if clip else "",
+        score=option.score,
+        correct=option.correct,
+        label=option.label,
+    )
+
+
+def _filmstrips(clips: Iterable[ClipRef], datasets: Datasets) -> dict[ClipRef, str]:
     """A few frames of each clip side by side; one of each medium where there are several."""
-    by_count: dict[int, list[Clip]] = {}
+    by_count: dict[int, list[ClipRef]] = {}
     for clip in clips:
         by_count.setdefault(_FRAMES if len(clip.media) == 1 else len(clip.media), []).append(clip)
     strips = {}

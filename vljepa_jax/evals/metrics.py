@@ -1,7 +1,7 @@
 """Metrics as plain numpy functions.
 
 Everything ranks by cosine similarity, and a tie never helps: an item that scores as high as the
-right one is counted as ranked before it, and so is a NaN. A constant model therefore scores 0,
+correct one is counted as ranked before it, and so is a NaN. A constant model therefore scores 0,
 not chance.
 """
 
@@ -21,7 +21,7 @@ class Metric:
     """A figure with its uncertainty.
 
     Attributes:
-        value: the share of examples that are right, in [0, 1], or their mean score.
+        value: the share of examples that are correct, in [0, 1], or their mean score.
         chance: what guessing would score; how it is counted is the protocol's matter.
         n: number of examples.
         interval: 95 % confidence interval of ``value`` (of a share Wilson's, else the bootstrap's).
@@ -35,20 +35,20 @@ class Metric:
     unit: Literal["share", "cider", "ratio"] = "share"
 
 
-def proportion(right: Sequence[bool] | np.ndarray, chance: float) -> Metric:
-    """Share of right examples with its Wilson interval.
+def proportion(correct: Sequence[bool] | np.ndarray, chance: float) -> Metric:
+    """Share of correct examples with its Wilson interval.
 
     Raises:
         ValueError: there are no examples.
     """
-    right = np.asarray(right, bool)
-    if right.size == 0:
+    correct = np.asarray(correct, bool)
+    if correct.size == 0:
         raise ValueError("a metric needs at least one example")
     return Metric(
-        value=float(right.mean()),
+        value=float(correct.mean()),
         chance=float(chance),
-        n=int(right.size),
-        interval=wilson_interval(int(right.sum()), int(right.size)),
+        n=int(correct.size),
+        interval=wilson_interval(int(correct.sum()), int(correct.size)),
     )
 
 
@@ -82,26 +82,26 @@ def bootstrap_interval(scores: np.ndarray, resamples: int = 2000) -> tuple[float
 
 
 def rank(scores: np.ndarray, positives: Collection[int]) -> int | None:
-    """How many wrong items come before the best right one.
+    """How many wrong items come before the best correct one.
 
     Args:
         scores: [items], higher is better.
-        positives: indices of the right items; several items may be right.
+        positives: indices of the correct items; several may be.
 
     Returns:
-        0 where a right item is on top; ties and NaN count as before it. ``None`` where no item
-        is right (the gold answer is not among the candidates).
+        0 where a correct item is on top; ties and NaN count as before it. ``None`` where no item
+        is correct (the gold answer is not among the candidates).
     """
     if not positives:
         return None
     is_positive = np.zeros(len(scores), bool)
     is_positive[list(positives)] = True
-    best = np.max(scores[is_positive])  # NaN if any right item is NaN
+    best = np.max(scores[is_positive])  # NaN if any correct item is NaN
     return int(np.sum(~(scores[~is_positive] < best)))
 
 
 def in_top_k(ranks: Sequence[int | None], k: int) -> np.ndarray:
-    """[n] bool: the right item is among the first k; ``None`` (no right item) is wrong."""
+    """[n] bool: the correct item is among the first k; ``None`` (no correct item) is wrong."""
     return np.array([r is not None and r < k for r in ranks], bool)
 
 
@@ -128,7 +128,7 @@ def shared_positives(captions: Sequence[str], items: Sequence[int]) -> list[froz
         items: [n] the gallery row that each was written for.
 
     Returns:
-        [n] the gallery rows that are right for each.
+        [n] the gallery rows that are correct for each.
     """
     rows: dict[str, set[int]] = {}
     for caption, item in zip(captions, items, strict=True):
@@ -136,7 +136,7 @@ def shared_positives(captions: Sequence[str], items: Sequence[int]) -> list[froz
     return [frozenset(rows[caption]) for caption in captions]
 
 
-def triplet_is_right(
+def triplet_is_correct(
     paraphrase1: np.ndarray, paraphrase2: np.ndarray, negative: np.ndarray
 ) -> bool:
     """The strict rule of SugarCrepe++: sim(p1, p2) exceeds sim(p1, n) and sim(p2, n); ties fail.
@@ -147,27 +147,32 @@ def triplet_is_right(
     return bool(together > paraphrase1 @ negative and together > paraphrase2 @ negative)
 
 
-# Three similarities of unrelated texts are exchangeable: the right one is the largest 1 time in 3.
+# Three similarities of unrelated texts are exchangeable: the correct one is the largest 1 in 3.
 TRIPLET_CHANCE = 1 / 3
 
 
-def choice_chance(candidates: Sequence[Sequence[Hashable]], gold: Sequence[int | None]) -> float:
-    """The score of the better of two blind strategies.
+def choice_chance(
+    candidates: Sequence[Sequence[Hashable]], gold: Sequence[int | None], k: int = 1
+) -> float:
+    """Chance of a choice: the score of the better of two blind strategies.
 
-    One picks uniformly among each example's candidates; the other always gives the answer that
-    is right most often over the whole set, which beats the first where answers are unbalanced.
-    An example without a gold answer is wrong for both.
+    One picks k uniformly among each example's candidates; the other always gives the k answers
+    that are correct most often over the whole set, which beats the first where answers are
+    unbalanced. An example without a gold answer is wrong for both.
     """
     uniform = np.mean(
-        [0.0 if g is None else 1 / len(c) for c, g in zip(candidates, gold, strict=True)]
+        [
+            0.0 if g is None else min(k, len(c)) / len(c)
+            for c, g in zip(candidates, gold, strict=True)
+        ]
     )
     answers = Counter(c[g] for c, g in zip(candidates, gold, strict=True) if g is not None)
-    majority = max(answers.values(), default=0) / len(gold)
+    majority = sum(count for _, count in answers.most_common(k)) / len(gold)
     return float(max(uniform, majority))
 
 
 def recall_chance(positives: Sequence[Collection[int]], gallery_size: int, k: int) -> float:
-    """Chance that k items drawn from the gallery hold a right one; k / gallery_size if unique."""
+    """Chance that k items drawn from the gallery hold a correct one; k / gallery_size if unique."""
     draws = min(k, gallery_size)
-    missed = [scipy.stats.hypergeom.pmf(0, gallery_size, len(right), draws) for right in positives]
+    missed = [scipy.stats.hypergeom.pmf(0, gallery_size, len(rows), draws) for rows in positives]
     return float(1 - np.mean(missed))

@@ -1,4 +1,4 @@
-"""Scores a probe: for each kind of question, how many are answered right, and by chance.
+"""Scores a probe: for each kind of question, how many are answered correctly, and by chance.
 
 The X-Encoder passes over each clip once, whatever number of questions is asked about it.
 """
@@ -23,17 +23,16 @@ from vljepa_jax.data.records import Annotation, ClipError
 from vljepa_jax.data.rows import QuestionRows, label_set
 from vljepa_jax.data.storage import open_dataset
 from vljepa_jax.data.token_cache import Clip
-from vljepa_jax.data.workers import decode_media
+from vljepa_jax.data.workers import decode_media, in_batches
 from vljepa_jax.data.world.build import dataset_path
 from vljepa_jax.evals import metrics, report
 from vljepa_jax.evals.metrics import Metric
-from vljepa_jax.models.placement import everywhere, on_rows, over_rows, padded_rows
+from vljepa_jax.models.placement import everywhere, on_rows, over_rows, pad_rows, padded_rows
 from vljepa_jax.models.probe import Probe
 from vljepa_jax.models.vjepa2 import make_x_encoder, normalise
 from vljepa_jax.parallel.processes import first_process, gather, require_same, share
 from vljepa_jax.parallel.sharding import local_mesh
-from vljepa_jax.run_dir import load_config, load_params, newest
-from vljepa_jax.training.run_log import read_metrics
+from vljepa_jax.run_dir import load_config, load_params, newest, read_metrics, read_summary
 
 _BATCH = 32  # clips encoded, and rows of questions answered, at a time, at least
 
@@ -132,8 +131,8 @@ def _kind(annotation: Annotation) -> str:
 def _accuracy(asked: Sequence[Annotation], given: Sequence[int | None], model: Any) -> Metric:
     candidates = [range(model.label_sets[label_set(annotation)]) for annotation in asked]
     gold = [annotation.gold for annotation in asked]
-    right = [answer == annotation.gold for annotation, answer in zip(asked, given, strict=True)]
-    return metrics.proportion(right, metrics.choice_chance(candidates, gold))
+    correct = [answer == annotation.gold for annotation, answer in zip(asked, given, strict=True)]
+    return metrics.proportion(correct, metrics.choice_chance(candidates, gold))
 
 
 class _Answers:
@@ -167,56 +166,41 @@ class _Answers:
         asked: list[Annotation] = []
         given: list[int | None] = []
         unreadable = 0
-        batch: list[tuple[np.ndarray, Sequence[Annotation]]] = []
+        clips = zip(questions.values(), decoded, strict=True)
         with Progress(transient=True, disable=not first_process()) as progress:
-            clips = zip(questions.values(), decoded, strict=True)
-            for annotations, video in progress.track(
-                clips, total=len(questions), description="Answering questions"
+            answered = in_batches(self._answer_batch, clips, self._rows)
+            for part, labels in progress.track(
+                answered, total=len(questions), description="Answering questions"
             ):
-                if isinstance(video, ClipError):
+                if isinstance(labels, ClipError):
                     unreadable += 1
-                    asked += annotations
-                    given += [None] * len(annotations)
-                    continue
-                batch.append((video, annotations))
-                if len(batch) == self._rows:
-                    self._flush(batch, asked, given)
-            self._flush(batch, asked, given)
+                    labels = [None] * len(part)
+                asked += part
+                given += labels
         return asked, given, unreadable
 
-    def _flush(
-        self,
-        batch: list[tuple[np.ndarray, Sequence[Annotation]]],
-        asked: list[Annotation],
-        given: list[int | None],
-    ) -> None:
-        if not batch:
-            return
-        videos = np.stack([video for video, _ in batch])
-        tokens = self._encode(self._params, on_rows(_fill(videos, self._rows), self._mesh))
+    def _answer_batch(
+        self, questions: Sequence[Sequence[Annotation]], videos: np.ndarray
+    ) -> list[list[int]]:
+        """The label given to each question of each clip."""
+        tokens = self._encode(self._params, on_rows(pad_rows(videos, self._rows), self._mesh))
         groups = [
-            (row, tuple(annotations[start : start + self._count]))
-            for row, (_, annotations) in enumerate(batch)
-            for start in range(0, len(annotations), self._count)
+            (row, tuple(asked[start : start + self._count]))
+            for row, asked in enumerate(questions)
+            for start in range(0, len(asked), self._count)
         ]
+        labels: list[list[int]] = [[] for _ in questions]
         for start in range(0, len(groups), self._rows):
             part = groups[start : start + self._rows]
             arrays = self.rows.arrays([content for _, content in part])
-            arrays = {name: _fill(array, self._rows) for name, array in arrays.items()}
-            rows = _fill(np.array([row for row, _ in part]), self._rows)
+            arrays = {name: pad_rows(array, self._rows) for name, array in arrays.items()}
+            rows = pad_rows(np.array([row for row, _ in part]), self._rows)
             asking = on_rows((tokens, rows, arrays), self._mesh)
             answers = np.asarray(self._answer(self._params, asking))
-            for row, (_, content) in enumerate(part):
-                for column, annotation in enumerate(content):
-                    asked.append(annotation)
-                    first = self._first[label_set(annotation)]
-                    given.append(int(answers[row, column]) - first)
-        batch.clear()
-
-
-def _fill(array: np.ndarray, rows: int) -> np.ndarray:
-    """Repeats the last row until there are ``rows``: one shape is compiled."""
-    return np.concatenate([array, np.repeat(array[-1:], rows - len(array), axis=0)])
+            for given, (row, content) in zip(answers, part, strict=False):  # then padding
+                for answer, annotation in zip(given, content, strict=False):
+                    labels[row].append(int(answer) - self._first[label_set(annotation)])
+        return labels
 
 
 # ---------------------------------------------------------------------------------------------
@@ -252,7 +236,7 @@ def write_probe_report(
     config = load_config(first)
     made = {
         "metrics": measured,
-        "train": report.read_summary(first),
+        "train": read_summary(first),
         "config": {
             "train": as_dict(config),
             "evaluation": {"probed": source, "probes": list(probes), "splits": list(splits)},

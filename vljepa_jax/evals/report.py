@@ -1,9 +1,9 @@
 """``report.json``, the form of every report in the project, and ``report.html``, its page.
 
 ``report.json`` holds "metrics" (by name: value, chance, n, interval, and how it was measured),
-"train" (what ``train.json`` says), "config" ("train" and "evaluation") and "environment"; later
-parts of a report are further keys. The page is one file without references: a list of sections,
-each drawn by the block of the template that its ``kind`` names.
+"model" (its card), "train" (what ``train.json`` says), "config" ("train" and "evaluation") and
+"environment"; later parts of a report are further keys. The page is one file without references: a
+list of sections, each drawn by the block of the template that its ``kind`` names.
 """
 
 from __future__ import annotations
@@ -21,14 +21,15 @@ from typing import Any
 import jax
 import jinja2
 
-from vljepa_jax.config import EvalConfig, TrainConfig, as_dict
+from vljepa_jax.config import EvalConfig, as_dict
 from vljepa_jax.evals.benchmarks import STREAM, benchmark_name, metric_name
 from vljepa_jax.evals.evaluate import Result
 from vljepa_jax.evals.figures import training_curves
 from vljepa_jax.evals.gallery import HOW_CHOSEN, Gallery
-from vljepa_jax.evals.protocols import PROTOCOLS
+from vljepa_jax.evals.protocols.registry import make_protocol
 from vljepa_jax.host import available_cpus
-from vljepa_jax.places import AnyPath, write_text
+from vljepa_jax.inference.embedder import Embedder
+from vljepa_jax.places import write_text
 
 # Settings of an evaluation that change no result of another benchmark.
 _FREE_FIELDS = ("benchmarks", "batch_size", "num_workers", "stream")
@@ -57,7 +58,7 @@ class Section:
 
 
 @dataclasses.dataclass(frozen=True)
-class Row:
+class MetricRow:
     """A row of a table of metrics.
 
     Attributes:
@@ -84,8 +85,7 @@ def read_report(directory: Path) -> dict[str, Any]:
 
 def make_report(
     previous: Mapping[str, Any],
-    run_dir: AnyPath,
-    train: TrainConfig,
+    model: Embedder,
     evaluation: EvalConfig,
     results: Sequence[Result],
     skipped: Mapping[str, str],
@@ -93,20 +93,25 @@ def make_report(
     """Puts results into the form of ``report.json``.
 
     Metrics of ``previous`` that were not measured again stay as long as they belong to the same
-    training run (its config and what ``train.json`` says) and to the same evaluation settings, and
-    of none that is now skipped; so does what was said of skipped ones that were not run since;
-    parts that other commands wrote stay in any case; "streams" goes with the metrics.
+    model (its fingerprint, how it was trained) and to the same evaluation settings, and of none
+    that is now skipped; so does what was said of skipped ones that were not run since; parts that
+    other commands wrote stay in any case; "streams" goes with the metrics. A report of before
+    models had cards names no fingerprint: its metrics are measured anew.
 
     Args:
-        run_dir: the training run, whose ``train.json`` is copied.
-        train, evaluation: configs behind ``results``.
+        evaluation: config behind ``results``.
         skipped: why benchmarks were not run, by name.
     """
+    history = model.history
     report = {
         "metrics": {},
         "skipped": dict(skipped),
-        "train": read_summary(run_dir),
-        "config": {"train": as_dict(train), "evaluation": as_dict(evaluation)},
+        "model": model.card,
+        "train": {} if history is None else history.summary,
+        "config": {
+            "train": None if history is None else as_dict(history.config),
+            "evaluation": as_dict(evaluation),
+        },
         "environment": environment(),
     }
     report = json.loads(json.dumps(report))  # tuples become lists, as in what was read back
@@ -115,7 +120,7 @@ def make_report(
         kept = {name: m for name, m in previous["metrics"].items() if "unit" in m}
         for benchmark in evaluation.benchmarks:
             if benchmark_name(benchmark) in skipped:
-                for ending in PROTOCOLS[benchmark.protocol].suffixes:
+                for ending in make_protocol(benchmark).suffixes:
                     kept.pop(metric_name(benchmark, ending), None)
         report["metrics"].update(kept)
         run = {benchmark_name(result.benchmark) for result in results}
@@ -124,14 +129,8 @@ def make_report(
     else:
         previous = {key: value for key, value in previous.items() if key != "streams"}
     for result in results:
-        report["metrics"].update(_metrics(result, evaluation.frames or train.data.video.frames))
+        report["metrics"].update(_metrics(result, model.video.frames))
     return {**{k: v for k, v in previous.items() if k not in report}, **report}
-
-
-def read_summary(run_dir: AnyPath) -> dict[str, Any]:
-    """What a run's ``train.json`` says; empty before its end."""
-    path = run_dir / "train.json"
-    return json.loads(path.read_text()) if path.is_file() else {}
 
 
 def environment() -> dict[str, Any]:
@@ -151,7 +150,7 @@ def environment() -> dict[str, Any]:
 def _metrics(result: Result, frames: int) -> dict[str, Any]:
     benchmark = result.benchmark
     how = {
-        "protocol": benchmark.protocol,
+        "protocol": benchmark.protocol.name,
         "path": benchmark.path,
         "split": benchmark.split,
         "filter": dict(benchmark.filter),
@@ -166,13 +165,13 @@ def _metrics(result: Result, frames: int) -> dict[str, Any]:
 
 
 def _measured_alike(previous: Mapping[str, Any], report: Mapping[str, Any]) -> bool:
-    if not {"metrics", "train", "config"} <= previous.keys():
+    if not {"metrics", "model", "train", "config"} <= previous.keys():
         return False
 
     def settings(of: Mapping[str, Any]) -> Any:
         evaluation = of["config"].get("evaluation", {})
         kept = {k: v for k, v in evaluation.items() if k not in _FREE_FIELDS}
-        return of["train"], of["config"].get("train"), kept
+        return of["model"]["fingerprint"], of["train"], of["config"].get("train"), kept
 
     return settings(previous) == settings(report)
 
@@ -233,18 +232,14 @@ def sections(
         made.append(Section("Unreadable clips", text, "list", [*unreadable.values()]))
     if galleries:
         made.append(Section("Examples", HOW_CHOSEN, "galleries", list(galleries)))
-    made.append(
-        Section(
-            "How it was made",
-            "",
-            "folded",
-            {
-                "Environment": json.dumps(report["environment"], indent=2),
-                "Evaluation config": json.dumps(report["config"]["evaluation"], indent=2),
-                "Training config": json.dumps(report["config"]["train"], indent=2),
-            },
-        )
-    )
+    how = {
+        "Environment": report["environment"],
+        "Model": report.get("model"),
+        "Evaluation config": report["config"]["evaluation"],
+        "Training config": report["config"]["train"],
+    }
+    shown = {name: json.dumps(part, indent=2) for name, part in how.items() if part}
+    made.append(Section("How it was made", "", "folded", shown))
     return made
 
 
@@ -292,7 +287,7 @@ def above_chance(metric: Mapping[str, Any]) -> bool:
 
 
 def metrics_table(
-    groups: Mapping[str, Sequence[Row]], *, first: str = "metric", more: Sequence[str] = ()
+    groups: Mapping[str, Sequence[MetricRow]], *, first: str = "metric", more: Sequence[str] = ()
 ) -> dict[str, Any]:
     """What the block "metrics" draws: the numbers of each row, then a bar of those that are shares.
 
@@ -303,7 +298,7 @@ def metrics_table(
     """
     notes = list(dict.fromkeys(row.note for rows in groups.values() for row in rows if row.note))
 
-    def drawn(row: Row) -> dict[str, Any]:
+    def drawn(row: MetricRow) -> dict[str, Any]:
         metric = row.metric
         return {
             "name": row.name,
@@ -335,22 +330,22 @@ def _verdict(metrics: Mapping[str, Any]) -> str:
     )
 
 
-def _by_dataset(metrics: Mapping[str, Any]) -> dict[str, list[Row]]:
+def _by_dataset(metrics: Mapping[str, Any]) -> dict[str, list[MetricRow]]:
     """Rows of the headline table by dataset and split."""
-    groups: dict[str, list[Row]] = {}
+    groups: dict[str, list[MetricRow]] = {}
     for name, metric in metrics.items():
-        row = Row(name, metric, note=_unreadable(metric["unreadable"]))
+        row = MetricRow(name, metric, note=_unreadable(metric["unreadable"]))
         groups.setdefault(f"{metric['path']} · {metric['split']}", []).append(row)
     return groups
 
 
-def _by_metric(sweep: Mapping[str, Any]) -> dict[str, list[Row]]:
+def _by_metric(sweep: Mapping[str, Any]) -> dict[str, list[MetricRow]]:
     """Rows of a sweep by metric: what the settings make of each stands together."""
-    groups: dict[str, list[Row]] = {}
+    groups: dict[str, list[MetricRow]] = {}
     for run in sweep["runs"]:
         setting = setting_name(sweep["fields"], run["values"])
         for name, metric in run["metrics"].items():
-            row = Row(setting, metric, note=_unreadable(metric["unreadable"]))
+            row = MetricRow(setting, metric, note=_unreadable(metric["unreadable"]))
             groups.setdefault(name, []).append(row)
     return groups
 

@@ -1,8 +1,8 @@
-"""What ``launch/eval.py`` does: evaluates a training run, prints the table, writes the report."""
+"""Evaluation from a model to its report: runs benchmarks, prints the table, writes the pages."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +15,12 @@ from vljepa_jax.evals.evaluate import Datasets, divide, evaluate
 from vljepa_jax.evals.gallery import make_galleries
 from vljepa_jax.evals.streams import report as stream_report
 from vljepa_jax.evals.streams.run import embed_streams, run_stream_benchmark
-from vljepa_jax.inference.model import Model, load
-from vljepa_jax.parallel.processes import first_process, require_same
-from vljepa_jax.places import AnyPath, in_bucket
-from vljepa_jax.run_dir import newest
-from vljepa_jax.training.run_log import read_metrics
+from vljepa_jax.inference.embedder import Embedder
+from vljepa_jax.parallel.processes import first_process
 
 
-def evaluate_run(
-    run_dir: AnyPath,
+def write_evaluation(
+    model: Embedder,
     config: EvalConfig,
     benchmarks: Sequence[BenchmarkConfig],
     output: Path,
@@ -31,24 +28,22 @@ def evaluate_run(
     *,
     skip_empty: bool = False,
 ) -> None:
-    """Evaluates the newest parameters of a run and writes report.json and report.html.
+    """Evaluates a model and writes report.json and report.html.
 
     All processes of a job embed a share each, and the first alone writes and speaks.
 
     Args:
-        config: settings of the evaluation.
+        config: settings of the evaluation; ``model`` has the frames and batch size that it says.
         benchmarks: those of ``config`` that are run now.
         output: directory of the report. Metrics there that are not measured again are kept, if
-            they are of the same run and settings.
+            they are of the same model and settings.
         study: of selective decoding on the world's streams; ``None`` leaves it out.
         skip_empty: skips benchmarks that their dataset has nothing for, and tells which; else
             such a benchmark is an error.
 
     Raises:
-        CheckpointError, ConfigError, EvaluationError: see what is called.
+        ConfigError, DatasetError, EvaluationError: see what is called.
     """
-    model = _load(run_dir, config)
-    train = model.config
     datasets = Datasets(config.world, config.num_workers)
     skipped: dict[str, str] = {}
     if skip_empty:
@@ -58,7 +53,7 @@ def evaluate_run(
     if not first_process():
         return
     previous = report.read_report(output)
-    made = report.make_report(previous, run_dir, train, config, results, skipped)
+    made = report.make_report(previous, model, config, results, skipped)
     streams = None
     if study is not None:
         streams = run_stream_benchmark(model, embedded, study, config.world)
@@ -68,19 +63,16 @@ def evaluate_run(
     unreadable = {str(clip): why for result in results for clip, why in result.unreadable.items()}
     galleries = make_galleries(results, datasets)
     extra = stream_report.stream_sections(made, streams) if "streams" in made else []
-    page = report.sections(made, read_metrics(run_dir), galleries, unreadable, extra)
-    report.write_report(output, made, _title(run_dir), page)
+    page = report.sections(made, _curves(model), galleries, unreadable, extra)
+    report.write_report(output, made, _title(model), page)
     if streams is not None:
         stream_report.save_pictures(output, made["streams"], streams)
     measured = [name for result in results for name in result.metrics]
     measured += [] if streams is None else stream_report.metrics(streams, study)
     console = rich.console.Console()
     console.print(_results_table({name: made["metrics"][name] for name in measured}))
-    if model.text_decoder is None and any(b.protocol == "caption" for b in benchmarks):
-        console.print(
-            f"'{run_dir}' has no Y-Decoder in y_decoder/: captions are the nearest texts alone.",
-            style="yellow",
-        )
+    for note in dict.fromkeys(note for result in results for note in result.notes):
+        console.print(note, style="yellow", highlight=False)
     for name in measured:
         if caveat := made["metrics"][name].get("caveat"):
             console.print(f"{name} says little: {caveat}", style="yellow", highlight=False)
@@ -90,39 +82,40 @@ def evaluate_run(
     console.print(f"report: {output / 'report.html'}", highlight=False)
 
 
-def sweep_run(
-    run_dir: AnyPath,
+def write_sweep(
+    load: Callable[[EvalConfig], Embedder],
     fields: Sequence[str],
     settings: Sequence[tuple[tuple[str, ...], EvalConfig]],
     output: Path,
     *,
     skip_empty: bool = False,
 ) -> None:
-    """Evaluates a run once for each setting and writes one report that tabulates them.
+    """Evaluates a model once for each setting and writes one report that tabulates them.
 
     Args:
+        load: the model with the frames and batch size that a config says.
         fields: swept fields.
         settings: their values, and the config that has them.
         output: the report goes into a folder of its own there.
-        skip_empty: as in ``evaluate_run``.
+        skip_empty: as in ``write_evaluation``.
     """
     runs: list[dict[str, Any]] = []
     skipped: dict[str, str] = {}
     for values, config in settings:
-        model = _load(run_dir, config)
+        model = load(config)
         datasets, benchmarks = Datasets(config.world, config.num_workers), config.benchmarks
         if skip_empty:
             benchmarks, empty = divide(benchmarks, datasets)
             skipped |= empty
         results = evaluate(model, benchmarks, datasets)
-        measured = report.make_report({}, run_dir, model.config, config, results, skipped)
+        measured = report.make_report({}, model, config, results, skipped)
         runs.append({"values": list(values), "metrics": measured["metrics"]})
     if not first_process():
         return
     made = measured | {"metrics": {}, "sweep": {"fields": list(fields), "runs": runs}}
-    page = report.sections(made, read_metrics(run_dir), [], {})
+    page = report.sections(made, _curves(model), [], {})
     directory = output / ("sweep_" + "_".join(fields))
-    report.write_report(directory, made, f"{_title(run_dir)}, sweep", page)
+    report.write_report(directory, made, f"{_title(model)}, sweep", page)
     console = rich.console.Console()
     console.print(sweep_table(made["sweep"]))
     _print_skipped(console, skipped)
@@ -134,13 +127,13 @@ def _print_skipped(console: rich.console.Console, skipped: Mapping[str, str]) ->
         console.print(f"skipped: {why}", style="yellow", highlight=False)
 
 
-def _load(run_dir: AnyPath, config: EvalConfig) -> Model:
-    require_same(f"newest checkpoint of '{run_dir}'", str(newest(run_dir)))
-    return load(run_dir, frames=config.frames, batch_size=config.batch_size)
+def _title(model: Embedder) -> str:
+    card = model.card
+    return ": ".join(filter(None, (card["kind"], card["name"])))
 
 
-def _title(run_dir: AnyPath) -> str:
-    return f"VL-JEPA: {run_dir.name if in_bucket(run_dir) else run_dir.resolve().name}"
+def _curves(model: Embedder) -> list[dict[str, Any]]:
+    return [] if model.history is None else model.history.curves
 
 
 def _results_table(metrics: Mapping[str, Mapping[str, Any]]) -> rich.table.Table:

@@ -15,7 +15,7 @@ from vljepa_jax.config import ConfigError, TrainConfig, YDecoderConfig
 from vljepa_jax.data.tokenizers import Tokenizer
 from vljepa_jax.inference import generate
 from vljepa_jax.models.parts import PARTS, Y_DECODER
-from vljepa_jax.models.placement import everywhere, on_rows, padded_rows
+from vljepa_jax.models.placement import bucket_rows, everywhere, on_rows, pad_rows
 from vljepa_jax.models.y_decoder import YDecoder
 from vljepa_jax.parallel.sharding import local_mesh
 from vljepa_jax.run_dir import load_params, tree_differences
@@ -89,10 +89,8 @@ class TextDecoder:
         texts: list[str] = []
         for start in range(0, len(embeddings), self.batch_size):
             rows = np.asarray(embeddings[start : start + self.batch_size], np.float32)
-            room = min(1 << (len(rows) - 1).bit_length(), self.batch_size)
-            room = padded_rows(room, self.mesh)
-            padded = np.pad(rows, [(0, room - len(rows)), (0, 0)], mode="edge")
-            placed = on_rows(padded, self.mesh)
+            room = bucket_rows(len(rows), self.batch_size, self.mesh)
+            placed = on_rows(pad_rows(rows, room), self.mesh)
             first = (self._model, self._params, placed, longest, self._end_id)
             if method == "greedy":
                 written = generate.greedy(*first, mesh=self.mesh)

@@ -27,7 +27,7 @@ import tensorboardX
 from vljepa_jax.config import ConfigError, TrainConfig, as_dict
 from vljepa_jax.losses import Histogram
 from vljepa_jax.places import AnyPath, in_bucket, write_text
-from vljepa_jax.run_dir import CheckpointError
+from vljepa_jax.run_dir import CheckpointError, read_metrics
 
 _PUBLISH_SECONDS = 60  # a log in a bucket is this old at most
 
@@ -146,13 +146,6 @@ def _open_wandb(project: str, run_dir: AnyPath, local: Path, config: TrainConfig
         config=as_dict(config) if config is not None else None,
         resume="allow",
     )
-
-
-def read_metrics(run_dir: AnyPath) -> list[dict[str, Any]]:
-    """The rows of ``metrics.jsonl``, without a last line that a killed process left unfinished."""
-    path = run_dir / "metrics.jsonl"
-    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-    return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
 def add_row(path: AnyPath, row: Mapping[str, Any]) -> None:

@@ -28,7 +28,7 @@ from vljepa_jax.data.token_cache import (
 )
 from vljepa_jax.data.workers import decode_media, in_batches
 from vljepa_jax.fingerprint import fingerprint
-from vljepa_jax.models.placement import everywhere, on_rows, over_rows, padded_rows
+from vljepa_jax.models.placement import everywhere, on_rows, over_rows, pad_rows, padded_rows
 from vljepa_jax.models.vjepa2 import make_x_encoder, normalise
 from vljepa_jax.parallel.processes import first_process, wait_for_all
 from vljepa_jax.parallel.sharding import local_mesh
@@ -61,9 +61,8 @@ def cache_visual_tokens(config: TrainConfig, params: Any, console: Console) -> s
         lambda params, video: x_encoder.apply({"params": params}, normalise(video)), mesh
     )
 
-    def encode_batch(clips: np.ndarray) -> np.ndarray:
-        padding = [(0, rows - len(clips))] + [(0, 0)] * 4  # one size: it is compiled once
-        tokens = encode(placed, on_rows(np.pad(clips, padding), mesh))
+    def encode_batch(_: Sequence[Clip], clips: np.ndarray) -> np.ndarray:
+        tokens = encode(placed, on_rows(pad_rows(clips, rows), mesh))  # one size: compiled once
         return np.asarray(tokens, np.float32)[: len(clips)]
 
     key = _key(config, params)
@@ -77,9 +76,9 @@ def cache_visual_tokens(config: TrainConfig, params: Any, console: Console) -> s
         missing = [clip for clip in clips if not any(clip in cache for cache in known)]
         decoded = decode_media(source, missing, config.data.video, config.data.num_workers)
         with Progress(console=console, transient=True) as progress:
-            tokens = in_batches(encode_batch, decoded, rows)
+            tokens = in_batches(encode_batch, zip(missing, decoded, strict=True), rows)
             tracked = progress.track(tokens, len(missing), description="Computing visual tokens")
-            all_tokens = _known_or_next(clips, known, iter(tracked))
+            all_tokens = _known_or_next(clips, known, (computed for _, computed in tracked))
             write_token_cache(directory, clips, all_tokens, tuple(shape))
     wait_for_all()
     return key

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from tests.helpers.evaluated import evaluate_run
 from tests.helpers.random_run import random_params, save_run
 from tests.helpers.tiny import tiny_train_config, tiny_world_config
 from vljepa_jax.config import ConfigError, EvalConfig, StreamSet, load_recipe, parse
 from vljepa_jax.evals.benchmarks import benchmark_name, select
-from vljepa_jax.evals.run import evaluate_run
 
 RECIPE = Path(__file__).parents[3] / "configs" / "eval" / "world.py"
 

@@ -58,7 +58,6 @@ def clips(tmp_path):
 def embed(model, clips, output, **changes):
     told = io.StringIO()
     settings = {
-        "checkpoint": "/runs/x",
         "query": "What moves?",
         "window": 0.0,
         "stride": 0.0,
@@ -228,7 +227,11 @@ def test_commands(config, params, clips, tmp_path):
         ("search", ["--index=none", "a", "dog"], "unexpected argument 'dog'"),
         ("search", ["--index=none", "--contact_sheet=x.txt", "a"], "must end in .png"),
         ("embed", ["--videos=x", "--output=y"], "checkpoint must have a value"),
-        ("embed", ["--checkpoint=z", "--videos=x", "--output=y"], "z' is not a run directory"),
+        (
+            "embed",
+            ["--checkpoint=z", "--videos=x", "--output=y"],
+            "z' holds no model",
+        ),
     ],
 )
 def test_a_wrong_command_is_answered_in_a_line(script, arguments, message):

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from vljepa_jax.config import STREAM_REFERENCE_RATE, StreamSet, StreamStudyConfig
 from vljepa_jax.evals.benchmarks import STREAM
 from vljepa_jax.evals.figures import inline_svg
-from vljepa_jax.evals.report import Row, Section, metrics_table, shown, shown_interval
+from vljepa_jax.evals.report import MetricRow, Section, metrics_table, shown, shown_interval
 from vljepa_jax.evals.streams.run import StreamResult
 from vljepa_jax.evals.streams.study import FORMS, STRATEGIES, Study
 from vljepa_jax.inference.streams.timeline import draw_timeline
@@ -113,8 +113,8 @@ def stream_sections(report: Mapping[str, Any], result: StreamResult | None) -> l
     return made
 
 
-def _by_density(metrics: Mapping[str, Any]) -> dict[str, list[Row]]:
-    groups: dict[str, list[Row]] = {}
+def _by_density(metrics: Mapping[str, Any]) -> dict[str, list[MetricRow]]:
+    groups: dict[str, list[MetricRow]] = {}
     for name, metric in metrics.items():
         if metric["protocol"] != STREAM:
             continue
@@ -126,7 +126,7 @@ def _by_density(metrics: Mapping[str, Any]) -> dict[str, list[Row]]:
         over = shown(metric["over_uniform"], "ratio")
         within = shown_interval(metric["over_uniform_interval"], "ratio")
         note = f"Says little: {metric['caveat']}." if metric["caveat"] else ""
-        row = Row(name, metric, (f"{over} ({within})",), note)
+        row = MetricRow(name, metric, (f"{over} ({within})",), note)
         groups.setdefault(title, []).append(row)
     return groups
 

@@ -20,7 +20,7 @@ from vljepa_jax.evals.streams.study import (
     choose_segments,
     run_study,
 )
-from vljepa_jax.inference.model import Model
+from vljepa_jax.inference.embedder import Embedder
 from vljepa_jax.inference.streams.embed_stream import embed_stream
 from vljepa_jax.inference.streams.segmentation import midpoints, segment_embeddings, ward_tree
 from vljepa_jax.inference.streams.timeline import Spoken, Timeline
@@ -32,10 +32,10 @@ _SHOWN_SECONDS = 60.0  # of the timeline
 
 @dataclasses.dataclass(frozen=True)
 class StreamResult:
-    """What the study found.
+    """Findings of the study.
 
     Attributes:
-        decoder: what wrote the texts.
+        decoder: the name of what wrote the texts.
         studies: one a set of the config, in its order.
         timeline: the beginning of its first stream, cut offline.
     """
@@ -46,7 +46,7 @@ class StreamResult:
 
 
 def embed_streams(
-    model: Model, config: StreamStudyConfig, world: WorldConfig
+    model: Embedder, config: StreamStudyConfig, world: WorldConfig
 ) -> list[list[EmbeddedStream]]:
     """Embeds the streams of every set, with a progress bar; several processes a share each.
 
@@ -67,7 +67,7 @@ def embed_streams(
 
 
 def run_stream_benchmark(
-    model: Model,
+    model: Embedder,
     embedded: Sequence[Sequence[EmbeddedStream]],
     config: StreamStudyConfig,
     world: WorldConfig,
@@ -105,7 +105,9 @@ def _source(world: WorldConfig, part: StreamSet) -> Source:
     return open_dataset(build_world(world)).source("streams")
 
 
-def _embed(model: Model, source: Source, index: int, config: StreamStudyConfig) -> EmbeddedStream:
+def _embed(
+    model: Embedder, source: Source, index: int, config: StreamStudyConfig
+) -> EmbeddedStream:
     record = source[index]
     annotation = record.annotations[0]
     ends, embeddings = embed_stream(
@@ -127,7 +129,7 @@ def _embed(model: Model, source: Source, index: int, config: StreamStudyConfig) 
     )
 
 
-def _decoder(model: Model, config: StreamStudyConfig, world: WorldConfig) -> tuple[str, Decode]:
+def _decoder(model: Embedder, config: StreamStudyConfig, world: WorldConfig) -> tuple[str, Decode]:
     """The Y-Decoder with its name or, without one, the nearest training captions."""
     if model.text_decoder is not None:
         return "Y-Decoder, greedy", model.decode

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +26,7 @@ from vljepa_jax.config import ConfigError
 from vljepa_jax.data.collection import Item, Span, decode_items, find_windows
 from vljepa_jax.data.records import ClipError, shown
 from vljepa_jax.data.workers import in_batches
-from vljepa_jax.inference.model import Model
+from vljepa_jax.inference.embedder import Embedder
 from vljepa_jax.inference.search.index import Entry, IndexSettings, IndexWriter, VideoIndex
 from vljepa_jax.parallel.processes import (
     first_process,
@@ -42,8 +42,8 @@ _SHOWN = 20  # unreadable clips that are named on the screen; all are in the fil
 
 
 @dataclasses.dataclass(frozen=True)
-class Summary:
-    """What became of a collection.
+class CollectionSummary:
+    """Counts of what became of a collection's clips.
 
     Attributes:
         embedded: clips that were new or had changed.
@@ -61,12 +61,11 @@ class Summary:
 
 
 def embed_collection(
-    model: Model,
+    model: Embedder,
     items: Sequence[Item],
     faults: Sequence[str],
     output: str | os.PathLike[str],
     *,
-    checkpoint: str,
     query: str,
     window: float,
     stride: float,
@@ -74,7 +73,7 @@ def embed_collection(
     shard_rows: int,
     num_workers: int,
     console: Console,
-) -> Summary:
+) -> CollectionSummary:
     """Brings an index up to date with a collection; shows progress and a table.
 
     Killed at any point and started again, it goes on after the last whole shard. Several processes
@@ -84,7 +83,6 @@ def embed_collection(
         items: the collection.
         faults: why parts of it could not be listed, to be told with the unreadable clips.
         output: the index's directory; made if it is not there.
-        checkpoint: recorded, so that a search finds its model.
         query: X_Q of all clips.
         window: seconds; 0 embeds clips whole.
         stride: seconds.
@@ -104,7 +102,7 @@ def embed_collection(
         )
     settings = IndexSettings(
         model=model.fingerprint,
-        size=model.config.model.embedding_size,
+        size=model.embedding_size,
         query=query,
         frames=model.video.frames,
         window=window,
@@ -115,7 +113,7 @@ def embed_collection(
     require_same("the clips that --videos names", f"{len(names)} ({digest})")
     unreadable: dict[str, str] = {}
     with (
-        _opened(output, settings, checkpoint) as index,
+        _opened(output, settings, model.card["source"]) as index,
         Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -138,7 +136,9 @@ def embed_collection(
         requests = _requests(share(new), window, stride, num_workers, bars, unreadable)
         decoded = decode_items(requests, model.video, num_workers)
         vectors = in_batches(
-            lambda clips: model.predict(clips, [query] * len(clips)), decoded, model.batch_size
+            lambda _, clips: model.predict(clips, [query] * len(clips)),
+            zip(requests, decoded, strict=True),
+            model.batch_size,
         )
         tracked = bars.track(vectors, len(requests), description="Embedding")
         embedded = rows = 0
@@ -157,17 +157,17 @@ def embed_collection(
         if first_process():
             index.remove(gone)
             write_text(Path(output) / "unreadable.txt", "".join(f"{line}\n" for line in lines))
-    summary = Summary(embedded, rows, len(stamps) - len(new), len(gone), lines)
+    summary = CollectionSummary(embedded, rows, len(stamps) - len(new), len(gone), lines)
     _show(summary, output, console)
     return summary
 
 
 def _opened(
-    output: str | os.PathLike[str], settings: IndexSettings, checkpoint: str
+    output: str | os.PathLike[str], settings: IndexSettings, source: str
 ) -> contextlib.AbstractContextManager[IndexWriter | VideoIndex]:
     """The index: in the first process to write it, in the others to see what is in it."""
     if first_process():
-        writer = IndexWriter(output, settings, checkpoint)
+        writer = IndexWriter(output, settings, source)
     wait_for_all()
     return writer if first_process() else contextlib.nullcontext(VideoIndex(output))
 
@@ -180,7 +180,7 @@ def _requests(
     bars: Progress,
     unreadable: dict[str, str],
 ) -> list[tuple[Item, Span | None]]:
-    """What to decode: every item whole, or its windows."""
+    """The clips to decode: every item whole, or its windows."""
     if not window:
         return [(item, None) for item in items]
     found = find_windows(items, window, stride, num_workers)
@@ -196,7 +196,7 @@ def _requests(
 
 def _shards(
     requests: Sequence[tuple[Item, Span | None]],
-    vectors: Iterator[np.ndarray | ClipError],
+    vectors: Iterable[tuple[tuple[Item, Span | None], np.ndarray | ClipError]],
     stamps: dict[str, str],
     shard_rows: int,
     unreadable: dict[str, str],
@@ -206,7 +206,7 @@ def _shards(
     rows: list[np.ndarray] = []
     spans: list[Span | None] = []
     own: list[np.ndarray] = []
-    for position, ((item, span), vector) in enumerate(zip(requests, vectors, strict=True)):
+    for position, ((item, span), vector) in enumerate(vectors):
         if isinstance(vector, ClipError):
             unreadable[item.name] = str(vector)
         spans.append(span)
@@ -224,7 +224,7 @@ def _shards(
         yield entries, np.stack(rows)
 
 
-def _show(summary: Summary, output: str | os.PathLike[str], console: Console) -> None:
+def _show(summary: CollectionSummary, output: str | os.PathLike[str], console: Console) -> None:
     for line in summary.unreadable[:_SHOWN]:
         console.print(Text(line), style="yellow", soft_wrap=True)  # no markup, no :emoji: in it
     if len(summary.unreadable) > _SHOWN:

@@ -42,7 +42,7 @@ class IndexSettings:
     """What all embeddings of an index have in common.
 
     Attributes:
-        model: fingerprint of the model (``Model.fingerprint``).
+        model: fingerprint of the model (``Embedder.fingerprint``).
         size: dimensions of the embeddings.
         query: X_Q under which all clips were embedded.
         frames: taken of each clip.
@@ -96,7 +96,7 @@ class VideoIndex:
     Attributes:
         directory: where it lies.
         settings: what made it.
-        checkpoint: the run directory that the model was loaded from.
+        checkpoint: where the model was loaded from; "" where it was made in memory.
         entries: the clips in it, by name.
     """
 

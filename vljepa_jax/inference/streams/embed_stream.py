@@ -8,12 +8,13 @@ import numpy as np
 
 from vljepa_jax.data.records import Medium
 from vljepa_jax.data.video import play
-from vljepa_jax.inference.model import Model
+from vljepa_jax.data.workers import in_batches
+from vljepa_jax.inference.embedder import Embedder
 from vljepa_jax.inference.streams.windows import SlidingWindow, Window
 
 
 def embed_stream(
-    model: Model, medium: Medium, query: str, *, seconds: float, ticks_per_second: float
+    model: Embedder, medium: Medium, query: str, *, seconds: float, ticks_per_second: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Embeds the sliding windows of a whole video, in batches.
 
@@ -28,21 +29,16 @@ def embed_stream(
         ClipError: the video cannot be read.
     """
     sliding = SlidingWindow(model.video, seconds=seconds, ticks_per_second=ticks_per_second)
-    ends, embeddings, batch = [], [np.zeros((0, model.config.model.embedding_size), np.float32)], []
-
-    def flush() -> None:
-        clips = np.stack([window.clip for window in batch])
-        embeddings.append(model.predict(clips, [query] * len(clips)))
-        batch.clear()
-
-    for window in _windows(medium, sliding):
-        ends.append(window.end)
-        batch.append(window)
-        if len(batch) == model.batch_size:
-            flush()
-    if batch:
-        flush()
-    return np.array(ends), np.concatenate(embeddings)
+    embedded = list(
+        in_batches(
+            lambda _, clips: model.predict(clips, [query] * len(clips)),
+            ((window.end, window.clip) for window in _windows(medium, sliding)),
+            model.batch_size,
+        )
+    )
+    ends = np.array([end for end, _ in embedded])
+    vectors = np.array([vector for _, vector in embedded], np.float32)
+    return ends, vectors.reshape(len(ends), model.embedding_size)
 
 
 def _windows(medium: Medium, sliding: SlidingWindow) -> Iterator[Window]:

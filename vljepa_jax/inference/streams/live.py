@@ -1,4 +1,4 @@
-"""What ``launch/stream.py`` does: source, model and narrator put together, and what people see."""
+"""Following a live source: source, model and narrator put together, and what people see."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ import numpy as np
 import rich.console
 
 from vljepa_jax.data.live_source import LiveSource
-from vljepa_jax.inference.model import CAPTION_QUERY, Model, load
-from vljepa_jax.inference.streams.live_events import Events, Summary
+from vljepa_jax.inference.embedder import Embedder
+from vljepa_jax.inference.streams.live_events import Events, StreamSummary
 from vljepa_jax.inference.streams.narrator import Labels, Narrator, Said
 from vljepa_jax.inference.streams.online_segmentation import OnlineSegmenter
 from vljepa_jax.inference.streams.window_reader import Arrival, WindowReader
 from vljepa_jax.inference.streams.windows import SlidingWindow
+from vljepa_jax.inference.tasks import CAPTION_QUERY
 
 _BATCH, _FAST_BATCH = 4, 32  # windows embedded at once, live and as fast as it can be
 _POLL = 0.2  # seconds between looks at the query and for Ctrl-C
@@ -35,6 +36,8 @@ class LiveError(ValueError):
 @dataclasses.dataclass(frozen=True)
 class LiveSettings:
     """The flags of ``launch/stream.py``; rate and threshold exclude each other.
+
+    Raises LiveError where they do not fit each other.
 
     Attributes:
         query: ``None`` is "Describe this video in one sentence.".
@@ -60,8 +63,11 @@ class LiveSettings:
     jsonl: str | None = None
     timeline: str | None = None
 
+    def __post_init__(self) -> None:
+        self.segmenter()
+
     def segmenter(self) -> OnlineSegmenter:
-        """Raises LiveError where the settings do not fit each other."""
+        """A new one; raises LiveError where the settings do not fit each other."""
         ticks = self.ticks_per_second
         try:
             return OnlineSegmenter(
@@ -78,23 +84,20 @@ class LiveSettings:
 
 
 def follow(
-    run_dir: str | os.PathLike,
+    model: Embedder,
     source: LiveSource,
     settings: LiveSettings,
     *,
-    y_decoder: str | None = None,
     console: rich.console.Console | None = None,
-) -> Summary:
+) -> StreamSummary:
     """Follows a source until it ends or Ctrl-C.
 
     Raises:
-        CheckpointError, ConfigError: there is no such run.
-        LiveError: the settings do not fit each other, or there is nothing to say texts with.
+        LiveError: there is nothing to say texts with.
         SourceError, ClipError: the source cannot be read, and does not come back.
     """
-    settings.segmenter()  # what cannot work is told before the model is loaded
     batch = _FAST_BATCH if settings.fast and not source.reconnects else _BATCH
-    model = load(run_dir, y_decoder=y_decoder, batch_size=batch)
+    batch = min(batch, model.batch_size)
     say = _speaker(model, settings)
     narrator = Narrator(
         say,
@@ -129,7 +132,7 @@ class _Session:
 
     def __init__(
         self,
-        model: Model,
+        model: Embedder,
         narrator: Narrator,
         reader: WindowReader,
         events: Events,
@@ -157,11 +160,11 @@ class _Session:
                 self._embed(arrivals)
             self._tell()
 
-    def finish(self) -> Summary:
+    def finish(self) -> StreamSummary:
         self._say(self._narrator.restart())
         seconds = time.monotonic() - self._began
         windows = self._narrator.windows
-        summary = Summary(
+        summary = StreamSummary(
             seconds,
             windows,
             self._narrator.decoded,
@@ -264,9 +267,9 @@ class _Recent:
 
 
 def _speaker(
-    model: Model, settings: LiveSettings
+    model: Embedder, settings: LiveSettings
 ) -> Callable[[np.ndarray], tuple[str, Mapping[str, float]]]:
-    """What is said of an embedding: the best label, the Y-Decoder's text, or the nearest text."""
+    """Says of an embedding the best label, the Y-Decoder's text, or the nearest text."""
     try:
         if settings.labels:
             labels = Labels.read(settings.labels, model.embed_text)
@@ -287,7 +290,7 @@ def _speaker(
         raise LiveError(str(error)) from error
     if model.text_decoder is None:
         raise LiveError(
-            "this run has no Y-Decoder: name one with --y_decoder=DIR, texts to choose from with "
+            "this model has no Y-Decoder: name one with --y_decoder=DIR, texts to choose from with "
             "--texts=FILE, or labels with --labels=FILE"
         )
     return lambda embedding: (model.decode(embedding[None])[0], {})

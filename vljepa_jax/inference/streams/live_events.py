@@ -1,4 +1,4 @@
-"""What a followed stream tells: lines for people, JSON lines for programs, a picture."""
+"""Events of a followed stream: lines for people, JSON lines for programs, a picture."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _TOLD_SECONDS = 5.0  # at least so long between two lines about dropped windows
 
 
 @dataclasses.dataclass(frozen=True)
-class Summary:
-    """What was done, for the last line and for programs."""
+class StreamSummary:
+    """Counts of what was done, for the last line and for programs."""
 
     seconds: float
     windows: int
@@ -114,7 +114,7 @@ class Events:
                 self._file.write(json.dumps({"event": event, **fields}) + "\n")
                 self._file.flush()
 
-    def finish(self, summary: Summary) -> None:
+    def finish(self, summary: StreamSummary) -> None:
         self.write("summary", **dataclasses.asdict(summary))
         if self._status:
             self._status.stop()

@@ -1,0 +1,229 @@
+"""What a protocol is, and what protocols share: outcomes, and choices made from scores.
+
+A protocol sees neither model nor files. It names the (clip, query) pairs and texts it needs, so
+that benchmarks over the same clips share their embeddings, and scores what it is handed. A clip
+that could not be read is handed over as ``None`` and counts as wrong.
+"""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+from jaxtyping import Float
+
+from vljepa_jax.config import BenchmarkConfig
+from vljepa_jax.evals import metrics
+from vljepa_jax.evals.examples import ClipRef, EvaluationError, Example
+from vljepa_jax.evals.metrics import Metric
+
+SHOWN = 5  # options kept of an outcome, best first
+
+
+@dataclasses.dataclass(frozen=True)
+class Needs:
+    """What must be embedded before scoring."""
+
+    videos: frozenset[tuple[ClipRef, str]] = frozenset()  # (X_V, X_Q)
+    texts: frozenset[str] = frozenset()
+    written: frozenset[tuple[ClipRef, str]] = frozenset()  # those of ``videos`` to put into words
+
+    def __or__(self, other: Needs) -> Needs:
+        return Needs(
+            self.videos | other.videos, self.texts | other.texts, self.written | other.written
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Embeddings:
+    """What was embedded: [E] each, L2-normalised; ``None`` for a clip that cannot be read.
+
+    ``written`` has the texts of the clips to put into words, as far as they can be read; it is
+    ``None`` where the model writes no texts.
+    """
+
+    videos: Mapping[tuple[ClipRef, str], np.ndarray | None]
+    texts: Mapping[str, np.ndarray]
+    written: Mapping[tuple[ClipRef, str], str] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Option:
+    """An answer that an example could have had.
+
+    Attributes:
+        item: a text or a clip.
+        score: higher is better; ``None`` where it has none.
+        correct: whether it is a correct one.
+        label: shown in place of the score; "" for the score.
+    """
+
+    item: str | ClipRef
+    score: float | None
+    correct: bool
+    label: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """One scored example, with what a report shows of it.
+
+    Attributes:
+        id: of the annotation.
+        clip: what was asked about; ``None`` for retrieval and text-only tasks.
+        question: the query, or the caption to be found.
+        options: up to ``SHOWN``, best first.
+        gold: the correct option (the best of them), ``None`` if there is none.
+        rank: wrong options before it; ``None`` if there is no correct one or a clip is unreadable.
+        unreadable: clips of this example that could not be read.
+    """
+
+    id: str
+    clip: ClipRef | None
+    question: str
+    options: tuple[Option, ...]
+    gold: str | ClipRef | None
+    rank: int | None
+    unreadable: tuple[ClipRef, ...] = ()
+
+    @property
+    def correct(self) -> bool:
+        return self.rank == 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Scores:
+    """A scored benchmark.
+
+    Attributes:
+        outcomes: one an example, or a caption.
+        metrics: by suffix, e.g. "_top1".
+        notes: what people should know of how it was measured.
+    """
+
+    outcomes: tuple[Outcome, ...]
+    metrics: dict[str, Metric]
+    notes: tuple[str, ...] = ()
+
+
+class Protocol(abc.ABC):
+    """How one kind of benchmark is asked, scored and shown.
+
+    Attributes:
+        intro: what the examples in the report show.
+        judged: whether an example is correct or wrong; else it has its score alone.
+        benchmark: what is run.
+        parameters: the protocol's own, ``benchmark.protocol``.
+    """
+
+    intro: ClassVar[str]
+    judged: ClassVar[bool] = True
+
+    def __init__(self, benchmark: BenchmarkConfig) -> None:
+        self.benchmark = benchmark
+        self.parameters: Any = benchmark.protocol
+
+    @property
+    @abc.abstractmethod
+    def suffixes(self) -> tuple[str, ...]:
+        """Of the metrics that it yields, e.g. "_top1"."""
+
+    @property
+    def bank_split(self) -> str | None:
+        """A split of the benchmark's dataset that is read besides its own, or ``None``.
+
+        The first text of each annotation there which passes the benchmark's filter is a candidate
+        of every example, in place of the example's own candidates.
+        """
+        return None
+
+    def keep(self, examples: Sequence[Example]) -> list[Example]:
+        """Those of a benchmark's examples that are scored, in order."""
+        return list(examples)
+
+    @abc.abstractmethod
+    def needs(self, examples: Sequence[Example]) -> Needs:
+        """What must be embedded; raises EvaluationError for an example that lacks something."""
+
+    @abc.abstractmethod
+    def score(self, examples: Sequence[Example], embeddings: Embeddings) -> Scores:
+        """Outcomes and metrics from what was embedded."""
+
+    def require(self, example: Example, holds: bool, fault: str) -> None:
+        """Raises EvaluationError, naming benchmark and example, where ``holds`` is not so."""
+        if not holds:
+            raise EvaluationError(
+                f"benchmark '{self.benchmark.name}' ({self.parameters.name}): example "
+                f"'{example.id}' {fault}"
+            )
+
+
+def score_choices(
+    examples: Sequence[Example],
+    options: Sequence[Sequence[str | ClipRef]],
+    scores: Sequence[Float[np.ndarray, " candidates"] | None],
+    unreadable: Sequence[tuple[ClipRef, ...]],
+    chances: Mapping[int, float],
+) -> Scores:
+    """Choices among candidates, made from scores, wherever these come from.
+
+    Args:
+        examples: n of them; ``gold`` is the index of the correct candidate.
+        options: the candidates of each.
+        scores: [n, candidates], higher is better: cosines, likelihoods, ...; ``None`` in place of
+            a row where a clip cannot be read. Examples may have different numbers of candidates.
+        unreadable: such clips of each.
+        chances: k -> chance of the correct candidate to be among the first k.
+
+    Returns:
+        Metrics "_top1", ... for each k.
+    """
+    rows = zip(examples, options, scores, unreadable, strict=True)
+    outcomes = tuple(
+        rank_options(example, example.clip, candidates, row, _gold(example), lost)
+        for example, candidates, row, lost in rows
+    )
+    return Scores(outcomes, {f"_top{k}": among_first(outcomes, k, chances[k]) for k in chances})
+
+
+def _gold(example: Example) -> set[int]:
+    return set() if example.gold is None else {example.gold}
+
+
+def rank_options(
+    example: Example,
+    clip: ClipRef | None,
+    options: Sequence[str | ClipRef],
+    scores: Float[np.ndarray, " options"] | None,
+    positives: Iterable[int],
+    unreadable: tuple[ClipRef, ...],
+) -> Outcome:
+    """The outcome of an example whose options are ranked by their scores.
+
+    Args:
+        scores: higher is better; ``None`` where they cannot be had.
+        positives: indices of the correct options.
+    """
+    positives = frozenset(positives)
+    if scores is None:
+        gold = options[min(positives)] if positives else None
+        return Outcome(example.id, clip, example.query, (), gold, rank=None, unreadable=unreadable)
+    order = np.argsort(-scores, kind="stable")
+    shown = [int(i) for i in order[:SHOWN] if np.isfinite(scores[i])]
+    return Outcome(
+        id=example.id,
+        clip=clip,
+        question=example.query,
+        options=tuple(Option(options[i], float(scores[i]), i in positives) for i in shown),
+        gold=next((options[i] for i in order if int(i) in positives), None),
+        rank=metrics.rank(scores, positives),
+        unreadable=unreadable,
+    )
+
+
+def among_first(outcomes: Sequence[Outcome], k: int, chance: float) -> Metric:
+    """Share of outcomes whose correct option is among the first k."""
+    return metrics.proportion(metrics.in_top_k([o.rank for o in outcomes], k), chance)

@@ -1,0 +1,82 @@
+"""Captions by CIDEr-D: those that are written from Ŝ_Y, and the bank's nearest to it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from vljepa_jax.evals import metrics
+from vljepa_jax.evals.captions import CiderD, tokenise
+from vljepa_jax.evals.examples import Example
+from vljepa_jax.evals.protocols.base import Embeddings, Needs, Option, Outcome, Protocol, Scores
+
+# Metric -> what its texts are called where they are shown.
+_WRITTEN, _NEAREST = "_cider", "_cider_nearest_neighbour"
+_SHOWN_AS = {_WRITTEN: "written", _NEAREST: "nearest"}
+
+
+class Caption(Protocol):
+    """CIDEr-D, x 100, of all captions of the benchmark as one corpus."""
+
+    intro = "What the model writes and the nearest training caption, each with its CIDEr."
+    judged = False
+    suffixes = (_WRITTEN, _NEAREST)
+
+    @property
+    def bank_split(self) -> str:
+        return self.parameters.bank_split
+
+    def needs(self, examples: Sequence[Example]) -> Needs:
+        for example in examples:
+            self.require(example, example.clip is not None, "has no media")
+            self.require(example, bool(example.texts), "has no caption")
+        videos = frozenset((example.clip, example.query) for example in examples)
+        return Needs(videos, frozenset(_bank(examples)), videos)
+
+    def score(self, examples: Sequence[Example], embeddings: Embeddings) -> Scores:
+        bank = _bank(examples)
+        matrix = np.stack([embeddings.texts[text] for text in bank])
+        rng = np.random.default_rng(0)
+        drawn = [bank[index] for index in rng.integers(len(bank), size=len(examples))]
+        asked = [(example.clip, example.query) for example in examples]
+        predicted = [embeddings.videos[video] for video in asked]
+        texts: dict[str, list[str]] = {}
+        # An unreadable clip has no text, which scores 0.
+        if embeddings.written is not None:
+            texts[_WRITTEN] = [embeddings.written.get(video, "") for video in asked]
+        texts[_NEAREST] = ["" if p is None else bank[int(np.argmax(matrix @ p))] for p in predicted]
+        score = CiderD([[tokenise(text) for text in example.texts] for example in examples])
+        chance = float(score([tokenise(text) for text in drawn]).mean())
+        cider = {name: score([tokenise(text) for text in texts[name]]) for name in texts}
+        outcomes = tuple(
+            Outcome(
+                id=example.id,
+                clip=example.clip,
+                question=example.query,
+                options=(
+                    *(_option(name, texts[name][i], float(cider[name][i])) for name in texts),
+                    Option(example.texts[0], None, True, label="reference"),
+                ),
+                gold=example.texts[0],
+                rank=None,
+                unreadable=() if predicted[i] is not None else (example.clip,),
+            )
+            for i, example in enumerate(examples)
+        )
+        return Scores(
+            outcomes,
+            {name: metrics.mean_score(scores, chance, "cider") for name, scores in cider.items()},
+            notes=()
+            if embeddings.written is not None
+            else ("this model writes no texts: captions are the nearest texts alone",),
+        )
+
+
+def _bank(examples: Sequence[Example]) -> list[str]:
+    """The captions of the bank: every example has them as its candidates."""
+    return sorted({texts[0] for texts in examples[0].candidates})
+
+
+def _option(metric: str, text: str, score: float) -> Option:
+    return Option(text, score, False, label=f"{_SHOWN_AS[metric]} {score:.0f}")

@@ -1,0 +1,93 @@
+"""Text-to-video retrieval: Ŝ_Y of every clip ranked against S_Y of the caption."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from vljepa_jax.evals import metrics
+from vljepa_jax.evals.examples import ClipRef, Example
+from vljepa_jax.evals.protocols.base import (
+    SHOWN,
+    Embeddings,
+    Needs,
+    Protocol,
+    Scores,
+    among_first,
+    rank_options,
+)
+
+
+class Retrieve(Protocol):
+    """Recall at k among the clips of the benchmark."""
+
+    intro = f"The {SHOWN} clips nearest to the caption, best first, out of the whole gallery."
+
+    @property
+    def suffixes(self) -> tuple[str, ...]:
+        return tuple(f"_r{k}" for k in self.parameters.k)
+
+    def keep(self, examples: Sequence[Example]) -> list[Example]:
+        """The first example of each meaning, where meanings are known.
+
+        Two captions of one meaning cannot be told apart by a correct model; the gallery holds the
+        clip of the first alone.
+        """
+        seen: set[str] = set()
+        kept = []
+        for example in examples:
+            if not example.meaning or example.meaning not in seen:
+                kept.append(example)
+            seen.add(example.meaning)
+        return kept
+
+    def needs(self, examples: Sequence[Example]) -> Needs:
+        for example in examples:
+            self.require(example, example.clip is not None, "has no media")
+            self.require(example, bool(example.texts), "has no caption")
+        captions = _captions(examples)
+        return Needs(frozenset(_gallery(captions).items()), frozenset(text for _, text in captions))
+
+    def score(self, examples: Sequence[Example], embeddings: Embeddings) -> Scores:
+        captions = _captions(examples)
+        gallery = list(_gallery(captions).items())
+        row_of = {clip: row for row, (clip, _) in enumerate(gallery)}
+        texts = [text for _, text in captions]
+        text = np.stack([embeddings.texts[t] for t in texts])
+        unreadable = np.full(text.shape[1], np.nan, text.dtype)
+        embedded = [embeddings.videos[item] for item in gallery]
+        video = np.stack([unreadable if e is None else e for e in embedded])
+        positives = metrics.shared_positives(texts, [row_of[e.clip] for e, _ in captions])
+        outcomes = []
+        clips = tuple(clip for clip, _ in gallery)
+        all_scores = metrics.text_to_video_scores(text, video)
+        for (example, caption), scores, rows in zip(captions, all_scores, positives, strict=True):
+            # A caption whose every correct clip is unreadable cannot be found: it is wrong.
+            lost = tuple(clips[r] for r in rows) if all(embedded[r] is None for r in rows) else ()
+            question = dataclasses.replace(example, query=caption)
+            found = None if lost else scores
+            outcomes.append(rank_options(question, None, clips, found, rows, lost))
+        return Scores(
+            tuple(outcomes),
+            {
+                f"_r{k}": among_first(
+                    outcomes, k, metrics.recall_chance(positives, len(gallery), k)
+                )
+                for k in self.parameters.k
+            },
+        )
+
+
+def _captions(examples: Sequence[Example]) -> list[tuple[Example, str]]:
+    """Every text is a query, as in MSVD; where an example stands for its meaning, its first."""
+    return [(e, text) for e in examples for text in (e.texts[:1] if e.meaning else e.texts)]
+
+
+def _gallery(captions: Sequence[tuple[Example, str]]) -> dict[ClipRef, str]:
+    """Distinct clips, each with the query it is embedded under: that of its first caption."""
+    gallery: dict[ClipRef, str] = {}
+    for example, _ in captions:
+        gallery.setdefault(example.clip, example.query)
+    return gallery

@@ -1,0 +1,213 @@
+"""The interface of a model that embeds texts and videos into one space.
+
+Evaluation, reports, indexes, streams and pages need what ``Embedder`` declares, and know nothing
+else of a model: neither its config nor where it lies. A VL-JEPA's run (``inference.model``) is one
+implementation.
+"""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+import os
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+
+from vljepa_jax.config import ConfigError, TrainConfig, VideoConfig
+from vljepa_jax.inference import tasks
+from vljepa_jax.inference.search.index import Hit, VideoIndex
+from vljepa_jax.inference.tasks import CAPTION_QUERY, LabelTexts, Scored
+from vljepa_jax.inference.text_decoder import Method, TextBank
+from vljepa_jax.inference.videos import Video, is_batch, read_video
+
+
+class TextWriter(Protocol):
+    """Writes the text of an embedding; see ``TextDecoder``."""
+
+    def decode(
+        self, embeddings: Float[np.ndarray, "n e"], method: Method = "greedy", **settings: Any
+    ) -> list[str]: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class History:
+    """How a model was trained, as far as its run tells, for reports.
+
+    Attributes:
+        config: of the training run.
+        summary: what ``train.json`` says; empty before a run's end.
+        curves: the rows of ``metrics.jsonl``, one a logged step.
+    """
+
+    config: TrainConfig
+    summary: dict[str, Any]
+    curves: list[dict[str, Any]]
+
+
+class Embedder(abc.ABC):
+    """Texts and videos -> unit vectors [E] of one space.
+
+    An implementation has the attributes, ``fingerprint``, ``card``, ``embed_text``,
+    ``encode_clips`` and ``predict_tokens``. The rest follows from these.
+
+    Attributes:
+        video: how a video becomes the clip that ``encode_clips`` takes: frames, size, crop.
+        batch_size: inputs embedded at once.
+        embedding_size: E.
+        text_decoder: what writes texts; ``None`` where the model writes none (optional).
+        history: how it was trained; ``None`` where nothing tells (optional).
+    """
+
+    video: VideoConfig
+    batch_size: int
+    embedding_size: int
+    text_decoder: TextWriter | None = None
+    history: History | None = None
+
+    # -----------------------------------------------------------------------------------------
+    # What an implementation has
+    # -----------------------------------------------------------------------------------------
+    @property
+    @abc.abstractmethod
+    def fingerprint(self) -> str:
+        """Names the weights and all settings that embeddings depend on, the frames excepted.
+
+        Embeddings of equal fingerprints compare; an index takes no others.
+        """
+
+    @property
+    @abc.abstractmethod
+    def card(self) -> dict[str, Any]:
+        """Plain values that tell people which model this is, fit for JSON.
+
+        "kind" and "name" head a report; "source" is what ``load`` is given to have it again, ""
+        where there is no such place. All else is shown as it is: objective, step, sizes, ...
+        """
+
+    @abc.abstractmethod
+    def embed_text(self, texts: str | Sequence[str]) -> Float[np.ndarray, "n e"]:
+        """S_Y of texts, L2-normalised; one text gives one row."""
+
+    @abc.abstractmethod
+    def encode_clips(self, clips: UInt8[np.ndarray, "n T H W 3"]) -> Any:
+        """S_V of up to ``batch_size`` clips as ``video`` says, for ``predict_tokens`` alone."""
+
+    @abc.abstractmethod
+    def predict_tokens(
+        self, visual_tokens: Any, rows: Int[np.ndarray, " n"], queries: Sequence[str]
+    ) -> Float[np.ndarray, "n e"]:
+        """Ŝ_Y, L2-normalised, for pairs of S_V (row ``rows[i]``) and ``queries[i]``.
+
+        Several questions about a clip cost its pass through the video encoder once.
+        """
+
+    # -----------------------------------------------------------------------------------------
+    # What follows
+    # -----------------------------------------------------------------------------------------
+    def embed_video(
+        self, videos: Video | Sequence[Video], query: str | Sequence[str] = ""
+    ) -> Float[np.ndarray, "n e"]:
+        """Ŝ_Y of videos under a query, L2-normalised.
+
+        Args:
+            videos: one video, or several: paths, spans of files (``Medium``), uint8 frames
+                [T, H, W, 3] of any number and size, uint8 images [H, W, 3], PIL images of any
+                mode, read as a file of theirs is (``to_rgb``). An array [n, T, H, W, 3] is n
+                videos.
+            query: X_Q of all, or one for each; "" is the query-free form.
+
+        Returns:
+            [n, E]; one video gives one row.
+
+        Raises:
+            ClipError: a file cannot be read, or an array has another form.
+            TypeError: something is no video at all.
+            ValueError: as many queries as videos are needed.
+        """
+        videos = list(videos) if is_batch(videos) else [videos]
+        queries = [query] * len(videos) if isinstance(query, str) else list(query)
+        if len(queries) != len(videos):
+            raise ValueError(f"{len(queries)} queries for {len(videos)} videos")
+        embeddings = self._empty(len(videos))
+        for start in range(0, len(videos), self.batch_size):
+            batch = slice(start, start + self.batch_size)
+            clips = np.stack([read_video(video, self.video) for video in videos[batch]])
+            embeddings[batch] = self.predict(clips, queries[batch])
+        return embeddings
+
+    def predict(
+        self, clips: UInt8[np.ndarray, "n T H W 3"], queries: Sequence[str]
+    ) -> Float[np.ndarray, "n e"]:
+        """Ŝ_Y of clips that already have the model's frame count and size, a query each."""
+        embeddings = self._empty(len(clips))
+        for start in range(0, len(clips), self.batch_size):
+            batch = slice(start, start + self.batch_size)
+            visual_tokens = self.encode_clips(clips[batch])
+            rows = np.arange(len(clips[batch]))
+            embeddings[batch] = self.predict_tokens(visual_tokens, rows, queries[batch])
+        return embeddings
+
+    def decode(
+        self, embeddings: Float[np.ndarray, "n e"], method: Method = "greedy", **settings: Any
+    ) -> list[str]:
+        """The text of each embedding, written by ``text_decoder``.
+
+        Args:
+            embeddings: from ``embed_video`` or ``embed_text``.
+            method: "greedy", "beam" or "top_p"; ``settings`` are those of ``TextDecoder.decode``.
+
+        Raises:
+            ConfigError: the model writes no texts.
+        """
+        if self.text_decoder is None:
+            raise ConfigError(
+                "this model has no Y-Decoder: train one (configs/y_decoder.py) and load with "
+                "vljepa_jax.load(RUN, y_decoder=DIR)"
+            )
+        return self.text_decoder.decode(embeddings, method, **settings)
+
+    def _empty(self, n: int) -> np.ndarray:
+        return np.zeros((n, self.embedding_size), np.float32)
+
+    # -----------------------------------------------------------------------------------------
+    # The functions of ``tasks``
+    # -----------------------------------------------------------------------------------------
+    def classify(
+        self, videos: Video | Sequence[Video], labels: Sequence[LabelTexts], query: str = ""
+    ) -> list[Scored] | list[list[Scored]]:
+        """Labels by their cosine to Ŝ_Y, best first; see ``tasks.classify``."""
+        return tasks.classify(self, videos, labels, query)
+
+    def answer(
+        self, videos: Video | Sequence[Video], question: str, candidates: Sequence[LabelTexts]
+    ) -> Scored | list[Scored]:
+        """The candidate answer nearest to Ŝ_Y; see ``tasks.answer``."""
+        return tasks.answer(self, videos, question, candidates)
+
+    def caption(
+        self,
+        videos: Video | Sequence[Video],
+        query: str = CAPTION_QUERY,
+        method: Method = "greedy",
+        **settings: Any,
+    ) -> str | list[str]:
+        """A written text of each video; see ``tasks.caption``."""
+        return tasks.caption(self, videos, query, method, **settings)
+
+    def text_bank(self, texts: Sequence[str]) -> TextBank:
+        """A bank whose ``decode`` takes the nearest text; see ``tasks.text_bank``."""
+        return tasks.text_bank(self, texts)
+
+    def retrieve(
+        self,
+        texts: str | Sequence[str],
+        index: VideoIndex | str | os.PathLike,
+        *,
+        top: int = 10,
+        each_once: bool = False,
+    ) -> list[Hit] | list[list[Hit]]:
+        """Clips of an index by their cosine to S_Y, best first; see ``tasks.retrieve``."""
+        return tasks.retrieve(self, texts, index, top=top, each_once=each_once)

@@ -1,0 +1,94 @@
+"""``load``: from a directory to the embedder that it holds."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import pkgutil
+from collections.abc import Callable
+
+from jax.sharding import Mesh
+
+from vljepa_jax.convert.exported import is_exported
+from vljepa_jax.inference.embedder import Embedder
+from vljepa_jax.places import AnyPath, place
+from vljepa_jax.run_dir import CheckpointError, check_reachable
+
+
+@dataclasses.dataclass(frozen=True)
+class Format:
+    """A kind of directory that an embedder is loaded from.
+
+    Attributes:
+        looked_for: what such a directory holds, for the error that names all formats.
+        recognises: whether a directory is of this kind, by a look at it.
+        loader: "module:function", called with the path and the keywords of ``load``.
+    """
+
+    looked_for: str
+    recognises: Callable[[AnyPath], bool]
+    loader: str
+
+
+def _is_run(path: AnyPath) -> bool:
+    config = path / "config.json"
+    return config.is_file() and "objective" in json.loads(config.read_text())
+
+
+# The first that recognises a directory loads it. A new implementation adds a row.
+FORMATS = (
+    Format(
+        "an exported model, as launch/convert.py --export writes it",
+        is_exported,
+        "vljepa_jax.inference.model:load_export",
+    ),
+    Format(
+        "a training run, with the config.json that launch/train.py or launch/convert.py wrote",
+        _is_run,
+        "vljepa_jax.inference.model:load_run",
+    ),
+)
+
+
+def load(
+    path: str | os.PathLike,
+    *,
+    step: int | None = None,
+    y_decoder: str | os.PathLike | None = None,
+    frames: int = 0,
+    batch_size: int = 32,
+    mesh: Mesh | None = None,
+) -> Embedder:
+    """The embedder in a directory, whatever kind of directory it is (``FORMATS``).
+
+    Args:
+        path: e.g. what ``launch/train.py`` was given as ``--workdir``.
+        step: of a run's checkpoint, one of those that are kept; ``None`` for the newest.
+        y_decoder: the run of its Y-Decoder; by default ``path``/y_decoder, where there is one.
+        frames: frames taken of a video; 0 as trained.
+        batch_size: inputs embedded at once; the memory it takes grows with it.
+        mesh: what the model runs on (``sharding.make_mesh``), the inputs divided over it and the
+            parameters whole on each device; by default all devices of this process.
+
+    Raises:
+        CheckpointError: the directory holds nothing that can be loaded, or no complete checkpoint.
+        ConfigError: a run trained no model that embeds, or the Y-Decoder is another model's.
+    """
+    check_reachable(path)
+    directory = place(path)
+    for kind in FORMATS:
+        if kind.recognises(directory):
+            loader = pkgutil.resolve_name(kind.loader)
+            return loader(
+                path,
+                step=step,
+                y_decoder=y_decoder,
+                frames=frames,
+                batch_size=batch_size,
+                mesh=mesh,
+            )
+    looked_for = "\n  ".join(kind.looked_for for kind in FORMATS)
+    raise CheckpointError(
+        f"'{path}' holds no model that can be loaded; looked for:\n  {looked_for}"
+    )

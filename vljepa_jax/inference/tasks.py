@@ -1,0 +1,111 @@
+"""What is done with any embedder: classification, answers, captions, text banks, retrieval."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from vljepa_jax.inference.labels import mean_embedding
+from vljepa_jax.inference.search.index import Hit, SearchIndexError, VideoIndex
+from vljepa_jax.inference.text_decoder import Method, TextBank
+from vljepa_jax.inference.videos import Video, is_batch
+
+if TYPE_CHECKING:  # its methods call these functions
+    from vljepa_jax.inference.embedder import Embedder
+
+# One text, or several that mean the same.
+LabelTexts = str | Sequence[str]
+
+CAPTION_QUERY = "Describe this video in one sentence."  # the paper's, Figure 2
+
+
+class Scored(NamedTuple):
+    """A candidate with its cosine similarity to the prediction."""
+
+    text: str
+    score: float
+
+
+def classify(
+    model: Embedder,
+    videos: Video | Sequence[Video],
+    labels: Sequence[LabelTexts],
+    query: str = "",
+) -> list[Scored] | list[list[Scored]]:
+    """Open-vocabulary classification: labels by their cosine to Ŝ_Y, best first.
+
+    Args:
+        videos: as for ``Embedder.embed_video``; several give a list for each.
+        labels: a text each, or several texts of one meaning, whose embeddings are averaged.
+        query: X_Q, e.g. "What is the action shown?"; "" is the query-free form.
+    """
+    texts = [[label] if isinstance(label, str) else list(label) for label in labels]
+    embedded = iter(model.embed_text([text for label in texts for text in label]))
+    matrix = np.stack([mean_embedding([next(embedded) for _ in label]) for label in texts])
+    ranked = []
+    for scores in model.embed_video(videos, query) @ matrix.T:
+        order = np.argsort(-scores, kind="stable")
+        ranked.append([Scored(texts[i][0], float(scores[i])) for i in order])
+    return ranked if is_batch(videos) else ranked[0]
+
+
+def answer(
+    model: Embedder,
+    videos: Video | Sequence[Video],
+    question: str,
+    candidates: Sequence[LabelTexts],
+) -> Scored | list[Scored]:
+    """Discriminative VQA: the candidate answer nearest to Ŝ_Y under the question."""
+    ranked = classify(model, videos, candidates, question)
+    return [best for best, *_ in ranked] if is_batch(videos) else ranked[0]
+
+
+def caption(
+    model: Embedder,
+    videos: Video | Sequence[Video],
+    query: str = CAPTION_QUERY,
+    method: Method = "greedy",
+    **settings: Any,
+) -> str | list[str]:
+    """A text of what a video shows, or the answer to ``query``; raises as ``Embedder.decode``."""
+    texts = model.decode(model.embed_video(videos, query), method, **settings)
+    return texts if is_batch(videos) else texts[0]
+
+
+def text_bank(model: Embedder, texts: Sequence[str]) -> TextBank:
+    """A bank whose ``decode`` takes the nearest text: the baseline of ``Embedder.decode``."""
+    return TextBank(texts, model.embed_text(texts))
+
+
+def retrieve(
+    model: Embedder,
+    texts: str | Sequence[str],
+    index: VideoIndex | str | os.PathLike,
+    *,
+    top: int = 10,
+    each_once: bool = False,
+) -> list[Hit] | list[list[Hit]]:
+    """Text-to-video retrieval: clips of an index by their cosine to S_Y, best first.
+
+    Args:
+        texts: one text, or several, which give a list for each.
+        index: made by ``launch/embed.py`` with this model, or its directory.
+        top: hits a text.
+        each_once: only the best window of each clip.
+
+    Raises:
+        SearchIndexError: there is no index, or another model made it.
+    """
+    if not isinstance(index, VideoIndex):
+        index = VideoIndex(index)
+    if index.settings.model != model.fingerprint:
+        raise SearchIndexError(
+            f"'{index.directory}' was made by another model ({index.settings.model}, from "
+            f"'{index.checkpoint}') than this one ({model.fingerprint}); their embeddings do "
+            "not compare. Load that one, or embed the collection again"
+        )
+    hits = index.search(model.embed_text(texts), top, each_once=each_once)
+    return hits[0] if isinstance(texts, str) else hits
