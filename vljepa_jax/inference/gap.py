@@ -19,7 +19,7 @@ _LEVELS = np.arange(0, 8.25, 0.25)
 
 @dataclasses.dataclass(frozen=True)
 class Gap:
-    """What was measured on n clips, each with two of its captions.
+    """Measurements on n clips, each with two of its captions.
 
     Attributes:
         n: clips.
