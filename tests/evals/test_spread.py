@@ -4,9 +4,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import rich.console
 
 from vljepa_jax.evals.examples import EvaluationError
-from vljepa_jax.evals.spread import spread
+from vljepa_jax.evals.spread import spread, write_spread
 
 ROOT = Path(__file__).parents[2]
 
@@ -67,3 +68,12 @@ def test_the_command(tmp_path):
     assert done.returncode != 0
     assert "has no report.json" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_model_without_a_training_run_has_no_seed(tmp_path):
+    for name, train in (("a", {"seed": 0}), ("b", None)):
+        (tmp_path / name).mkdir()
+        report = {"metrics": {"a": metric(0.5)}, "config": {"train": train}}
+        (tmp_path / name / "report.json").write_text(json.dumps(report))
+    with pytest.raises(EvaluationError, match="b' has the report of a model that no training run"):
+        write_spread([tmp_path / "a", tmp_path / "b"], tmp_path / "all", rich.console.Console())

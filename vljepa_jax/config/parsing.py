@@ -36,9 +36,13 @@ def parse(config_class: type[T], config: ml_collections.ConfigDict | Mapping[str
     if faults:
         raise ConfigError("\n".join(f"config: {fault}" for fault in faults))
     try:
-        return dacite.from_dict(config_class, plain, dacite.Config(cast=[tuple], strict=True))
+        return _built(config_class, plain)
     except dacite.DaciteError as error:
         raise ConfigError(f"config: {error}") from error
+
+
+def _built(config_class: type[T], plain: Mapping[str, Any]) -> T:
+    return dacite.from_dict(config_class, plain, dacite.Config(cast=[tuple], strict=True))
 
 
 def plain_dict(value: Any) -> Any:
@@ -141,7 +145,12 @@ def _faults_of_union(union: Any, value: Any, name: str) -> typing.Iterator[str]:
             meant = known[value[field]]
         else:
             meant = _alike(classes, value)
-        yield from _faults(meant, value, name)
+        yield from (faults := [*_faults(meant, value, name)])
+        if not faults:
+            try:  # dacite takes what a member's own check raises for a reason to try the next
+                _built(meant, value)
+            except (ConfigError, dacite.DaciteError) as error:
+                yield f"'{name}': {error}"
     elif all(any(_faults(member, value, name)) for member in members):
         yield f"'{name}' is {value!r}, not {described(union)}"
 

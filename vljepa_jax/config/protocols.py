@@ -10,9 +10,9 @@ from typing import Literal
 from vljepa_jax.config.parsing import ConfigError
 
 
-def _check_k(protocol: str, k: tuple[int, ...]) -> None:
+def _check_k(k: tuple[int, ...]) -> None:
     if not k or min(k) < 1 or len(set(k)) < len(k):
-        raise ConfigError(f"protocol '{protocol}': k = {k} must be different numbers of at least 1")
+        raise ConfigError(f"k = {k} must be different numbers of at least 1")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -23,7 +23,7 @@ class ChooseConfig:
     k: tuple[int, ...] = (1,)  # metrics "_top1", ...: the correct one is among the first k
 
     def __post_init__(self) -> None:
-        _check_k(self.name, self.k)
+        _check_k(self.k)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -34,7 +34,7 @@ class RetrieveConfig:
     k: tuple[int, ...] = (1, 5)  # metrics "_r1", "_r5", ...: recall at k
 
     def __post_init__(self) -> None:
-        _check_k(self.name, self.k)
+        _check_k(self.k)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -46,7 +46,7 @@ class MatchConfig:
     k: tuple[int, ...] = (1,)  # metrics "_top1", ...
 
     def __post_init__(self) -> None:
-        _check_k(self.name, self.k)
+        _check_k(self.k)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

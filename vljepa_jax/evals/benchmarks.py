@@ -17,7 +17,7 @@ STREAM = "stream"  # what ``--benchmarks`` calls the study of selective decoding
 
 
 def benchmark_name(benchmark: BenchmarkConfig) -> str:
-    """What ``--benchmarks`` calls it, e.g. "world/motion_compositional"."""
+    """Name of a benchmark for ``--benchmarks``, e.g. "world/motion_compositional"."""
     return benchmark.name + benchmark.suffix
 
 
@@ -55,7 +55,7 @@ def select_benchmarks(
 def select(
     config: EvalConfig, names: Sequence[str]
 ) -> tuple[tuple[BenchmarkConfig, ...], StreamStudyConfig | None]:
-    """What ``--benchmarks`` names: benchmarks, and the study of streams or ``None``.
+    """Selects what ``--benchmarks`` names: benchmarks, and the study of streams or ``None``.
 
     Args:
         names: none for all; "stream" is the study.

@@ -289,7 +289,7 @@ def above_chance(metric: Mapping[str, Any]) -> bool:
 def metrics_table(
     groups: Mapping[str, Sequence[MetricRow]], *, first: str = "metric", more: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """What the block "metrics" draws: the numbers of each row, then a bar of those that are shares.
+    """Content of a block "metrics": the numbers of each row, then a bar of those that are shares.
 
     Args:
         groups: rows by heading.

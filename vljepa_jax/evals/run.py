@@ -133,7 +133,8 @@ def _title(model: Embedder) -> str:
 
 
 def _curves(model: Embedder) -> list[dict[str, Any]]:
-    return [] if model.history is None else model.history.curves
+    history = model.history
+    return [] if history is None else history.curves
 
 
 def _results_table(metrics: Mapping[str, Mapping[str, Any]]) -> rich.table.Table:

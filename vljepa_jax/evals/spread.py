@@ -24,10 +24,14 @@ def write_spread(runs: Sequence[Path], output: Path, console: rich.console.Conso
         runs: directories with a report.json each, at least two.
 
     Raises:
-        EvaluationError: a report is missing, or one measures something that another does not.
+        EvaluationError: a report is missing, or one measures something that another does not, or
+            is of a model whose training is not known.
     """
     reports = {run: read_report(run) for run in runs}
     metrics = spread({str(run): report.get("metrics", {}) for run, report in reports.items()})
+    for run, report in reports.items():
+        if report["config"]["train"] is None:
+            raise EvaluationError(f"'{run}' has the report of a model that no training run left")
     seeds = [report["config"]["train"]["seed"] for report in reports.values()]
     output.mkdir(parents=True, exist_ok=True)
     report = {

@@ -23,7 +23,8 @@ class Format:
     Attributes:
         looked_for: what such a directory holds, for the error that names all formats.
         recognises: whether a directory is of this kind, by a look at it.
-        loader: "module:function", called with the path and the keywords of ``load``.
+        loader: "module:function", called with the path and the keywords of ``load``; it raises
+            ConfigError for those that make no sense to it.
     """
 
     looked_for: str

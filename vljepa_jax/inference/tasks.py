@@ -1,4 +1,4 @@
-"""What is done with any embedder: classification, answers, captions, text banks, retrieval."""
+"""Functions over any embedder: classification, answers, captions, text banks, retrieval."""
 
 from __future__ import annotations
 

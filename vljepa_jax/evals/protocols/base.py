@@ -1,4 +1,4 @@
-"""What a protocol is, and what protocols share: outcomes, and choices made from scores.
+"""The interface of a protocol, and what protocols share: outcomes, choices made from scores.
 
 A protocol sees neither model nor files. It names the (clip, query) pairs and texts it needs, so
 that benchmarks over the same clips share their embeddings, and scores what it is handed. A clip
@@ -25,7 +25,7 @@ SHOWN = 5  # options kept of an outcome, best first
 
 @dataclasses.dataclass(frozen=True)
 class Needs:
-    """What must be embedded before scoring."""
+    """Texts and (clip, query) pairs that must be embedded before scoring."""
 
     videos: frozenset[tuple[ClipRef, str]] = frozenset()  # (X_V, X_Q)
     texts: frozenset[str] = frozenset()
@@ -39,7 +39,7 @@ class Needs:
 
 @dataclasses.dataclass(frozen=True)
 class Embeddings:
-    """What was embedded: [E] each, L2-normalised; ``None`` for a clip that cannot be read.
+    """Embeddings of what was needed: [E] each, L2-normalised; ``None`` for an unreadable clip.
 
     ``written`` has the texts of the clips to put into words, as far as they can be read; it is
     ``None`` where the model writes no texts.
@@ -146,7 +146,7 @@ class Protocol(abc.ABC):
 
     @abc.abstractmethod
     def needs(self, examples: Sequence[Example]) -> Needs:
-        """What must be embedded; raises EvaluationError for an example that lacks something."""
+        """Texts and pairs to embed; raises EvaluationError for an example that lacks something."""
 
     @abc.abstractmethod
     def score(self, examples: Sequence[Example], embeddings: Embeddings) -> Scores:

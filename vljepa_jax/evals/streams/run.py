@@ -26,7 +26,6 @@ from vljepa_jax.inference.streams.segmentation import midpoints, segment_embeddi
 from vljepa_jax.inference.streams.timeline import Spoken, Timeline
 from vljepa_jax.parallel.processes import divided, first_process
 
-BENCHMARK = "stream"
 _SHOWN_SECONDS = 60.0  # of the timeline
 
 

@@ -2,7 +2,7 @@
 
 A strategy chooses segments of a stream; each segment is decoded once, and its text stands at the
 segment's middle in time. Each annotation is paired with the text nearest to it in time, and CIDEr-D
-over the pairs of all streams is the quality at that rate. What is told is how many times fewer
+over the pairs of all streams is the quality at that rate. The result is how many times fewer
 decodings a selective strategy needs than the uniform one at equal quality.
 
 This module sees embeddings and times, neither model nor files.

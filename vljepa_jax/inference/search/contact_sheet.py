@@ -1,4 +1,4 @@
-"""What a search found, as one picture: a filmstrip and a caption for each hit."""
+"""Hits of a search as one picture: a filmstrip and a caption for each hit."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ class SearchIndexError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class IndexSettings:
-    """What all embeddings of an index have in common.
+    """Settings that all embeddings of an index have in common.
 
     Attributes:
         model: fingerprint of the model (``Embedder.fingerprint``).
@@ -143,7 +143,7 @@ class VideoIndex:
 
     @functools.cached_property
     def _rows(self) -> list[tuple[Entry, Span | None]]:
-        """What each column of the scores stands for."""
+        """The entry and span of each column of the scores."""
         return [
             (entry, span) for _, live in self._shards for entry, _ in live for span in entry.spans
         ]

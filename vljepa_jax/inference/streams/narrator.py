@@ -106,7 +106,7 @@ class Narrator:
         self._restart()
 
     def restart(self) -> Said | None:
-        """What comes next does not follow: says what is open, and begins anew."""
+        """Says what is open, and begins anew: what comes next does not follow."""
         said = self._close(self._segmenter.so_far())
         self._restart()
         self._last_text = None
@@ -178,7 +178,7 @@ class TimelineRecorder:
         self._spoken.append(Spoken(said.start, said.end, (said.start + said.end) / 2, said.text))
 
     def timeline(self) -> Timeline:
-        """What was gathered so far."""
+        """The picture of all that was gathered so far."""
         ticks = np.array(self._ticks.items, float).reshape(-1, 2)
         frames = self._frames.items
         shown = [frames[i * len(frames) // FRAMES] for i in range(FRAMES)] if frames else []

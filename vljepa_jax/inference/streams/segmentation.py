@@ -127,7 +127,7 @@ def segment_embeddings(
     *,
     averaged: bool,
 ) -> Float[np.ndarray, "count e"]:
-    """What is decoded of each segment, L2-normalised.
+    """The embedding that is decoded of each segment, L2-normalised.
 
     Args:
         embeddings: of the stream, L2-normalised.

@@ -33,7 +33,7 @@ class Spoken:
 
 @dataclasses.dataclass(frozen=True)
 class Timeline:
-    """What the picture shows.
+    """Content of the picture.
 
     Attributes:
         frames: (seconds, uint8 [H, W, 3]), in order.
