@@ -1,6 +1,7 @@
 """The way from files to metrics, with a model that sees nothing but the mean colour."""
 
 import io
+import shutil
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from tests.helpers.tiny import tiny_world_config
 from vljepa_jax.config import BenchmarkConfig, ConfigError, VideoConfig
 from vljepa_jax.data.records import Annotation, Label, Medium, Record
 from vljepa_jax.data.storage import write_dataset
-from vljepa_jax.evals.evaluate import Datasets, evaluate
+from vljepa_jax.evals.evaluate import Datasets, divide, evaluate
 from vljepa_jax.evals.examples import Clip
 
 COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
@@ -119,3 +120,17 @@ def test_an_unreadable_clip_is_named_and_counted_as_wrong(dataset, datasets):
 def test_what_selects_nothing_is_an_error(dataset, datasets):
     with pytest.raises(ConfigError, match="'vqa': no annotation of .* has {'task': 'vqqa'}"):
         evaluate(ColourModel(), [benchmark(dataset, "vqa", "choose", task="vqqa")], datasets)
+
+
+def test_examples_are_chosen_without_reading_a_medium(dataset, tmp_path):
+    shutil.copytree(dataset, tmp_path / "d")
+    for shard in (tmp_path / "d").glob("*.media.array_record"):
+        shard.unlink()
+    datasets, path = Datasets(None, num_workers=0), str(tmp_path / "d")
+    benchmarks = [benchmark(path, "vqa", "choose", task="vqa"), benchmark(path, "x", "retrieve")]
+    served, skipped = divide(benchmarks, datasets)
+    assert (served, skipped) == (tuple(benchmarks), {})
+    found = [(index, a.id) for index, a in datasets.annotations(path, "test")]
+    kinds = ("colour", "opposite", "caption")
+    names = ("broken", *COLOURS)
+    assert found == [(i, f"{name}-{k}") for i, name in enumerate(names) for k in kinds]

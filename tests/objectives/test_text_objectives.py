@@ -45,8 +45,7 @@ def test_batches_are_as_specified(objective):
 def test_rows_of_triplets_hold_the_texts_of_one_annotation():
     config = tiny_text_config("text_pairs", batch_size=16)
     batch = first_batch(config)
-    source = TrainPipeline(config)._reader._sources[0].source
-    texts = {a.id: a.texts for i in range(len(source)) for a in source[i].annotations}
+    texts = {a.id: a.texts for _, a in TrainPipeline(config)._reader._sources[0].annotations}
     tokenizer = Tokenizer("@world")
     for row, name in enumerate(batch.ids):
         tokens, mask = tokenizer.encode(texts[name], 12)
@@ -75,15 +74,11 @@ def test_a_dialogue_is_told_the_captions_and_asked_several_things_of_one_clip(co
     )
     config = with_model(config, reading_share=0.5)
     batch = first_batch(config)
-    reader = TrainPipeline(config)._reader._sources[0]
-    records = {
-        a.id: reader.source[i]
-        for i in range(len(reader.source))
-        for a in reader.source[i].annotations
-    }
+    all_annotations = TrainPipeline(config)._reader._sources[0].annotations
+    beside = {a.id: all_annotations.of(record) for record, a in all_annotations}
     words = _words()
     for row, name in enumerate(batch.ids):
-        annotations = [a for a in records[name].annotations if a.tags.get("phrasing") != "held_out"]
+        annotations = [a for a in beside[name] if a.tags.get("phrasing") != "held_out"]
         text = words.decode(batch.arrays["tokens"][row][batch.arrays["mask"][row]])
         answers = words.decode(batch.arrays["tokens"][row][batch.arrays["answer_mask"][row]])
         asked = [a for a in annotations if words.normal(a.query) in text]
@@ -370,8 +365,7 @@ def test_clauses_need_steps_that_read_and_what_a_clause_is(make_config):
 def test_a_sentence_is_the_query_and_an_answer():
     config = tiny_text_config("language_model")
     batch = first_batch(config)
-    source = TrainPipeline(config)._reader._sources[0].source
-    annotations = {a.id: a for i in range(len(source)) for a in source[i].annotations}
+    annotations = {a.id: a for _, a in TrainPipeline(config)._reader._sources[0].annotations}
     tokenizer = Tokenizer("@world")
     for row, name in enumerate(batch.ids):
         annotation = annotations[name]

@@ -44,6 +44,7 @@ from vljepa_jax.config.texts import (
 )
 from vljepa_jax.config.training import (
     STREAM_REFERENCE_RATE,
+    WORLD,
     BenchmarkConfig,
     CheckpointConfig,
     ConstantThenDecay,
@@ -64,6 +65,7 @@ from vljepa_jax.config.training import (
 __all__ = [
     "OBJECTIVES",
     "STREAM_REFERENCE_RATE",
+    "WORLD",
     "AttentivePoolerConfig",
     "BenchmarkConfig",
     "CheckpointConfig",
