@@ -17,7 +17,6 @@ import argparse
 import concurrent.futures
 import contextlib
 import dataclasses
-import io
 import itertools
 import json
 import multiprocessing
@@ -34,11 +33,11 @@ from recipes import recipe
 
 from vljepa_jax import host
 from vljepa_jax.config import TrainConfig
+from vljepa_jax.data.datasets import find_dataset
 from vljepa_jax.data.kinds import kind_of
+from vljepa_jax.data.media_bytes import open_bytes
 from vljepa_jax.data.pipeline import TrainPipeline
 from vljepa_jax.data.records import Medium
-from vljepa_jax.data.storage import open_dataset
-from vljepa_jax.data.world.build import dataset_path
 
 
 def arguments() -> argparse.Namespace:
@@ -55,7 +54,7 @@ def main() -> None:
     options = arguments()
     config = _config(options)
     source = config.data.sources[0]
-    records = open_dataset(dataset_path(source.path, config.world)).source(source.split)
+    records = find_dataset(source.path, config.world).media(source.split)
     # The first videos in the order of the records; of a small dataset, again and again.
     media = [
         medium
@@ -167,7 +166,7 @@ def _pin(started) -> None:
 
 def _decode(medium: Medium, frames: int) -> int:
     """Decodes one clip and returns 1."""
-    with av.open(medium.path or io.BytesIO(medium.data)) as container:
+    with av.open(open_bytes(medium)) as container:
         stream = container.streams.video[0]
         stream.codec_context.thread_count = 1
         begin = medium.start or 0.0

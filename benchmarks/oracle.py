@@ -24,15 +24,15 @@ import rich.console
 from recipes import recipe
 
 from vljepa_jax import host, run_dir
-from vljepa_jax.config import EvalConfig, TrainConfig
+from vljepa_jax.config import WORLD, EvalConfig, TrainConfig
+from vljepa_jax.data.datasets import find_dataset
 from vljepa_jax.data.pipeline import TrainPipeline, array_spec, cached_clips
-from vljepa_jax.data.records import Record
+from vljepa_jax.data.records import Annotation
 from vljepa_jax.data.rows import label_set
 from vljepa_jax.data.storage import Dataset, open_dataset
 from vljepa_jax.data.text_rows import compile_clause_break, split_clauses
 from vljepa_jax.data.token_cache import cache_directory, write_token_cache
 from vljepa_jax.data.tokenizers import Tokenizer
-from vljepa_jax.data.world.build import dataset_path
 from vljepa_jax.fingerprint import fingerprint
 from vljepa_jax.models.vljepa import VLJEPA
 from vljepa_jax.objectives import make_objective
@@ -61,11 +61,11 @@ class Oracle:
         self.key = f"oracle-{fingerprint([], self._vectors)}"
         self.shape = array_spec(config)["visual_tokens"][0][1:]
 
-    def __call__(self, record: Record, inputs: tuple[int, ...]) -> np.ndarray:
-        """[n, x]: the clauses of a caption of these media, over and over."""
-        captions = [a for a in record.annotations if a.task == "caption"]
+    def __call__(self, annotations: Sequence[Annotation], inputs: tuple[int, ...]) -> np.ndarray:
+        """[n, x]: the clauses of a caption of these media of a record, over and over."""
+        captions = [a for a in annotations if a.task == "caption"]
         told = next((a for a in captions if a.inputs == inputs), captions[0] if captions else None)
-        text = told.texts[0] if told else record.annotations[0].texts[0]
+        text = told.texts[0] if told else annotations[0].texts[0]
         clauses = [
             self._vectors[ids[1:]].sum(axis=0) / np.sqrt(len(ids) - 1)
             for ids in self._tokenizer.encode_whole(split_clauses([text], self._clause_break))
@@ -75,10 +75,11 @@ class Oracle:
 
 def train(config: TrainConfig, params: Any, oracle: Oracle, console: rich.console.Console) -> Any:
     """One stage on the oracle's tokens; returns its parameters."""
-    for source, clips, name in cached_clips(config):
-        directory = cache_directory(source.directory, source.split, name, oracle.key)
+    for media, clips, name in cached_clips(config):
+        directory = cache_directory(media.directory, media.split, name, oracle.key)
         if not directory.exists():
-            tokens = (oracle(source[record], inputs) for record, inputs in clips)
+            annotations = open_dataset(media.directory).annotations(media.split)
+            tokens = (oracle(annotations.of(record), inputs) for record, inputs in clips)
             write_token_cache(directory, clips, tokens, oracle.shape)
     trainer = Trainer(config, make_objective(config), make_mesh(config.sharding))
     state = trainer.init()
@@ -93,7 +94,11 @@ def train(config: TrainConfig, params: Any, oracle: Oracle, console: rich.consol
 
 
 def evaluate(
-    config: TrainConfig, params: Any, oracle: Oracle, dataset: Dataset, records: Sequence[Record]
+    config: TrainConfig,
+    params: Any,
+    oracle: Oracle,
+    dataset: Dataset,
+    records: Sequence[Sequence[Annotation]],
 ) -> dict[str, dict[str, float]]:
     """Kind of question -> share that was answered right, and how many there were."""
     text = config.data.text
@@ -107,9 +112,9 @@ def evaluate(
         for name, labels in dataset.labels.items()
     }
     asked = [
-        (record, annotation)
-        for record in records
-        for annotation in record.annotations
+        (annotations, annotation)
+        for annotations in records
+        for annotation in annotations
         if label_set(annotation) and annotation.task in ("classification", "vqa")
     ]
     right = collections.defaultdict(list)
@@ -142,11 +147,11 @@ def main() -> None:
         config = recipe("configs/demo.py", variant)
         params = train(config, params, oracle, console)
     world = recipe("configs/eval/world.py", kind=EvalConfig)
-    dataset = open_dataset(dataset_path("@world", world.world))
+    dataset = find_dataset(WORLD, world.world)
     metrics = {}
     for suffix, split in SPLITS.items():
-        source = dataset.source(split)
-        records = [source[index] for index in range(min(arguments.clips, len(source)))]
+        count = min(arguments.clips, dataset.splits[split])
+        records = list(map(dataset.annotations(split).of, range(count)))
         found = evaluate(config, params, oracle, dataset, records)
         metrics |= {f"{kind}{suffix}": value for kind, value in found.items()}
     print(json.dumps({"steps": config.steps, "metrics": metrics}, indent=2))

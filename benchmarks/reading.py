@@ -22,12 +22,11 @@ import numpy as np
 from recipes import recipe
 
 from vljepa_jax import host, run_dir
-from vljepa_jax.config import EvalConfig
+from vljepa_jax.config import WORLD, EvalConfig
+from vljepa_jax.data.datasets import find_dataset
 from vljepa_jax.data.rows import label_set
-from vljepa_jax.data.storage import open_dataset
 from vljepa_jax.data.tokenizers import Tokenizer
 from vljepa_jax.data.workers import decode_media
-from vljepa_jax.data.world.build import dataset_path
 from vljepa_jax.models.vision_language import VLM
 
 CLIPS, QUESTIONS = 50, 100  # at a time
@@ -47,13 +46,12 @@ def main() -> None:
         dataclasses.replace(config.model, predictor=dataclasses.replace(causal, causal=False))
     )
     world = recipe("configs/eval/world.py", kind=EvalConfig).world
-    dataset = open_dataset(dataset_path("@world", world))
-    source = dataset.source(options.split)
-    records = [source[index] for index in range(min(options.clips, len(source)))]
+    dataset = find_dataset(WORLD, world)
+    media, annotations = dataset.media(options.split), dataset.annotations(options.split)
     asked = [
         (index, annotation)
-        for index, record in enumerate(records)
-        for annotation in record.annotations
+        for index in range(min(options.clips, len(media)))
+        for annotation in annotations.of(index)
         if label_set(annotation) and annotation.task in ("classification", "vqa")
     ]
 
@@ -63,7 +61,7 @@ def main() -> None:
     encode, read, logits_of = apply("visual_tokens"), apply("read"), apply("logits")
     video = dataclasses.replace(config.data.video, sampling="uniform", crop="centre")
     wanted = sorted({(index, annotation.inputs) for index, annotation in asked})
-    clips = list(decode_media(source, wanted, video, 0))
+    clips = list(decode_media(media, wanted, video, 0))
     tokens = {}
     for start in range(0, len(wanted), CLIPS):
         some = clips[start : start + CLIPS]
@@ -91,7 +89,7 @@ def main() -> None:
         for (index, annotation), likely in zip(some, logits, strict=False):
             scores = [likely[ids].mean() for ids in words[label_set(annotation)]]
             hit = int(np.argmax(scores)) == annotation.gold
-            things = records[index].annotations[0].tags["objects"]
+            things = annotations.of(index)[0].tags["objects"]
             for group in ("all", things):
                 right[annotation.tags["kind"], group].append(hit)
     report = collections.defaultdict(dict)

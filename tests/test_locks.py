@@ -5,9 +5,10 @@ import re
 import tomllib
 
 import pytest
-from on_pythons import SUPPORTED
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+
+from tests.programs.on_pythons import SUPPORTED
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

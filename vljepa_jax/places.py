@@ -1,6 +1,6 @@
 """Where files lie: on a disk, or in a bucket (gs://BUCKET/DIR, s3://BUCKET/DIR).
 
-Buckets are reached through ``etils.epath``, as Orbax and TFDS do, with the credentials and the
+Buckets are reached through ``etils.epath``, as Orbax does, with the credentials and the
 environment variables of gcsfs (STORAGE_EMULATOR_HOST) and s3fs (AWS_ENDPOINT_URL, AWS_REGION).
 """
 

@@ -1,16 +1,17 @@
 import collections
 import dataclasses
+import shutil
 
 import numpy as np
 import pytest
 
 from tests.helpers.sample_media import png
 from tests.helpers.sample_tokenizer import write_tokenizer
-from tests.helpers.tiny import tiny_train_config
+from tests.helpers.tiny import tiny_text_config, tiny_train_config
 from vljepa_jax.config import ConfigError, SourceConfig, TextConfig, VideoConfig
-from vljepa_jax.data.pipeline import DataError, TrainPipeline, array_spec
+from vljepa_jax.data.pipeline import DataError, TrainPipeline, array_spec, target_shares
 from vljepa_jax.data.records import Annotation, Label, Medium, Record
-from vljepa_jax.data.storage import write_dataset
+from vljepa_jax.data.storage import DatasetError, write_dataset
 
 COLOURS = (Label("red", ("red", "crimson")), Label("blue", ("blue",)))
 
@@ -245,3 +246,37 @@ def test_a_source_may_ask_for_tags(tmp_path, folder):
     assert ids(kind="plain") == {f"{index}-plain" for index in range(6)}
     with pytest.raises(ConfigError, match=r"sources\[0\].tags: no training example has"):
         ids(kind="even")
+
+
+def without_media(dataset, directory):
+    """A copy of a dataset of which no medium can be read."""
+    shutil.copytree(dataset, directory)
+    removed = list(directory.glob("*.media.array_record"))
+    for shard in removed:
+        shard.unlink()
+    assert removed
+    return directory
+
+
+def test_training_on_text_alone_reads_no_medium(folder, tmp_path):
+    base = tiny_text_config("language_model", steps=4, batch_size=8)
+
+    def batches(dataset):
+        source = SourceConfig(str(dataset), "train", 1.0, {"caption": 1.0}, {})
+        data = dataclasses.replace(base.data, sources=(source,))
+        return read(dataclasses.replace(base, data=data))
+
+    assert_equal(batches(without_media(folder / "many", tmp_path / "d")), batches(folder / "many"))
+
+
+def test_a_training_source_opens_without_reading_a_medium(folder, tmp_path):
+    """Tasks, tags and the texts of the targets are known from the annotations."""
+    without_media(folder / "many", tmp_path / "d")
+    config = make_config(tmp_path, ("d", 1.0))
+    text = TextConfig(str(folder / "t.json"), str(folder / "t.json"), 6, 5, "<p> ")
+    config = dataclasses.replace(config, data=dataclasses.replace(config.data, text=text))
+    pipeline = TrainPipeline(config)
+    shares = target_shares(config)
+    assert len(shares) == 40
+    with pytest.raises(DatasetError, match="media.array_record: missing or damaged"):
+        next(pipeline.batches(0))

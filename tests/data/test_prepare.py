@@ -56,9 +56,9 @@ def test_real_footage_gives_the_same_frames(tmp_path, embed):
     )
     summary, _ = run(tmp_path / "out", manifest, embed=embed)
     assert summary.records == {"train": 4}
-    source = open_dataset(tmp_path / "out").source("train")
+    media = open_dataset(tmp_path / "out").media("train")
     for index, span in enumerate(spans):
-        record = source[index]
+        record = media[index]
         assert bool(record.media[0].data) == embed
         assert bool(record.media[0].path) != embed
         np.testing.assert_array_equal(
@@ -76,8 +76,8 @@ def test_every_kind_of_file(tmp_path):
     (tmp_path / "a.png").write_bytes(png(numbered_frames(8)[7]))
     rows.append(caption("a.png", {"path": "a.png"}))
     run(tmp_path / "out", write_manifest(tmp_path / "m.jsonl", rows))
-    source = open_dataset(tmp_path / "out").source("train")
-    found = {source[i].id: numbers(load_clip(source[i].media, VIDEO, None)) for i in range(15)}
+    read = open_dataset(tmp_path / "out").records("train")
+    found = {record.id: numbers(load_clip(record.media, VIDEO, None)) for record in read}
     assert {name: found[name] for name in names} == dict.fromkeys(names, [9, 11, 13, 15])
     wholes = [f"whole {name}" for name in names]
     assert {name: found[name] for name in wholes} == dict.fromkeys(wholes, [3, 9, 15, 21])
@@ -100,8 +100,7 @@ def test_rows_of_the_same_media_become_one_record(tmp_path):
     ]
     summary, _ = run(tmp_path / "out", write_manifest(tmp_path / "m.jsonl", rows), embed=False)
     assert (summary.rows, summary.annotations) == (8, 8)
-    source = open_dataset(tmp_path / "out").source("train")
-    records = [source[i] for i in range(len(source))]
+    records = list(open_dataset(tmp_path / "out").records("train"))
     grouped = [[annotation.id for annotation in record.annotations] for record in records]
     assert grouped == [["1", "3", "5", "6"], ["2"], ["4"], ["7"], ["8"]]
     assert [len(record.media) for record in records] == [3, 1, 2, 0, 0]
@@ -143,7 +142,7 @@ def test_faulty_rows_are_skipped_and_told(tmp_path, faulty):
     assert "the id '1' is that of row 1 of" in printed
     assert "starts at 5.0 s, but is 2.00 s long" in printed
     assert "skipped: unreadable" in printed
-    assert len(open_dataset(tmp_path / "out").source("train")) == 2
+    assert len(open_dataset(tmp_path / "out").media("train")) == 2
 
 
 def test_spans_that_one_container_cannot_hold_lie_in_another(tmp_path):
@@ -153,8 +152,7 @@ def test_spans_that_one_container_cannot_hold_lie_in_another(tmp_path):
     span = {"start": 0.35, "end": 1.15}
     rows = [caption(name, {"path": path.name} | span) for name, path in paths.items()]
     run(tmp_path / "out", write_manifest(tmp_path / "m.jsonl", rows), on_error="refuse")
-    source = open_dataset(tmp_path / "out").source("train")
-    for record in (source[i] for i in range(len(names))):
+    for record in open_dataset(tmp_path / "out").records("train"):
         assert record.media[0].data
         expected = load_clip([Medium(path=str(paths[record.id]), **span)], VIDEO, None)
         np.testing.assert_array_equal(load_clip(record.media, VIDEO, None), expected)
@@ -178,7 +176,7 @@ def test_a_row_is_lost_only_with_a_medium_of_its_own(tmp_path):
     assert [fault.id for fault in summary.faults] == ["4", "1", "3"]
     dataset = open_dataset(tmp_path / "out")
     assert dataset.splits == {"train": 1}
-    record = dataset.source("train")[0]
+    (record,) = dataset.records("train")
     (annotation,) = record.annotations
     assert (annotation.id, annotation.inputs, annotation.candidate_media) == ("2", (0,), (1, 0))
     assert record.media[1].end - record.media[1].start == pytest.approx(1.0)
@@ -226,12 +224,12 @@ def test_splits_and_label_sets_of_several_manifests(tmp_path):
     summary, _ = run(tmp_path / "out", first, second)
     assert summary.records == {"train": 1, "test": 1}
     dataset = open_dataset(tmp_path / "out")
-    assert dataset.answer(dataset.source("test")[0].annotations[0]) == ("red",)
+    assert dataset.answer(dataset.annotations("test")[0][1]) == ("red",)
 
 
 def test_workers_change_nothing(tmp_path, faulty, monkeypatch):
     monkeypatch.setattr(prepare_module, "_FEW", 1)
     summaries = [run(tmp_path / f"out{count}", faulty, num_workers=count)[0] for count in (0, 2)]
     assert summaries[0] == summaries[1]
-    sources = [open_dataset(tmp_path / f"out{count}").source("train") for count in (0, 2)]
-    assert [sources[0][i] for i in range(2)] == [sources[1][i] for i in range(2)]
+    alone, together = (open_dataset(tmp_path / f"out{count}").records("train") for count in (0, 2))
+    assert list(alone) == list(together)

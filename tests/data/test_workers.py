@@ -19,10 +19,10 @@ def test_decode_media_gives_clips_and_errors_in_order(tmp_path, workers):
     video = Medium(data=write_mp4(numbered_frames(20), 10))
     records = [Record("a", (image(3), image(9), video), ()), Record("b", (Medium(data=b"?"),), ())]
     write_dataset(tmp_path / "d", {"test": records}, name="d", description="", labels={})
-    source = open_dataset(tmp_path / "d").source("test")
+    media = open_dataset(tmp_path / "d").media("test")
     config = VideoConfig(4, 32, "jittered", "random", (0.2, 0.5))
     requests = [(0, (1, 0)), (1, (0,)), (0, (2,))] * 6
-    decoded = list(decode_media(source, requests, config, workers))
+    decoded = list(decode_media(media, requests, config, workers))
     assert len(decoded) == 18
     for pair, error, clip in zip(*[iter(decoded)] * 3, strict=True):
         assert pair.mean((1, 2, 3)).tolist() == [9, 9, 3, 3]

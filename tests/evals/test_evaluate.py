@@ -1,6 +1,7 @@
 """The way from files to metrics, with a model that sees nothing but the mean colour."""
 
 import io
+import shutil
 
 import pytest
 from PIL import Image
@@ -15,7 +16,7 @@ from vljepa_jax.config import (
 )
 from vljepa_jax.data.records import Annotation, Label, Medium, Record
 from vljepa_jax.data.storage import write_dataset
-from vljepa_jax.evals.evaluate import Datasets, evaluate
+from vljepa_jax.evals.evaluate import Datasets, divide, evaluate
 from vljepa_jax.evals.examples import ClipRef
 
 
@@ -97,3 +98,20 @@ def test_an_unreadable_clip_is_named_and_counted_as_wrong(dataset, datasets):
 def test_what_selects_nothing_is_an_error(dataset, datasets):
     with pytest.raises(ConfigError, match="'vqa': no annotation of .* has {'task': 'vqqa'}"):
         evaluate(ColourModel(), [benchmark(dataset, "vqa", ChooseConfig(), task="vqqa")], datasets)
+
+
+def test_examples_are_chosen_without_reading_a_medium(dataset, tmp_path):
+    shutil.copytree(dataset, tmp_path / "d")
+    for shard in (tmp_path / "d").glob("*.media.array_record"):
+        shard.unlink()
+    datasets, path = Datasets(None, num_workers=0), str(tmp_path / "d")
+    benchmarks = [
+        benchmark(path, "vqa", ChooseConfig(), task="vqa"),
+        benchmark(path, "x", RetrieveConfig()),
+    ]
+    served, skipped = divide(benchmarks, datasets)
+    assert (served, skipped) == (tuple(benchmarks), {})
+    found = [(index, a.id) for index, a in datasets.annotations(path, "test")]
+    kinds = ("colour", "opposite", "caption")
+    names = ("broken", *COLOURS)
+    assert found == [(i, f"{name}-{k}") for i, name in enumerate(names) for k in kinds]

@@ -45,8 +45,7 @@ def test_batches_are_as_specified(objective):
 def test_rows_of_triplets_hold_the_texts_of_one_annotation():
     config = tiny_text_config("text_pairs", batch_size=16)
     batch = first_batch(config)
-    source = TrainPipeline(config)._reader._sources[0].source
-    texts = {a.id: a.texts for i in range(len(source)) for a in source[i].annotations}
+    texts = {a.id: a.texts for _, a in TrainPipeline(config)._reader._sources[0].annotations}
     tokenizer = Tokenizer("@world")
     for row, name in enumerate(batch.ids):
         tokens, mask = tokenizer.encode(texts[name], 12)
@@ -75,15 +74,11 @@ def test_a_dialogue_is_told_the_captions_and_asked_several_things_of_one_clip(co
     )
     config = with_model(config, reading_share=0.5)
     batch = first_batch(config)
-    reader = TrainPipeline(config)._reader._sources[0]
-    records = {
-        a.id: reader.source[i]
-        for i in range(len(reader.source))
-        for a in reader.source[i].annotations
-    }
+    source = TrainPipeline(config)._reader._sources[0]
+    beside = {a.id: source.annotations.of(record) for record, a in source.annotations}
     words = _words()
     for row, name in enumerate(batch.ids):
-        annotations = [a for a in records[name].annotations if a.tags.get("phrasing") != "held_out"]
+        annotations = [a for a in beside[name] if a.tags.get("phrasing") != "held_out"]
         text = words.decode(batch.arrays["tokens"][row][batch.arrays["mask"][row]])
         answers = words.decode(batch.arrays["tokens"][row][batch.arrays["answer_mask"][row]])
         asked = [a for a in annotations if words.normal(a.query) in text]
@@ -99,7 +94,7 @@ def test_a_dialogue_is_told_the_captions_and_asked_several_things_of_one_clip(co
         # What is marked is the answers of what is asked, in the order of the text.
         for annotation in sorted(asked, key=lambda a: text.index(words.normal(a.query))):
             possible = [
-                words.normal(t) for t in (annotation.texts or reader.dataset.answer(annotation))
+                words.normal(t) for t in (annotation.texts or source.dataset.answer(annotation))
             ]
             found = [t for t in possible if answers.startswith(t)]
             assert found, (answers, possible)
@@ -115,7 +110,7 @@ def test_a_dialogue_is_told_the_captions_and_asked_several_things_of_one_clip(co
             target = words.decode(arrays["target_tokens"][place][arrays["target_mask"][place]])
             assert query == words.normal(annotation.query)
             assert target in [
-                words.normal(t) for t in (annotation.texts or reader.dataset.answer(annotation))
+                words.normal(t) for t in (annotation.texts or source.dataset.answer(annotation))
             ]
         # Clause by clause: the captions without what stands between clauses.
         if context is not None:
@@ -370,8 +365,7 @@ def test_clauses_need_steps_that_read_and_what_a_clause_is(make_config):
 def test_a_sentence_is_the_query_and_an_answer():
     config = tiny_text_config("language_model")
     batch = first_batch(config)
-    source = TrainPipeline(config)._reader._sources[0].source
-    annotations = {a.id: a for i in range(len(source)) for a in source[i].annotations}
+    annotations = {a.id: a for _, a in TrainPipeline(config)._reader._sources[0].annotations}
     tokenizer = Tokenizer("@world")
     for row, name in enumerate(batch.ids):
         annotation = annotations[name]

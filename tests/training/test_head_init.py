@@ -64,7 +64,7 @@ def test_targets_are_those_of_the_training_examples(config):
     expected = {
         text
         for index in reader.records.tolist()
-        for annotation in reader.usable(reader.source[index])
+        for annotation in reader.usable(index)
         for text in (annotation.texts or reader.dataset.answer(annotation))
     }
     shares = target_shares(config)
@@ -80,7 +80,7 @@ def test_target_shares_are_how_often_training_draws_a_text(config):
     for index in range(4_000):
         source, place = reader._sources[0], reader._order[index][1]
         rng = np.random.default_rng(index)
-        usable = source.usable(source.source[int(source.records[place])])
+        usable = source.usable(int(source.records[place]))
         row = reader._rows.draw(usable, source.dataset, source.choose, rng)
         targets[row.content[1]] += 1
     shares = target_shares(config)

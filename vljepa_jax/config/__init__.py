@@ -53,6 +53,7 @@ from vljepa_jax.config.texts import (
 )
 from vljepa_jax.config.training import (
     STREAM_REFERENCE_RATE,
+    WORLD,
     BenchmarkConfig,
     CheckpointConfig,
     ConstantThenDecay,
@@ -75,6 +76,7 @@ __all__ = [
     "OBJECTIVES",
     "PROTOCOLS",
     "STREAM_REFERENCE_RATE",
+    "WORLD",
     "AnyProtocol",
     "AttentivePoolerConfig",
     "BenchmarkConfig",

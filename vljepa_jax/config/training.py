@@ -10,6 +10,8 @@ from vljepa_jax.config.objectives import OBJECTIVES, AnyLoss, AnyModel, AnyText,
 from vljepa_jax.config.parsing import ConfigError, described
 from vljepa_jax.config.protocols import AnyProtocol
 
+WORLD = "@world"  # the path of the bundled video world's dataset
+
 
 # ---------------------------------------------------------------------------------------------
 # Data
@@ -276,7 +278,7 @@ class EvalConfig:
     stream: StreamStudyConfig | None  # None: no such study
 
     def __post_init__(self) -> None:
-        users = [f"benchmark '{b.name}{b.suffix}'" for b in self.benchmarks if b.path == "@world"]
+        users = [f"benchmark '{b.name}{b.suffix}'" for b in self.benchmarks if b.path == WORLD]
         users += [] if self.stream is None else ["the study of streams"]
         if self.world is None and users:
             raise ConfigError(

@@ -14,14 +14,15 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from vljepa_jax.config import ConfigError, VideoConfig, WorldConfig
+from vljepa_jax.config import WORLD, ConfigError, VideoConfig, WorldConfig
+from vljepa_jax.data.datasets import find_dataset
 from vljepa_jax.data.manifest import Fault, open_manifest
 from vljepa_jax.data.media_files import each_once, media_files, why_nothing
 from vljepa_jax.data.records import ClipError, Medium, clip_error
-from vljepa_jax.data.storage import Source, open_dataset
+from vljepa_jax.data.shards import Media
+from vljepa_jax.data.storage import Dataset, is_dataset, open_dataset
 from vljepa_jax.data.video import load_clip, play_time
 from vljepa_jax.data.workers import in_workers
-from vljepa_jax.data.world.build import dataset_path
 from vljepa_jax.places import in_bucket
 
 # Seconds of a medium.
@@ -68,8 +69,8 @@ class Item:
         if self.place is None:
             return self.media
         try:
-            record = _source(self.place.dataset, self.place.split)[self.place.record]
-            return tuple(record.media[index] for index in self.place.inputs)
+            media = _media(self.place.dataset, self.place.split)[self.place.record].media
+            return tuple(media[index] for index in self.place.inputs)
         except (ValueError, IndexError, OSError) as error:
             raise ClipError(f"{self.name}: cannot be read ({error})") from error
 
@@ -151,8 +152,8 @@ def list_items(sources: Sequence[str], world: WorldConfig | None) -> tuple[list[
         path, colon, split = source.rpartition(":")
         if not colon or "/" in split or os.path.exists(source):
             path, split = source, ""
-        if path == "@world" or in_bucket(path) or os.path.isfile(f"{path}/dataset_info.json"):
-            items += _dataset_items(dataset_path(path, world), split)
+        if path == WORLD or in_bucket(path) or is_dataset(path):
+            items += _dataset_items(find_dataset(path, world), split)
         elif source.endswith(".jsonl") and not os.path.isdir(source):
             items += _manifest_items(source, faults)
         else:
@@ -192,12 +193,9 @@ def _manifest_items(path: str, faults: list[str]) -> Iterator[Item]:
             yield Item(" + ".join(map(_medium_name, media)), media)
 
 
-def _dataset_items(directory: str, split: str) -> Iterator[Item]:
-    dataset = open_dataset(directory)
+def _dataset_items(dataset: Dataset, split: str) -> Iterator[Item]:
     for name in [split] if split else dataset.splits:
-        source = dataset.source(name)
-        for index in range(len(source)):
-            record = source[index]
+        for index, record in enumerate(dataset.records(name)):
             # Each distinct input that its annotations ask about, or the first medium.
             inputs = dict.fromkeys(a.inputs for a in record.annotations if a.inputs)
             for chosen in inputs or ([(0,)] if record.media else []):
@@ -211,9 +209,9 @@ def _dataset_items(directory: str, split: str) -> Iterator[Item]:
 
 def _medium_name(medium: Medium) -> str:
     if medium.start is None and medium.end is None:
-        return medium.path
+        return medium.source
     ends = ("" if seconds is None else f"{seconds:g}" for seconds in (medium.start, medium.end))
-    return f"{medium.path} [{'-'.join(ends)} s]"
+    return f"{medium.source} [{'-'.join(ends)} s]"
 
 
 def _stamp(medium: Medium) -> str:
@@ -228,8 +226,8 @@ def _stamp(medium: Medium) -> str:
 
 
 @functools.lru_cache(maxsize=8)
-def _source(dataset: str, split: str) -> Source:
-    return open_dataset(dataset).source(split)
+def _media(dataset: str, split: str) -> Media:
+    return open_dataset(dataset).media(split)
 
 
 def _decode(

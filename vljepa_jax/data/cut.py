@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import bisect
 import contextlib
-import dataclasses
 import io
 import itertools
-import pathlib
 
 import av
 import numpy as np
 
 from vljepa_jax.data.ffmpeg import Timeline, VideoFile
+from vljepa_jax.data.media_bytes import embedded
 from vljepa_jax.data.packet_reader import PacketReader
 from vljepa_jax.data.records import ROUNDING, ClipError, Medium
 from vljepa_jax.data.video import read_frames
@@ -48,8 +47,7 @@ def cut(medium: Medium) -> Medium:
             part = _copy(medium, timeline, form)
             if _shows_the_same(part, medium, timeline, expected):
                 return part
-    data = medium.data or pathlib.Path(medium.path).read_bytes()
-    return dataclasses.replace(medium, data=data, path="")
+    return embedded(medium)
 
 
 def _copy(medium: Medium, timeline: Timeline, form: str) -> Medium:

@@ -10,7 +10,6 @@ import contextlib
 import dataclasses
 import io
 import itertools
-import pathlib
 import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
@@ -19,6 +18,7 @@ from PIL import Image, ImageOps, features
 
 from vljepa_jax.data.animations import Animation, browser_delay, read_animation
 from vljepa_jax.data.kinds import REFUSED_IMAGES, image_format
+from vljepa_jax.data.media_bytes import read_bytes
 from vljepa_jax.data.records import ROUNDING, ClipError, Medium, clip_error
 
 # What shows through transparent pixels: white, as img2dataset (which downloads DataComp and its
@@ -181,7 +181,7 @@ class _Pictures:
 
 def _opened(medium: Medium) -> _Pictures:
     with _faults(medium):
-        data = medium.data or pathlib.Path(medium.path).read_bytes()
+        data = read_bytes(medium)
         form = image_format(data[:64])
         if animation := read_animation(data):
             _check_size(animation.size)

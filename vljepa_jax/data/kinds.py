@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from typing import Literal
 
+from vljepa_jax.data.media_bytes import read_bytes
 from vljepa_jax.data.records import Medium, clip_error
 
 Kind = Literal["image", "video"]
@@ -113,12 +114,7 @@ def first_bytes(medium: Medium) -> bytes:
     Raises:
         ClipError: the medium is missing or empty.
     """
-    header = medium.data[:_HEADER_BYTES]
-    if medium.path:
-        try:
-            header = _read(medium.path)
-        except OSError as error:
-            raise clip_error(medium, f"cannot be opened ({error.strerror})") from error
+    header = read_bytes(medium, _HEADER_BYTES)
     if not header:
         raise clip_error(medium, "is empty")
     return header

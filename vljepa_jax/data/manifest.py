@@ -8,7 +8,9 @@ Fields of a row:
     id: text, unique.
     media: the inputs, in order: [{"path": ..., "start": seconds, "end": seconds}, ...]. A path is
         relative to the root; the file's content says what it is (kinds.py). Start and end may be
-        left out. Bytes of a name that are no UTF-8 are written as Python's JSON does, "\udce9".
+        left out. With "member" the path is a tar archive, uncompressed, and the medium the file of
+        this name in it. Bytes of a name that are no UTF-8 are written as Python's JSON does,
+        "\udce9".
     query: the question; the default is the ``query`` of the meta file, else none.
     texts: what is to be said, in several wordings of one meaning. For the task "triplet": two
         paraphrases and a negative. For "stream": one text per entry of ``times``.
@@ -22,7 +24,7 @@ Fields of a row:
 ``NAME.meta.json`` beside ``NAME.jsonl`` may give {"name", "task", "split", "query", "root",
 "labels", "n_expected"}: ``labels`` is a file, or a list of files, each a list of
 {"id": ..., "texts": [...]}; the set's name is the file's. "@labels/x" is also found in
-``labels/x.json`` beside the manifest. "metric" and "sources" are for the reader.
+``labels/x.json`` beside the manifest.
 """
 
 from __future__ import annotations
@@ -37,14 +39,14 @@ from typing import Any
 
 from vljepa_jax.config import nearest
 from vljepa_jax.data.kinds import MEDIA_EXTENSIONS, first_bytes, is_still, recognise
+from vljepa_jax.data.media_bytes import find_member
 from vljepa_jax.data.records import LABELS_PREFIX, Annotation, ClipError, Label, Medium, shown
 
 TASKS = ("caption", "vqa", "classification", "state", "triplet", "stream")
 
 _ROW_FIELDS = ("id", "media", "query", "texts", "cand", "gold", "times", "tags", "task")
 _META_FIELDS = ("name", "task", "split", "query", "root", "labels", "n_expected")
-_META_FIELDS += ("metric", "sources")
-_MEDIUM_FIELDS = ("path", "start", "end")
+_MEDIUM_FIELDS = ("path", "member", "start", "end")
 
 
 class ManifestError(ValueError):
@@ -83,7 +85,7 @@ class RowError(ValueError):
 
 
 @dataclasses.dataclass(frozen=True)
-class Row:
+class ManifestRow:
     """One row that is right as far as can be told without decoding its media.
 
     Attributes:
@@ -122,8 +124,8 @@ class Manifest:
     labels: Mapping[str, tuple[Label, ...]]
     n_expected: int | None
 
-    def rows(self, *, texts_needed: bool = True) -> Iterator[Row | Fault]:
-        """Reads the rows, each as a ``Row`` or the ``Fault`` that is found first.
+    def rows(self, *, texts_needed: bool = True) -> Iterator[ManifestRow | Fault]:
+        """Reads the rows, each as a ``ManifestRow`` or the ``Fault`` that is found first.
 
         Args:
             texts_needed: whether a row with neither texts nor candidates is a fault.
@@ -149,7 +151,7 @@ class Manifest:
                 f"{self.path}: has {count} rows, but its meta file expects {self.n_expected}"
             )
 
-    def _row(self, number: int, fields: Any, texts_needed: bool) -> Row:
+    def _row(self, number: int, fields: Any, texts_needed: bool) -> ManifestRow:
         if not isinstance(fields, dict):
             raise RowError("wrong type", "the row is no JSON object")
         _check_names(fields, _ROW_FIELDS, "field")
@@ -179,7 +181,7 @@ class Manifest:
             tags={str(k): str(v) for k, v in _typed(fields, "tags", dict, {}).items()},
         )
         self._check(annotation, texts_needed)
-        return Row(str(self.path), number, media + candidate_media, annotation)
+        return ManifestRow(str(self.path), number, media + candidate_media, annotation)
 
     def _check(self, annotation: Annotation, texts_needed: bool) -> None:
         task, texts, gold = annotation.task, annotation.texts, annotation.gold
@@ -222,10 +224,15 @@ class Manifest:
         medium = Medium(path=str((self.root / path).absolute()), start=start, end=end)
         if not os.path.isfile(medium.path):
             raise RowError("missing file", f"{where}: there is no file {medium.path}")
+        member = _typed(fields, "member", str, None)
         try:
+            if member is not None:
+                offset, length = find_member(medium.path, member)
+                medium = dataclasses.replace(medium, offset=offset, length=length)
             header = first_bytes(medium)
         except ClipError as error:
             raise RowError("unreadable", f"{where}: {error}") from error
+        path = path if member is None else member
         extension = os.path.splitext(path)[1].lower()
         if recognise(header) is None and extension not in MEDIA_EXTENSIONS:
             raise RowError(

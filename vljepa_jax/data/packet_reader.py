@@ -7,16 +7,17 @@ that was aimed at, else the file is read from its first packet on.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
-import io
 import itertools
 import os
 import re
 from collections.abc import Iterator
-from typing import NoReturn
+from typing import BinaryIO, NoReturn
 
 import av
 
+from vljepa_jax.data.media_bytes import open_bytes
 from vljepa_jax.data.records import Medium, clip_error
 from vljepa_jax.data.video_decoder import NoVideo, VideoDecoder, is_last, open_media
 
@@ -46,9 +47,13 @@ class PacketReader:
         self._open()
 
     def _open(self) -> None:
-        path = os.path.abspath(self.medium.path) if self.medium.path else ""  # never a protocol
+        medium = self.medium
+        if medium.path and medium.length is None:
+            self._source: str | BinaryIO = os.path.abspath(medium.path)  # never a protocol
+        else:
+            self._source = open_bytes(medium)
         try:
-            self._container = open_media(path or io.BytesIO(self.medium.data))
+            self._container = open_media(self._source)
         except FileNotFoundError as error:
             raise clip_error(self.medium, "no such file") from error
         except av.FFmpegError as error:
@@ -56,7 +61,7 @@ class PacketReader:
         try:
             self.decoder = VideoDecoder(self._container)
         except NoVideo as error:
-            self._container.close()
+            self._close()
             raise clip_error(self.medium, str(error)) from error
         self._at_start = True
         self._last: int | None = None  # decoding time of the packet read last
@@ -65,7 +70,12 @@ class PacketReader:
         return self
 
     def __exit__(self, *exception: object) -> None:
+        self._close()
+
+    def _close(self) -> None:
         self._container.close()
+        if not isinstance(self._source, str):
+            self._source.close()
 
     @property
     def form(self) -> str:
@@ -98,7 +108,8 @@ class PacketReader:
         if not self.medium.path:
             return self._read_ascends()
         status = os.stat(self.medium.path)
-        return _ascends(self.medium.path, status.st_size, status.st_mtime_ns)
+        whole = dataclasses.replace(self.medium, start=None, end=None)
+        return _ascends(whole, status.st_size, status.st_mtime_ns)
 
     def _read_ascends(self) -> bool:
         self.rewind()
@@ -182,7 +193,7 @@ class PacketReader:
     def rewind(self) -> None:
         """Back to the first packet, in any format."""
         if not self._at_start:
-            self._container.close()
+            self._close()
             self._open()
 
     @contextlib.contextmanager
@@ -198,9 +209,9 @@ class PacketReader:
 
 
 @functools.lru_cache(maxsize=1024)
-def _ascends(path: str, size: int, changed: int) -> bool:
+def _ascends(medium: Medium, size: int, changed: int) -> bool:
     """``PacketReader.ascends`` of a file in one state: a long recording has many spans."""
-    with PacketReader(Medium(path=path)) as reader:
+    with PacketReader(medium) as reader:
         return reader._read_ascends()
 
 

@@ -17,15 +17,23 @@ from collections.abc import Iterator, Sequence
 import grain
 import numpy as np
 
-from vljepa_jax.config import OBJECTIVES, ConfigError, SourceConfig, TrainConfig, nearest
-from vljepa_jax.data.records import Annotation, ClipError, Record
+from vljepa_jax.config import (
+    OBJECTIVES,
+    WORLD,
+    ConfigError,
+    SourceConfig,
+    TrainConfig,
+    nearest,
+)
+from vljepa_jax.data.datasets import find_dataset
+from vljepa_jax.data.records import Annotation, ClipError
 from vljepa_jax.data.rows import Row, Rows
-from vljepa_jax.data.storage import Dataset, Source, open_dataset
-from vljepa_jax.data.token_cache import Clip, TokenCache, cache_directory
+from vljepa_jax.data.shards import Media
+from vljepa_jax.data.storage import Dataset
+from vljepa_jax.data.token_cache import ClipKey, TokenCache, cache_directory
 from vljepa_jax.data.tokenizers import named_tokenizers
 from vljepa_jax.data.video import load_clip
 from vljepa_jax.data.workers import AHEAD, CHUNK, read_ahead
-from vljepa_jax.data.world.build import dataset_path
 from vljepa_jax.places import complaint, in_bucket, place
 
 # Unreadable records in a row after which something else must be wrong.
@@ -90,7 +98,7 @@ def check_paths(config: TrainConfig) -> None:
     paths |= {f"data.text.{field}": path for field, path in named.items()}
     missing = []
     for field, path in paths.items():
-        if path != "@world" and not place(path).exists():
+        if path != WORLD and not place(path).exists():
             reason = complaint(place(path)) if in_bucket(path) else ""
             missing.append(f"  {field}: '{path}'" + (f" ({reason})" if reason else ""))
     if missing:
@@ -158,11 +166,11 @@ class TrainPipeline:
                 yield batch
 
 
-def cached_clips(config: TrainConfig) -> Iterator[tuple[Source, list[Clip], str]]:
+def cached_clips(config: TrainConfig) -> Iterator[tuple[Media, list[ClipKey], str]]:
     """What a run on cached visual tokens needs the tokens of.
 
     Yields:
-        Per source of the mixture: its split, the distinct clips of its training examples, and a
+        Per source of the mixture: its media, the distinct clips of its training examples, and a
         name for this choice of clips, to be part of the cache's.
 
     Raises:
@@ -176,7 +184,7 @@ def cached_clips(config: TrainConfig) -> Iterator[tuple[Source, list[Clip], str]
             f"'{video.crop}'"
         )
     for source in _open_sources(config, _rows_class(config)(config)):
-        yield source.source, list(source.clips()), source.clips_name
+        yield source.media, list(source.clips()), source.clips_name
 
 
 def target_shares(config: TrainConfig) -> dict[str, float]:
@@ -191,8 +199,7 @@ def target_shares(config: TrainConfig) -> dict[str, float]:
     for source, mixed in zip(sources, config.data.sources, strict=True):
         of_record = mixed.weight / all_weights / len(source.records)
         for index in source.records.tolist():
-            annotations = source.usable(source.source[index])
-            for annotation, chance in source.chances(annotations):
+            for annotation, chance in source.chances(source.usable(index)):
                 texts = annotation.texts or source.dataset.answer(annotation)
                 for text in texts:
                     shares[text] += of_record * chance / len(texts)
@@ -208,10 +215,9 @@ class _TrainSource:
     def __init__(self, config: SourceConfig, dataset: Dataset, rows: Rows, field: str):
         rows.check(dataset, f"{field}.path")
         self.dataset = dataset
-        self.source = dataset.source(config.split)
-        table = self.source.annotations()
-        eligible = table.trainable | (not rows.trainable)
-        present = sorted(table.tasks[index] for index in np.unique(table.task[eligible]))
+        self.media = dataset.media(config.split)
+        self.annotations = dataset.annotations(config.split)
+        present = self.annotations.tasks(trainable=rows.trainable)
         split = f"split '{config.split}' of {dataset.directory}"
         if not present:
             raise ConfigError(
@@ -227,14 +233,13 @@ class _TrainSource:
                 )
         weights = {task: config.task_weight(task) for task in present}
         self.tasks = {task: weight for task, weight in weights.items() if weight > 0}
-        wanted = [index for index, task in enumerate(table.tasks) if task in self.tasks]
-        self.records = np.unique(table.record[eligible & np.isin(table.task, wanted)])
+        self.records = self.annotations.records(self.tasks, trainable=rows.trainable)
         if not len(self.records):
             raise ConfigError(f"{field}.tasks: name at least one task with a weight above 0")
         self._tags, self._rows = config.tags, rows
-        if config.tags or rows.name:  # what the table does not hold: records are read once here
-            chosen = [self.usable(self.source[index]) for index in self.records.tolist()]
-            self.records = self.records[np.array([bool(some) for some in chosen])]
+        if config.tags or rows.name:  # what no table holds: all annotations are read once here
+            chosen = (record for record, annotation in self.annotations if self._takes(annotation))
+            self.records = np.unique(np.fromiter(chosen, self.records.dtype))
             if not len(self.records):
                 raise ConfigError(
                     f"{field}.tags: no training example has {dict(config.tags)}"
@@ -248,22 +253,23 @@ class _TrainSource:
         names = [*sorted(self.tasks), *tags, self._rows.name]
         return "-".join(filter(None, names))
 
-    def clips(self) -> Iterator[Clip]:
+    def clips(self) -> Iterator[ClipKey]:
         """The distinct clips of the training examples, in the order of the records."""
         for index in self.records.tolist():
-            inputs = {annotation.inputs for annotation in self.usable(self.source[index])}
+            inputs = {annotation.inputs for annotation in self.usable(index)}
             yield from ((index, media) for media in sorted(inputs))
 
-    def usable(self, record: Record) -> list[Annotation]:
+    def usable(self, record: int) -> list[Annotation]:
         """The training examples of a record that this source asks for."""
-        return [
-            annotation
-            for annotation in record.annotations
-            if (annotation.trainable or not self._rows.trainable)
+        return list(filter(self._takes, self.annotations.of(record)))
+
+    def _takes(self, annotation: Annotation) -> bool:
+        return (
+            (annotation.trainable or not self._rows.trainable)
             and annotation.task in self.tasks
             and all(annotation.tags.get(tag) == value for tag, value in self._tags.items())
             and self._rows.usable(annotation)
-        ]
+        )
 
     def choose(self, annotations: Sequence[Annotation], rng: np.random.Generator) -> Annotation:
         """Draws a task among those of the annotations, then one of its annotations."""
@@ -295,7 +301,7 @@ def _open_sources(config: TrainConfig, rows: Rows) -> list[_TrainSource]:
     for index, source in enumerate(config.data.sources):
         if source.weight <= 0:
             raise ConfigError(f"data.sources[{index}].weight: must be above 0")
-        dataset = open_dataset(dataset_path(source.path, config.world))
+        dataset = find_dataset(source.path, config.world)
         sources.append(_TrainSource(source, dataset, rows, f"data.sources[{index}]"))
     return sources
 
@@ -318,7 +324,7 @@ class _Reader:
         self._caches = [
             TokenCache(
                 cache_directory(
-                    source.source.directory, source.source.split, source.clips_name, tokens_key
+                    source.media.directory, source.media.split, source.clips_name, tokens_key
                 )
             )
             for source in self._sources
@@ -362,19 +368,12 @@ class _Reader:
             )
             if attempt:
                 place = rng.integers(len(source.records))
-            position = int(source.records[place])
-            record = source.source[position]
+            record = int(source.records[place])
             row = self._rows.draw(source.usable(record), source.dataset, source.choose, rng)
             try:
-                if self._visual == "cache":
-                    visual = {"visual_tokens": self._caches[chosen][position, row.inputs]}
-                elif self._visual == "compute":
-                    media = [record.media[i] for i in row.inputs]
-                    visual = {"video": load_clip(media, self._video, rng)}
-                else:
-                    visual = {}
+                visual = self._see(chosen, record, row.inputs, rng)
             except ClipError as error:
-                reasons.append(f"record '{record.id}': {error}")
+                reasons.append(str(error))
                 continue
             replaced += reasons
             return _Example(visual, row)
@@ -382,6 +381,23 @@ class _Reader:
             f"{_ATTEMPTS} records of {source.dataset.directory} drawn in a row cannot be read:\n"
             + "\n".join(reasons)
         )
+
+    def _see(
+        self, chosen: int, record: int, inputs: tuple[int, ...], rng: np.random.Generator
+    ) -> dict[str, np.ndarray]:
+        """The clip of a record of a source: frames, or tokens of the cache, or nothing.
+
+        Media are read only where frames are wanted of them.
+        """
+        if self._visual == "none":
+            return {}
+        if self._visual == "cache":
+            return {"visual_tokens": self._caches[chosen][record, inputs]}
+        found = self._sources[chosen].media[record]
+        try:
+            return {"video": load_clip([found.media[i] for i in inputs], self._video, rng)}
+        except ClipError as error:
+            raise ClipError(f"record '{found.id}': {error}") from error
 
 
 def _pair(source: int, place: int) -> tuple[int, int]:

@@ -10,15 +10,12 @@ absolute paths, and nothing is copied.
 from __future__ import annotations
 
 import collections
-import contextlib
 import dataclasses
 import json
-import multiprocessing
 import os
 import pathlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from typing import Literal, TypeVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 import rich.console
@@ -28,23 +25,20 @@ import rich.text
 
 from vljepa_jax.data.cut import cut
 from vljepa_jax.data.kinds import kind_of
-from vljepa_jax.data.manifest import Fault, Manifest, ManifestError, Row
+from vljepa_jax.data.manifest import Fault, Manifest, ManifestError, ManifestRow
+from vljepa_jax.data.media_bytes import embedded
+from vljepa_jax.data.process_pool import ProcessPool
 from vljepa_jax.data.records import Annotation, ClipError, Label, Medium, Record, shown
 from vljepa_jax.data.storage import write_dataset
 from vljepa_jax.data.video import read_frames
 
-T = TypeVar("T")
-U = TypeVar("U")
-
-# Media that a worker has in hand and those that wait, per worker: bounds the memory.
-_IN_FLIGHT = 4
 # Fewer media than this are read in this process: starting others would take longer.
 _FEW = 64
 _SHOWN_FAULTS = 20
 
 
 @dataclasses.dataclass(frozen=True)
-class Summary:
+class PreparationSummary:
     """What became of the rows.
 
     Attributes:
@@ -69,7 +63,7 @@ def prepare(
     embed: bool,
     num_workers: int,
     console: rich.console.Console,
-) -> Summary:
+) -> PreparationSummary:
     """Checks every row and every medium, then writes the dataset; shows progress and a table.
 
     Args:
@@ -103,12 +97,12 @@ def prepare(
         if not annotations:
             raise ManifestError(f"none of {read} rows can be used; nothing was written")
 
-    with _Workers(num_workers if media >= _FEW else 0) as workers, _progress(console) as bars:
+    with ProcessPool(num_workers if media >= _FEW else 0) as pool, _progress(console) as bars:
         bar = bars.add_task("Reading and writing", total=sum(map(len, groups.values())))
 
         def sound(split: str) -> Iterator[Record]:
             nonlocal annotations
-            for record, reasons in workers.map(_embedded if embed else _checked, groups[split]):
+            for record, reasons in pool.map(_embedded if embed else _checked, groups[split]):
                 bars.advance(bar)
                 kept, refused = _sound(record, reasons)
                 faults.extend(
@@ -136,14 +130,14 @@ def prepare(
         with open(pathlib.Path(output) / "skipped.jsonl", "w", encoding="utf-8") as file:
             file.writelines(json.dumps(dataclasses.asdict(fault)) + "\n" for fault in faults)
     counts = {split: count for split, count in counts.items() if count}
-    summary = Summary(read, counts, annotations, tuple(faults))
+    summary = PreparationSummary(read, counts, annotations, tuple(faults))
     console.print(_table(summary, output))
     return summary
 
 
-def _read_rows(manifests: Sequence[Manifest]) -> tuple[list[tuple[str, Row]], list[Fault]]:
+def _read_rows(manifests: Sequence[Manifest]) -> tuple[list[tuple[str, ManifestRow]], list[Fault]]:
     """The rows with their splits, and the faults; an id that is there already is one."""
-    rows: list[tuple[str, Row]] = []
+    rows: list[tuple[str, ManifestRow]] = []
     faults: list[Fault] = []
     seen: dict[str, str] = {}
     for manifest in manifests:
@@ -170,9 +164,9 @@ def _merge_labels(manifests: Sequence[Manifest]) -> dict[str, tuple[Label, ...]]
     return merged
 
 
-def _group(rows: Sequence[tuple[str, Row]]) -> dict[str, list[Record]]:
+def _group(rows: Sequence[tuple[str, ManifestRow]]) -> dict[str, list[Record]]:
     """Rows of the same inputs -> one record with their annotations, in the order of the first."""
-    groups: dict[tuple[str, tuple[Medium, ...] | str], list[Row]] = {}
+    groups: dict[tuple[str, tuple[Medium, ...] | str], list[ManifestRow]] = {}
     for split, row in rows:
         inputs = tuple(row.media[i] for i in row.annotation.inputs)
         groups.setdefault((split, inputs or row.annotation.id), []).append(row)
@@ -219,7 +213,7 @@ def _embed(medium: Medium) -> Medium:
     if kind_of(medium) == "video" and (medium.start is not None or medium.end is not None):
         return cut(medium)
     _check(medium)
-    return dataclasses.replace(medium, data=pathlib.Path(medium.path).read_bytes(), path="")
+    return embedded(medium)
 
 
 def _sound(record: Record, reasons: Reasons) -> tuple[Record, dict[str, str]]:
@@ -251,37 +245,6 @@ def _moved(annotation: Annotation, place: Mapping[int, int]) -> Annotation:
     )
 
 
-class _Workers:
-    """Maps a function over many items in order, in other processes or in this one."""
-
-    def __init__(self, count: int):
-        self._count = count
-        self._stack = contextlib.ExitStack()
-
-    def __enter__(self) -> _Workers:
-        if self._count:
-            # Spawned, because a forked copy of a process with threads may hang.
-            context = multiprocessing.get_context("spawn")
-            self._pool = self._stack.enter_context(ProcessPoolExecutor(self._count, context))
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._stack.close()
-
-    def map(self, function: Callable[[T], U], items: Iterable[T]) -> Iterator[U]:
-        """Yields the results in order; only a few are under way at a time."""
-        if not self._count:
-            yield from map(function, items)
-            return
-        pending: collections.deque[Future[U]] = collections.deque()
-        for item in items:
-            pending.append(self._pool.submit(function, item))
-            if len(pending) >= self._count * _IN_FLIGHT:
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
-
-
 def _progress(console: rich.console.Console) -> rich.progress.Progress:
     return rich.progress.Progress(
         rich.progress.TextColumn("{task.description}"),
@@ -309,7 +272,7 @@ def _show_faults(console: rich.console.Console, faults: Sequence[Fault]) -> None
         console.print(f"... and {len(faults) - _SHOWN_FAULTS} more faulty rows", style="yellow")
 
 
-def _table(summary: Summary, output: str | os.PathLike[str]) -> rich.table.Table:
+def _table(summary: PreparationSummary, output: str | os.PathLike[str]) -> rich.table.Table:
     title = rich.text.Text(shown(str(output)), "bold")
     table = rich.table.Table(title=title, show_header=False)
     table.add_column()

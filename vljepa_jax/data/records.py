@@ -1,7 +1,8 @@
 """The record: one medium, or a few, with everything that is asked or said about it.
 
-A video with ten questions is stored once. A record holds its media (encoded bytes, or a path
-and a span) and a list of annotations; an annotation is one training or evaluation example.
+A video with ten questions is stored once. A record holds its media (encoded bytes, a path, or a
+member of an archive, each with a span) and a list of annotations; an annotation is one training or
+evaluation example. On disk the two lie apart (``shards``): a media record, and its annotations.
 """
 
 from __future__ import annotations
@@ -19,20 +20,33 @@ ROUNDING = 6e-4  # seconds
 
 @dataclasses.dataclass(frozen=True)
 class Medium:
-    """One encoded video or image.
+    """One encoded video or image: bytes, a file, or a part of a file.
 
     Attributes:
         data: the encoded file (mp4, webm, gif, png, ...); empty when ``path`` is set.
-        path: absolute path of the file; empty when ``data`` is set.
+        path: absolute path of the file, or of the archive (tar); empty when ``data`` is set.
         start: seconds; ``None`` is the beginning. May be negative: such moments show the
             first frame.
         end: seconds, exclusive; ``None`` is the end of the file.
+        offset: bytes of the file before the medium, as a member of an archive has.
+        length: bytes of the medium; ``None`` is the whole file.
     """
 
     data: bytes = b""
     path: str = ""
     start: float | None = None
     end: float | None = None
+    offset: int = 0
+    length: int | None = None
+
+    @property
+    def source(self) -> str:
+        """What it is read from, for people: the file, and the bytes of it where it is a part."""
+        if not self.path:
+            return f"embedded file of {len(self.data)} bytes"
+        if self.length is None:
+            return self.path
+        return f"{self.path} [bytes {self.offset}-{self.offset + self.length}]"
 
 
 class ClipError(ValueError):
@@ -62,7 +76,7 @@ def _shown(character: str) -> str:
 
 def clip_error(medium: Medium, reason: str) -> ClipError:
     """The error that says why ``medium`` cannot be read."""
-    return ClipError(f"{medium.path or f'embedded file of {len(medium.data)} bytes'}: {reason}")
+    return ClipError(f"{medium.source}: {reason}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,8 +121,16 @@ class Annotation:
 
 
 @dataclasses.dataclass(frozen=True)
+class MediaRecord:
+    """The media of a record, without the annotations about them."""
+
+    id: str
+    media: tuple[Medium, ...]
+
+
+@dataclasses.dataclass(frozen=True)
 class Record:
-    """Media and all annotations about them; one entry of an ArrayRecord file."""
+    """Media and all annotations about them."""
 
     id: str
     media: tuple[Medium, ...]

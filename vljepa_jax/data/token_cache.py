@@ -21,7 +21,7 @@ from jaxtyping import Float
 from vljepa_jax.data.records import ClipError
 
 # A clip: the index of a record, and the indices of its media that form X_V.
-Clip = tuple[int, tuple[int, ...]]
+ClipKey = tuple[int, tuple[int, ...]]
 
 
 def cache_directory(dataset_directory: str, split: str, clips: str, key: str) -> Path:
@@ -41,7 +41,7 @@ class TokenCache:
     def __init__(self, directory: Path):
         self._directory = directory
 
-    def __getitem__(self, clip: Clip) -> Float[np.ndarray, "n x"]:
+    def __getitem__(self, clip: ClipKey) -> Float[np.ndarray, "n x"]:
         """The tokens of a clip.
 
         Raises:
@@ -52,11 +52,11 @@ class TokenCache:
             raise ClipError(reason)
         return np.array(self._tokens[row])
 
-    def __contains__(self, clip: Clip) -> bool:
+    def __contains__(self, clip: ClipKey) -> bool:
         return clip in self._index
 
     @functools.cached_property
-    def _index(self) -> dict[Clip, tuple[int, str | None]]:
+    def _index(self) -> dict[ClipKey, tuple[int, str | None]]:
         entries = json.loads((self._directory / "index.json").read_text())
         return {
             (record, tuple(inputs)): (row, reason)
@@ -73,7 +73,7 @@ class TokenCache:
 
 def write_token_cache(
     directory: Path,
-    clips: Sequence[Clip],
+    clips: Sequence[ClipKey],
     tokens: Iterable[Float[np.ndarray, "n x"] | ClipError],
     shape: tuple[int, int],
 ) -> None:

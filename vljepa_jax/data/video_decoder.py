@@ -8,12 +8,11 @@ ground where they are transparent. docs/media.md has the rules.
 from __future__ import annotations
 
 import collections
-import io
 import re
 import struct
 from collections.abc import Collection, Iterable, Iterator
 from fractions import Fraction
-from typing import Any
+from typing import Any, BinaryIO
 
 import av
 from av.stream import Disposition
@@ -52,7 +51,7 @@ def fraction(rate: object) -> Fraction | None:
     return Fraction(rate.numerator, rate.denominator) if rate else None
 
 
-def open_media(source: str | io.BytesIO, **options: Any) -> av.container.InputContainer:
+def open_media(source: str | BinaryIO, **options: Any) -> av.container.InputContainer:
     """``av.open`` of files whose titles and other tags may be in any encoding."""
     return av.open(source, **_TAGS, **options)
 

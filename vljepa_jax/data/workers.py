@@ -16,8 +16,8 @@ from absl import flags
 from vljepa_jax import host
 from vljepa_jax.config import VideoConfig
 from vljepa_jax.data.records import ClipError
-from vljepa_jax.data.storage import Source
-from vljepa_jax.data.token_cache import Clip
+from vljepa_jax.data.shards import Media
+from vljepa_jax.data.token_cache import ClipKey
 from vljepa_jax.data.video import load_clip
 
 T = TypeVar("T")
@@ -30,8 +30,8 @@ AHEAD = 2
 
 
 def decode_media(
-    source: Source,
-    requests: Sequence[Clip],
+    media: Media,
+    requests: Sequence[ClipKey],
     video: VideoConfig,
     num_workers: int,
 ) -> Iterator[np.ndarray | ClipError]:
@@ -46,7 +46,7 @@ def decode_media(
         In the order of ``requests``: uint8 [frames, size, size, 3], or the error of a clip that
         cannot be read.
     """
-    yield from in_workers(functools.partial(_decode_requests, source, video), requests, num_workers)
+    yield from in_workers(functools.partial(_decode_requests, media, video), requests, num_workers)
 
 
 def in_workers(
@@ -140,14 +140,14 @@ def _ignore_interrupts(worker_index: int, worker_count: int) -> None:
 
 
 def _decode_requests(
-    source: Source, video: VideoConfig, requests: Sequence[Clip]
+    media: Media, video: VideoConfig, requests: Sequence[ClipKey]
 ) -> list[np.ndarray | ClipError]:
     decoded, record, last = [], None, None
-    for index, media in requests:
+    for index, inputs in requests:
         if index != last:
-            record, last = source[index], index
+            record, last = media[index], index
         try:
-            decoded.append(load_clip([record.media[i] for i in media], video, None))
+            decoded.append(load_clip([record.media[i] for i in inputs], video, None))
         except ClipError as error:
             decoded.append(ClipError(f"record '{record.id}': {error}"))
     return decoded

@@ -18,10 +18,10 @@ import numpy as np
 from rich.progress import Progress
 
 from vljepa_jax.config import BenchmarkConfig, ConfigError, VideoConfig, WorldConfig, nearest
+from vljepa_jax.data.datasets import find_dataset
 from vljepa_jax.data.records import Annotation, ClipError
-from vljepa_jax.data.storage import Dataset, open_dataset
+from vljepa_jax.data.storage import Dataset
 from vljepa_jax.data.workers import decode_media, in_batches
-from vljepa_jax.data.world.build import dataset_path
 from vljepa_jax.evals.benchmarks import benchmark_name, metric_name
 from vljepa_jax.evals.examples import (
     ClipRef,
@@ -74,22 +74,17 @@ class Datasets:
 
     def __getitem__(self, path: str) -> Dataset:
         if path not in self._open:
-            self._open[path] = open_dataset(dataset_path(path, self._world))
+            self._open[path] = find_dataset(path, self._world)
         return self._open[path]
 
     def annotations(self, path: str, split: str) -> list[tuple[int, Annotation]]:
-        """All annotations of a split with their record's index; the records are read once.
+        """All annotations of a split with their record's index; no medium is read.
 
         Raises:
             DatasetError: there is no such dataset or split.
         """
         if (path, split) not in self._annotations:
-            source = self[path].source(split)
-            self._annotations[path, split] = [
-                (index, annotation)
-                for index in range(len(source))
-                for annotation in source[index].annotations
-            ]
+            self._annotations[path, split] = list(self[path].annotations(split))
         return self._annotations[path, split]
 
     def decode(
@@ -104,7 +99,7 @@ class Datasets:
             groups[clip.path, clip.split].append(clip)
         for (path, split), group in groups.items():
             decoded = decode_media(
-                self[path].source(split),
+                self[path].media(split),
                 [(clip.record, clip.media) for clip in group],
                 video,
                 self._num_workers,

@@ -19,12 +19,11 @@ import rich.table
 from rich.progress import Progress
 
 from vljepa_jax.config import ConfigError, TrainConfig, as_dict
+from vljepa_jax.data.datasets import find_dataset
 from vljepa_jax.data.records import Annotation, ClipError
 from vljepa_jax.data.rows import QuestionRows, label_set
-from vljepa_jax.data.storage import open_dataset
-from vljepa_jax.data.token_cache import Clip
+from vljepa_jax.data.token_cache import ClipKey
 from vljepa_jax.data.workers import decode_media, in_batches
-from vljepa_jax.data.world.build import dataset_path
 from vljepa_jax.evals import metrics, report
 from vljepa_jax.evals.metrics import Metric
 from vljepa_jax.models.placement import everywhere, on_rows, over_rows, pad_rows, padded_rows
@@ -89,23 +88,22 @@ def score_probe(run_dir: Path, splits: Sequence[str]) -> dict[str, Score]:
     answer = _Answers(config, params)
     scores: dict[str, Score] = {}
     for source in config.data.sources:
-        dataset = open_dataset(dataset_path(source.path, config.world))
+        dataset = find_dataset(source.path, config.world)
         for split in splits:
             if split not in dataset.splits:
                 continue
-            records = dataset.source(split)
-            questions: dict[Clip, list[Annotation]] = defaultdict(list)
-            for index in range(len(records)):
-                for annotation in records[index].annotations:
-                    if (
-                        annotation.inputs
-                        and source.task_weight(annotation.task) > 0
-                        and all(annotation.tags.get(k) == v for k, v in source.tags.items())
-                        and answer.rows.usable(annotation)
-                    ):
-                        questions[index, annotation.inputs].append(annotation)
+            questions: dict[ClipKey, list[Annotation]] = defaultdict(list)
+            for record, annotation in dataset.annotations(split):
+                if (
+                    annotation.inputs
+                    and source.task_weight(annotation.task) > 0
+                    and all(annotation.tags.get(k) == v for k, v in source.tags.items())
+                    and answer.rows.usable(annotation)
+                ):
+                    questions[record, annotation.inputs].append(annotation)
             own = dict(share(list(questions.items())))
-            decoded = decode_media(records, list(own), config.data.video, config.data.num_workers)
+            media, data = dataset.media(split), config.data
+            decoded = decode_media(media, list(own), data.video, data.num_workers)
             parts = gather(answer(own, decoded))
             asked = [annotation for part, _, _ in parts for annotation in part]
             given = [label for _, part, _ in parts for label in part]
@@ -160,7 +158,7 @@ class _Answers:
         self._first = dict(zip(names, np.cumsum([0, *sizes[:-1]]).tolist(), strict=True))
 
     def __call__(
-        self, questions: Mapping[Clip, Sequence[Annotation]], decoded: Any
+        self, questions: Mapping[ClipKey, Sequence[Annotation]], decoded: Any
     ) -> tuple[list[Annotation], list[int | None], int]:
         """The questions, the answers (``None`` where a clip cannot be read), and such clips."""
         asked: list[Annotation] = []

@@ -20,7 +20,7 @@ from vljepa_jax.config import TrainConfig
 from vljepa_jax.data.pipeline import array_spec, cached_clips
 from vljepa_jax.data.records import ClipError
 from vljepa_jax.data.token_cache import (
-    Clip,
+    ClipKey,
     TokenCache,
     cache_directory,
     caches_of,
@@ -61,20 +61,20 @@ def cache_visual_tokens(config: TrainConfig, params: Any, console: Console) -> s
         lambda params, video: x_encoder.apply({"params": params}, normalise(video)), mesh
     )
 
-    def encode_batch(_: Sequence[Clip], clips: np.ndarray) -> np.ndarray:
+    def encode_batch(_: Sequence[ClipKey], clips: np.ndarray) -> np.ndarray:
         tokens = encode(placed, on_rows(pad_rows(clips, rows), mesh))  # one size: compiled once
         return np.asarray(tokens, np.float32)[: len(clips)]
 
     key = _key(config, params)
     _, *shape = array_spec(config)["visual_tokens"][0]
-    for source, clips, name in cached_clips(config):
-        directory = cache_directory(source.directory, source.split, name, key)
+    for media, clips, name in cached_clips(config):
+        directory = cache_directory(media.directory, media.split, name, key)
         if directory.exists() or not first_process():
             continue
         # A run before this one may have needed some of the clips: an earlier stage, other tasks.
-        known = caches_of(source.directory, source.split, key)
+        known = caches_of(media.directory, media.split, key)
         missing = [clip for clip in clips if not any(clip in cache for cache in known)]
-        decoded = decode_media(source, missing, config.data.video, config.data.num_workers)
+        decoded = decode_media(media, missing, config.data.video, config.data.num_workers)
         with Progress(console=console, transient=True) as progress:
             tokens = in_batches(encode_batch, zip(missing, decoded, strict=True), rows)
             tracked = progress.track(tokens, len(missing), description="Computing visual tokens")
@@ -85,7 +85,9 @@ def cache_visual_tokens(config: TrainConfig, params: Any, console: Console) -> s
 
 
 def _known_or_next(
-    clips: Iterable[Clip], known: Sequence[TokenCache], computed: Iterator[np.ndarray | ClipError]
+    clips: Iterable[ClipKey],
+    known: Sequence[TokenCache],
+    computed: Iterator[np.ndarray | ClipError],
 ) -> Iterator[np.ndarray | ClipError]:
     """The tokens of each clip: from the first cache that has it, or else the next computed ones."""
     for clip in clips:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from vljepa_jax.config import VideoConfig, WorldConfig
+from vljepa_jax.data.datasets import find_dataset
 from vljepa_jax.data.storage import open_dataset
 from vljepa_jax.data.video import load_clip
 from vljepa_jax.data.world import build, pairs, phrases
@@ -36,8 +37,7 @@ def world(config):
 
 
 def records(world, split):
-    source = world.source(split)
-    return [source[index] for index in range(len(source))]
+    return list(world.records(split))
 
 
 def test_splits_and_labels(world):
@@ -48,8 +48,8 @@ def test_splits_and_labels(world):
 def test_it_is_built_once(config, world, monkeypatch):
     monkeypatch.setattr(build, "write_dataset", None)
     assert build.build_world(config) == world.directory
-    assert build.dataset_path("@world", config) == world.directory
-    assert build.dataset_path("/some/dataset", config) == "/some/dataset"
+    assert find_dataset("@world", config).directory == world.directory
+    assert find_dataset(world.directory, None).directory == world.directory
 
 
 def test_the_directory_depends_on_the_content_alone(config):
@@ -65,6 +65,12 @@ def test_the_directory_depends_on_the_content_alone(config):
 def test_content_version_counts(config, monkeypatch):
     before = build.fingerprint(config)
     monkeypatch.setattr(build, "CONTENT_VERSION", build.CONTENT_VERSION + 1)
+    assert build.fingerprint(config) != before
+
+
+def test_a_world_of_another_format_is_not_opened_but_made_anew(config, monkeypatch):
+    before = build.fingerprint(config)
+    monkeypatch.setattr(build, "FORMAT", build.FORMAT + 1)
     assert build.fingerprint(config) != before
 
 
@@ -145,15 +151,17 @@ def test_every_medium_can_be_decoded(world):
     video = VideoConfig(
         frames=4, image_size=32, sampling="uniform", crop="centre", crop_scale=(1.0, 1.0)
     )
-    clip, state = world.source("test")[0], world.source("test")[24]
+    media = world.media("test")
+    clip, state = media[0], media[24]
+    (question,) = world.annotations("test").of(24)
     assert np.ptp(load_clip(clip.media, video, None)) > 20
     assert len(state.media) == 6
     pair = load_clip(state.media[:2], video, None)
-    gold = state.media[state.annotations[0].candidate_media[state.annotations[0].gold]]
+    gold = state.media[question.candidate_media[question.gold]]
     happened = load_clip([gold], video, None)
     assert np.abs(pair[0].astype(int) - happened[0]).mean() < 8
     assert np.abs(pair[-1].astype(int) - happened[-1]).mean() < 8
-    stream = world.source("streams")[0]
+    stream = world.media("streams")[0]
     assert load_clip(stream.media, video, None).shape == (4, 32, 32, 3)
 
 

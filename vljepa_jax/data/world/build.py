@@ -1,25 +1,24 @@
 """Builds the world on first use and finds it again.
 
 A world is a pure function of its ``WorldConfig`` (without ``cache_dir``) and of
-``CONTENT_VERSION``; every record is one of (seed, split, kind, index), so that any number of
-processes makes the same records in the same order.
+``CONTENT_VERSION``, on disk of the ``FORMAT`` of datasets too; every record is one of (seed, split,
+kind, index), so that any number of processes makes the same records in the same order.
 """
 
-import collections
 import dataclasses
+import functools
 import hashlib
 import json
-import multiprocessing
 import pathlib
 from collections.abc import Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
 
 import numpy as np
 import rich.progress
 
 from vljepa_jax.config import WorldConfig
+from vljepa_jax.data.process_pool import ProcessPool
 from vljepa_jax.data.records import Record
-from vljepa_jax.data.storage import write_dataset
+from vljepa_jax.data.storage import FORMAT, write_dataset
 from vljepa_jax.data.world.annotate import annotate_clip, annotate_state_change
 from vljepa_jax.data.world.language import label_sets
 from vljepa_jax.data.world.objects import SPRITE_LICENSE
@@ -55,11 +54,6 @@ class Task:
         return f"{self.split}-{self.kind}-{self.index:06d}"
 
 
-def dataset_path(path: str, world: WorldConfig | None) -> str:
-    """Resolves a dataset's path: "@world" is the bundled world ``world``, built if need be."""
-    return build_world(world) if path == "@world" else path
-
-
 def build_world(config: WorldConfig) -> str:
     """The directory of the world's dataset, which is generated where it is not there yet.
 
@@ -77,13 +71,14 @@ def build_world(config: WorldConfig) -> str:
         rich.progress.MofNCompleteColumn(),
         rich.progress.TimeRemainingColumn(),
     )
-    with _Makers(config, total) as makers, progress:
+    processes = available_cpus() if total > _FEW else 1
+    with ProcessPool(processes if processes > 1 else 0) as pool, progress:
         bar = progress.add_task("", total=total)
         try:
             write_dataset(
                 directory,
                 {
-                    split: _advancing(progress, bar, makers.records(tasks[split]))
+                    split: _advancing(progress, bar, _records(pool, config, tasks[split]))
                     for split in SPLITS
                     if tasks[split]
                 },
@@ -173,7 +168,7 @@ _MAKERS = {
 
 
 def _content(config: WorldConfig) -> dict:
-    content = dataclasses.asdict(config) | {"version": CONTENT_VERSION}
+    content = dataclasses.asdict(config) | {"version": CONTENT_VERSION, "format": FORMAT}
     del content["cache_dir"]
     return content
 
@@ -181,38 +176,11 @@ def _content(config: WorldConfig) -> dict:
 # ---------------------------------------------------------------------------------------------
 # Processes
 # ---------------------------------------------------------------------------------------------
-class _Makers:
-    """Makes records in all processors, in the order of their tasks, a bounded way ahead."""
-
-    def __init__(self, config: WorldConfig, total: int):
-        self._config = config
-        self._workers = available_cpus() if total > _FEW else 1
-        self._executor: ProcessPoolExecutor | None = None
-
-    def __enter__(self) -> "_Makers":
-        if self._workers > 1:
-            # Forking a process that runs jax can deadlock.
-            context = multiprocessing.get_context("forkserver")
-            self._executor = ProcessPoolExecutor(self._workers, mp_context=context)
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if self._executor is not None:
-            self._executor.shutdown(cancel_futures=True)
-
-    def records(self, tasks: list[Task]) -> Iterator[Record]:
-        if self._executor is None:
-            yield from (make_record(self._config, task) for task in tasks)
-            return
-        chunk = 1 if tasks and tasks[0].kind == "stream" else _CHUNK
-        chunks = [tasks[first : first + chunk] for first in range(0, len(tasks), chunk)]
-        pending: collections.deque[Future] = collections.deque()
-        for part in chunks:
-            pending.append(self._executor.submit(_make_records, self._config, part))
-            if len(pending) >= 4 * self._workers:
-                yield from pending.popleft().result()
-        while pending:
-            yield from pending.popleft().result()
+def _records(pool: ProcessPool, config: WorldConfig, tasks: list[Task]) -> Iterator[Record]:
+    size = 1 if tasks and tasks[0].kind == "stream" else _CHUNK
+    chunks = (tasks[first : first + size] for first in range(0, len(tasks), size))
+    for records in pool.map(functools.partial(_make_records, config), chunks):
+        yield from records
 
 
 def _advancing(

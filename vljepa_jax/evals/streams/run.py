@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from rich.progress import Progress
 
-from vljepa_jax.config import ConfigError, StreamSet, StreamStudyConfig, WorldConfig
+from vljepa_jax.config import WORLD, ConfigError, StreamSet, StreamStudyConfig, WorldConfig
+from vljepa_jax.data.datasets import find_dataset
 from vljepa_jax.data.records import Medium
-from vljepa_jax.data.storage import Source, open_dataset
-from vljepa_jax.data.world.build import build_world
+from vljepa_jax.data.storage import Dataset
 from vljepa_jax.evals.captions import CiderD, tokenise
 from vljepa_jax.evals.streams.study import (
     Decode,
@@ -26,6 +26,7 @@ from vljepa_jax.inference.streams.segmentation import midpoints, segment_embeddi
 from vljepa_jax.inference.streams.timeline import Spoken, Timeline
 from vljepa_jax.parallel.processes import divided, first_process
 
+_SPLIT = "streams"  # of the world
 _SHOWN_SECONDS = 60.0  # of the timeline
 
 
@@ -55,11 +56,11 @@ def embed_streams(
     sets = []
     with Progress(transient=True, disable=not first_process()) as progress:
         for part in config.sets:
-            source = _source(world, part)
+            dataset = _dataset(world, part)
 
-            def embed(indices: Sequence[int], source: Source = source) -> list[EmbeddedStream]:
+            def embed(indices: Sequence[int], dataset: Dataset = dataset) -> list[EmbeddedStream]:
                 tracked = progress.track(indices, description="Embedding streams")
-                return [_embed(model, source, index, config) for index in tracked]
+                return [_embed(model, dataset, index, config) for index in tracked]
 
             sets.append(divided(embed, range(part.streams)))
     return sets
@@ -82,7 +83,7 @@ def run_stream_benchmark(
     name, decode = _decoder(model, config, world)
     sets = zip(config.sets, embedded, strict=True)
     studies = tuple((part, run_study(streams, config, decode, scorer)) for part, streams in sets)
-    first = _source(world, config.sets[0])[0].media[0]
+    first = _dataset(world, config.sets[0]).media(_SPLIT)[0].media[0]
     return StreamResult(name, studies, _timeline(first, embedded[0][0], config, decode))
 
 
@@ -92,8 +93,8 @@ def scorer(references: Sequence[Sequence[str]]) -> Callable[[Sequence[str]], np.
     return lambda candidates: score([tokenise(text) for text in candidates])
 
 
-def _source(world: WorldConfig, part: StreamSet) -> Source:
-    """Streams of one density; those of the world itself, where it has them."""
+def _dataset(world: WorldConfig, part: StreamSet) -> Dataset:
+    """A world with streams of one density; the given one, where it has them."""
     if not (world.stream_density == part.density and world.streams >= part.streams):
         nothing = dict.fromkeys(
             ("train_clips", "train_triplets", "test_clips", "compositional_clips"), 0
@@ -101,14 +102,14 @@ def _source(world: WorldConfig, part: StreamSet) -> Source:
         world = dataclasses.replace(
             world, streams=part.streams, stream_density=part.density, **nothing
         )
-    return open_dataset(build_world(world)).source("streams")
+    return find_dataset(WORLD, world)
 
 
 def _embed(
-    model: Embedder, source: Source, index: int, config: StreamStudyConfig
+    model: Embedder, dataset: Dataset, index: int, config: StreamStudyConfig
 ) -> EmbeddedStream:
-    record = source[index]
-    annotation = record.annotations[0]
+    record = dataset.media(_SPLIT)[index]
+    (annotation,) = dataset.annotations(_SPLIT).of(index)
     ends, embeddings = embed_stream(
         model,
         record.media[0],
@@ -132,14 +133,14 @@ def _decoder(model: Embedder, config: StreamStudyConfig, world: WorldConfig) -> 
     """The Y-Decoder with its name or, without one, the nearest training captions."""
     if model.text_decoder is not None:
         return "Y-Decoder, greedy", model.decode
-    source = open_dataset(build_world(world)).source("train")
     texts: dict[str, None] = {}
-    for index in range(len(source)):
-        for annotation in source[index].annotations:
-            if annotation.task == "caption" and annotation.tags.get("kind") == "caption":
-                texts[annotation.texts[0]] = None
-        if len(texts) >= config.bank_texts:
+    last = None
+    for record, annotation in find_dataset(WORLD, world).annotations("train"):
+        if record != last and len(texts) >= config.bank_texts:  # those of a record together
             break
+        last = record
+        if annotation.task == "caption" and annotation.tags.get("kind") == "caption":
+            texts[annotation.texts[0]] = None
     if not texts:
         raise ConfigError("config.world has no training captions for the study to decode with")
     bank = model.text_bank(list(texts))

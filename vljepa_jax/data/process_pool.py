@@ -1,0 +1,54 @@
+"""Maps a function over items in other processes: in order, and a bounded way ahead.
+
+For what is written (records made or checked). Arrays that are decoded for a model come through
+``workers``, where Grain hands them over in shared memory.
+"""
+
+from __future__ import annotations
+
+import collections
+import multiprocessing
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from typing import TypeVar
+
+T = TypeVar("T")
+U = TypeVar("U")
+
+# Items that a process has in hand and those that wait, per process: bounds the memory.
+_AHEAD = 4
+
+
+class ProcessPool:
+    """A context manager, within which ``map`` may be called several times.
+
+    Args:
+        count: processes; 0 maps in this one.
+    """
+
+    def __init__(self, count: int):
+        self._count = count
+
+    def __enter__(self) -> ProcessPool:
+        if self._count:
+            # Not forked from this one: a forked copy of a process with threads may hang.
+            context = multiprocessing.get_context("forkserver")
+            self._executor = ProcessPoolExecutor(self._count, context)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._count:
+            self._executor.shutdown(cancel_futures=True)
+
+    def map(self, function: Callable[[T], U], items: Iterable[T]) -> Iterator[U]:
+        """Yields the results in order."""
+        if not self._count:
+            yield from map(function, items)
+            return
+        pending: collections.deque[Future[U]] = collections.deque()
+        for item in items:
+            pending.append(self._executor.submit(function, item))
+            if len(pending) >= self._count * _AHEAD:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()

@@ -1,0 +1,278 @@
+"""The files of a dataset's splits: media apart from what is asked and said about them.
+
+A split is a sequence of parts, each of three files that one writer makes without knowing of others:
+
+    SPLIT-00000.media.array_record        an entry a media record: {"id", "media": [{...}, ...]}
+    SPLIT-00000.annotations.array_record  an entry an annotation: {"record", "id", "task", ...}
+    SPLIT-00000.table.npy                 a row an annotation: ``TABLE``, to be memory-mapped
+
+Entries are msgpack maps of the fields of ``records.Medium`` and ``records.Annotation`` that differ
+from their defaults. "record" is the index of the media record in its part; annotations are in the
+order of their records. What is small and wanted all at once, how many entries each part has, is in
+the dataset's metadata (``storage``), so that opening a split opens none of these files.
+"""
+
+from __future__ import annotations
+
+import array
+import bisect
+import dataclasses
+import functools
+import itertools
+import os
+import pathlib
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any, Literal
+
+import msgpack
+import numpy as np
+from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
+
+from vljepa_jax.data.records import Annotation, MediaRecord, Medium, Record
+from vljepa_jax.places import DATASET_BUCKETS, AnyPath, in_bucket, place
+
+# A row of the table: the media record of an annotation, by its index in the part; its task, by its
+# index among the part's; and whether it is a training example (``Annotation.trainable``).
+TABLE = np.dtype([("record", "<u4"), ("task", "<u2"), ("trainable", "?")])
+
+Kind = Literal["media", "annotations"]
+# Any medium can be read alone, and is compressed already; texts are small and much alike.
+_WRITER_OPTIONS = {"media": "group_size:1,uncompressed", "annotations": "group_size:64"}
+_READER_OPTIONS = "readahead_buffer_size:0"  # entries are asked for in no order
+_READER_BUFFER = 1 << 15  # bytes
+_OPEN = 64  # parts of a split that are kept open: an open shard holds its index in memory
+_NAMES = "surrogatepass"  # an id may be the name of a file, which is not always UTF-8
+
+
+class DatasetError(ValueError):
+    """A dataset that cannot be written or read; the message names it and the reason."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """What the metadata tells of a part.
+
+    Attributes:
+        media: number of media records.
+        annotations: their number.
+        tasks: names, which ``TABLE`` refers to.
+    """
+
+    media: int
+    annotations: int
+    tasks: tuple[str, ...]
+
+
+class PartWriter:
+    """Writes the files of one part.
+
+    Args:
+        directory: where they will lie, on a disk.
+        index: of the part in its split.
+    """
+
+    def __init__(self, directory: pathlib.Path, split: str, index: int):
+        self._table_path = _table_path(directory, split, index)
+        self._shards = {
+            kind: ArrayRecordWriter(str(_shard_path(directory, split, index, kind)), options)
+            for kind, options in _WRITER_OPTIONS.items()
+        }
+        self._columns = {"record": array.array("I"), "task": array.array("H")}
+        self._columns |= {"trainable": array.array("B")}
+        self._tasks: dict[str, int] = {}
+        self._media = 0
+        self.size = 0  # bytes of the entries written so far
+
+    def add(self, record: Record) -> None:
+        """Writes a media record and its annotations."""
+        media = [_set_fields(medium) for medium in record.media]
+        self._write("media", {"id": record.id, "media": media})
+        for annotation in record.annotations:
+            self._write("annotations", {"record": self._media, **_set_fields(annotation)})
+            self._columns["record"].append(self._media)
+            task = self._tasks.setdefault(annotation.task, len(self._tasks))
+            self._columns["task"].append(task)
+            self._columns["trainable"].append(annotation.trainable)
+        self._media += 1
+
+    def close(self) -> Part:
+        """Completes the files."""
+        for writer in self._shards.values():
+            writer.close()
+        table = np.zeros(len(self._columns["record"]), TABLE)
+        for name, column in self._columns.items():
+            table[name] = np.frombuffer(column, column.typecode)
+        np.save(self._table_path, table)
+        return Part(self._media, len(table), tuple(self._tasks))
+
+    def _write(self, kind: Kind, fields: dict[str, Any]) -> None:
+        data = msgpack.packb(fields, unicode_errors=_NAMES)
+        self._shards[kind].write(data)
+        self.size += len(data)
+
+
+class Shards:
+    """The entries of one kind of a split, by their index in the split.
+
+    Cheap to send to worker processes: files are opened when they are read first.
+
+    Attributes:
+        kind: of the entries.
+        directory: of the dataset.
+        split: its name.
+    """
+
+    kind: Kind
+
+    def __init__(self, directory: str, split: str, parts: Sequence[Part]):
+        self.directory = directory
+        self.split = split
+        self._parts = tuple(parts)
+        self._set_up()
+
+    def _set_up(self) -> None:
+        self._ends = list(itertools.accumulate(getattr(part, self.kind) for part in self._parts))
+        self._reader = functools.lru_cache(_OPEN)(self._open_shard)
+
+    def __len__(self) -> int:
+        return self._ends[-1] if self._ends else 0
+
+    def __getstate__(self) -> dict[str, Any]:  # open files stay behind
+        return {name: vars(self)[name] for name in ("directory", "split", "_parts")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._set_up()
+
+    def _locate(self, index: int) -> tuple[int, int]:
+        """The part of an entry, and its index in the part."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"{self.directory}, split '{self.split}': {index} of {len(self)}")
+        part = bisect.bisect_right(self._ends, index)
+        return part, index - (self._ends[part - 1] if part else 0)
+
+    def _read(self, part: int, first: int, end: int) -> list[Any]:
+        """Entries of a part, unpacked."""
+        if first == end:
+            return []
+        entries = self._reader(part).read(first, end)
+        return [msgpack.unpackb(entry, use_list=False, unicode_errors=_NAMES) for entry in entries]
+
+    def _open_shard(self, part: int) -> ArrayRecordReader:
+        path = _shard_path(place(self.directory, DATASET_BUCKETS), self.split, part, self.kind)
+        reader = ArrayRecordReader(
+            os.fspath(path), _READER_OPTIONS, file_reader_buffer_size=_READER_BUFFER
+        )
+        found, wanted = reader.num_records(), getattr(self._parts[part], self.kind)
+        if found != wanted:  # 0 where there is no such file
+            raise DatasetError(f"{path}: missing or damaged, {found} of {wanted} entries are there")
+        return reader
+
+
+class Media(Shards):
+    """The media records of a split."""
+
+    kind = "media"
+
+    def __getitem__(self, index: int) -> MediaRecord:
+        part, first = self._locate(index)
+        (fields,) = self._read(part, first, first + 1)
+        media = tuple(Medium(**medium) for medium in fields["media"])
+        return MediaRecord(fields["id"], media)
+
+
+class Annotations(Shards):
+    """The annotations of a split, in the order of its media records; no medium is read."""
+
+    kind = "annotations"
+    _CHUNK = 1024  # entries read at a time
+
+    def _set_up(self) -> None:
+        super()._set_up()
+        records = itertools.accumulate((part.media for part in self._parts), initial=0)
+        self._first_record = list(records)  # of each part
+        self._table = functools.lru_cache(_OPEN)(self._open_table)
+
+    def __getitem__(self, index: int) -> tuple[int, Annotation]:
+        """An annotation, with the index of its media record."""
+        part, first = self._locate(index)
+        return next(self._annotations(part, first, first + 1))
+
+    def __iter__(self) -> Iterator[tuple[int, Annotation]]:
+        """All of them in order, each with the index of its media record."""
+        for index, part in enumerate(self._parts):
+            for first in range(0, part.annotations, self._CHUNK):
+                end = min(first + self._CHUNK, part.annotations)
+                yield from self._annotations(index, first, end)
+
+    def of(self, record: int) -> tuple[Annotation, ...]:
+        """The annotations of one media record, in order."""
+        part = bisect.bisect_right(self._first_record, record) - 1
+        if not 0 <= part < len(self._parts):
+            raise IndexError(f"{self.directory}, split '{self.split}': no record {record}")
+        owners = self._table(part)["record"]
+        first = bisect.bisect_left(owners, record - self._first_record[part])
+        end = bisect.bisect_right(owners, record - self._first_record[part], first)
+        return tuple(annotation for _, annotation in self._annotations(part, first, end))
+
+    def tasks(self, *, trainable: bool) -> list[str]:
+        """The tasks that there are annotations of, sorted.
+
+        Args:
+            trainable: whether only training examples count.
+        """
+        found: set[str] = set()
+        for index, part in enumerate(self._parts):
+            table = self._table(index)
+            counted = table["task"][table["trainable"]] if trainable else table["task"]
+            found.update(part.tasks[task] for task in np.unique(counted))
+        return sorted(found)
+
+    def records(self, tasks: Collection[str], *, trainable: bool) -> np.ndarray:
+        """The media records with an annotation of one of these tasks, ascending, unsigned [R].
+
+        Args:
+            trainable: whether only training examples count.
+        """
+        dtype = np.min_scalar_type(self._first_record[-1])
+        found = [np.zeros(0, dtype)]
+        for index, part in enumerate(self._parts):
+            table = self._table(index)
+            wanted = np.isin(table["task"], [i for i, t in enumerate(part.tasks) if t in tasks])
+            if trainable:
+                wanted &= table["trainable"]
+            own = np.unique(table["record"][wanted]).astype(dtype)
+            found.append(own + dtype.type(self._first_record[index]))
+        return np.concatenate(found)
+
+    def _annotations(self, part: int, first: int, end: int) -> Iterator[tuple[int, Annotation]]:
+        for fields in self._read(part, first, end):
+            record = self._first_record[part] + fields.pop("record")
+            yield record, Annotation(**fields)
+
+    def _open_table(self, part: int) -> np.ndarray:
+        path = _table_path(place(self.directory, DATASET_BUCKETS), self.split, part)
+        if not in_bucket(path):
+            return np.asarray(np.load(path, mmap_mode="r"))  # a bare view is faster to index
+        with path.open("rb") as file:
+            return np.load(file)
+
+
+def _shard_path(directory: AnyPath, split: str, part: int, kind: Kind) -> AnyPath:
+    return directory / f"{split}-{part:05d}.{kind}.array_record"
+
+
+def _table_path(directory: AnyPath, split: str, part: int) -> AnyPath:
+    return directory / f"{split}-{part:05d}.table.npy"
+
+
+def _set_fields(entry: Medium | Annotation) -> dict[str, Any]:
+    """The fields of an entry that are not their defaults."""
+    values = ((field, getattr(entry, field.name)) for field in dataclasses.fields(entry))
+    return {field.name: value for field, value in values if value != _default(field)}
+
+
+def _default(field: dataclasses.Field) -> Any:
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return field.default
