@@ -72,12 +72,25 @@ _CHECK = flags.DEFINE_bool(
 )
 
 
-@flags.multi_flags_validator(
-    ["dataset", "manifest", "output"],
-    message="give --manifest and --output, or --dataset (--dataset=list shows which there are)",
-)
-def _has_input(values: dict) -> bool:
-    return bool(values["dataset"]) != bool(values["manifest"] and values["output"])
+_OF_MANIFESTS = ["manifest", "name", "split"]
+_OF_DATASETS = ["splits", "rows", "check"]
+
+
+@flags.multi_flags_validator(["dataset", "output", *_OF_MANIFESTS, *_OF_DATASETS])
+def _check_flags(values: dict) -> bool:
+    if values["dataset"]:
+        unused = [name for name in _OF_MANIFESTS if values[name]]
+    else:
+        unused = [name for name in _OF_DATASETS if values[name]]
+        if not (values["manifest"] and values["output"]):
+            raise flags.ValidationError(
+                "give --manifest and --output, or --dataset (--dataset=list shows which there are)"
+            )
+    if unused:
+        raise flags.ValidationError(
+            f"--{unused[0]} is {'not for' if values['dataset'] else 'for'} a public dataset"
+        )
+    return True
 
 
 def main() -> int | None:

@@ -5,6 +5,7 @@ from vljepa_jax.data.manifest import TASKS
 from vljepa_jax.datasets import registry
 from vljepa_jax.datasets.action_clips import SSV2
 from vljepa_jax.datasets.adapter import AdapterError, camel_words, manifest_row
+from vljepa_jax.datasets.procedures import COIN_STEP
 
 
 @pytest.mark.parametrize("name", registry.names())
@@ -22,6 +23,8 @@ def test_every_adapter_is_declared_whole(name):
     assert (adapter.task == "triplet") == (not adapter.media)
     # Where no medium is there, the first pattern names one.
     assert not any("*" in pattern for pattern in adapter.media[:1])
+    assert all("*" not in pattern.rpartition("/")[0] for pattern in adapter.media)
+    assert all(pattern.count("*") <= 1 for pattern in adapter.media)
     for split in splits:
         needed = adapter.official(".", split).needed()
         assert needed
@@ -68,6 +71,16 @@ def test_other_formats_are_named(tmp_path, annotations, fault):
     pattern = f"ssv2, split 'train': labels/labels.json, labels/train.json below .*{fault}"
     with pytest.raises(AdapterError, match=pattern):
         list(SSV2.rows(tmp_path, "train"))
+
+
+def test_media_are_found_by_a_pattern(tmp_path):
+    official = COIN_STEP.official(tmp_path, "testing")
+    present = ("videos/ab.info.json", "videos/ab.mp4.part", "videos/ab.WebM", "videos/abc.mkv")
+    write(tmp_path, dict.fromkeys((*present, "videos/7/[x]*.mov"), b""))
+    assert official.medium(video="ab", recipe=7) == {"path": "videos/ab.WebM"}
+    assert official.medium(video="abc", recipe=7) == {"path": "videos/abc.mkv"}
+    assert official.medium(video="[x]*", recipe=7) == {"path": "videos/7/[x]*.mov"}
+    assert official.medium(video="a", recipe=7, end=2.5) == {"path": "videos/a.mp4", "end": 2.5}
 
 
 def test_a_row_leaves_out_what_is_empty():

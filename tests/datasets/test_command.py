@@ -89,9 +89,17 @@ def test_a_dataset_without_what_is_absent(ssv2, tmp_path):
 
 
 def test_nothing_is_written_where_all_media_are_absent(ssv2, tmp_path):
-    with pytest.raises(AdapterError, match="none of 1 media files .*20bn-.*/0.webm; nothing was"):
+    with pytest.raises(
+        AdapterError, match="no row can be used.*: 1 rows, 1 media .*20bn-.*/0.webm"
+    ):
         run("ssv2", root=str(ssv2), splits=["train"], output=str(tmp_path / "d"))
     assert not (tmp_path / "d").exists()
+
+
+def test_nothing_is_written_of_a_file_without_rows(ssv2, tmp_path):
+    write(ssv2, {"labels/train.json": []})
+    with pytest.raises(AdapterError, match="no row can be used.*: 0 rows, 0 media files absent"):
+        run("ssv2", root=str(ssv2), splits=["train"], output=str(tmp_path / "d"))
 
 
 def test_other_counts_stop_a_check_before_anything_is_written(ssv2, tmp_path):
@@ -100,6 +108,17 @@ def test_other_counts_stop_a_check_before_anything_is_written(ssv2, tmp_path):
         assert status == 1
         assert "otherwise than published: split 'validation': 2 rows, not 24,777" in shown
     assert {path.name for path in tmp_path.iterdir()} == {"ssv2"}
+
+
+def test_splits_with_other_labels_are_not_mixed(tmp_path):
+    folder = "testTrainMulti_7030_splits"
+    files = {
+        f"{folder}/wave_test_split1.txt": "a.avi 2\n",
+        f"{folder}/brush_hair_test_split2.txt": "b.avi 2\n",
+    }
+    root = str(write(tmp_path / "in", files))
+    with pytest.raises(AdapterError, match="other labels in hmdb51 each"):
+        run("hmdb51", root=root, splits=["test01", "test02"], rows=str(tmp_path / "r.jsonl"))
 
 
 def test_right_counts_pass():
@@ -142,7 +161,7 @@ def test_images_in_an_official_file_are_unpacked(tmp_path):
 
 def test_the_list_has_all_and_what_has_no_adapter():
     _, shown = run("list")
-    for name in ("ssv2", "visla", "COIN.json", "worldprediction_wm", "No adapter: "):
+    for name in ("ssv2", "visla", "COIN.json", "worldprediction_wm", "no adapter: "):
         assert name in shown
 
 
@@ -152,6 +171,7 @@ def test_the_list_has_all_and_what_has_no_adapter():
         ({}, "give --root"),
         ({"root": "."}, "give one of --output and --rows, or --check alone"),
         ({"root": ".", "rows": "a", "output": "b"}, "give one of --output and --rows"),
+        ({"root": ".", "rows": "a"}, "ends in .jsonl"),
     ],
 )
 def test_what_is_not_said_is_asked_for(options, fault):
@@ -170,6 +190,13 @@ def test_script(ssv2):
     missing = script("--dataset=pope", f"--root={ssv2}", "--check")
     assert missing.returncode == 1
     assert missing.stderr.startswith("error: pope, split 'test': there is no coco_pope_random.json")
-    both = script("--dataset=ssv2", "--manifest=a.jsonl", "--output=b")
-    assert both.returncode == 1
-    assert "give --manifest and --output, or --dataset" in both.stderr
+    neither = script(f"--root={ssv2}")
+    assert neither.returncode == 1
+    assert "give --manifest and --output, or --dataset" in neither.stderr
+    for arguments, fault in (
+        (("--dataset=ssv2", "--split=validation"), "--split is not for a public dataset"),
+        (("--manifest=a.jsonl", "--output=b", "--check"), "--check is for a public dataset"),
+    ):
+        refused = script(*arguments)
+        assert refused.returncode == 1
+        assert fault in refused.stderr

@@ -113,7 +113,7 @@ def test_coin_next_step_shows_a_step_and_asks_for_the_following(coin):
 
 CROSSTASK_FILES = {
     "crosstask_release/tasks_primary.txt": "23\nMake Jello Shots\nhttp://x\n3\n"
-    "pour water,stir,pour alcohol\n\n105\nMake Tea\nhttp://y\n2\npour water,add leaves\n\n",
+    "pour water,stir,pour alcohol\n\n105\nMake Tea\n\n2\npour water,add leaves\n\n",
     "crosstask_release/videos_val.csv": "105,-a_b,https://z\n",
     "crosstask_release/annotations/105_-a_b.csv": "2,9.5,12.0\n1,1.5,4.25\n",
     "crosstask_release/annotations/23_ccc.csv": "3,0.0,2.0\n",

@@ -207,9 +207,18 @@ def test_dream1k(tmp_path):
     ]
 
 
-def test_vdc(tmp_path):
+def test_vdc_in_both_forms(tmp_path):
     captions = {"main_object_caption": "a dog", "detailed_caption": "a dog on a lawn"}
-    line = json.dumps({"video_id": "x-1", "captions": captions})
-    assert list(VDC_1K.rows(write(tmp_path, {"VDC_1k.jsonl": line}), "test")) == [
-        {"id": "x-1", "media": [{"path": "videos/x-1.mp4"}], "texts": ["a dog on a lawn"]}
+    lines = [
+        {"video_id": "x-1", "video_name": "x-1.webm", **captions},
+        {"video_id": "y-2", "captions": captions},
+    ]
+    files = {"VDC_1k.jsonl": "\n".join(map(json.dumps, lines)), "videos/videos/x-1.webm": b""}
+    assert list(VDC_1K.rows(write(tmp_path, files), "test")) == [
+        {
+            "id": "x-1",
+            "media": [{"path": "videos/videos/x-1.webm"}],
+            "texts": ["a dog on a lawn"],
+        },
+        {"id": "y-2", "media": [{"path": "videos/y-2.mp4"}], "texts": ["a dog on a lawn"]},
     ]

@@ -7,17 +7,23 @@ and metrics belong to benchmarks.
 
 from __future__ import annotations
 
+import bisect
 import csv
 import dataclasses
-import glob
+import itertools
 import json
+import os
 import pathlib
+import posixpath
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from vljepa_jax.config import nearest
+from vljepa_jax.data.kinds import MEDIA_EXTENSIONS
 from vljepa_jax.data.records import LABELS_PREFIX, Label
+
+T = TypeVar("T")
 
 # A row of a manifest as JSON has it, and one entry of its "media".
 Row = dict[str, Any]
@@ -73,8 +79,9 @@ class Adapter:
         task: of the rows, one of ``data.manifest.TASKS``.
         files: the official layout.
         media: where a video or image may lie below the root: patterns of ``str.format`` over fields
-            that ``read`` gives, or of ``glob`` where there is a ``*``; the first that is there is
-            taken, and where none is, the first. () for text alone.
+            that ``read`` gives; a ``*`` in a file's name stands for anything, if it is the name of
+            a medium. The first that is there is taken, and where none is, the first. () for text
+            alone.
         splits: that there are.
         known_from: how the format is known: from the file itself, or from what else.
         read: yields the rows of a split.
@@ -110,13 +117,7 @@ class Adapter:
             AdapterError: the split is unknown; an official file is missing, or has another format.
         """
         official = self.official(root, split)
-        count = 0
-        try:
-            for row in self.read(official):
-                yield row
-                count += 1
-        except _FORMAT_ERRORS as error:
-            raise _other_format(official, error, f", after {count} rows") from error
+        yield from _told(official, self.read(official), "rows")
 
     def labels(self, root: str | pathlib.Path, split: str) -> dict[str, tuple[Label, ...]]:
         """The label sets that the rows of a split refer to.
@@ -127,10 +128,18 @@ class Adapter:
         if self.read_labels is None:
             return {}
         official = self.official(root, split)
-        try:
-            return {name: tuple(labels) for name, labels in self.read_labels(official).items()}
-        except _FORMAT_ERRORS as error:
-            raise _other_format(official, error, ", in its labels") from error
+        sets = ((name, tuple(labels)) for name, labels in self.read_labels(official).items())
+        return dict(_told(official, sets, "label sets"))
+
+    def media_within(self, root: str | pathlib.Path, split: str) -> Iterator[tuple[str, bytes]]:
+        """Yields (path, content) of media that lie inside official files.
+
+        Raises:
+            AdapterError: as ``rows``.
+        """
+        if self.read_media is not None:
+            official = self.official(root, split)
+            yield from _told(official, self.read_media(official), "media")
 
     def official(self, root: str | pathlib.Path, split: str) -> Official:
         """The official files of a split.
@@ -173,6 +182,8 @@ class Official:
     adapter: Adapter
     root: pathlib.Path
     split: str
+    # Names in folders where media are looked for, sorted: a folder may hold all of a dataset.
+    listings: dict[str, list[str]] = dataclasses.field(default_factory=dict, repr=False)
 
     def needed(self) -> list[OfficialFile]:
         """The files that the split needs."""
@@ -255,17 +266,26 @@ class Official:
 
     def _medium_path(self, fields: Mapping[str, str | int]) -> str:
         for pattern in self.adapter.media:
-            if "*" in pattern:
-                escaped = {
-                    name: glob.escape(value) if isinstance(value, str) else value
-                    for name, value in fields.items()
-                }
-                found = sorted(glob.glob(pattern.format_map(escaped), root_dir=self.root))
-                if found:
-                    return found[0]
-            elif (self.root / (path := pattern.format_map(fields))).is_file():
-                return path
+            begin, star, end = (part.format_map(fields) for part in pattern.partition("*"))
+            if not star:
+                if os.path.isfile(os.path.join(self.root, begin)):
+                    return begin
+            elif found := self._find(*posixpath.split(begin), end):
+                return found
         return self.adapter.media[0].format_map(fields)
+
+    def _find(self, folder: str, begin: str, end: str) -> str | None:
+        """The first medium of a folder whose name begins and ends so."""
+        if folder not in self.listings:
+            place = self.root / folder
+            self.listings[folder] = sorted(os.listdir(place)) if place.is_dir() else []
+        names = self.listings[folder]
+        for name in itertools.islice(names, bisect.bisect_left(names, begin), None):
+            if not name.startswith(begin):
+                break
+            if name.endswith(end) and posixpath.splitext(name)[1].lower() in MEDIA_EXTENSIONS:
+                return posixpath.join(folder, name)
+        return None
 
 
 def manifest_row(
@@ -319,13 +339,20 @@ def camel_words(name: str) -> str:
 _FORMAT_ERRORS = (LookupError, TypeError, AttributeError, ValueError, csv.Error)
 
 
-def _other_format(official: Official, error: Exception, where: str) -> AdapterError:
-    """The error that says so; an ``AdapterError`` says it already."""
-    if isinstance(error, AdapterError):
-        return error
-    paths = [path for file in official.needed() for path in file.paths]
-    found = ", ".join(path for path in paths if (official.root / path).exists())
-    return AdapterError(
-        f"{official.adapter.name}, split '{official.split}': {found} below {official.root}: not in"
-        f" the format that is read here{where} ({type(error).__name__}: {error})"
-    )
+def _told(official: Official, read: Iterator[T], what: str) -> Iterator[T]:
+    """Yields what is read; the error that a file of another format leads to names the files."""
+    count = 0
+    try:
+        for item in read:
+            yield item
+            count += 1
+    except AdapterError:
+        raise
+    except _FORMAT_ERRORS as error:
+        paths = [path for file in official.needed() for path in file.paths]
+        found = ", ".join(path for path in paths if (official.root / path).exists())
+        raise AdapterError(
+            f"{official.adapter.name}, split '{official.split}': {found} below {official.root}: not"
+            f" in the format that is read here, after {count} {what}"
+            f" ({type(error).__name__}: {error})"
+        ) from error

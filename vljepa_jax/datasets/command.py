@@ -63,6 +63,8 @@ def run(
         raise AdapterError(f"{name}: give --root, the folder with its official files")
     if rows and output or not (rows or output or check):
         raise AdapterError(f"{name}: give one of --output and --rows, or --check alone")
+    if rows and not rows.endswith(".jsonl"):
+        raise AdapterError(f"--rows={rows}: the name of a manifest ends in .jsonl")
     if output and pathlib.Path(output).exists():
         raise FileExistsError(f"{output} exists; remove it or name another directory")
     chosen = list(splits) or [split.name for split in adapter.splits]
@@ -85,9 +87,11 @@ def run(
             _keep_rows(manifests, counts, pathlib.Path(rows), console)
         if output:
             if not any(manifest.stat().st_size for manifest in manifests):
+                absent = [path for count in counts for path in count.absent]
                 raise AdapterError(
-                    f"{name}: none of {sum(count.media for count in counts):,} media files is below"
-                    f" {root}, the first would be {counts[0].absent[0]}; nothing was written"
+                    f"{name}: no row can be used, and nothing was written:"
+                    f" {sum(count.rows for count in counts):,} rows, {len(absent):,} media files"
+                    f" absent below {root}{f', the first is {absent[0]}' if absent else ''}"
                 )
             prepare(
                 [open_manifest(str(path), split=None, root=None) for path in manifests],
@@ -166,34 +170,29 @@ def number(count: int | None) -> str:
     return "?" if count is None else f"{count:,}"
 
 
-def needs(adapter: Adapter) -> list[str]:
-    """What must lie below the root: its official files, and its media."""
-    files = dict.fromkeys(file.paths[0] for file in adapter.files)
-    return [*files, *adapter.media[:1]]
-
-
 def show_list(console: rich.console.Console) -> None:
     """Prints what there is, what it needs, and where that comes from."""
     table = rich.table.Table(box=rich.box.SIMPLE, show_lines=True)
-    for name in ("name", "dataset", "splits: rows", "below --root", "home"):
-        table.add_column(name, overflow="fold")
+    table.add_column("name", no_wrap=True)
+    table.add_column("what it is, needs below --root, and comes from", overflow="fold")
     for name in registry.names():
         adapter = registry.load(name)
-        table.add_row(
-            name,
+        files = dict.fromkeys(file.paths[0] for file in adapter.files)
+        lines = [
             adapter.title,
-            "\n".join(f"{split.name}: {number(split.rows)}" for split in adapter.splits),
-            "\n".join(needs(adapter)),
+            ", ".join(f"{split.name} ({number(split.rows)} rows)" for split in adapter.splits),
+            f"files: {', '.join(files)}",
+            f"media: {', '.join(adapter.media[:1]) or 'none'}",
             adapter.home,
-        )
+        ]
+        table.add_row(name, rich.text.Text("\n".join(lines)))
     for dataset in registry.UNSETTLED:
-        columns = "; ".join(f"{name}: {what}" for name, what in dataset.columns.items())
-        cells = (
-            dataset.name,
+        lines = [
             dataset.title,
-            "",
-            f"No adapter: {dataset.reason}. Give --manifest rows with {columns}",
+            f"no adapter: {dataset.reason}",
+            "--manifest of rows with:",
+            *(f"  {name}: {what}" for name, what in dataset.columns.items()),
             dataset.home,
-        )
-        table.add_row(*map(rich.text.Text, cells))
+        ]
+        table.add_row(dataset.name, rich.text.Text("\n".join(lines)))
     console.print(table)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from vljepa_jax.data.records import Label
 from vljepa_jax.datasets.adapter import Adapter, AdapterError, Official, Row
 
 
@@ -59,7 +61,7 @@ def convert(
     def is_there(row: Row) -> bool:
         for medium in row.get("media", ()):
             if medium["path"] not in seen:
-                seen[medium["path"]] = (root / medium["path"]).is_file()
+                seen[medium["path"]] = os.path.isfile(os.path.join(root, medium["path"]))
         return all(seen[medium["path"]] for medium in row.get("media", ()))
 
     def chosen() -> Iterable[Row]:
@@ -76,12 +78,7 @@ def convert(
     else:
         with open(manifest, "w", encoding="utf-8") as file:
             file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in chosen())
-        for name, entries in labels.items():
-            (manifest.parent / "labels").mkdir(exist_ok=True)
-            _write_json(
-                manifest.parent / "labels" / f"{name}.json",
-                [{"id": label.id, "texts": list(label.texts)} for label in entries],
-            )
+        _write_labels(manifest.parent / "labels", labels)
         meta = {
             "name": adapter.name,
             "task": adapter.task,
@@ -102,6 +99,16 @@ def convert(
         absent=tuple(path for path, there in seen.items() if not there),
         labels={name: len(entries) for name, entries in labels.items()},
     )
+
+
+def _write_labels(folder: pathlib.Path, labels: Mapping[str, Sequence[Label]]) -> None:
+    for name, entries in labels.items():
+        folder.mkdir(exist_ok=True)
+        file = folder / f"{name}.json"
+        content = [{"id": label.id, "texts": list(label.texts)} for label in entries]
+        if file.exists() and json.loads(file.read_text(encoding="utf-8")) != content:
+            raise AdapterError(f"the splits have other labels in {name} each; choose with --splits")
+        _write_json(file, content)
 
 
 def differences(adapter: Adapter, counts: Sequence[SplitCount]) -> list[str]:
@@ -129,9 +136,7 @@ def unpack_media(adapter: Adapter, root: str | pathlib.Path, split: str) -> None
     Raises:
         AdapterError: an official file is missing; or the root cannot be written to.
     """
-    if adapter.read_media is None:
-        return
-    for path, content in adapter.read_media(adapter.official(root, split)):
+    for path, content in adapter.media_within(root, split):
         file = pathlib.Path(root) / path
         if not file.exists():
             try:

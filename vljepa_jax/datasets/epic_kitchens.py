@@ -36,36 +36,34 @@ _COLUMNS = (
 )
 
 
-def _actions(official: Official) -> dict[Action, tuple[str, ...]]:
-    """The different narrations of each action: those of training by number, then the others."""
+def _labels(official: Official) -> dict[str, list[Label]]:
+    """Each action with its different narrations: those of training by number, then the others."""
     narrations: dict[Action, dict[str, None]] = {}
     ordered: list[Action] = []
+    seen = 0
     for role in ("train", "validation"):
+        seen = len(ordered)
         for row in official.table(role, _COLUMNS):
             narrations.setdefault(_action(row), {})[row["narration"].strip()] = None
         ordered += sorted(narrations.keys() - set(ordered))
-    return {action: tuple(narrations[action]) for action in ordered}
+    labels = [Label(_name(action), tuple(narrations[action])) for action in ordered]
+    return {_ALL: labels, _SEEN: labels[:seen]}
 
 
-def _labels(official: Official) -> dict[str, list[Label]]:
-    seen = {_action(row) for row in official.table("train", _COLUMNS)}
-    labels = {
-        action: Label(f"{action[0]}:{action[1]}", narrations)
-        for action, narrations in _actions(official).items()
-    }
-    of_training = [label for action, label in labels.items() if action in seen]
-    return {_ALL: list(labels.values()), _SEEN: of_training}
+def _places(official: Official) -> dict[str, int]:
+    """The place of each action among all, by its name."""
+    return {label.id: place for place, label in enumerate(_labels(official)[_ALL])}
 
 
 def _recognition(official: Official) -> Iterator[Row]:
-    index = {action: place for place, action in enumerate(_actions(official))}
+    index = _places(official)
     for row in official.table(official.split, _COLUMNS):
         start, end = _seconds(row["start_timestamp"]), _seconds(row["stop_timestamp"])
         yield _row(official, row["narration_id"], row, start, end, index, {})
 
 
 def _anticipation(official: Official) -> Iterator[Row]:
-    index = {action: place for place, action in enumerate(_actions(official))}
+    index = _places(official)
     for row in official.table(official.split, _COLUMNS):
         for time in ANTICIPATION_TIMES:
             end = round(_seconds(row["start_timestamp"]) - time, 3)
@@ -80,7 +78,7 @@ def _row(
     row: dict[str, str],
     start: float,
     end: float,
-    index: dict[Action, int],
+    index: dict[str, int],
     tags: dict[str, object],
 ) -> Row:
     action = _action(row)
@@ -92,13 +90,17 @@ def _row(
             )
         ],
         labels=_ALL,
-        gold=index[action],
+        gold=index[_name(action)],
         tags={"verb": action[0], "noun": action[1], "narration": row["narration"], **tags},
     )
 
 
 def _action(row: dict[str, str]) -> Action:
     return int(row["verb_class"]), int(row["noun_class"])
+
+
+def _name(action: Action) -> str:
+    return f"{action[0]}:{action[1]}"
 
 
 def _seconds(timestamp: str) -> float:
@@ -131,7 +133,8 @@ RECOGNITION = Adapter(
     notes=(
         "An action is a pair of verb and noun: 3,568 occur in training, 3,806 in training or"
         " validation. The former come first, so that a number means the same in both label sets.",
-        "The texts of an action are all its different narrations; LaViLa takes their mean.",
+        "The texts of an action are all its different narrations in training and validation, as"
+        " LaViLa has them, which takes their mean.",
         "Times are the timestamps: frame numbers do not fit the rates of all videos.",
     ),
 )

@@ -212,7 +212,7 @@ def _popev2(official: Official) -> Iterator[Row]:
         for view in _VIEWS:
             yield _question_row(
                 f"{record['example_id']}/{view}",
-                official.medium(path=_popev2_path(view, record["image_id"])),
+                _popev2_image(official, view, record),
                 record["question"],
                 _yes_or_no(record[f"{view}_label"]),
                 _places(_YES_NO),
@@ -224,13 +224,12 @@ def _popev2(official: Official) -> Iterator[Row]:
 def _popev2_images(official: Official) -> Iterator[tuple[str, bytes]]:
     for record in _parquet(official, ["image_id", *(f"{view}_image" for view in _VIEWS)]):
         for view in _VIEWS:
-            path = _popev2_path(view, record["image_id"])
-            yield path, record[f"{view}_image"]["bytes"]
+            yield _popev2_image(official, view, record)["path"], record[f"{view}_image"]["bytes"]
 
 
-def _popev2_path(view: str, image: int) -> str:
+def _popev2_image(official: Official, view: str, record: Mapping[str, Any]) -> MediaEntry:
     folder = {"normal": "normal_images", "counterfactual": "images"}[view]
-    return f"{folder}/{int(image):012d}.jpg"
+    return official.medium(folder=folder, image=int(record["image_id"]))
 
 
 def _parquet(official: Official, columns: list[str]) -> Iterator[dict[str, Any]]:
@@ -259,7 +258,7 @@ POPE_V2 = Adapter(
             "questions", ("test.parquet", "data/test.parquet", "POPEv2/test.parquet"), "its home"
         ),
     ),
-    media=("{path}",),
+    media=("{folder}/{image:012d}.jpg",),
     splits=(Split("test", 1_000, 1_000),),
     known_from="the official script that writes it; the file was not seen",
     read=_popev2,

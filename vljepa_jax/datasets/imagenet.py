@@ -72,7 +72,7 @@ IMAGENET = Adapter(
         "{split}/{image}.JPEG",
     ),
     splits=(Split("train", 1_281_167, 1_281_167), Split("val", 50_000, 50_000)),
-    known_from="readers of others; the files were not seen",
+    known_from="others' code that reads them; the files were not seen",
     read=_read,
     read_labels=lambda official: {"imagenet": _classes(official)},
     label_counts={"imagenet": 1_000},

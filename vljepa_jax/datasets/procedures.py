@@ -161,7 +161,7 @@ _COIN = Source(_coin, _coin_tasks, _coin_steps)
 _COIN_NOTES = (
     "The subset of the test videos is 'testing' in what others read and 'validation' in the"
     " official description: both are read as testing.",
-    "Labels are those of all videos, never of the split alone, as VideoLLM-online has them.",
+    "Labels are those of all videos; VideoLLM-online takes those of the split alone.",
 )
 _COIN_STEP_NOTES = (
     *_COIN_NOTES,
@@ -215,11 +215,11 @@ COIN_TASK = dataclasses.replace(
 # ---------------------------------------------------------------------------------------------
 def _crosstask_tasks(official: Official) -> dict[str, tuple[str, tuple[str, ...]]]:
     """Title and steps of each primary task, by its id."""
-    lines = list(official.lines("tasks"))
-    # Blocks of five lines: id, title, address, number of steps, steps between commas.
-    blocks = [lines[place : place + 5] for place in range(0, len(lines), 5)]
+    lines = official.path("tasks").read_text(encoding="utf-8-sig").rstrip().splitlines()
     tasks = {}
-    for task, title, _, count, steps in blocks:
+    # Blocks of six lines: id, title, address, number of steps, steps between commas, none.
+    for place in range(0, len(lines), 6):
+        task, title, _, count, steps = (line.strip() for line in lines[place : place + 5])
         tasks[task] = title, tuple(step.strip() for step in steps.split(","))
         if len(tasks[task][1]) != int(count):
             raise ValueError(f"task {task} has {len(tasks[task][1])} steps, not {count}")

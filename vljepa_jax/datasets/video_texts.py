@@ -205,7 +205,7 @@ MSVD = Adapter(
     ),
     media=("YouTubeClips/{video}.avi", "videos/{video}.*", "{video}.avi"),
     splits=(Split("train", 1_200, 1_200), Split("val", 100, 100), Split("test", 670, 670)),
-    known_from="readers of others; the files were not seen",
+    known_from="others' code that reads them; the files were not seen",
     read=_msvd,
     notes=(
         "A row has all captions of a video, about 40; each is a query of its own.",
@@ -325,26 +325,28 @@ DREAM_1K = Adapter(
 def _vdc(official: Official) -> Iterator[Row]:
     for record in official.json_lines("annotations"):
         video = record["video_id"]
-        media = [official.medium(video=video)]
-        yield manifest_row(video, media=media, texts=[record["captions"]["detailed_caption"]])
+        captions = record.get("captions", record)
+        media = [official.medium(file=record.get("video_name", f"{video}.mp4"))]
+        yield manifest_row(video, media=media, texts=[captions["detailed_caption"].strip()])
 
 
 VDC_1K = Adapter(
     name="vdc_1k",
     title="VDC (Video Detailed Captions)",
     citation="Chai et al., AuroraCap, ICLR 2025 (arXiv 2410.03051)",
-    licence="see its home",
+    licence="Apache-2.0",
     home="https://huggingface.co/datasets/wchai/Video-Detailed-Caption",
     task="caption",
     files=(OfficialFile("annotations", ("VDC_1k.jsonl", "VDC_1k_captions.jsonl"), "its home"),),
-    media=("videos/{video}.mp4", "{video}.mp4"),
+    media=("videos/{file}", "videos/videos/{file}", "{file}"),
     splits=(Split("test", 1_027, 1_027),),
-    known_from="the official code that reads it; the file was not seen",
+    known_from="code that reads it; the file was not seen",
     read=_vdc,
     notes=(
         "Despite its name it has 1,027 videos.",
         "Each has five captions; the paper does not say which it takes. Here it is"
-        " detailed_caption, a name that the official code does not show (it shows"
-        " main_object_caption).",
+        " detailed_caption.",
+        "Captions lie in the record, as others read it, or under captions, as the official code"
+        " does; the video's file is video_name, or else video_id with .mp4.",
     ),
 )
