@@ -26,9 +26,10 @@ that says where it comes from: citation, licence, the official files and their S
 
 - A missing official file is an error that names where it may lie and where it comes from.
 - Numbers of rows, media files and labels are compared with those published, and differences are
-  told; with `--check` they end the command with status 1, and nothing is written.
+  told; with `--check` they end the command with status 1, before a dataset or rows are written.
 - Media files that are absent are counted and listed, in `absent.txt` of the dataset or
-  `NAME.absent.txt` beside the manifest. A dataset leaves their rows out, a manifest keeps them.
+  `NAME.absent.txt` beside the manifest. A dataset leaves their rows out, or with
+  `--on_error=refuse` is not written; a manifest keeps them.
 - A class that is none of the dataset's is an error. An answer to a question that is no candidate
   has no right candidate, and counts as wrong.
 - Equal captions of different videos stay apart: retrieval counts all their videos as right.

@@ -11,7 +11,7 @@ from pyarrow import parquet
 
 from tests.helpers.official_files import write
 from tests.helpers.sample_media import encode, numbered_frames
-from vljepa_jax.data.manifest import open_manifest
+from vljepa_jax.data.manifest import ManifestError, open_manifest
 from vljepa_jax.data.storage import open_dataset
 from vljepa_jax.datasets import command, conversion
 from vljepa_jax.datasets.action_clips import SSV2
@@ -86,6 +86,13 @@ def test_a_dataset_without_what_is_absent(ssv2, tmp_path):
     (source,) = json.loads((tmp_path / "d/sources.json").read_text())
     assert source["licence"] == SSV2.licence
     assert not (tmp_path / "d/skipped.jsonl").exists()
+
+
+def test_absent_media_can_be_refused(ssv2, tmp_path):
+    options = {"root": str(ssv2), "splits": ["validation"], "output": str(tmp_path / "d")}
+    with pytest.raises(ManifestError, match="1 of 2 rows are faulty and nothing was written"):
+        run("ssv2", **options, on_error="refuse")
+    assert not (tmp_path / "d").exists()
 
 
 def test_nothing_is_written_where_all_media_are_absent(ssv2, tmp_path):

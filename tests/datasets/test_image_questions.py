@@ -22,8 +22,8 @@ def test_gqa(tmp_path):
         }
 
     files = {
-        "trainval_label2ans.json": ["cat food", "yes"],
-        "testdev_balanced_questions.json": {"201": question("yes"), "202": question("bedroom")},
+        "trainval_label2ans.json": ["cat toy", "yes"],
+        "testdev_balanced_questions.json": {"201": question("yes"), "202": question("zeppelin")},
     }
     write(tmp_path, files)
     known, unknown = GQA.rows(tmp_path, "testdev")
@@ -37,10 +37,10 @@ def test_gqa(tmp_path):
         "tags": {"structural": "query", "semantic": "obj"},
     }
     # An answer that no candidate says is there, and cannot be right.
-    assert unknown["texts"] == ["bedroom"]
+    assert unknown["texts"] == ["zeppelin"]
     assert "gold" not in unknown
     assert [label.texts for label in GQA.labels(tmp_path, "testdev")["gqa"]] == [
-        ("cat food",),
+        ("cat toy",),
         ("yes",),
     ]
 

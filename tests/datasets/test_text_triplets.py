@@ -31,13 +31,13 @@ def test_sugarcrepe(tmp_path):
 
 GENERIC = (
     "filename\tcaption\tsecond positive\tnegative_caption\r\n"
-    '1.jpg\tA sign "Pub" hangs.\tA sign reading "Pub" hangs.\t"Pub" is a sign.\r\n'
+    '1.jpg\tA shirt says "Go".\tA shirt with the word "Go".\t"Go" hides a shirt.\r\n'
 )
 SPATIAL = (
     "image\tsent1\tsent2\tBest reference (Semantically close)\t"
     "Reference-2 (Completely irrelevant)\r\n"
-    "2.jpg\tA cat is in a bag.\tThe bag has a cat.\t\t\r\n"
-    "2.jpg\tA cat is in a bag.\tThe bag has a cat.\tThe cat is out of the bag.\tA pizza.\r\n"
+    "2.jpg\tA hat is on a box.\tThe box is below a hat.\t\t\r\n"
+    "2.jpg\tA hat is on a box.\tThe box is below a hat.\tThe hat is in the box.\tA plane.\r\n"
 )
 
 
@@ -46,12 +46,12 @@ def test_visla_keeps_quotes_and_leaves_out_triplets_without_a_negative(tmp_path)
     assert list(VISLA.rows(write(tmp_path, files), "test")) == [
         {
             "id": "generic/1",
-            "texts": ['A sign "Pub" hangs.', 'A sign reading "Pub" hangs.', '"Pub" is a sign.'],
+            "texts": ['A shirt says "Go".', 'A shirt with the word "Go".', '"Go" hides a shirt.'],
             "tags": {"subset": "generic", "image": "1.jpg"},
         },
         {
             "id": "spatial/2",
-            "texts": ["A cat is in a bag.", "The bag has a cat.", "The cat is out of the bag."],
+            "texts": ["A hat is on a box.", "The box is below a hat.", "The hat is in the box."],
             "tags": {"subset": "spatial", "image": "2.jpg"},
         },
     ]

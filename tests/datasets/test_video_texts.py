@@ -20,16 +20,16 @@ from vljepa_jax.datasets.video_texts import (
 def test_msrvtt(tmp_path):
     files = {
         "MSRVTT_JSFUSION_test.csv": "key,vid_key,video_id,sentence\n"
-        'ret0,msr9770,video9770,"a man, a plan"\nret1,msr9771,video9771,a cat\n',
-        "video9771.mp4": b"",
+        'ret0,msr7010,video7010,"a man, a plan"\nret1,msr7011,video7011,a cat\n',
+        "video7011.mp4": b"",
     }
     assert list(MSRVTT_1KA.rows(write(tmp_path, files), "test")) == [
         {
             "id": "ret0",
-            "media": [{"path": "videos/all/video9770.mp4"}],
+            "media": [{"path": "videos/all/video7010.mp4"}],
             "texts": ["a man, a plan"],
         },
-        {"id": "ret1", "media": [{"path": "video9771.mp4"}], "texts": ["a cat"]},
+        {"id": "ret1", "media": [{"path": "video7011.mp4"}], "texts": ["a cat"]},
     ]
 
 
@@ -45,9 +45,9 @@ def test_activitynet_joins_sentences(tmp_path):
     files = {
         "val_1.json": {
             "v_a-B": {
-                "duration": 82.7,
-                "timestamps": [[0.8, 19.8], [17.3, 60.8]],
-                "sentences": ["A woman is seen.", "  She bends down."],
+                "duration": 40.5,
+                "timestamps": [[0.5, 9.0], [8.0, 40.5]],
+                "sentences": ["A cook waves.", "  He leaves."],
             },
             "v_c": {"duration": 9.0, "timestamps": [[0, 9]], "sentences": ["He jumps."]},
         },
@@ -57,7 +57,7 @@ def test_activitynet_joins_sentences(tmp_path):
         {
             "id": "val_1/v_a-B",
             "media": [{"path": "videos/v_a-B.mp4"}],
-            "texts": ["A woman is seen. She bends down."],
+            "texts": ["A cook waves. He leaves."],
         },
         {"id": "val_1/v_c", "media": [{"path": "videos/c.mkv"}], "texts": ["He jumps."]},
     ]
@@ -76,9 +76,9 @@ def moment(video, description, identity):
 
 DIDEMO_FILES = {
     "data/test_data.json": [
-        moment("1@N0_2.m4v", "a bug is kicked. ", 1),
+        moment("1@N0_2.m4v", "a ball is thrown. ", 1),
         moment("3@N0_4.", "a dog", 2),
-        moment("1@N0_2.m4v", "it stops.", 3),
+        moment("1@N0_2.m4v", "it rolls.", 3),
     ],
     "data/test_list.txt": "3@N0_4.\n",
     "videos/3@N0_4.mp4": b"",
@@ -93,7 +93,7 @@ def test_didemo_joins_the_descriptions_of_a_video(tmp_path):
         {
             "id": "test/1@N0_2.m4v",
             "media": [{"path": "videos/1@N0_2.m4v", "end": 30}],
-            "texts": ["a bug is kicked. it stops."],
+            "texts": ["a ball is thrown. it rolls."],
         },
         {"id": "test/3@N0_4.", **dot},
     ]
@@ -140,8 +140,8 @@ YOUCOOK2_OFFICIAL = {
         "abc": {
             "duration": 90.0,
             "subset": "validation",
-            "recipe_type": "226",
-            "annotations": [{"segment": [47, 60], "id": 0, "sentence": "pick the ends off"}],
+            "recipe_type": "301",
+            "annotations": [{"segment": [12, 20], "id": 0, "sentence": "grate a carrot"}],
         },
         "def": {
             "duration": 90.0,
@@ -154,22 +154,22 @@ YOUCOOK2_OFFICIAL = {
 
 
 def test_youcook2(tmp_path):
-    table = "end,start,task,text,video_id\n60,47,226,pick the ends off ,abc\n60,47,226,again,abc\n"
+    table = "end,start,task,text,video_id\n20,12,301,grate a carrot ,abc\n20,12,301,again,abc\n"
     files = {
         "validation_youcook.csv": table,
         "youcookii_annotations_trainval.json": YOUCOOK2_OFFICIAL,
         "raw_videos/training/101/def.webm": b"",
-        "validation/226/abc.mkv": b"",
+        "validation/301/abc.mkv": b"",
     }
     write(tmp_path, files)
-    clip = [{"path": "validation/226/abc.mkv", "start": 47.0, "end": 60.0}]
-    tags = {"video": "abc", "task": "226"}
+    clip = [{"path": "validation/301/abc.mkv", "start": 12.0, "end": 20.0}]
+    tags = {"video": "abc", "task": "301"}
     assert list(YOUCOOK2.rows(tmp_path, "validation")) == [
-        {"id": "validation/0", "media": clip, "texts": ["pick the ends off"], "tags": tags},
+        {"id": "validation/0", "media": clip, "texts": ["grate a carrot"], "tags": tags},
         {"id": "validation/1", "media": clip, "texts": ["again"], "tags": tags},
     ]
     assert list(YOUCOOK2.rows(tmp_path, "validation_all")) == [
-        {"id": "validation_all/0", "media": clip, "texts": ["pick the ends off"], "tags": tags}
+        {"id": "validation_all/0", "media": clip, "texts": ["grate a carrot"], "tags": tags}
     ]
     assert list(YOUCOOK2.rows(tmp_path, "train")) == [
         {

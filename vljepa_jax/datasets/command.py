@@ -44,7 +44,8 @@ def run(
         rows: a manifest to write; with several splits, NAME.SPLIT.jsonl of NAME.jsonl. Media are
             not opened; what is absent is listed in NAME.absent.txt.
         output: a dataset to write; what is absent is left out, and listed in its absent.txt.
-        check: whether other counts than published are an error; nothing is written then.
+        check: whether other counts than published are an error; neither rows nor a dataset are
+            written then.
         on_error, embed, num_workers: as ``data.prepare.prepare``.
 
     Returns:
@@ -74,7 +75,8 @@ def run(
             if output:
                 conversion.unpack_media(adapter, root, split)
             manifest = pathlib.Path(folder, f"{name}.{split}.jsonl") if rows or output else None
-            count = conversion.convert(adapter, root, split, manifest, absent=not output)
+            keep = not output or on_error == "refuse"  # so that a row without its file is refused
+            count = conversion.convert(adapter, root, split, manifest, absent=keep)
             counts.append(count)
             manifests += [manifest] if manifest else []
         differing = conversion.differences(adapter, counts)
@@ -86,13 +88,7 @@ def run(
         if rows:
             _keep_rows(manifests, counts, pathlib.Path(rows), console)
         if output:
-            if not any(manifest.stat().st_size for manifest in manifests):
-                absent = [path for count in counts for path in count.absent]
-                raise AdapterError(
-                    f"{name}: no row can be used, and nothing was written:"
-                    f" {sum(count.rows for count in counts):,} rows, {len(absent):,} media files"
-                    f" absent below {root}{f', the first is {absent[0]}' if absent else ''}"
-                )
+            _check_any_row(name, root, manifests, counts)
             prepare(
                 [open_manifest(str(path), split=None, root=None) for path in manifests],
                 output,
@@ -106,6 +102,18 @@ def run(
             pathlib.Path(output, "sources.json").write_text(json.dumps(sources, indent=1) + "\n")
             _list_absent(pathlib.Path(output, "absent.txt"), counts, console)
     return 0
+
+
+def _check_any_row(
+    name: str, root: str, manifests: Sequence[pathlib.Path], counts: Sequence[SplitCount]
+) -> None:
+    if not any(manifest.stat().st_size for manifest in manifests):
+        absent = [path for count in counts for path in count.absent]
+        raise AdapterError(
+            f"{name}: no row can be used, and nothing was written:"
+            f" {sum(count.rows for count in counts):,} rows, {len(absent):,} media files"
+            f" absent below {root}{f', the first is {absent[0]}' if absent else ''}"
+        )
 
 
 def _keep_rows(
