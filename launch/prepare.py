@@ -23,6 +23,12 @@ Train on it:
 
     python launch/train.py --config=configs/finetune.py:datasets/clips --workdir=runs/clips \
         --config.init_from=runs/demo:params
+
+Public datasets are read from the files that their authors publish (docs/datasets.md):
+
+    python launch/prepare.py --dataset=list
+    python launch/prepare.py --dataset=ssv2 --splits=validation --root=SSV2 --output=datasets/ssv2
+    python launch/prepare.py --dataset=pope --root=POPE --check
 """
 
 import os
@@ -54,10 +60,65 @@ _EMBED = flags.DEFINE_bool(
 _NUM_WORKERS = flags.DEFINE_integer(
     "num_workers", available_cpus(), "Processes that open files.", lower_bound=0
 )
-flags.mark_flags_as_required(["manifest", "output"])
+_DATASET = flags.DEFINE_string(
+    "dataset", None, "A public dataset instead of manifests; 'list' shows which there are."
+)
+_SPLITS = flags.DEFINE_list("splits", [], "Of the public dataset, between commas; all.")
+_ROWS = command_line.define_path(
+    "rows", "A manifest to write of the public dataset, without opening media, instead of --output."
+)
+_CHECK = flags.DEFINE_bool(
+    "check", False, "Stop with status 1 if the public dataset has other counts than published."
+)
 
 
-def main() -> None:
+_OF_MANIFESTS = ["manifest", "name", "split"]
+_OF_DATASETS = ["splits", "rows", "check"]
+
+
+@flags.multi_flags_validator(["dataset", "output", *_OF_MANIFESTS, *_OF_DATASETS])
+def _check_flags(values: dict) -> bool:
+    if values["dataset"]:
+        unused = [name for name in _OF_MANIFESTS if values[name]]
+    else:
+        unused = [name for name in _OF_DATASETS if values[name]]
+        if not (values["manifest"] and values["output"]):
+            raise flags.ValidationError(
+                "give --manifest and --output, or --dataset (--dataset=list shows which there are)"
+            )
+    if unused:
+        raise flags.ValidationError(
+            f"--{unused[0]} is {'not for' if values['dataset'] else 'for'} a public dataset"
+        )
+    return True
+
+
+def main() -> int | None:
+    return _prepare_dataset() if _DATASET.value else _prepare_manifests()
+
+
+def _prepare_dataset() -> int:
+    from vljepa_jax.data.manifest import ManifestError
+    from vljepa_jax.data.storage import DatasetError
+    from vljepa_jax.datasets import command
+    from vljepa_jax.datasets.adapter import AdapterError
+
+    with command_line.explained(AdapterError, ManifestError, DatasetError, FileExistsError):
+        return command.run(
+            _DATASET.value,
+            root=_ROOT.value,
+            splits=_SPLITS.value,
+            rows=_ROWS.value,
+            output=_OUTPUT.value and os.path.abspath(_OUTPUT.value),
+            check=_CHECK.value,
+            on_error=_ON_ERROR.value,
+            embed=_EMBED.value,
+            num_workers=_NUM_WORKERS.value,
+            console=rich.console.Console(),
+        )
+
+
+def _prepare_manifests() -> None:
     # After the flags, so that --help and a misspelt flag answer at once.
     from vljepa_jax.data.manifest import ManifestError, open_manifest
     from vljepa_jax.data.prepare import prepare

@@ -16,7 +16,7 @@ NO_PATHS = {
     "embed": {"query"},
     "eval": {"benchmarks"},
     "plan": {"topology"},
-    "prepare": {"name", "split"},
+    "prepare": {"dataset", "name", "split", "splits"},
     "probe": {"probes", "splits"},
     "stream": {"query", "size", "source"},  # a source may be an address, of a camera say
     "train": {"profile", "wandb"},

@@ -191,8 +191,9 @@ def _checked(record: Record) -> tuple[Record, Reasons]:
 
 
 def _embedded(record: Record) -> tuple[Record, Reasons]:
-    media, reasons = zip(*(_attempt(_embed, medium) for medium in record.media), strict=True)
-    return dataclasses.replace(record, media=media), reasons
+    attempts = [_attempt(_embed, medium) for medium in record.media]  # none of a text triplet
+    media = tuple(medium for medium, _ in attempts)
+    return dataclasses.replace(record, media=media), tuple(reason for _, reason in attempts)
 
 
 def _attempt(read: Callable[[Medium], Medium], medium: Medium) -> tuple[Medium, str | None]:

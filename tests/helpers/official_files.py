@@ -1,0 +1,24 @@
+"""Small files in the official formats of datasets, made up for tests."""
+
+import json
+import pathlib
+
+
+def write(root: pathlib.Path, files: dict) -> pathlib.Path:
+    """Writes files below ``root``: bytes and text as they are, anything else as JSON.
+
+    Args:
+        files: path -> content.
+
+    Returns:
+        ``root``.
+    """
+    for path, content in files.items():
+        file = root / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(content, bytes):
+            file.write_bytes(content)
+        else:
+            text = content if isinstance(content, str) else json.dumps(content)
+            file.write_bytes(text.encode())  # line ends as they are
+    return root

@@ -1,0 +1,1 @@
+"""Public datasets: their official files -> manifest rows (``data.manifest``)."""

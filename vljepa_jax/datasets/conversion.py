@@ -1,0 +1,174 @@
+"""A dataset's official files -> manifests on disk, with what was counted on the way."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import pathlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from vljepa_jax.data.records import Label
+from vljepa_jax.datasets.adapter import Adapter, AdapterError, Official, Row
+
+
+@dataclasses.dataclass(frozen=True)
+class SplitCount:
+    """What one split gave.
+
+    Attributes:
+        split: its name.
+        rows: number of rows.
+        media: number of different files that they are about.
+        absent: those that are not there, in order.
+        labels: number of labels in each label set.
+    """
+
+    split: str
+    rows: int
+    media: int
+    absent: tuple[str, ...]
+    labels: Mapping[str, int]
+
+
+def convert(
+    adapter: Adapter,
+    root: str | pathlib.Path,
+    split: str,
+    manifest: pathlib.Path | None,
+    *,
+    absent: bool = True,
+) -> SplitCount:
+    """Reads a split and writes its manifest, row by row.
+
+    Args:
+        root: the folder with the official layout.
+        manifest: the file; ``None`` only counts. Beside it are written its meta file, its label
+            sets (``labels/NAME.json``), and where it comes from (``NAME.source.json``: citation,
+            licence, the official files and their SHA-256).
+        absent: whether rows about files that are not there are written, too.
+
+    Raises:
+        AdapterError: an official file is missing, or has another format.
+    """
+    root = pathlib.Path(root)
+    labels = adapter.labels(root, split)
+    seen: dict[str, bool] = {}
+    rows = written = 0
+
+    def is_there(row: Row) -> bool:
+        for medium in row.get("media", ()):
+            if medium["path"] not in seen:
+                seen[medium["path"]] = os.path.isfile(os.path.join(root, medium["path"]))
+        return all(seen[medium["path"]] for medium in row.get("media", ()))
+
+    def chosen() -> Iterable[Row]:
+        nonlocal rows, written
+        for row in adapter.rows(root, split):
+            rows += 1
+            if is_there(row) or absent:
+                written += 1
+                yield row
+
+    if manifest is None:
+        for _ in chosen():
+            pass
+    else:
+        with open(manifest, "w", encoding="utf-8") as file:
+            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in chosen())
+        _write_labels(manifest.parent / "labels", labels)
+        meta = {
+            "name": adapter.name,
+            "task": adapter.task,
+            "split": split,
+            "root": str(root.absolute()),
+            "labels": [f"labels/{name}.json" for name in labels],
+            "n_expected": written,
+        }
+        _write_json(manifest.with_name(f"{manifest.stem}.meta.json"), meta)
+        _write_json(
+            manifest.with_name(f"{manifest.stem}.source.json"),
+            source(adapter.official(root, split)),
+        )
+    return SplitCount(
+        split=split,
+        rows=rows,
+        media=len(seen),
+        absent=tuple(path for path, there in seen.items() if not there),
+        labels={name: len(entries) for name, entries in labels.items()},
+    )
+
+
+def _write_labels(folder: pathlib.Path, labels: Mapping[str, Sequence[Label]]) -> None:
+    for name, entries in labels.items():
+        folder.mkdir(exist_ok=True)
+        file = folder / f"{name}.json"
+        content = [{"id": label.id, "texts": list(label.texts)} for label in entries]
+        if file.exists() and json.loads(file.read_text(encoding="utf-8")) != content:
+            raise AdapterError(f"the splits have other labels in {name} each; choose with --splits")
+        _write_json(file, content)
+
+
+def differences(adapter: Adapter, counts: Sequence[SplitCount]) -> list[str]:
+    """What was counted otherwise than published, a line each."""
+    lines = []
+    published = {split.name: split for split in adapter.splits}
+    for count in counts:
+        expected = published[count.split]
+        pairs = [("rows", count.rows, expected.rows), ("media files", count.media, expected.media)]
+        pairs += [
+            (f"labels in {name}", number, adapter.label_counts[name])
+            for name, number in count.labels.items()
+        ]
+        lines += [
+            f"split '{count.split}': {number:,} {what}, not {other:,}"
+            for what, number, other in pairs
+            if other is not None and number != other
+        ]
+    return lines
+
+
+def unpack_media(adapter: Adapter, root: str | pathlib.Path, split: str) -> None:
+    """Writes media that lie inside official files below the root, but for those that are there.
+
+    Raises:
+        AdapterError: an official file is missing; or the root cannot be written to.
+    """
+    for path, content in adapter.media_within(root, split):
+        file = pathlib.Path(root) / path
+        if not file.exists():
+            try:
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_bytes(content)
+            except OSError as error:
+                raise AdapterError(f"{file}: cannot be written ({error.strerror})") from error
+
+
+def source(official: Official) -> dict[str, Any]:
+    """Where the rows of a split come from: citation, licence, official files and their SHA-256."""
+    adapter = official.adapter
+    paths = dict.fromkeys(official.path(file.role) for file in official.needed())
+    return {
+        "name": adapter.name,
+        "title": adapter.title,
+        "citation": adapter.citation,
+        "licence": adapter.licence,
+        "home": adapter.home,
+        "split": official.split,
+        "files": [
+            {"path": str(path.relative_to(official.root)), "sha256": _sha256(path)}
+            for folder in paths
+            for path in (sorted(folder.iterdir()) if folder.is_dir() else [folder])
+        ],
+    }
+
+
+def _sha256(path: pathlib.Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _write_json(path: pathlib.Path, value: Any) -> None:
+    path.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
