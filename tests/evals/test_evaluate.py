@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from tests.helpers.tiny import tiny_world_config
-from vljepa_jax.config import BenchmarkConfig, ConfigError, VideoConfig
+from vljepa_jax.config import BenchmarkConfig, ConfigError, VideoInput, VJEPA2Config
 from vljepa_jax.data.records import Annotation, Label, Medium, Record
 from vljepa_jax.data.storage import write_dataset
 from vljepa_jax.evals.evaluate import Datasets, evaluate
@@ -20,7 +20,7 @@ class ColourModel:
     """Embeds a colour's name and a clip of that colour alike; "opposite" asks for its negative."""
 
     batch_size = 2
-    video = VideoConfig(2, 16, "uniform", "centre", (1.0, 1.0))
+    video = VideoInput(2, 16, "uniform", "centre", (1.0, 1.0), VJEPA2Config.preprocessing)
 
     text_decoder = None
 

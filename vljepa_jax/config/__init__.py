@@ -19,8 +19,6 @@ from vljepa_jax.config.models import (
     Qwen3Config,
     RopeScaling,
     TextPairsConfig,
-    VJEPA2Config,
-    VJEPA21Config,
     VLMConfig,
     YDecoderConfig,
 )
@@ -58,7 +56,15 @@ from vljepa_jax.config.training import (
     StreamStudyConfig,
     TrainConfig,
     VideoConfig,
+    VideoInput,
     WorldConfig,
+)
+from vljepa_jax.config.video_encoders import (
+    Grid,
+    Preprocessing,
+    VJEPA2Config,
+    VJEPA21Config,
+    XEncoderConfig,
 )
 
 __all__ = [
@@ -75,6 +81,7 @@ __all__ = [
     "DialogueConfig",
     "EvalConfig",
     "GemmaConfig",
+    "Grid",
     "LanguageModelConfig",
     "LlamaConfig",
     "LossConfig",
@@ -84,6 +91,7 @@ __all__ = [
     "OptimizerConfig",
     "OptimizerRule",
     "PlainTextConfig",
+    "Preprocessing",
     "PretrainingConfig",
     "ProbeConfig",
     "QuestionsConfig",
@@ -103,7 +111,9 @@ __all__ = [
     "VJEPA2Config",
     "VICRegConfig",
     "VideoConfig",
+    "VideoInput",
     "WorldConfig",
+    "XEncoderConfig",
     "YDecoderConfig",
     "as_dict",
     "differences",

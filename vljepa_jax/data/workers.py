@@ -14,7 +14,7 @@ import numpy as np
 from absl import flags
 
 from vljepa_jax import host
-from vljepa_jax.config import VideoConfig
+from vljepa_jax.config import VideoInput
 from vljepa_jax.data.records import ClipError
 from vljepa_jax.data.storage import Source
 from vljepa_jax.data.token_cache import Clip
@@ -31,7 +31,7 @@ AHEAD = 2
 def decode_media(
     source: Source,
     requests: Sequence[Clip],
-    video: VideoConfig,
+    video: VideoInput,
     num_workers: int,
 ) -> Iterator[np.ndarray | ClipError]:
     """Decodes clips for evaluation: uniform sampling, centre crop.
@@ -125,7 +125,7 @@ def _ignore_interrupts(worker_index: int, worker_count: int) -> None:
 
 
 def _decode_requests(
-    source: Source, video: VideoConfig, requests: Sequence[Clip]
+    source: Source, video: VideoInput, requests: Sequence[Clip]
 ) -> list[np.ndarray | ClipError]:
     decoded, record, last = [], None, None
     for index, media in requests:

@@ -6,7 +6,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from vljepa_jax.config import VideoConfig, WorldConfig
+from vljepa_jax.config import VideoInput, VJEPA2Config, WorldConfig
 from vljepa_jax.data.storage import open_dataset
 from vljepa_jax.data.video import load_clip
 from vljepa_jax.data.world import build, pairs, phrases
@@ -142,9 +142,7 @@ def test_annotation_ids_are_unique(world):
 
 
 def test_every_medium_can_be_decoded(world):
-    video = VideoConfig(
-        frames=4, image_size=32, sampling="uniform", crop="centre", crop_scale=(1.0, 1.0)
-    )
+    video = VideoInput(4, 32, "uniform", "centre", (1.0, 1.0), VJEPA2Config.preprocessing)
     clip, state = world.source("test")[0], world.source("test")[24]
     assert np.ptp(load_clip(clip.media, video, None)) > 20
     assert len(state.media) == 6
