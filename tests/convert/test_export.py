@@ -1,7 +1,7 @@
 import dataclasses
 import json
 
-import jax
+import chex
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -67,7 +67,7 @@ def test_what_is_exported_converts_back(exported, tmp_path):
         run_dir.load_params(tmp_path / "again"),
     )
     for part in ("x_encoder", "token_embedding", "predictor", "y_encoder"):
-        jax.tree.map(np.testing.assert_array_equal, before[part], after[part])
+        chex.assert_trees_all_equal(before[part], after[part])
 
 
 def test_the_rest_is_one_file(exported):
