@@ -67,13 +67,8 @@ from measured_peak import peaks  # noqa: E402
 
 import tests.helpers.reference_twins as reference  # noqa: E402
 from tests.helpers.twins import parameters  # noqa: E402
-from vljepa_jax.config import (  # noqa: E402
-    GemmaConfig,
-    LlamaConfig,
-    RopeScaling,
-    ShardingConfig,
-    VJEPA2Config,
-)
+from vljepa_jax.config import ShardingConfig  # noqa: E402
+from vljepa_jax.config.published_sizes import PUBLISHED  # noqa: E402
 from vljepa_jax.models.attention import attention  # noqa: E402
 from vljepa_jax.models.gemma import Gemma  # noqa: E402
 from vljepa_jax.models.llama import Llama  # noqa: E402
@@ -90,52 +85,12 @@ TOLERANCE = 0.1 if GPU else 1e-3  # max |a - b| / max |b|
 VISUAL_TOKENS, QUERY_TOKENS = 1024, 64
 TEXTS, TEXT_TOKENS = 32, 64
 
-# The published sizes (configs/vljepa_1b.py). Token tables are cut: a look-up has no arithmetic.
-VITL = VJEPA2Config(
-    family="vjepa2",
-    image_size=256,
-    num_frames=16,
-    patch_size=16,
-    tubelet_size=2,
-    hidden_size=1024,
-    num_layers=24,
-    num_heads=16,
-    mlp_size=4096,
-    norm_eps=1e-6,
-    rope="tiled",
+# The sizes of configs/vljepa_1b.py. Token tables are cut: a look-up has no arithmetic.
+VITL = PUBLISHED["vjepa2-vitl"]
+PREDICTOR = dataclasses.replace(
+    PUBLISHED["llama-3.2-1b"], vocab_size=1024, num_layers=8, causal=False
 )
-PREDICTOR = LlamaConfig(
-    family="llama",
-    vocab_size=1024,
-    hidden_size=2048,
-    num_layers=8,
-    first_layer=0,
-    num_heads=32,
-    num_kv_heads=8,
-    head_size=64,
-    mlp_size=8192,
-    norm_eps=1e-5,
-    rope_theta=500_000.0,
-    rope_scaling=RopeScaling(32.0, 1.0, 4.0, 8192),
-    causal=False,
-)
-GEMMA = GemmaConfig(
-    family="gemma",
-    vocab_size=1024,
-    hidden_size=768,
-    num_layers=24,
-    num_heads=3,
-    num_kv_heads=1,
-    head_size=256,
-    mlp_size=1152,
-    norm_eps=1e-6,
-    query_scale=256.0,
-    sliding_window=512,
-    global_every=6,
-    rope_theta_local=10_000.0,
-    rope_theta_global=1_000_000.0,
-    dense_sizes=(),
-)
+GEMMA = dataclasses.replace(PUBLISHED["embeddinggemma-300m"], vocab_size=1024, dense_sizes=())
 if ARGUMENTS.layers is not None:
     VITL, PREDICTOR, GEMMA = (
         dataclasses.replace(config, num_layers=ARGUMENTS.layers)
@@ -237,7 +192,7 @@ def vjepa2(frames: int) -> Case:
     tokens = frames // 2 * 256
     patches = 2 * rows * tokens * 2 * 16 * 16 * 3 * VITL.hidden_size
     return Case(
-        _ours_forward(module, params, jnp.asarray(video)),
+        _ours_forward(module, params, jnp.asarray(video), method="encode"),
         theirs,
         patches + _layers_flops(VITL, tokens, rows, VITL.num_heads, gated=False),
         *_attention(VITL, tokens, rows, VITL.num_heads),
@@ -316,8 +271,10 @@ def _parameters(config: Any, model: torch.nn.Module) -> Any:
     return jax.device_put(params)
 
 
-def _ours_forward(module, params, *inputs) -> Callable[[], np.ndarray]:
-    apply = jax.jit(lambda params, *inputs: module.apply({"params": params}, *inputs))
+def _ours_forward(module, params, *inputs, method=None) -> Callable[[], np.ndarray]:
+    apply = jax.jit(
+        lambda params, *inputs: module.apply({"params": params}, *inputs, method=method)
+    )
     return lambda: np.asarray(apply(params, *inputs), np.float32)
 
 

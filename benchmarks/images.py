@@ -27,14 +27,14 @@ import numpy as np
 import PIL
 from PIL import Image, ImageSequence
 
-from vljepa_jax.config import VideoConfig
+from vljepa_jax.config import VideoInput, VJEPA2Config
 from vljepa_jax.data.records import Medium
 from vljepa_jax.data.video import load_clip
 
 FRAMES, DELAY = 60, 40  # of an animation; milliseconds
 SIZES = {"480p": (854, 480), "144p": (256, 144)}
 FORMATS = {"gif": {}, "webp": {"quality": 75, "method": 2}, "png": {}}
-CLIP = VideoConfig(8, 224, "uniform", "centre", (1.0, 1.0))
+CLIP = VideoInput(8, 224, "uniform", "centre", (1.0, 1.0), VJEPA2Config.preprocessing)
 
 
 def main() -> None:

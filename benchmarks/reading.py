@@ -59,9 +59,8 @@ def main() -> None:
         return jax.jit(lambda inputs: reader.apply({"params": params}, inputs, method=method))
 
     encode, read, logits_of = apply("visual_tokens"), apply("read"), apply("logits")
-    video = dataclasses.replace(config.data.video, sampling="uniform", crop="centre")
     wanted = sorted({(index, annotation.inputs) for index, annotation in asked})
-    clips = list(decode_media(media, wanted, video, 0))
+    clips = list(decode_media(media, wanted, config.video_input, 0))
     tokens = {}
     for start in range(0, len(wanted), CLIPS):
         some = clips[start : start + CLIPS]

@@ -73,7 +73,6 @@ from tests.helpers.twins import parameters  # noqa: E402
 from vljepa_jax.config import TrainConfig  # noqa: E402
 from vljepa_jax.convert.families import placed  # noqa: E402
 from vljepa_jax.data.pipeline import array_spec  # noqa: E402
-from vljepa_jax.models.vjepa2 import IMAGENET_MEAN, IMAGENET_STD  # noqa: E402
 from vljepa_jax.objectives import make_objective  # noqa: E402
 from vljepa_jax.parallel.sharding import make_mesh  # noqa: E402
 from vljepa_jax.training.flops import model_flops  # noqa: E402
@@ -262,12 +261,13 @@ class _TorchVLJEPA(torch.nn.Module):
         self.log_logit_scale = torch.nn.Parameter(
             torch.tensor(-np.log(model.initial_temperature), dtype=torch.float32)
         )
+        self._pixels = model.x_encoder.preprocessing
         self._most = model.max_logit_scale
         self._of_query = model.pooling == "query"
 
     def forward(self, video, query_tokens, target_tokens, target_id):
-        mean = torch.tensor(IMAGENET_MEAN, device=video.device)
-        std = torch.tensor(IMAGENET_STD, device=video.device)
+        mean = torch.tensor(self._pixels.mean, device=video.device)
+        std = torch.tensor(self._pixels.std, device=video.device)
         pixels = ((video.float() / 255 - mean) / std).permute(0, 1, 4, 2, 3)
         with torch.no_grad():
             visual = self.x_encoder(

@@ -7,6 +7,8 @@ import dataclasses
 
 from ml_collections import ConfigDict
 
+from vljepa_jax.config.published_sizes import PUBLISHED
+
 # ---------------------------------------------------------------------------------------------
 # The run
 # ---------------------------------------------------------------------------------------------
@@ -313,38 +315,21 @@ ON_CPU = {  # how a small model is computed
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class XEncoderSize:
-    hidden_size: int
-    num_layers: int
-    num_heads: int
-    mlp_size: int
-    image_size: int  # pixels
-    patch_size: int  # pixels
-
-
-X_ENCODERS = {
-    # Ours, the small model's: heads of 64, as V-JEPA 2's own.
-    "tiny": XEncoderSize(192, 4, 3, 672, 80, 20),
-    # V-JEPA 2, as published in facebook/vjepa2-vitl-fpc64-256 and so on.
-    "vitl": XEncoderSize(1024, 24, 16, 4096, 256, 16),
-    "vith": XEncoderSize(1280, 32, 16, 5120, 256, 16),
-    "vitg": XEncoderSize(1408, 40, 22, 6144, 256, 16),
-}
+def published(name: str) -> ConfigDict:
+    """A published backbone, whole (vljepa_jax/config/published_sizes.py)."""
+    return ConfigDict(dataclasses.asdict(PUBLISHED[name]))
 
 
 def x_encoder(size: str = "tiny", *, frames: int = 8) -> ConfigDict:
-    """One of ``X_ENCODERS``; 8 frames are 4 x 4 x 4 = 64 tokens of the tiny one."""
-    return ConfigDict(
-        {
-            "family": "vjepa2",
-            "num_frames": frames,
-            "tubelet_size": 2,  # frames per token
-            "norm_eps": 1e-6,
-            "rope": "tiled",  # V-JEPA 2 as published, so that it can be exported
-            **dataclasses.asdict(X_ENCODERS[size]),
-        }
-    )
+    """V-JEPA 2 of a published size, "vitl", "vith" or "vitg", or our small one, "tiny"."""
+    config = published(f"vjepa2-{'vitl' if size == 'tiny' else size}")
+    config.num_frames = frames
+    if size == "tiny":  # 8 frames of 80 pixels are 4 x 4 x 4 = 64 tokens
+        config.image_size, config.patch_size = 80, 20  # pixels
+        config.hidden_size, config.num_heads = 192, 3  # heads of 64, as V-JEPA 2's own
+        config.num_layers = 4
+        config.mlp_size = 672
+    return config
 
 
 def language_model(*, first_layer: int = 0, num_layers: int = 4, causal: bool = True) -> ConfigDict:

@@ -39,13 +39,8 @@ def get_config(variant: str = "") -> ConfigDict:
     config.model = ConfigDict(
         {
             "vljepa": vljepa.model,  # frozen
-            # Llama-3.2-1B, of which the predictor is the last half, as published.
-            "y_decoder": {
-                **vljepa.model.predictor,
-                "first_layer": 0,
-                "num_layers": 16,
-                "causal": True,
-            },
+            # As published; the predictor is its last half.
+            "y_decoder": common.published("llama-3.2-1b"),
             "prefix_tokens": 8,  # made from an embedding, before the first token of the text
             # Largest length of the Gaussian noise on the unit embedding; measure it for your
             # VL-JEPA.

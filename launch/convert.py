@@ -25,14 +25,13 @@ import rich.console
 from absl import flags
 
 from vljepa_jax.config import TrainConfig, command_line, parse
+from vljepa_jax.models.parts import BACKBONES
 from vljepa_jax.places import BUCKETS, place
-
-_PARTS = ("x_encoder", "predictor", "y_encoder", "y_decoder")
 
 _CONFIG = command_line.define_config(
     "The recipe, FILE[:variant]; --config.a.b=value overrides.", required=False
 )
-for _part in _PARTS:
+for _part in BACKBONES:
     command_line.define_path(_part, "Directory of its published weights, or @bundled.")
 _OUTPUT = command_line.define_path(
     "output", "Run directory to write; must hold no checkpoint.", buckets=BUCKETS
@@ -47,15 +46,15 @@ _DTYPE = flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "Of expo
 
 def _complete(values: dict) -> bool:
     if values["export"] or values["checkpoint"]:
-        others = [values[name] for name in ("output", "config", *_PARTS)]
+        others = [values[name] for name in ("output", "config", *BACKBONES)]
         return bool(values["export"] and values["checkpoint"]) and not any(others)
-    return bool(values["config"] and values["output"] and any(values[name] for name in _PARTS))
+    return bool(values["config"] and values["output"] and any(values[name] for name in BACKBONES))
 
 
 flags.register_multi_flags_validator(
-    ["config", "output", "checkpoint", "export", *_PARTS],
+    ["config", "output", "checkpoint", "export", *BACKBONES],
     _complete,
-    f"give --config, --output and at least one of {', '.join('--' + part for part in _PARTS)}; "
+    f"give --config, --output and at least one of {', '.join('--' + part for part in BACKBONES)}; "
     "or --checkpoint and --export alone",
 )
 
@@ -75,7 +74,7 @@ def main() -> None:
         if config is None:
             export_checkpoint(place(_CHECKPOINT.value), Path(_EXPORT.value), console, _DTYPE.value)
         else:
-            given = {part: flags.FLAGS[part].value for part in _PARTS}
+            given = {part: flags.FLAGS[part].value for part in BACKBONES}
             directories = {p: backbone_directory(p, path) for p, path in given.items() if path}
             output = place(_OUTPUT.value)
             convert_checkpoint(config, directories, output, console, align=_ALIGN.value)

@@ -12,13 +12,13 @@ from vljepa_jax import run_dir
 from vljepa_jax.config import TrainConfig, load_recipe, parse
 from vljepa_jax.config.saved import read_saved
 from vljepa_jax.convert.export import export_checkpoint
-from vljepa_jax.convert.families import PARTS
 from vljepa_jax.convert.published import BUNDLED, backbone_directory, convert_checkpoint
 from vljepa_jax.data.tokenizers import Tokenizer
 from vljepa_jax.data.world import pairs
 from vljepa_jax.data.world.build import list_tasks, task_rng
 from vljepa_jax.data.world.scene import draw_cast
 
+NAMES = ("x_encoder", "predictor", "y_encoder")
 BACKBONES = Path(vljepa_jax.__file__).parent / "backbones"
 ROOT = Path(__file__).parents[2]
 
@@ -28,13 +28,13 @@ def recipe_of(part):
 
 
 def test_the_bundled_backbones_are_small():
-    weights = [BACKBONES / part / "model.safetensors" for part in PARTS]
+    weights = [BACKBONES / part / "model.safetensors" for part in NAMES]
     assert sum(path.stat().st_size for path in weights) < 10e6
     for path in weights:
         assert {array.dtype.name for array in load_file(path).values()} == {"bfloat16"}
 
 
-@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("part", NAMES)
 def test_no_backbone_saw_a_test_clip_or_a_held_out_pair(part):
     recipe = recipe_of(part)
     assert {(source.path, source.split) for source in recipe.data.sources} == {("@world", "train")}
@@ -57,7 +57,7 @@ def test_the_tokenizer_is_the_worlds(part):
 
 def test_the_demo_starts_from_the_bundled_backbones(tmp_path):
     config = parse(TrainConfig, load_recipe(ROOT / "configs" / "demo.py"))
-    directories = {part: backbone_directory(part, BUNDLED) for part in PARTS}
+    directories = {part: backbone_directory(part, BUNDLED) for part in NAMES}
     convert_checkpoint(config, directories, tmp_path / "start", rich.console.Console(quiet=True))
     _, params = run_dir.load_params(tmp_path / "start")
     published = load_file(BACKBONES / "predictor" / "model.safetensors")

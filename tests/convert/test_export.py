@@ -3,7 +3,7 @@ import json
 import shutil
 from pathlib import Path
 
-import jax
+import chex
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -71,7 +71,7 @@ def test_what_is_exported_converts_back(exported, tmp_path):
         run_dir.load_params(tmp_path / "again"),
     )
     for part in ("x_encoder", "token_embedding", "predictor", "y_encoder"):
-        jax.tree.map(np.testing.assert_array_equal, before[part], after[part])
+        chex.assert_trees_all_equal(before[part], after[part])
 
 
 def test_an_exported_directory_opens_as_the_run_did(exported, tmp_path):
@@ -83,7 +83,7 @@ def test_an_exported_directory_opens_as_the_run_did(exported, tmp_path):
     assert not is_exported(beside)
     assert not is_exported(tmp_path)
     config, params = load_exported(moved)
-    jax.tree.map(np.testing.assert_array_equal, params, run_dir.load_params(run)[1])
+    chex.assert_trees_all_equal(params, run_dir.load_params(run)[1])
     models = [vljepa_jax.load(directory) for directory in (moved, run)]
     assert models[0].fingerprint == models[1].fingerprint
     assert models[0].card["name"] == "moved"

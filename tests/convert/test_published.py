@@ -2,6 +2,7 @@ import dataclasses
 import json
 import weakref
 
+import chex
 import jax
 import ml_dtypes
 import numpy as np
@@ -57,7 +58,7 @@ def test_three_directories_become_a_checkpoint(config, tmp_path, shards):
         "y_encoder": parameters(GEMMA_TWIN, golden_weights("gemma")),
     }
     for name, tree in expected.items():
-        jax.tree.map(np.testing.assert_array_equal, params[name], tree)
+        chex.assert_trees_all_equal(params[name], tree)
     shapes, _ = jax.eval_shape(make_objective(config).init, jax.random.key(0))
     assert not run_dir.tree_differences(params, shapes)
 

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import os
 
@@ -5,12 +6,12 @@ import pytest
 
 from tests.helpers.sample_media import encode, numbered_frames, numbers, png
 from tests.helpers.tiny import tiny_world_config
-from vljepa_jax.config import ConfigError, VideoConfig
+from vljepa_jax.config import ConfigError, VideoInput, VJEPA2Config
 from vljepa_jax.data.collection import Item, decode_items, find_windows, list_items
 from vljepa_jax.data.records import Annotation, ClipError, Medium, Record
 from vljepa_jax.data.storage import write_dataset
 
-VIDEO = VideoConfig(2, 48, "uniform", "centre", (1.0, 1.0))
+VIDEO = VideoInput(2, 48, "uniform", "centre", (1.0, 1.0), VJEPA2Config.preprocessing)
 
 
 @pytest.fixture
@@ -148,4 +149,4 @@ def test_several_media_share_the_frames(folder):
     assert pair.windows(0.5, 0.5) is None
     assert numbers(pair.decode(VIDEO, None)) == [10, 0]
     with pytest.raises(ClipError, match="pair: 2 media cannot share 3 frames"):
-        pair.decode(VideoConfig(3, 48, "uniform", "centre", (1.0, 1.0)), None)
+        pair.decode(dataclasses.replace(VIDEO, frames=3), None)

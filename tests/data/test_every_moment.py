@@ -1,5 +1,6 @@
 """Every moment of every span is what decoding the whole file gives, in every way of reading."""
 
+import dataclasses
 import functools
 import http.server
 import pathlib
@@ -12,7 +13,7 @@ from PIL import Image
 
 from tests.helpers.media_library import CASES, MISSING_ENCODERS
 from tests.helpers.naive_decode import decode, decode_images
-from vljepa_jax.config import VideoConfig
+from vljepa_jax.config import VideoInput, VJEPA2Config
 from vljepa_jax.data.cut import cut
 from vljepa_jax.data.live_source import LiveSource, SourceEnded, play
 from vljepa_jax.data.records import ClipError, Medium
@@ -22,8 +23,8 @@ from vljepa_jax.inference.streams.windows import SlidingWindow
 
 av.logging.set_level(None)
 
-CLIP = VideoConfig(8, 32, "uniform", "centre", (1.0, 1.0))
-WINDOW = VideoConfig(4, 32, "uniform", "centre", (1.0, 1.0))
+CLIP = VideoInput(8, 32, "uniform", "centre", (1.0, 1.0), VJEPA2Config.preprocessing)
+WINDOW = dataclasses.replace(CLIP, frames=4)
 NAMES = sorted(name for name, case in CASES.items() if case.codec not in MISSING_ENCODERS)
 VIDEOS = [name for name in NAMES if not CASES[name].is_image]
 PLAYED = [name for name in NAMES if not name.startswith("still")]

@@ -8,7 +8,7 @@ import rich.console
 
 from tests.helpers.media_library import CASES
 from tests.helpers.sample_media import encode, footage, numbered_frames, numbers, png
-from vljepa_jax.config import VideoConfig
+from vljepa_jax.config import VideoInput, VJEPA2Config
 from vljepa_jax.data import prepare as prepare_module
 from vljepa_jax.data.manifest import ManifestError, open_manifest
 from vljepa_jax.data.prepare import prepare
@@ -16,7 +16,7 @@ from vljepa_jax.data.records import Medium
 from vljepa_jax.data.storage import open_dataset
 from vljepa_jax.data.video import load_clip
 
-VIDEO = VideoConfig(4, 32, "uniform", "centre", (1.0, 1.0))
+VIDEO = VideoInput(4, 32, "uniform", "centre", (1.0, 1.0), VJEPA2Config.preprocessing)
 
 
 def write_manifest(path, rows):

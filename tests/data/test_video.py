@@ -1,15 +1,20 @@
+import dataclasses
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from tests.helpers.sample_media import encode, footage, numbered_frames, numbers, png
-from vljepa_jax.config import VideoConfig
+from vljepa_jax.config import VideoInput, VJEPA2Config
 from vljepa_jax.data.records import ClipError, Medium
-from vljepa_jax.data.video import load_clip, write_mp4
+from vljepa_jax.data.video import clip_from_frames, load_clip, write_mp4
 
 
-def config(frames=8, size=32, sampling="uniform", crop="centre", crop_scale=(0.5, 1.0)):
-    return VideoConfig(frames, size, sampling, crop, crop_scale)
+def config(
+    frames=8, size=32, sampling="uniform", crop="centre", crop_scale=(0.5, 1.0), **preprocessing
+):
+    kind = dataclasses.replace(VJEPA2Config.preprocessing, **preprocessing)
+    return VideoInput(frames, size, sampling, crop, crop_scale, kind)
 
 
 @pytest.mark.parametrize(
@@ -78,6 +83,45 @@ def test_centre_crop_and_antialiased_resize():
     clip = load_clip([Medium(data=png(image))], config(frames=1, size=16), None)
     # The dark sides are cut off, and the checkerboard becomes grey, not moire.
     assert abs(clip[0, 1:-1, 1:-1].astype(int) - 127).max() < 8
+
+
+KERNELS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_frames_are_fitted_as_pillow_does_it(kernel):
+    """Bitwise, upright and lying, smaller and larger; files and decoded frames alike."""
+    for height, width in ((96, 64), (64, 96), (16, 24)):
+        pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+        image, short = Image.fromarray(pixels), min(height, width)
+        # The short side to 32 pixels, 3 : 2, then the centre of the 48.
+        long = image.resize((width * 32 // short, height * 32 // short), KERNELS[kernel])
+        left, top = (long.width - 32) // 2, (long.height - 32) // 2
+        expected = {
+            "short_side": long.crop((left, top, left + 32, top + 32)),
+            "squash": image.resize((32, 32), KERNELS[kernel]),
+        }
+        for fit, square in expected.items():
+            video = config(frames=2, fit=fit, kernel=kernel)
+            for clip in (
+                load_clip([Medium(data=png(pixels))], video, None),
+                clip_from_frames(pixels[None], video),
+            ):
+                np.testing.assert_array_equal(clip, [np.asarray(square)] * 2)
+
+
+def test_a_random_crop_of_a_squashed_frame_has_its_aspect_ratio():
+    """Of a frame whose red tells the column and whose green tells the row."""
+    pixels = np.zeros((100, 200, 3), np.uint8)
+    pixels[..., 0], pixels[..., 1] = np.arange(200), np.arange(100)[:, None]
+    crop = config(1, 50, crop="random", crop_scale=(0.25, 0.25), fit="squash", kernel="bicubic")
+    corners = set()
+    for seed in range(10):
+        clip = load_clip([Medium(data=png(pixels))], crop, np.random.default_rng(seed)).astype(int)
+        extent = (clip[0, -2, -2] - clip[0, 1, 1])[:2] / 47 * 50
+        np.testing.assert_allclose(extent, [100, 50], atol=2)  # half of either side
+        corners.add(tuple(clip[0, 1, 1]))
+    assert len(corners) > 5
 
 
 def test_random_crop_is_one_for_the_clip_and_repeatable():

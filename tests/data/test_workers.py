@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from tests.helpers.sample_media import numbered_frames, numbers, png
-from vljepa_jax.config import VideoConfig
+from vljepa_jax.config import VideoInput, VJEPA2Config
 from vljepa_jax.data.records import ClipError, Medium, Record
 from vljepa_jax.data.storage import open_dataset, write_dataset
 from vljepa_jax.data.video import write_mp4
@@ -20,7 +20,7 @@ def test_decode_media_gives_clips_and_errors_in_order(tmp_path, workers):
     records = [Record("a", (image(3), image(9), video), ()), Record("b", (Medium(data=b"?"),), ())]
     write_dataset(tmp_path / "d", {"test": records}, name="d", description="", labels={})
     media = open_dataset(tmp_path / "d").media("test")
-    config = VideoConfig(4, 32, "jittered", "random", (0.2, 0.5))
+    config = VideoInput(4, 32, "jittered", "random", (0.2, 0.5), VJEPA2Config.preprocessing)
     requests = [(0, (1, 0)), (1, (0,)), (0, (2,))] * 6
     decoded = list(decode_media(media, requests, config, workers))
     assert len(decoded) == 18

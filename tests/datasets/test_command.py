@@ -80,7 +80,7 @@ def test_a_dataset_without_what_is_absent(ssv2, tmp_path):
     assert "1 media files are absent" in shown
     dataset = open_dataset(tmp_path / "d")
     assert (dataset.name, dataset.splits) == ("ssv2", {"validation": 1})
-    (annotation,) = dataset.source("validation")[0].annotations
+    ((_, annotation),) = dataset.annotations("validation")
     assert dataset.candidates(annotation) == (("Tearing something",),)
     assert (tmp_path / "d/absent.txt").read_text() == "20bn-something-something-v2/2.webm\n"
     (source,) = json.loads((tmp_path / "d/sources.json").read_text())
@@ -143,8 +143,8 @@ def test_text_alone(tmp_path):
     root = write(tmp_path / "in", files)
     status, _ = run("sugarcrepe_pp", root=str(root), output=str(tmp_path / "d"))
     assert status == 0
-    record = open_dataset(tmp_path / "d").source("test")[4]
-    assert record.annotations[0].texts == ("A.", "B.", "C.")
+    _, annotation = open_dataset(tmp_path / "d").annotations("test")[4]
+    assert annotation.texts == ("A.", "B.", "C.")
 
 
 def test_images_in_an_official_file_are_unpacked(tmp_path):

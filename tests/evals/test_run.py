@@ -143,7 +143,7 @@ def test_a_sweep_tabulates_one_column_a_setting(run_dir, config, tmp_path):
         (["--sweep.framez=4"], "did you mean 'frames'"),
         (["--sweep.frames"], "write --sweep.frames=v1,v2"),
         (["--benchmarks=world/motoin"], "did you mean 'world/motion'"),
-        ([], "'nowhere' holds no model that can be loaded; looked for:\n  a training run"),
+        ([], "'nowhere' holds no model that can be loaded; looked for:\n  an exported model"),
     ],
 )
 def test_a_wrong_command_is_one_clear_error(arguments, message):

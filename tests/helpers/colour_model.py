@@ -4,7 +4,7 @@ import hashlib
 
 import numpy as np
 
-from vljepa_jax.config import VideoConfig
+from vljepa_jax.config import VideoInput, VJEPA2Config
 from vljepa_jax.inference.embedder import Embedder
 
 COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
@@ -18,7 +18,7 @@ class ColourModel(Embedder):
 
     batch_size = 2
     embedding_size = 3
-    video = VideoConfig(2, 16, "uniform", "centre", (1.0, 1.0))
+    video = VideoInput(2, 16, "uniform", "centre", (1.0, 1.0), VJEPA2Config.preprocessing)
     fingerprint = "colours"
     card = {"kind": "Mean colour", "name": "fake", "source": "", "fingerprint": "colours"}
 

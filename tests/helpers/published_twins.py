@@ -14,7 +14,6 @@ from tests.helpers.tiny import tiny_train_config
 from tests.helpers.twins import GEMMA_TWIN, GOLDENS, LLAMA_TWIN, VJEPA2_TWIN
 from vljepa_jax.config import TrainConfig
 
-PARTS = ("x_encoder", "predictor", "y_encoder")
 _FAMILIES = {"x_encoder": "vjepa2", "predictor": "llama", "y_encoder": "gemma"}
 
 # With the keys of the files that are on the Hub, which are older than transformers 5.
@@ -131,7 +130,7 @@ def write_part(directory: Path, part: str, dtype=np.float32, shards: int = 1) ->
 
 
 def write_all(directory: Path, **kwargs) -> dict[str, Path]:
-    return {part: write_part(directory / part, part, **kwargs) for part in PARTS}
+    return {part: write_part(directory / part, part, **kwargs) for part in _FAMILIES}
 
 
 def save(arrays, path):

@@ -426,13 +426,11 @@ def tiny_pretraining_config(**overrides: Any) -> TrainConfig:
 def fake_masked(config: TrainConfig, seed: int = 0) -> dict[str, np.ndarray]:
     """A global batch for ``tiny_pretraining_config``."""
     rng = np.random.default_rng(seed)
-    video, encoder = config.data.video, config.model.x_encoder
-    side = video.image_size // encoder.patch_size
-    grid = video.frames // encoder.tubelet_size, side, side
+    video = config.data.video
     shape = (config.batch_size, video.frames, video.image_size, video.image_size, 3)
     arrays = {"video": rng.integers(0, 256, shape, np.uint8)}
     for index, mask in enumerate(config.model.masks):
-        drawn = [draw_mask(mask, grid, rng) for _ in range(config.batch_size)]
+        drawn = [draw_mask(mask, config.token_grid, rng) for _ in range(config.batch_size)]
         arrays[f"kept_{index}"] = np.stack([kept for kept, _ in drawn])
         arrays[f"predicted_{index}"] = np.stack([predicted for _, predicted in drawn])
     return arrays

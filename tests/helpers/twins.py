@@ -28,7 +28,7 @@ from vljepa_jax.convert.rules import convert
 from vljepa_jax.models.gemma import Gemma
 from vljepa_jax.models.llama import Llama
 from vljepa_jax.models.qwen3 import Qwen3
-from vljepa_jax.models.vjepa2 import VJEPA2
+from vljepa_jax.models.video_encoder import VIDEO_ENCODERS
 
 GOLDENS = Path(__file__).parents[1] / "goldens"
 TOLERANCE = 1e-4
@@ -126,8 +126,8 @@ class TokenLlama(nn.Module):
 
 
 def model_of(config: Any, dtype: Any = jnp.float32) -> nn.Module:
-    families = {"llama": TokenLlama, "gemma": Gemma, "qwen3": Qwen3}
-    return families.get(config.family, VJEPA2)(config, dtype)
+    families = {"llama": TokenLlama, "gemma": Gemma, "qwen3": Qwen3} | VIDEO_ENCODERS
+    return families[config.family](config, dtype)
 
 
 def table_of(config: Any):
@@ -140,9 +140,9 @@ def parameters(config: Any, weights: Mapping[str, np.ndarray]) -> dict:
 
 @functools.cache
 def shapes(config: Any) -> dict:
-    if config.family in ("vjepa2", "vjepa2_1"):
+    if config.family in VIDEO_ENCODERS:
         side = config.patch_size
-        inputs = (jnp.zeros((1, config.tubelet_size, side, side, 3)),)
+        inputs = (jnp.zeros((1, config.tubelet_size, side, side, 3), jnp.uint8),)
     else:
         inputs = (jnp.zeros((1, 2), jnp.int32), jnp.ones((1, 2), bool))
     return jax.eval_shape(model_of(config).init, jax.random.key(0), *inputs)["params"]
@@ -151,9 +151,12 @@ def shapes(config: Any) -> dict:
 @functools.cache
 def _runner(config: Any, dtype: Any):
     model = model_of(config, dtype)
+    method = "encode" if config.family in VIDEO_ENCODERS else None  # of pixels that are normalised
 
     def run(params, *inputs):
-        output, state = model.apply({"params": params}, *inputs, mutable=["intermediates"])
+        output, state = model.apply(
+            {"params": params}, *inputs, mutable=["intermediates"], method=method
+        )
         return state["intermediates"]["layers"]["hidden"][0], output
 
     return jax.jit(run)
@@ -167,7 +170,7 @@ def run(
     Returns:
         "hidden": [layers, b, n, d] after each layer; "output": the module's result.
     """
-    if config.family in ("vjepa2", "vjepa2_1"):
+    if config.family in VIDEO_ENCODERS:
         found = _runner(config, dtype)(params, inputs["video"].astype(np.float32))
         hidden, output = (np.asarray(array, np.float32) for array in found)
         return {"hidden": hidden, "output": output}

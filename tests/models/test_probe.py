@@ -1,7 +1,6 @@
 import dataclasses
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -71,12 +70,10 @@ def test_question_words_matter_and_padding_does_not(built):
 def test_cached_tokens_stand_for_the_video(built):
     _, model, arrays, params = built
     cached = {name: array for name, array in arrays.items() if name != "video"}
-    cached["visual_tokens"] = model.bind({"params": params}).x_encoder(jnp.zeros((8, 4, 32, 32, 3)))
+    cached["visual_tokens"] = model.bind({"params": params}).x_encoder(arrays["video"])
     rest = {name: value for name, value in params.items() if name != "x_encoder"}
     np.testing.assert_allclose(
-        model.apply({"params": rest}, cached),
-        model.apply({"params": params}, arrays | {"video": jnp.zeros((8, 4, 32, 32, 3))}),
-        rtol=1e-5,
+        model.apply({"params": rest}, cached), model.apply({"params": params}, arrays), rtol=1e-5
     )
 
 

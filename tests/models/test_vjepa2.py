@@ -1,20 +1,23 @@
 import dataclasses
 import functools
+import math
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from tests.helpers.twins import VJEPA2_TWIN, VJEPA21_TWIN
+from vljepa_jax.config import ConfigError
 from vljepa_jax.models import layers
-from vljepa_jax.models.vjepa2 import VJEPA2, token_grid, video_rotary
+from vljepa_jax.models.vjepa2 import VJEPA2, VJEPA21, video_rotary
 
 
 @pytest.fixture(scope="module")
 def params():
     init = jax.jit(VJEPA2(VJEPA2_TWIN).init)
-    return init(jax.random.key(0), jnp.zeros((1, 2, 4, 4, 3)))["params"]
+    return init(jax.random.key(0), jnp.zeros((1, 2, 4, 4, 3), jnp.uint8))["params"]
 
 
 def encode(params, video, rope="tiled"):
@@ -24,7 +27,7 @@ def encode(params, video, rope="tiled"):
 @functools.cache
 def _encoder(rope):
     model = VJEPA2(dataclasses.replace(VJEPA2_TWIN, rope=rope))
-    return jax.jit(lambda params, video: model.apply({"params": params}, video))
+    return jax.jit(lambda params, video: model.apply({"params": params}, video, method="encode"))
 
 
 def draw(*shape):
@@ -33,35 +36,48 @@ def draw(*shape):
 
 @pytest.mark.parametrize("rope", ["tiled", "interleaved"])
 @pytest.mark.parametrize(
-    ("size", "tokens"), [((2, 12, 12), 9), ((8, 12, 12), 36), ((4, 8, 20), 20), ((2, 4, 4), 1)]
+    ("size", "grid"),
+    [
+        ((2, 12, 12), (1, 3, 3)),
+        ((8, 12, 12), (4, 3, 3)),
+        ((4, 8, 20), (2, 2, 5)),
+        ((2, 4, 4), (1, 1, 1)),
+        ((1, 8, 4), (1, 2, 1)),  # an image
+    ],
 )
-def test_any_frame_count_and_size(params, rope, size, tokens):
+def test_any_frame_count_and_size(params, rope, size, grid):
+    assert VJEPA2_TWIN.token_grid(*size) == VJEPA21_TWIN.token_grid(*size) == grid
     found = encode(params, draw(2, *size, 3), rope)
-    assert found.shape == (2, tokens, VJEPA2_TWIN.hidden_size)
-    assert np.isfinite(found).all()
+    chex.assert_shape(found, (2, math.prod(grid), VJEPA2_TWIN.hidden_size))
+    chex.assert_tree_all_finite(found)
 
 
 def test_image_fills_a_tubelet(params):
-    image = draw(1, 1, 12, 12, 3)
-    np.testing.assert_array_equal(
-        encode(params, image), encode(params, np.repeat(image, 2, axis=1))
-    )
+    """Bitwise the tokens of a clip that repeats it."""
+    image = draw(2, 1, 12, 8, 3)
+    clip = np.repeat(image, VJEPA2_TWIN.tubelet_size, axis=1)
+    np.testing.assert_array_equal(encode(params, image), encode(params, clip))
+
+
+@pytest.mark.parametrize("model", [VJEPA2(VJEPA2_TWIN), VJEPA21(VJEPA21_TWIN)])
+def test_pixels_are_normalised_inside(model):
+    """With the published mean and deviation; what is normalised already has ``encode``."""
+    video = np.random.default_rng(0).integers(0, 256, (1, 2, 8, 8, 3), np.uint8)
+    variables = model.init(jax.random.key(0), video)
+    normal = (video / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
+    expected = model.apply(variables, normal.astype(np.float32), method="encode")
+    np.testing.assert_allclose(model.apply(variables, video), expected, rtol=1e-4, atol=1e-5)
+    with pytest.raises(AssertionError, match="float32 but expected .*uint8"):
+        model.apply(variables, normal.astype(np.float32))
 
 
 @pytest.mark.parametrize(
     ("size", "message"),
-    [((3, 12, 12), "3 frames"), ((2, 13, 12), "13 height"), ((2, 12, 2), "2 width")],
+    [((3, 12, 12), "frames = 3"), ((2, 13, 12), "height = 13"), ((2, 12, 2), "width = 2")],
 )
 def test_sizes_that_do_not_divide_are_refused(size, message):
-    with pytest.raises(ValueError, match=message):
-        token_grid(VJEPA2_TWIN, size)
-
-
-def test_a_picture_is_repeated_by_the_encoder(params):
-    """Bitwise the tokens of a clip that repeats it."""
-    picture = draw(2, 1, 8, 8, 3)
-    clip = np.repeat(picture, VJEPA2_TWIN.tubelet_size, axis=1)
-    np.testing.assert_array_equal(encode(params, picture), encode(params, clip))
+    with pytest.raises(ConfigError, match=message):
+        VJEPA2_TWIN.token_grid(*size)
 
 
 def test_tokens_are_tubelets_in_order(params):
@@ -105,8 +121,10 @@ def test_interleaved_is_a_rotation_and_tiled_is_not():
 @pytest.mark.parametrize("first", [1, 4])
 def test_2_1_says_what_is_video_and_what_is_an_image(first):
     """With layers that add nothing: the norm of patches through their own matrix, plus a vector."""
-    model = VJEPA2(VJEPA21_TWIN)
-    shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, first, 8, 8, 3)))["params"]
+    model = VJEPA21(VJEPA21_TWIN)
+    shapes = jax.eval_shape(
+        model.init, jax.random.key(0), jnp.zeros((1, first, 8, 8, 3), jnp.uint8)
+    )["params"]
     rng = np.random.default_rng(1)
     params = jax.tree.map(lambda x: rng.standard_normal(x.shape, np.float32), shapes)
     params["layers"] = jax.tree.map(jnp.zeros_like, params["layers"])
@@ -118,7 +136,7 @@ def test_2_1_says_what_is_video_and_what_is_an_image(first):
         patch = np.ravel(frames[0, -2:, 4:, 4:])  # the last token
         x = patch @ params[name]["kernel"] + params[name]["bias"] + params[vector]
         x = (x - x.mean()) / np.sqrt(x.var() + 1e-6)
-        found = model.apply({"params": params}, frames)
+        found = model.apply({"params": params}, frames, method="encode")
         assert found.shape == (1, 8 if len(frames[0]) == 4 else 4, VJEPA21_TWIN.hidden_size)
         expected = x * params["norm"]["scale"] + params["norm"]["bias"]
         np.testing.assert_allclose(found[0, -1], expected, rtol=1e-4, atol=1e-4)

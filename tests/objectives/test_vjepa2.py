@@ -4,6 +4,8 @@ import dataclasses
 import json
 import shutil
 
+import chex
+import einops
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -28,7 +30,7 @@ from vljepa_jax.data.storage import write_dataset
 from vljepa_jax.data.video import write_mp4
 from vljepa_jax.inference.load import load
 from vljepa_jax.models import layers
-from vljepa_jax.models.vjepa2 import make_x_encoder, normalise
+from vljepa_jax.models.video_encoder import make_video_encoder
 from vljepa_jax.objectives import make_objective
 from vljepa_jax.parallel.sharding import make_mesh
 from vljepa_jax.run_dir import read_metrics
@@ -48,17 +50,11 @@ def built():
     return config, objective, params, extra, fake_masked(config)
 
 
-def pixels_of(config, tokens):
+def pixels_of(tokens):
     """[b, T, H, W, 1] bool: the pixels of these tokens."""
-    encoder, video = config.model.x_encoder, config.data.video
-    side = video.image_size // encoder.patch_size
-    frames = video.frames // encoder.tubelet_size
-    grid = np.zeros((len(tokens), frames * side * side), bool)
-    np.put_along_axis(grid, tokens, True, axis=1)
-    grid = grid.reshape(-1, frames, side, side, 1)
-    for axis, size in enumerate((encoder.tubelet_size, encoder.patch_size, encoder.patch_size), 1):
-        grid = np.repeat(grid, size, axis=axis)
-    return grid
+    seen = np.zeros((len(tokens), 18), bool)
+    np.put_along_axis(seen, tokens, True, axis=1)
+    return einops.repeat(seen, "b (f r c) -> b (f 2) (r 16) (c 16) 1", f=2, r=3)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -67,23 +63,23 @@ def pixels_of(config, tokens):
 def test_the_encoder_sees_kept_tokens_only(built):
     """Bit for bit; and it does see those."""
     config, _, params, _, arrays = built
-    encode = jax.jit(make_x_encoder(config.model).apply)
+    encode = jax.jit(make_video_encoder(config.model).apply)
     variables = {"params": params["x_encoder"]}
     kept, video = arrays["kept_0"], arrays["video"]
-    before = np.asarray(encode(variables, normalise(video), kept))
+    before = np.asarray(encode(variables, video, kept))
     noise = np.random.default_rng(1).integers(0, 256, video.shape, np.uint8)
-    seen = pixels_of(config, kept)
+    seen = pixels_of(kept)
     for hidden in (noise, np.full_like(video, 255)):
         changed = np.where(seen, video, hidden)
-        np.testing.assert_array_equal(encode(variables, normalise(changed), kept), before)
-    changed = np.where(pixels_of(config, kept[:, -1:]), noise, video)
-    after = np.asarray(encode(variables, normalise(changed), kept))
+        np.testing.assert_array_equal(encode(variables, changed, kept), before)
+    changed = np.where(pixels_of(kept[:, -1:]), noise, video)
+    after = np.asarray(encode(variables, changed, kept))
     assert (np.abs(after - before).max(axis=(1, 2)) > 1e-3).all()
 
 
 def test_keeping_every_token_in_any_order_is_keeping_all(built):
     config, _, params, _, arrays = built
-    encoder, video = make_x_encoder(config.model), normalise(arrays["video"])
+    encoder, video = make_video_encoder(config.model), arrays["video"]
     variables = {"params": params["x_encoder"]}
     every = encoder.apply(variables, video)
     order = np.random.default_rng(0).permutation(18)
@@ -137,7 +133,7 @@ def test_targets_are_the_teachers_normalised_tokens(built):
     extra = {"teacher": {"x_encoder": teacher}}
     found = objective.represent(params, extra, arrays, jax.random.key(0))
     tokens = np.asarray(
-        make_x_encoder(config.model).apply({"params": teacher}, normalise(arrays["video"]))
+        make_video_encoder(config.model).apply({"params": teacher}, arrays["video"])
     ).astype(np.float64)
     centred = tokens - tokens.mean(-1, keepdims=True)
     expected = centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-5)
@@ -154,7 +150,7 @@ def test_targets_are_the_teachers_normalised_tokens(built):
 
 def test_the_teacher_is_a_moving_average(built):
     _, objective, params, extra, _ = built
-    jax.tree.map(np.testing.assert_array_equal, extra["teacher"]["x_encoder"], params["x_encoder"])
+    chex.assert_trees_all_equal(extra["teacher"]["x_encoder"], params["x_encoder"])
     moved = jax.tree.map(lambda leaf: leaf + 1.0, params)
     once = objective.update_extra(extra, moved)
     twice = objective.update_extra(once, moved)
@@ -226,7 +222,7 @@ def test_batches_hold_clips_and_masks(config):
         assert found == array_spec(config)
     again = list(TrainPipeline(config).batches(2))
     for one, other in zip(batches[2:], again, strict=True):
-        jax.tree.map(np.testing.assert_array_equal, one.arrays, other.arrays)
+        chex.assert_trees_all_equal(one.arrays, other.arrays)
     masks = np.concatenate([batch.arrays["kept_0"] for batch in batches])
     assert len(np.unique(masks, axis=0)) > 4
 
@@ -243,7 +239,7 @@ def test_a_resumed_run_is_bitwise_the_uninterrupted_one(config, finished, tmp_pa
     shutil.rmtree(workdir / "checkpoints" / str(STEPS))
     train(config, workdir)
     for read in (lambda run: run_dir.load_params(run)[1], run_dir.read_extra):
-        jax.tree.map(np.testing.assert_array_equal, read(workdir), read(finished))
+        chex.assert_trees_all_equal(read(workdir), read(finished))
     losses_of = lambda run: [row["loss"] for row in read_metrics(run)]  # noqa: E731
     assert losses_of(workdir) == losses_of(finished)
     student = run_dir.load_params(finished)[1]["x_encoder"]["norm"]["bias"]
@@ -262,7 +258,7 @@ def test_a_second_stage_has_other_frames_and_sizes(config, finished, tmp_path):
     before, after = run_dir.read_extra(finished), run_dir.read_extra(tmp_path / "run")
     # The rate is zero: the student stays, and the teacher goes a tenth of the way towards it.
     student = run_dir.load_params(finished)[1]
-    jax.tree.map(np.testing.assert_array_equal, run_dir.load_params(tmp_path / "run")[1], student)
+    chex.assert_trees_all_equal(run_dir.load_params(tmp_path / "run")[1], student)
     jax.tree.map(
         lambda new, old, goal: np.testing.assert_allclose(new, 0.9 * old + 0.1 * goal, atol=1e-6),
         after["teacher"]["x_encoder"],
@@ -280,8 +276,7 @@ def test_the_teacher_is_exported_and_read_again(config, finished, tmp_path):
     directory = {"x_encoder": tmp_path / "out" / "x_encoder"}
     convert_checkpoint(config, directory, tmp_path / "again", CONSOLE)
     teacher = run_dir.read_extra(finished)["teacher"]["x_encoder"]
-    jax.tree.map(
-        np.testing.assert_array_equal,
+    chex.assert_trees_all_equal(
         run_dir.load_params(tmp_path / "again")[1]["x_encoder"],
         teacher,
     )
@@ -302,10 +297,10 @@ def test_another_objective_starts_from_the_teacher(config, finished, tmp_path):
         probe.init_from, trainer.init, trainer.init_extra, trainer.abstract_state
     )
     teacher = run_dir.read_extra(finished)["teacher"]["x_encoder"]
-    jax.tree.map(np.testing.assert_array_equal, state.params["x_encoder"], teacher)
+    chex.assert_trees_all_equal(state.params["x_encoder"], teacher)
     fresh = trainer.init()
     for name in fresh.params.keys() - {"x_encoder"}:
-        jax.tree.map(np.testing.assert_array_equal, state.params[name], fresh.params[name])
+        chex.assert_trees_all_equal(state.params[name], fresh.params[name])
     wrong = dataclasses.replace(config.model.x_encoder, mlp_size=8)
     model = dataclasses.replace(probe.model, x_encoder=wrong)
     probe = dataclasses.replace(probe, model=model)

@@ -15,6 +15,7 @@ from tests.helpers.twins import (
     parameters,
     run,
 )
+from vljepa_jax.config.published_sizes import PUBLISHED
 
 pytestmark = pytest.mark.parity
 pytest.importorskip("torch")
@@ -79,9 +80,7 @@ def test_llama_scaling_as_published():
         num_heads=2,
         num_kv_heads=1,
         rope_theta=500_000.0,
-        rope_scaling=dataclasses.replace(
-            LLAMA_TWIN.rope_scaling, factor=32.0, original_max_positions=8192
-        ),
+        rope_scaling=PUBLISHED["llama-3.2-1b"].rope_scaling,
     )
     model = reference.llama_reference(published, published.num_layers)
     params = parameters(published, reference.weights_of(model, seed=13))

@@ -18,7 +18,7 @@ from tests.helpers.tiny import tiny_pretraining_config
 from tests.helpers.twins import TOLERANCE, VJEPA2_TWIN, error
 from vljepa_jax import run_dir
 from vljepa_jax.convert.export import export_checkpoint
-from vljepa_jax.models.vjepa2 import make_x_encoder
+from vljepa_jax.models.video_encoder import make_video_encoder
 from vljepa_jax.objectives import make_objective
 from vljepa_jax.parallel.sharding import make_mesh
 from vljepa_jax.training.checkpoint_writer import Checkpoints
@@ -75,5 +75,5 @@ def test_the_exported_teacher_is_what_transformers_computes(tmp_path):
     video = rng.standard_normal((2, 4, 48, 48, 3)).astype(np.float32)
     theirs = reference.run_vjepa2(model, video)["output"]
     tree = teacher["teacher"]["x_encoder"]
-    ours = make_x_encoder(config.model).apply({"params": tree}, video)
+    ours = make_video_encoder(config.model).apply({"params": tree}, video, method="encode")
     assert error(np.asarray(ours), theirs) < TOLERANCE

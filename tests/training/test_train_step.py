@@ -1,5 +1,6 @@
 import dataclasses
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -68,8 +69,8 @@ def test_parts_of_the_random_parameters_are_those_of_the_whole(trained):
     assert set(some.params) == {"predictor", "y_head"}
     assert some.extra is None
     for part, found in some.params.items():
-        jax.tree.map(np.testing.assert_array_equal, found, first.params[part])
-    jax.tree.map(np.testing.assert_array_equal, some.opt_state, first.opt_state)
+        chex.assert_trees_all_equal(found, first.params[part])
+    chex.assert_trees_all_equal(some.opt_state, first.opt_state)
 
     def draws(parts):  # random bits are made with exclusive or
         return "xor(" in jax.jit(lambda: trainer.init(parts)).lower().compile().as_text()

@@ -88,7 +88,7 @@ def test_cached_tokens_equal_computed_ones(config, dataset):
     source = open_dataset(dataset).media("train")
     for index in (0, 17, 39):
         for inputs in ((0,), (1,), (0, 1)):
-            clip = load_clip([source[index].media[i] for i in inputs], config.data.video, None)
+            clip = load_clip([source[index].media[i] for i in inputs], config.video_input, None)
             expected = VLJEPA(config.model).apply(
                 {"params": params}, clip[None], method="encode_video"
             )
@@ -154,7 +154,8 @@ def test_what_an_earlier_run_computed_is_not_computed_again(config, dataset, mon
         else:
             np.testing.assert_array_equal(all_of_them[clip], few[clip])
     for index in (0, 17, 39):
-        clip = load_clip(open_dataset(dataset).media("train")[index].media, config.data.video, None)
+        source = open_dataset(dataset).media("train")
+        clip = load_clip(source[index].media, config.video_input, None)
         expected = VLJEPA(config.model).apply({"params": params}, clip[None], method="encode_video")
         np.testing.assert_allclose(all_of_them[index, (0, 1)], expected[0], atol=1e-5)
 

@@ -19,8 +19,6 @@ from vljepa_jax.config.models import (
     Qwen3Config,
     RopeScaling,
     TextPairsConfig,
-    VJEPA2Config,
-    VJEPA21Config,
     VLMConfig,
     YDecoderConfig,
 )
@@ -69,7 +67,15 @@ from vljepa_jax.config.training import (
     StreamStudyConfig,
     TrainConfig,
     VideoConfig,
+    VideoInput,
     WorldConfig,
+)
+from vljepa_jax.config.video_encoders import (
+    Grid,
+    Preprocessing,
+    VJEPA2Config,
+    VJEPA21Config,
+    XEncoderConfig,
 )
 
 __all__ = [
@@ -91,6 +97,7 @@ __all__ = [
     "DialogueConfig",
     "EvalConfig",
     "GemmaConfig",
+    "Grid",
     "LanguageModelConfig",
     "LlamaConfig",
     "LossConfig",
@@ -102,6 +109,7 @@ __all__ = [
     "OptimizerRule",
     "PeriodicEvaluation",
     "PlainTextConfig",
+    "Preprocessing",
     "PretrainingConfig",
     "ProbeConfig",
     "QuestionsConfig",
@@ -123,7 +131,9 @@ __all__ = [
     "VJEPA2Config",
     "VICRegConfig",
     "VideoConfig",
+    "VideoInput",
     "WorldConfig",
+    "XEncoderConfig",
     "YDecoderConfig",
     "as_dict",
     "differences",

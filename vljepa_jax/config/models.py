@@ -5,38 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal
 
-
-@dataclasses.dataclass(frozen=True)
-class VJEPA2Config:
-    """V-JEPA 2 video encoder (X-Encoder)."""
-
-    family: Literal["vjepa2"]
-    image_size: int  # pixels, the short side at which positions were trained (square input)
-    num_frames: int  # frames of the recipe's input; any even number works at run time
-    patch_size: int  # pixels
-    tubelet_size: int  # frames per token
-    hidden_size: int
-    num_layers: int
-    num_heads: int
-    mlp_size: int
-    norm_eps: float
-    rope: Literal["tiled", "interleaved"]  # "tiled": as published; "interleaved": as in 2.1
-
-
-@dataclasses.dataclass(frozen=True)
-class VJEPA21Config:
-    """V-JEPA 2.1 video and image encoder (X-Encoder)."""
-
-    family: Literal["vjepa2_1"]
-    image_size: int  # pixels, the side to whose grid positions are stretched; published: 256
-    num_frames: int  # frames of the recipe's input: 1 for images, or any even number
-    patch_size: int  # pixels
-    tubelet_size: int  # frames per token of a video; a single image has its own embedding
-    hidden_size: int
-    num_layers: int
-    num_heads: int
-    mlp_size: int
-    norm_eps: float
+from vljepa_jax.config.video_encoders import VJEPA2Config, XEncoderConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,7 +78,7 @@ class Qwen3Config:
 class ModelConfig:
     """VL-JEPA: X-Encoder, predictor and Y-Encoder around one shared space."""
 
-    x_encoder: VJEPA2Config | VJEPA21Config
+    x_encoder: XEncoderConfig
     predictor: LlamaConfig
     y_encoder: GemmaConfig | Qwen3Config
     embedding_size: int  # dimension of the shared space
@@ -173,7 +142,7 @@ class ProbeConfig:
     trained it is pretraining on labels.
     """
 
-    x_encoder: VJEPA2Config
+    x_encoder: XEncoderConfig
     pooler: AttentivePoolerConfig | None  # None: the mean of the tokens, a linear probe
     label_sets: dict[str, int]  # label sets of the dataset that are asked for -> their sizes
     dtype: Literal["float32", "bfloat16"]  # of the computation; parameters are float32
@@ -213,7 +182,7 @@ class LanguageModelConfig:
 class VLMConfig:
     """A language model that reads an X-Encoder's tokens before the text, and predicts tokens."""
 
-    x_encoder: VJEPA2Config | VJEPA21Config
+    x_encoder: XEncoderConfig
     predictor: LlamaConfig
     clauses_weight: float  # of a second loss: single visual tokens tell clauses; 0: none
     reading_share: float  # of steps without the causal mask, in which the mean tells the answer

@@ -9,6 +9,7 @@ from vljepa_jax.config.models import YDecoderConfig
 from vljepa_jax.config.objectives import OBJECTIVES, AnyLoss, AnyModel, AnyText, ObjectiveName
 from vljepa_jax.config.parsing import ConfigError, described
 from vljepa_jax.config.protocols import AnyProtocol
+from vljepa_jax.config.video_encoders import Grid, Preprocessing, XEncoderConfig
 
 WORLD = "@world"  # the path of the bundled video world's dataset
 
@@ -59,6 +60,13 @@ class VideoConfig:
     sampling: Literal["uniform", "jittered"]  # centres of equal spans, or a random point of each
     crop: Literal["centre", "random"]
     crop_scale: tuple[float, float]  # area share of random crops
+
+
+@dataclasses.dataclass(frozen=True)
+class VideoInput(VideoConfig):
+    """All that decides the pixels of X_V: a recipe's settings, and the X-Encoder's family."""
+
+    preprocessing: Preprocessing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -203,6 +211,29 @@ class TrainConfig:
         if isinstance(self.model, YDecoderConfig):
             return self.model.vljepa, self.data.text.embedded
         return self.model, self.data.text
+
+    @property
+    def video_input(self) -> VideoInput | None:
+        """How clips are read; ``None`` where the objective sees text alone."""
+        if self.data.video is None:
+            return None
+        return VideoInput(**vars(self.data.video), preprocessing=self._x_encoder.preprocessing)
+
+    @property
+    def token_grid(self) -> Grid | None:
+        """Visual tokens of a clip; ``None`` where the objective sees text alone.
+
+        Raises:
+            ConfigError: the X-Encoder cannot take clips of ``data.video``.
+        """
+        video = self.data.video
+        if video is None:
+            return None
+        return self._x_encoder.token_grid(video.frames, video.image_size, video.image_size)
+
+    @property
+    def _x_encoder(self) -> XEncoderConfig:
+        return self.embedder[0].x_encoder
 
 
 # ---------------------------------------------------------------------------------------------

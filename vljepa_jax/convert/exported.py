@@ -15,10 +15,11 @@ from flax import traverse_util
 
 from vljepa_jax.config import LlamaConfig, TrainConfig
 from vljepa_jax.config.saved import read_saved
-from vljepa_jax.convert.families import ALL_PARTS, backbone, parts_of, placed, tokenizer_field
+from vljepa_jax.convert.families import backbone, parts_of, placed, tokenizer_field
 from vljepa_jax.convert.published import read_backbone
 from vljepa_jax.convert.rules import ConversionError
 from vljepa_jax.data.tokenizers import with_tokenizers
+from vljepa_jax.models.parts import BACKBONES
 from vljepa_jax.objectives import make_objective
 
 PyTree = Any
@@ -27,7 +28,7 @@ PyTree = Any
 def is_exported(directory: str | os.PathLike[str]) -> bool:
     """Whether it is what ``launch/convert.py --export`` writes: backbones and a run's config."""
     directory = Path(directory)
-    weights = (path for part in ALL_PARTS for path in directory.glob(f"{part}/*.safetensors"))
+    weights = (path for part in BACKBONES for path in directory.glob(f"{part}/*.safetensors"))
     return (directory / "config.json").is_file() and next(weights, None) is not None
 
 

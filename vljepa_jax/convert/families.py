@@ -16,6 +16,7 @@ from vljepa_jax.config import (
 from vljepa_jax.convert import gemma, llama, qwen3, vjepa2
 from vljepa_jax.convert.rules import Table
 from vljepa_jax.convert.settings import Setting
+from vljepa_jax.models.parts import BACKBONES
 
 PyTree = Any
 
@@ -54,7 +55,6 @@ FAMILIES = {
     "gemma": Family(gemma.table, gemma.settings, gemma.folders),
     "qwen3": Family(qwen3.table, qwen3.settings, qwen3.folders),
 }
-PARTS = ("x_encoder", "predictor", "y_encoder")  # of a VL-JEPA
 # A part whose directory also holds a token table -> the name of the table among the parameters.
 _TOKEN_TABLES = {"predictor": "token_embedding", "y_decoder": "y_token_embedding"}
 # A part that reads text -> its fields in data.text.
@@ -64,12 +64,9 @@ _TEXTS = {
 }
 
 
-ALL_PARTS = (*PARTS, "y_decoder")
-
-
 def parts_of(model: Any) -> tuple[str, ...]:
     """The backbones that a model has: three of a VL-JEPA, one where one is trained alone."""
-    return tuple(part for part in ALL_PARTS if hasattr(model, part))
+    return tuple(part for part in BACKBONES if hasattr(model, part))
 
 
 def family_of(model: Any, part: str) -> Family:

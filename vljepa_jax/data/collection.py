@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from vljepa_jax.config import WORLD, ConfigError, VideoConfig, WorldConfig
+from vljepa_jax.config import WORLD, ConfigError, VideoInput, WorldConfig
 from vljepa_jax.data.datasets import find_dataset
 from vljepa_jax.data.manifest import Fault, open_manifest
 from vljepa_jax.data.media_files import each_once, media_files, why_nothing
@@ -82,7 +82,7 @@ class Item:
         """
         return " ".join(_stamp(medium) for medium in self.open())
 
-    def decode(self, video: VideoConfig, span: Span | None) -> np.ndarray:
+    def decode(self, video: VideoInput, span: Span | None) -> np.ndarray:
         """X_V, uint8 [frames, size, size, 3], of the whole or of a span (see ``windows``).
 
         Raises:
@@ -166,7 +166,7 @@ def list_items(sources: Sequence[str], world: WorldConfig | None) -> tuple[list[
 
 
 def decode_items(
-    requests: Sequence[tuple[Item, Span | None]], video: VideoConfig, num_workers: int
+    requests: Sequence[tuple[Item, Span | None]], video: VideoInput, num_workers: int
 ) -> Iterator[np.ndarray | ClipError]:
     """Decodes clips or spans of them; errors in the place of what cannot be read."""
     return in_workers(functools.partial(_decode, video), requests, num_workers)
@@ -231,7 +231,7 @@ def _media(dataset: str, split: str) -> Media:
 
 
 def _decode(
-    video: VideoConfig, requests: Sequence[tuple[Item, Span | None]]
+    video: VideoInput, requests: Sequence[tuple[Item, Span | None]]
 ) -> list[np.ndarray | ClipError]:
     return [_attempt(item.decode, video, span) for item, span in requests]
 

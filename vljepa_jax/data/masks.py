@@ -13,10 +13,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Bool, Int
 
-from vljepa_jax.config import ConfigError, MaskConfig
-
-# Tokens along (frames, rows, columns).
-Grid = tuple[int, int, int]
+from vljepa_jax.config import ConfigError, Grid, MaskConfig
 
 
 def masked_patches(config: MaskConfig, grid: Grid) -> int:

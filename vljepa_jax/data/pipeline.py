@@ -11,6 +11,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import functools
+import math
 import pkgutil
 from collections.abc import Iterator, Sequence
 
@@ -67,10 +68,8 @@ def array_spec(config: TrainConfig) -> dict[str, tuple[tuple[int, ...], np.dtype
     """
     rows, video = config.batch_size, config.data.video
     if config.data.visual_tokens == "cache":
-        encoder = config.embedder[0].x_encoder
-        tokens = max(1, video.frames // encoder.tubelet_size)
-        tokens *= (video.image_size // encoder.patch_size) ** 2
-        visual = {"visual_tokens": ((rows, tokens, encoder.hidden_size), np.float32)}
+        shape = rows, math.prod(config.token_grid), config.embedder[0].x_encoder.hidden_size
+        visual = {"visual_tokens": (shape, np.float32)}
     elif video is None:
         visual = {}
     else:
@@ -317,7 +316,7 @@ class _Reader:
 
     def __init__(self, config: TrainConfig, tokens_key: str):
         self._seed = config.seed
-        self._video = config.data.video
+        self._video = config.video_input
         self._rows = _rows_class(config)(config)
         self._visual = config.data.visual_tokens
         self._sources = _open_sources(config, self._rows)

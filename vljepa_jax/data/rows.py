@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from vljepa_jax.config import ConfigError, TrainConfig, nearest
-from vljepa_jax.data.masks import Grid, draw_mask, token_counts
+from vljepa_jax.data.masks import draw_mask, token_counts
 from vljepa_jax.data.records import LABELS_PREFIX, Annotation
 from vljepa_jax.data.storage import Dataset
 from vljepa_jax.data.tokenizers import Tokenizer
@@ -261,13 +261,13 @@ class MaskRows(Rows):
 
     def __init__(self, config: TrainConfig):
         self._masks = config.model.masks
-        self._grid = _grid(config)
+        self._grid = config.token_grid
 
     @staticmethod
     def spec(config: TrainConfig) -> Spec:
         spec = {}
         for index, mask in enumerate(config.model.masks):
-            kept, predicted = token_counts(mask, _grid(config))
+            kept, predicted = token_counts(mask, config.token_grid)
             spec[f"kept_{index}"] = (kept,), np.int32
             spec[f"predicted_{index}"] = (predicted,), np.int32
         return spec
@@ -290,10 +290,3 @@ class MaskRows(Rows):
             for index in range(len(self._masks))
             for which, name in enumerate(("kept", "predicted"))
         }
-
-
-def _grid(config: TrainConfig) -> Grid:
-    """Tokens along (frames, rows, columns); sizes that do not divide are the model's to refuse."""
-    video, encoder = config.data.video, config.model.x_encoder
-    side = video.image_size // encoder.patch_size
-    return max(1, video.frames // encoder.tubelet_size), side, side

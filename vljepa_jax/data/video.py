@@ -16,7 +16,7 @@ import av
 import numpy as np
 from PIL import Image
 
-from vljepa_jax.config import VideoConfig
+from vljepa_jax.config import Preprocessing, VideoInput
 from vljepa_jax.data.ffmpeg import PlayedFrame, VideoFile
 from vljepa_jax.data.images import animation_end, play_images, read_images
 from vljepa_jax.data.kinds import kind_of
@@ -24,57 +24,60 @@ from vljepa_jax.data.records import ClipError, Medium, clip_error
 
 # Distance of keyframes written by write_mp4, so that a span of a long video is near one.
 _KEYFRAME_SECONDS = 2.0
+_KERNELS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+# A crop: its sides as a share of the whole, and its place from left and from top in [0, 1].
+_CENTRE = (1.0, 0.5, 0.5)
 
 
 def load_clip(
-    media: Sequence[Medium], config: VideoConfig, rng: np.random.Generator | None
+    media: Sequence[Medium], video: VideoInput, rng: np.random.Generator | None
 ) -> np.ndarray:
     """Decodes X_V.
 
     Several media (the two states of a state pair) share the frames equally, in order; an image
     is repeated to fill its share. Moments of a span before the first frame give the first frame
     (as V-JEPA 2 does for anticipation), those after the last frame the last. All media of a clip
-    get the same crop. A random crop is a square whose area is ``config.crop_scale`` of the
-    largest square.
+    get the same crop. The area of a random crop is ``video.crop_scale`` of the largest square, or
+    of the frame where the whole frame becomes the square.
 
     Args:
         media: one or more videos or images.
-        config: number of frames, size, sampling and crop.
-        rng: draws the jitter and the crop where ``config`` asks for them; ``None`` is the
+        video: number of frames, size, sampling, crop and preprocessing.
+        rng: draws the jitter and the crop where ``video`` asks for them; ``None`` is the
             deterministic form for evaluation: centres of equal spans, centre crop.
 
     Returns:
-        uint8 [config.frames, config.image_size, config.image_size, 3], RGB.
+        uint8 [video.frames, video.image_size, video.image_size, 3], RGB.
 
     Raises:
         ClipError: a medium cannot be read.
-        ValueError: the media cannot share ``config.frames`` equally.
+        ValueError: the media cannot share ``video.frames`` equally.
     """
-    if not media or config.frames % len(media):
-        raise ValueError(f"{len(media)} media cannot share data.video.frames = {config.frames}")
-    moments = (np.arange(config.frames // len(media)) + 0.5) * len(media) / config.frames
-    crop = (1.0, 0.5, 0.5)
-    if rng is not None and config.crop == "random":
-        crop = (np.sqrt(rng.uniform(*config.crop_scale)), *rng.uniform(size=2))
+    if not media or video.frames % len(media):
+        raise ValueError(f"{len(media)} media cannot share data.video.frames = {video.frames}")
+    moments = (np.arange(video.frames // len(media)) + 0.5) * len(media) / video.frames
+    crop = _CENTRE
+    if rng is not None and video.crop == "random":
+        crop = (np.sqrt(rng.uniform(*video.crop_scale)), *rng.uniform(size=2))
     frames: list[np.ndarray] = []
     for medium in media:
         shown = moments
-        if rng is not None and config.sampling == "jittered":
+        if rng is not None and video.sampling == "jittered":
             shown = (np.arange(len(moments)) + rng.uniform(size=len(moments))) / len(moments)
-        frames += read_frames(medium, shown, lambda image: _fit(image, config.image_size, crop))
+        frames += read_frames(medium, shown, lambda image: _fit(image, video, crop))
     return np.stack(frames)
 
 
-def clip_from_frames(frames: np.ndarray, config: VideoConfig) -> np.ndarray:
+def clip_from_frames(frames: np.ndarray, video: VideoInput) -> np.ndarray:
     """The evaluation form of ``load_clip``, for frames that are decoded already.
 
     Args:
         frames: uint8 [T, H, W, 3], RGB, of any number and size, evenly spaced in time; T = 1 is
             an image.
-        config: number of frames and size.
+        video: number of frames, size and preprocessing.
 
     Returns:
-        uint8 [config.frames, config.image_size, config.image_size, 3].
+        uint8 [video.frames, video.image_size, video.image_size, 3].
 
     Raises:
         ClipError: ``frames`` have another shape or dtype.
@@ -83,18 +86,21 @@ def clip_from_frames(frames: np.ndarray, config: VideoConfig) -> np.ndarray:
         raise ClipError(
             f"frames must be uint8 [T, H, W, 3], got {frames.dtype} {list(frames.shape)}"
         )
-    moments = (np.arange(config.frames) + 0.5) / config.frames
+    moments = (np.arange(video.frames) + 0.5) / video.frames
     indices = (moments * len(frames)).astype(int)
-    fitted = {
-        index: fit_frame(Image.fromarray(frames[index]), config.image_size)
-        for index in set(indices)
-    }
+    fitted = {index: fit_frame(Image.fromarray(frames[index]), video) for index in set(indices)}
     return np.stack([fitted[index] for index in indices])
 
 
-def fit_frame(image: Image.Image, size: int) -> np.ndarray:
-    """The evaluation form of one RGB frame: the largest centred square, uint8 [size, size, 3]."""
-    return _fit(image, size, (1.0, 0.5, 0.5))
+def thumbnails(frames: int, side: int) -> VideoInput:
+    """A clip as people are shown it: evenly spaced frames, the largest square at the centre."""
+    plain = Preprocessing((0.0, 0.0, 0.0), (1.0, 1.0, 1.0), fit="short_side", kernel="bilinear")
+    return VideoInput(frames, side, "uniform", "centre", (1.0, 1.0), plain)
+
+
+def fit_frame(image: Image.Image, video: VideoInput) -> np.ndarray:
+    """The evaluation form of one RGB frame, uint8 [video.image_size, video.image_size, 3]."""
+    return _fit(image, video, _CENTRE)
 
 
 def read_frames(
@@ -195,13 +201,13 @@ def _times(medium: Medium, end: float, moments: Sequence[float]) -> list[float]:
     return [max(0.0, first + float(moment) * (last - first)) for moment in moments]
 
 
-def _fit(image: Image.Image, size: int, crop: tuple[float, float, float]) -> np.ndarray:
-    """Cuts a square and resizes it, antialiased, in one step.
-
-    Args:
-        crop: side as a share of the short side, and the place from left and from top in [0, 1].
-    """
-    side = crop[0] * min(image.size)
-    left, top = (image.width - side) * crop[1], (image.height - side) * crop[2]
-    box = (left, top, min(left + side, image.width), min(top + side, image.height))
-    return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR, box=box))
+def _fit(image: Image.Image, video: VideoInput, crop: tuple[float, float, float]) -> np.ndarray:
+    """Crops a frame and resizes it to a square, antialiased, in one step."""
+    share, from_left, from_top = crop
+    squash = video.preprocessing.fit == "squash"
+    width, height = image.size if squash else [min(image.size)] * 2
+    width, height = share * width, share * height
+    left, top = (image.width - width) * from_left, (image.height - height) * from_top
+    box = (left, top, min(left + width, image.width), min(top + height, image.height))
+    size = video.image_size, video.image_size
+    return np.asarray(image.resize(size, _KERNELS[video.preprocessing.kernel], box=box))

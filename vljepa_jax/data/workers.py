@@ -14,7 +14,7 @@ import numpy as np
 from absl import flags
 
 from vljepa_jax import host
-from vljepa_jax.config import VideoConfig
+from vljepa_jax.config import VideoInput
 from vljepa_jax.data.records import ClipError
 from vljepa_jax.data.shards import Media
 from vljepa_jax.data.token_cache import ClipKey
@@ -32,7 +32,7 @@ AHEAD = 2
 def decode_media(
     media: Media,
     requests: Sequence[ClipKey],
-    video: VideoConfig,
+    video: VideoInput,
     num_workers: int,
 ) -> Iterator[np.ndarray | ClipError]:
     """Decodes clips for evaluation: uniform sampling, centre crop.
@@ -140,7 +140,7 @@ def _ignore_interrupts(worker_index: int, worker_count: int) -> None:
 
 
 def _decode_requests(
-    media: Media, video: VideoConfig, requests: Sequence[ClipKey]
+    media: Media, video: VideoInput, requests: Sequence[ClipKey]
 ) -> list[np.ndarray | ClipError]:
     decoded, record, last = [], None, None
     for index, inputs in requests:

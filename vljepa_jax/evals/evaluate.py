@@ -17,7 +17,7 @@ import jax
 import numpy as np
 from rich.progress import Progress
 
-from vljepa_jax.config import BenchmarkConfig, ConfigError, VideoConfig, WorldConfig, nearest
+from vljepa_jax.config import BenchmarkConfig, ConfigError, VideoInput, WorldConfig, nearest
 from vljepa_jax.data.datasets import find_dataset
 from vljepa_jax.data.records import Annotation, ClipError
 from vljepa_jax.data.storage import Dataset
@@ -88,7 +88,7 @@ class Datasets:
         return self._annotations[path, split]
 
     def decode(
-        self, clips: Iterable[ClipRef], video: VideoConfig
+        self, clips: Iterable[ClipRef], video: VideoInput
     ) -> Iterator[tuple[ClipRef, np.ndarray | ClipError]]:
         """Decodes clips of any datasets, each with its error if it cannot be read.
 

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from PIL import Image
 
-from vljepa_jax.config import VideoConfig
 from vljepa_jax.data.records import ClipError
+from vljepa_jax.data.video import thumbnails
 from vljepa_jax.evals.benchmarks import benchmark_name
 from vljepa_jax.evals.evaluate import Datasets, Result
 from vljepa_jax.evals.examples import ClipRef
@@ -149,7 +149,7 @@ def _filmstrips(clips: Iterable[ClipRef], datasets: Datasets) -> dict[ClipRef, s
         by_count.setdefault(_FRAMES if len(clip.media) == 1 else len(clip.media), []).append(clip)
     strips = {}
     for frames, group in by_count.items():
-        video = VideoConfig(frames, _PIXELS, "uniform", "centre", (1.0, 1.0))
+        video = thumbnails(frames, _PIXELS)
         for clip, decoded in datasets.decode(group, video):
             readable = not isinstance(decoded, ClipError)
             strips[clip] = _data_uri(filmstrip(decoded)) if readable else ""

@@ -28,7 +28,7 @@ from vljepa_jax.evals import metrics, report
 from vljepa_jax.evals.metrics import Metric
 from vljepa_jax.models.placement import everywhere, on_rows, over_rows, pad_rows, padded_rows
 from vljepa_jax.models.probe import Probe
-from vljepa_jax.models.vjepa2 import make_x_encoder, normalise
+from vljepa_jax.models.video_encoder import make_video_encoder
 from vljepa_jax.parallel.processes import first_process, gather, require_same, share
 from vljepa_jax.parallel.sharding import local_mesh
 from vljepa_jax.run_dir import load_config, load_params, newest, read_metrics, read_summary
@@ -103,7 +103,7 @@ def score_probe(run_dir: Path, splits: Sequence[str]) -> dict[str, Score]:
                     questions[record, annotation.inputs].append(annotation)
             own = dict(share(list(questions.items())))
             media, data = dataset.media(split), config.data
-            decoded = decode_media(media, list(own), data.video, data.num_workers)
+            decoded = decode_media(media, list(own), config.video_input, data.num_workers)
             parts = gather(answer(own, decoded))
             asked = [annotation for part, _, _ in parts for annotation in part]
             given = [label for _, part, _ in parts for label in part]
@@ -139,13 +139,13 @@ class _Answers:
     def __init__(self, config: TrainConfig, params: Any):
         self.rows = QuestionRows(config)
         self._count = config.data.text.per_clip
-        x_encoder, probe = make_x_encoder(config.model), Probe(config.model)
+        x_encoder, probe = make_video_encoder(config.model), Probe(config.model)
         mesh = self._mesh = local_mesh()
         self._rows = padded_rows(_BATCH, mesh)
         self._params = jax.device_put(params, everywhere(mesh))
 
         def encode(params: Any, video: Any) -> Any:
-            return x_encoder.apply({"params": params["x_encoder"]}, normalise(video))
+            return x_encoder.apply({"params": params["x_encoder"]}, video)
 
         def answer(params: Any, given: tuple[Any, Any, Mapping[str, Any]]) -> Any:
             tokens, rows, arrays = given

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from vljepa_jax.config import ConfigError, TrainConfig, VideoConfig
+from vljepa_jax.config import ConfigError, TrainConfig, VideoInput
 from vljepa_jax.inference import tasks
 from vljepa_jax.inference.search.index import Hit, VideoIndex
 from vljepa_jax.inference.tasks import CAPTION_QUERY, LabelTexts, Scored
@@ -61,7 +61,7 @@ class Embedder(abc.ABC):
         history: how it was trained; ``None`` where nothing tells (optional).
     """
 
-    video: VideoConfig
+    video: VideoInput
     batch_size: int
     embedding_size: int
     text_decoder: TextWriter | None = None

@@ -129,19 +129,18 @@ class Model(Embedder):
                 frames.
         """
         require_vljepa(config)
-        tubelet = config.model.x_encoder.tubelet_size
-        if frames > 1 and frames % tubelet:
-            raise ConfigError(f"frames = {frames}: the X-Encoder takes a multiple of {tubelet}")
         self.config = config
         self.batch_size = batch_size
         self.embedding_size = config.model.embedding_size
         self._source, self._step = source, step
         self.video = dataclasses.replace(
-            config.data.video,
+            config.video_input,
             frames=frames or config.data.video.frames,
             sampling="uniform",
             crop="centre",
         )
+        side = self.video.image_size
+        config.model.x_encoder.token_grid(self.video.frames, side, side)  # raises if it cannot
         text = config.data.text
         self._query_tokenizer = Tokenizer(text.query_tokenizer)
         self._target_tokenizer = Tokenizer(text.target_tokenizer)

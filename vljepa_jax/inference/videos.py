@@ -10,7 +10,7 @@ import numpy as np
 import PIL.Image
 from jaxtyping import UInt8
 
-from vljepa_jax.config import VideoConfig
+from vljepa_jax.config import VideoInput
 from vljepa_jax.data.images import to_rgb
 from vljepa_jax.data.records import Medium
 from vljepa_jax.data.video import clip_from_frames, load_clip
@@ -26,7 +26,7 @@ def is_batch(videos: Any) -> bool:
     return isinstance(videos, Sequence) and not isinstance(videos, str)
 
 
-def read_video(video: Video, config: VideoConfig) -> UInt8[np.ndarray, "T H W 3"]:
+def read_video(video: Video, config: VideoInput) -> UInt8[np.ndarray, "T H W 3"]:
     """One clip, of the frames and size that ``config`` says.
 
     Raises:

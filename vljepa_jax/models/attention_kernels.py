@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+from einops import rearrange
 from flax import struct
 from jaxtyping import Array, Float, Int
 
@@ -69,21 +70,17 @@ def _scored(query, key, value, scale, mask):
     that both products are plain batches of matrices. Given the heads inside, XLA's CPU backend
     takes about twice as long for V-JEPA 2's 1,024 or 2,048 tokens.
     """
-    batch, queries, heads, size = query.shape
-    keys, kv_heads = key.shape[1:3]
-    shared = heads // kv_heads
-    query = query.reshape(batch, queries, kv_heads, shared, size).transpose(0, 2, 3, 1, 4)
-    query = query.reshape(batch, kv_heads, shared * queries, size)
-    key, value = key.transpose(0, 2, 1, 3), value.transpose(0, 2, 1, 3)
+    queries, key_heads = query.shape[1], key.shape[2]
+    query = rearrange(query, "b t (g r) k -> b g (r t) k", g=key_heads)
+    key, value = (rearrange(x, "b s g k -> b g s k") for x in (key, value))
     scores = scale * jnp.einsum("bgqk,bgsk->bgqs", query, key, preferred_element_type=jnp.float32)
-    scores = scores.reshape(batch, kv_heads, shared, queries, keys)
+    scores = rearrange(scores, "b g (r t) s -> b g r t s", t=queries)
     if mask is not None:
         scores = jnp.where(mask, scores, jnp.finfo(jnp.float32).min)
     weights = jax.nn.softmax(scores, axis=-1).astype(value.dtype)
-    weights = weights.reshape(batch, kv_heads, shared * queries, keys)
+    weights = rearrange(weights, "b g r t s -> b g (r t) s")
     mixed = jnp.einsum("bgqs,bgsk->bgqk", weights, value)
-    mixed = mixed.reshape(batch, kv_heads, shared, queries, size).transpose(0, 3, 1, 2, 4)
-    return mixed.reshape(batch, queries, heads, size)
+    return rearrange(mixed, "b g (r t) k -> b t (g r) k", t=queries)
 
 
 def chunked(query, key, value, scale: float, masks: Masks) -> Float[Array, "b t h k"]:
@@ -91,18 +88,17 @@ def chunked(query, key, value, scale: float, masks: Masks) -> Float[Array, "b t 
 
     The backward pass computes a chunk's scores again.
     """
-    batch, queries, heads, size = query.shape
-    keys = key.shape[1]
+    queries, keys = query.shape[1], key.shape[1]
     count = -(-queries // _CHUNK)
     length = -(-queries // count)
-    chunks = padded(query, count * length).reshape(batch, count, length, heads, size).swapaxes(0, 1)
+    chunks = rearrange(padded(query, count * length), "b (c t) h k -> c b t h k", c=count)
 
     @jax.checkpoint
     def one(chunk, first):
         return _scored(chunk, key, value, scale, masks.dense(first, length, keys))
 
     mixed = jax.lax.map(lambda inputs: one(*inputs), (chunks, length * jnp.arange(count)))
-    return mixed.swapaxes(0, 1).reshape(batch, count * length, heads, -1)[:, :queries]
+    return rearrange(mixed, "c b t h k -> b (c t) h k")[:, :queries]
 
 
 def rounded_up(length: int, multiple: int) -> int:

@@ -12,13 +12,16 @@ import functools
 from collections.abc import Callable
 from typing import Any, Literal
 
+import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from einops import rearrange
 from flax import struct
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, UInt8
 
+from vljepa_jax.config import Preprocessing
 from vljepa_jax.models.placement import accelerator, by_rows, gathered
 
 # Keeps the scale of activations whatever the width; about 0.02-0.03 at the published widths.
@@ -72,6 +75,19 @@ def _product(x: Array, kernel: Array, dimensions: Any, **precision: Any) -> Arra
 
 # A projection of the last axis, as ``nn.Dense``.
 Dense = functools.partial(nn.Dense, dot_general=_product)
+
+
+# ---------------------------------------------------------------------------------------------
+# Pixels
+# ---------------------------------------------------------------------------------------------
+def normalise_pixels(
+    video: UInt8[Array, "b T H W 3"], preprocessing: Preprocessing
+) -> Float[Array, "b T H W 3"]:
+    """Pixels by the family's mean and deviation; every video encoder begins with this."""
+    chex.assert_type(video, jnp.uint8)
+    chex.assert_shape(video, (None, None, None, None, 3))
+    mean, std = (np.array(x, np.float32) for x in (preprocessing.mean, preprocessing.std))
+    return (video.astype(jnp.float32) / 255.0 - mean) / std
 
 
 # ---------------------------------------------------------------------------------------------
@@ -249,10 +265,9 @@ class SelfAttention(nn.Module):
             Dense, use_bias=self.use_bias, dtype=self.dtype, kernel_init=kernel_init
         )
 
-        def heads(count: int, name: str) -> Array:
-            return project(count * self.head_size, name=name)(x).reshape(
-                *x.shape[:2], count, self.head_size
-            )
+        def heads(count: int, name: str) -> Float[Array, "b t h k"]:
+            projected = project(count * self.head_size, name=name)(x)
+            return rearrange(projected, "b t (h k) -> b t h k", h=count)
 
         query, key = heads(self.num_heads, "query"), heads(self.num_kv_heads, "key")
         value = heads(self.num_kv_heads, "value")
@@ -263,8 +278,7 @@ class SelfAttention(nn.Module):
             query, key = norm(name="query_norm")(query), norm(name="key_norm")(key)
         if rotary is not None:
             query, key = rotate(query, rotary), rotate(key, rotary)
-        mixed = attend(query, key, value)
-        mixed = mixed.reshape(*x.shape[:2], self.num_heads * self.head_size)
+        mixed = rearrange(attend(query, key, value), "b t h k -> b t (h k)")
         return by_rows(
             project(width, name="output", kernel_init=residual_init(self.num_layers))(mixed)
         )

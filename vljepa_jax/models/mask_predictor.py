@@ -16,7 +16,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from vljepa_jax.config import MaskPredictorConfig, VJEPA2Config
+from vljepa_jax.config import Grid, MaskPredictorConfig, VJEPA2Config
 from vljepa_jax.models import layers
 from vljepa_jax.models.vjepa2 import Layer, video_rotary
 
@@ -46,7 +46,7 @@ class MaskPredictor(nn.Module):
         context: Float[Array, "b k d"],
         kept: Int[Array, "b k"],
         predicted: Int[Array, "b p"],
-        grid: tuple[int, int, int],
+        grid: Grid,
         mask_index: int,
     ) -> Float[Array, "b p d"]:
         """Predicts.
@@ -77,10 +77,7 @@ class MaskPredictor(nn.Module):
         asked = jnp.broadcast_to(mask_tokens[mask_index].astype(x.dtype), (*predicted.shape, width))
         x = jnp.concatenate([x, asked], axis=1)
         rotary = video_rotary(
-            grid,
-            width // config.num_heads,
-            self.encoder.rope,
-            trained_side=self.encoder.image_size // self.encoder.patch_size,
+            grid, width // config.num_heads, self.encoder.rope, self.encoder.trained_side
         ).at(jnp.concatenate([kept, predicted], axis=1))
         stack = layers.scan_layers(
             Layer, config.num_layers, self.remat, self.unroll, (nn.broadcast,)

@@ -5,6 +5,8 @@ So a run can take a part from a run of another objective (``checkpoint.initial_s
 
 from __future__ import annotations
 
+# Pretrained apart: each is converted, exported and published as a directory of its own.
+BACKBONES = ("x_encoder", "predictor", "y_encoder", "y_decoder")
 Y_DECODER = ("y_prefix", "y_token_embedding", "y_decoder")
 
 PARTS = {

@@ -6,7 +6,7 @@ several label sets, with a learned query vector and a linear classifier for each
 may be told the question, since a question about a clip of several objects names one of them.
 
 Axes: b batch, T frames, H height and W width in pixels, n visual tokens, q questions a clip, t
-tokens of a question, d width of the X-Encoder, c labels of all sets together.
+tokens of a question, d width of the X-Encoder, h heads, k head size, c labels of all sets together.
 """
 
 from __future__ import annotations
@@ -18,12 +18,14 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
+from einops import rearrange
 from jaxtyping import Array, Bool, Float, Int
 
 from vljepa_jax.config import AttentivePoolerConfig, ProbeConfig
 from vljepa_jax.models import layers
 from vljepa_jax.models.attention import attention
-from vljepa_jax.models.vjepa2 import Layer, make_x_encoder, normalise
+from vljepa_jax.models.video_encoder import make_video_encoder
+from vljepa_jax.models.vjepa2 import Layer
 
 
 class Probe(nn.Module):
@@ -40,7 +42,7 @@ class Probe(nn.Module):
         dtype = jnp.dtype(config.dtype)
         width = config.x_encoder.hidden_size
         sets = len(config.label_sets)
-        self.x_encoder = make_x_encoder(config)
+        self.x_encoder = make_video_encoder(config)
         if config.pooler is not None:
             self.pooler = AttentivePooler(config.pooler, dtype, config.remat, config.unroll_layers)
             # Upstream's scale of the learned query.
@@ -58,10 +60,9 @@ class Probe(nn.Module):
         """Answers.
 
         Args:
-            batch: "video" [b, T, H, W, 3] (uint8, or floats that are normalised already) or
-                "visual_tokens" [b, n, d]; "label_set" [b, q], indices into the sorted names of the
-                label sets; where the pooler is told the question, "query_tokens" and "query_mask"
-                [b, q, t].
+            batch: "video" uint8 [b, T, H, W, 3] or "visual_tokens" [b, n, d]; "label_set" [b, q],
+                indices into the sorted names of the label sets; where the pooler is told the
+                question, "query_tokens" and "query_mask" [b, q, t].
 
         Returns:
             float32 [b, q, c], the label sets side by side in the order of their names; -inf for
@@ -70,7 +71,7 @@ class Probe(nn.Module):
         if "visual_tokens" in batch:
             tokens = batch["visual_tokens"]
         else:
-            tokens = self.x_encoder(normalise(batch["video"]))
+            tokens = self.x_encoder(batch["video"])
         label_set = batch["label_set"]
         if self.config.pooler is None:
             pooled = jnp.mean(tokens.astype(jnp.float32), axis=1, keepdims=True)
@@ -87,9 +88,9 @@ class Probe(nn.Module):
         self, tokens: Int[Array, "b q t"], mask: Bool[Array, "b q t"]
     ) -> Float[Array, "b q d"]:
         """The mean of the question's words."""
-        flat = tokens.reshape(-1, tokens.shape[-1]), mask.reshape(-1, mask.shape[-1])
-        mean = layers.masked_mean(self.token_embedding(flat[0]), flat[1])
-        return mean.reshape(*tokens.shape[:2], -1)
+        tokens_of_all, mask_of_all = (rearrange(x, "b q t -> (b q) t") for x in (tokens, mask))
+        mean = layers.masked_mean(self.token_embedding(tokens_of_all), mask_of_all)
+        return rearrange(mean, "(b q) d -> b q d", b=len(tokens))
 
 
 def set_of_label(config: ProbeConfig) -> Int[np.ndarray, " c"]:
@@ -124,14 +125,14 @@ class AttentivePooler(nn.Module):
             queries: [b, q, d].
         """
         config = self.config
-        width, heads = tokens.shape[-1], config.num_heads
+        width = tokens.shape[-1]
         norm = functools.partial(layers.layer_norm, config.norm_eps, self.dtype)
         project = functools.partial(
             layers.Dense, width, dtype=self.dtype, kernel_init=layers.kernel_init
         )
 
-        def split(x: Array) -> Array:
-            return x.reshape(*x.shape[:2], heads, width // heads)
+        def heads(name: str, x: Float[Array, "b n d"]) -> Float[Array, "b n h k"]:
+            return rearrange(project(name=name)(x), "b n (h k) -> b n h k", h=config.num_heads)
 
         x = tokens.astype(self.dtype)
         if config.num_layers:
@@ -141,12 +142,13 @@ class AttentivePooler(nn.Module):
             x, _ = stack(config, self.dtype, name="layers")(x, None)
         x = norm(name="token_norm")(x)
         # Upstream's cross-attention has no output projection.
-        queries += attention(
-            split(project(name="query")(queries)),
-            split(project(name="key")(x)),
-            split(project(name="value")(x)),
-            scale=(width // heads) ** -0.5,
-        ).reshape(queries.shape)
+        gathered = attention(
+            heads("query", queries),
+            heads("key", x),
+            heads("value", x),
+            scale=(width // config.num_heads) ** -0.5,
+        )
+        queries += rearrange(gathered, "b q h k -> b q (h k)")
         return queries + layers.MLP(
             hidden_size=config.mlp_size,
             num_layers=config.num_layers + 1,

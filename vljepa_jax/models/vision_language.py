@@ -16,7 +16,7 @@ from vljepa_jax.config import ModelConfig, VLMConfig
 from vljepa_jax.models import layers
 from vljepa_jax.models.llama import Llama
 from vljepa_jax.models.temperature import learned_logit_scale
-from vljepa_jax.models.vjepa2 import make_x_encoder, normalise
+from vljepa_jax.models.video_encoder import make_video_encoder
 
 
 class VisionLanguage(nn.Module):
@@ -32,7 +32,7 @@ class VisionLanguage(nn.Module):
         config = self.config
         dtype = jnp.dtype(config.dtype)
         width = config.predictor.hidden_size
-        self.x_encoder = make_x_encoder(config)
+        self.x_encoder = make_video_encoder(config)
         # Visual tokens enter at the scale of the words beside them. Larger ones, as after the
         # usual initialisation, would drown what the pretrained layers add to them.
         self.vision_projection = layers.Dense(
@@ -46,19 +46,9 @@ class VisionLanguage(nn.Module):
         )
         self.predictor = Llama(config.predictor, dtype, config.remat, config.unroll_layers)
 
-    def encode_video(
-        self, video: UInt8[Array, "b T H W 3"] | Float[Array, "b T H W 3"]
-    ) -> Float[Array, "b n x"]:
-        """X-Encoder: S_V.
-
-        Args:
-            video: uint8 pixels, which are normalised here, or floats that already are
-                (ImageNet mean and standard deviation).
-
-        Returns:
-            [b, n, x] in the computation's dtype.
-        """
-        return self.x_encoder(normalise(video))
+    def encode_video(self, video: UInt8[Array, "b T H W 3"]) -> Float[Array, "b n x"]:
+        """X-Encoder: S_V, in the computation's dtype."""
+        return self.x_encoder(video)
 
     def visual_tokens(self, batch: Mapping[str, Array]) -> Float[Array, "b n x"]:
         """S_V of a batch, which holds either "video" or, encoded outside, "visual_tokens".

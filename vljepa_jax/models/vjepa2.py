@@ -8,47 +8,30 @@ of its own.
 
 Axes: b batch, T frames, H height and W width in pixels; a token stands for a tubelet of frames and
 a patch of pixels, on a grid of (frames, rows, columns); n tokens, rows and columns of the earliest
-tubelet first; d width, k head size.
+tubelet first, m of them that are kept, p pixels of one; d width, k head size.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from typing import Any, Literal, Protocol
 
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
+from einops import rearrange
 from jaxtyping import Array, Float, Int, UInt8
 
-from vljepa_jax.config import VJEPA2Config, VJEPA21Config
+from vljepa_jax.config import Grid, VJEPA2Config, VJEPA21Config
 from vljepa_jax.models import layers
 from vljepa_jax.models.attention import attention
 from vljepa_jax.models.placement import by_rows
 
 ROPE_THETA = 10_000.0
-# What V-JEPA 2 was trained with, for pixels in 0 .. 1.
-IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
-IMAGENET_STD = np.array([0.229, 0.224, 0.225], np.float32)
-
-
-def normalise(
-    video: UInt8[Array, "b T H W 3"] | Float[Array, "b T H W 3"],
-) -> Float[Array, "b T H W 3"]:
-    """What the encoder takes: uint8 pixels to ImageNet mean and deviation; floats already are."""
-    if video.dtype == jnp.uint8:
-        return (video.astype(jnp.float32) / 255.0 - IMAGENET_MEAN) / IMAGENET_STD
-    return video
-
-
-def make_x_encoder(model: Any) -> VJEPA2:
-    """The X-Encoder of any model's config: its ``x_encoder``, and how it is computed."""
-    return VJEPA2(model.x_encoder, jnp.dtype(model.dtype), model.remat, model.unroll_layers)
 
 
 class VJEPA2(nn.Module):
-    """Video [b, T, H, W, 3] -> tokens [b, n, d].
+    """V-JEPA 2: video [b, T, H, W, 3] -> tokens [b, n, d] (``models.video_encoder``).
 
     Attributes:
         config: sizes.
@@ -57,30 +40,37 @@ class VJEPA2(nn.Module):
         unroll: compiles every layer on its own.
     """
 
-    config: VJEPA2Config | VJEPA21Config
+    config: VJEPA2Config
     dtype: Any = jnp.float32
     remat: layers.Remat = "none"
     unroll: bool = False
 
-    @nn.compact
     def __call__(
-        self, video: Float[Array, "b T H W 3"], kept: Int[Array, "b n"] | None = None
-    ) -> Float[Array, "b n d"]:
+        self, video: UInt8[Array, "b T H W 3"], kept: Int[Array, "b m"] | None = None
+    ) -> Float[Array, "b m d"]:
+        """Normalises pixels and encodes them; as for ``encode``."""
+        return self.encode(layers.normalise_pixels(video, self.config.preprocessing), kept)
+
+    @nn.compact
+    def encode(
+        self, video: Float[Array, "b T H W 3"], kept: Int[Array, "b m"] | None = None
+    ) -> Float[Array, "b m d"]:
         """Encodes normalised video of any length and size.
 
         Args:
-            video: [b, T, H, W, 3], ImageNet mean and variance. A single frame is an image: V-JEPA 2
-                repeats it to fill one tubelet, 2.1 embeds it in its own way. Otherwise T is a
-                multiple of the tubelet, H and W of the patch.
+            video: [b, T, H, W, 3] of the mean and deviation of ``config.preprocessing``. A single
+                frame is an image: V-JEPA 2 repeats it to fill one tubelet, 2.1 embeds it in its own
+                way. Otherwise T is a multiple of the tubelet, H and W of the patch.
             kept: positions of the tokens that are encoded, in the order of the tokens; the pixels
                 of all others are not read. All of them where it is not given.
 
         Returns:
-            [b, n, d] with n = T / tubelet * H / patch * W / patch (T / tubelet is 1 for an image),
-            or what is kept of them, after the final norm.
+            [b, m, d]: the tokens of ``config.token_grid``, or what is kept of them, after the final
+            norm.
 
         Raises:
-            ValueError: a size that does not divide.
+            ValueError: the width is no multiple of the heads.
+            ConfigError: a size that does not divide.
         """
         config = self.config
         if config.hidden_size % config.num_heads:
@@ -88,25 +78,10 @@ class VJEPA2(nn.Module):
                 f"VJEPA2Config: hidden_size {config.hidden_size} is not a multiple of "
                 f"num_heads {config.num_heads}"
             )
-
-        def keep(tokens):
-            return tokens if kept is None else jnp.take_along_axis(tokens, kept[..., None], axis=1)
-
-        if config.family == "vjepa2_1":
-            x, grid = self._embed_by_modality(video)
-            x, rope = keep(x), "interleaved"
-        else:
-            if video.shape[1] == 1:
-                video = jnp.repeat(video, config.tubelet_size, axis=1)
-            grid = token_grid(config, video.shape[1:4])
-            x = by_rows(keep(_tubelets(video.astype(self.dtype), grid)))
-            x, rope = self._projection("patch_embedding")(x), config.rope
-        rotary = video_rotary(
-            grid,
-            config.hidden_size // config.num_heads,
-            rope,
-            trained_side=config.image_size // config.patch_size,
-        )
+        grid = config.token_grid(*video.shape[1:4])
+        x = self._embed(video.astype(self.dtype), grid, kept)
+        head_size = config.hidden_size // config.num_heads
+        rotary = video_rotary(grid, head_size, config.rope, config.trained_side)
         if kept is not None:
             rotary = rotary.at(kept)
         stack = layers.scan_layers(
@@ -115,34 +90,44 @@ class VJEPA2(nn.Module):
         x, _ = stack(config, self.dtype, name="layers")(x, rotary)
         return by_rows(layers.layer_norm(config.norm_eps, self.dtype, name="norm")(x))
 
+    def _embed(
+        self, video: Float[Array, "b T H W 3"], grid: Grid, kept: Int[Array, "b m"] | None
+    ) -> Float[Array, "b m d"]:
+        if video.shape[1] == 1:
+            video = jnp.repeat(video, self.config.tubelet_size, axis=1)
+        return self._projection("patch_embedding")(by_rows(_keep(_tubelets(video, grid), kept)))
+
     def _projection(self, name: str) -> nn.Dense:
         return layers.Dense(
             self.config.hidden_size, dtype=self.dtype, kernel_init=layers.kernel_init, name=name
         )
 
-    def _embed_by_modality(self, video):
-        """Tokens [b, n, d] and their grid, by the embedding of images or that of videos (2.1)."""
-        config = self.config
-        unit = dataclasses.replace(config, tubelet_size=1)
-        kinds = {  # single frame? -> projection, modality vector, sizes of a token
-            False: ("patch_embedding", "video_modality", config),
-            True: ("image_patch_embedding", "image_modality", unit),
-        }
 
-        def embed(kind: bool, frames):
-            projection, modality, sizes = kinds[kind]
-            grid = token_grid(sizes, frames.shape[1:4])
-            x = self._projection(projection)(_tubelets(frames.astype(self.dtype), grid))
-            # As upstream initialises it: all but nothing.
-            start = nn.initializers.normal(1e-6)
-            vector = self.param(modality, start, (config.hidden_size,), jnp.float32)
-            return x + vector.astype(self.dtype), grid
+class VJEPA21(VJEPA2):
+    """V-JEPA 2.1; as ``VJEPA2``."""
 
-        still = video.shape[1] == 1
+    config: VJEPA21Config
+
+    def _embed(
+        self, video: Float[Array, "b T H W 3"], grid: Grid, kept: Int[Array, "b m"] | None
+    ) -> Float[Array, "b m d"]:
+        is_image = video.shape[1] == 1
         if self.is_initializing():  # the parameters of both, whatever the first input is
             first = video[:, :1]
-            embed(not still, first if not still else jnp.repeat(first, config.tubelet_size, 1))
-        return embed(still, video)
+            other = jnp.repeat(first, self.config.tubelet_size, axis=1) if is_image else first
+            self._embed_modality(other, self.config.token_grid(*other.shape[1:4]), not is_image)
+        return _keep(self._embed_modality(video, grid, is_image), kept)
+
+    def _embed_modality(
+        self, video: Float[Array, "b T H W 3"], grid: Grid, is_image: bool
+    ) -> Float[Array, "b n d"]:
+        """Tokens by the embedding of images or by that of videos."""
+        prefix, modality = ("image_", "image") if is_image else ("", "video")
+        x = self._projection(f"{prefix}patch_embedding")(_tubelets(video, grid))
+        # As upstream initialises it: all but nothing.
+        start = nn.initializers.normal(1e-6)
+        vector = self.param(f"{modality}_modality", start, (self.config.hidden_size,), jnp.float32)
+        return x + vector.astype(self.dtype)
 
 
 class LayerSizes(Protocol):
@@ -196,23 +181,8 @@ class Layer(nn.Module):
         return x, None
 
 
-def token_grid(
-    config: VJEPA2Config | VJEPA21Config, size: tuple[int, int, int]
-) -> tuple[int, int, int]:
-    """Tokens along (frames, rows, columns) of a video of ``size`` (frames, height, width).
-
-    Raises:
-        ValueError: a side is not a multiple of the tubelet or patch.
-    """
-    units = (config.tubelet_size, config.patch_size, config.patch_size)
-    for name, length, unit in zip(("frames", "height", "width"), size, units, strict=True):
-        if length < unit or length % unit:
-            raise ValueError(f"video of {length} {name}: V-JEPA 2 needs a multiple of {unit}")
-    return tuple(length // unit for length, unit in zip(size, units, strict=True))
-
-
 def video_rotary(
-    grid: tuple[int, int, int],
+    grid: Grid,
     head_size: int,
     style: Literal["tiled", "interleaved"],
     trained_side: int,
@@ -260,9 +230,12 @@ def video_rotary(
     return layers.Rotary(jnp.cos(angles), jnp.sin(angles), "adjacent")
 
 
-def _tubelets(video, grid):
-    """[b, T, H, W, 3] -> [b, n, tubelet * patch * patch * 3]: the 3-D convolution, unrolled."""
-    batch, frames, height, width, channels = video.shape
-    t, h, w = frames // grid[0], height // grid[1], width // grid[2]
-    video = video.reshape(batch, grid[0], t, grid[1], h, grid[2], w, channels)
-    return video.transpose(0, 1, 3, 5, 2, 4, 6, 7).reshape(batch, -1, t * h * w * channels)
+def _tubelets(video: Float[Array, "b T H W 3"], grid: Grid) -> Float[Array, "b n p"]:
+    """The p pixels of each token: the 3-D convolution of the patches, unrolled."""
+    pattern = "b (frames t) (rows h) (columns w) c -> b (frames rows columns) (t h w c)"
+    return rearrange(video, pattern, **dict(zip(("frames", "rows", "columns"), grid, strict=True)))
+
+
+def _keep(x: Float[Array, "b n d"], kept: Int[Array, "b m"] | None) -> Float[Array, "b m d"]:
+    """The tokens at these positions; all of them for ``None``."""
+    return x if kept is None else jnp.take_along_axis(x, kept[..., None], axis=1)

@@ -12,7 +12,7 @@ from vljepa_jax import losses
 from vljepa_jax.config import ConfigError, TrainConfig
 from vljepa_jax.models import layers
 from vljepa_jax.models.mask_predictor import MaskPredictor
-from vljepa_jax.models.vjepa2 import make_x_encoder, normalise, token_grid
+from vljepa_jax.models.video_encoder import make_video_encoder
 from vljepa_jax.objectives.base import Arrays, Objective, Part, PyTree
 
 
@@ -53,7 +53,7 @@ class VJEPA2Objective(Objective):
         if not 0 <= model.teacher_momentum <= 1:
             raise ConfigError(f"model.teacher_momentum: {model.teacher_momentum} is not in 0 .. 1")
         self._config = config
-        self._x_encoder = make_x_encoder(model)
+        self._x_encoder = make_video_encoder(model)
         self._predictor = MaskPredictor(
             model.mask_predictor,
             model.x_encoder,
@@ -76,7 +76,7 @@ class VJEPA2Objective(Objective):
         context = jnp.zeros((1, 1, encoder.hidden_size))
         predictor = self._predictor.init(predictor_rng, context, one, one, (1, 1, 1), 0)
         params = {
-            "x_encoder": self._x_encoder.init(encoder_rng, jnp.zeros(size))["params"],
+            "x_encoder": self._x_encoder.init(encoder_rng, jnp.zeros(size, jnp.uint8))["params"],
             "mask_predictor": predictor["params"],
         }
         return params, self.init_extra(params)
@@ -85,10 +85,8 @@ class VJEPA2Objective(Objective):
         self, params: PyTree, extra: PyTree, arrays: Arrays, rng: jax.Array
     ) -> MaskedTokens:
         del rng
-        video = normalise(arrays["video"])
-        config = self._config.model
-        frames = max(video.shape[1], config.x_encoder.tubelet_size)
-        grid = token_grid(config.x_encoder, (frames, *video.shape[2:4]))
+        video, config = arrays["video"], self._config.model
+        grid = config.x_encoder.token_grid(*video.shape[1:4])
         teacher = jax.lax.stop_gradient(extra["teacher"]["x_encoder"])
         target = layers.standardise(self._x_encoder.apply({"params": teacher}, video))
         predicted, right = [], []

@@ -29,8 +29,8 @@ from vljepa_jax.training.flops import model_flops, one_device, traced_step
 from vljepa_jax.training.train_step import Trainer
 
 _OUT_OF_MEMORY = re.compile(r"\(?([\d.]+)G\)? (?:exceeds|of) ")
-# Parts of the model in the names of its modules, for saying where the time goes.
-_PARTS = ("x_encoder", "predictor", "y_encoder", "mask_predictor", "pooler", "classifier")
+# Modules between which a step's time is divided.
+_MODULES = ("x_encoder", "predictor", "y_encoder", "mask_predictor", "pooler", "classifier")
 
 
 class PlanError(ValueError):
@@ -314,7 +314,7 @@ def _roofline(
     for op in local:
         busy, moving = op.flops / chip.flops, op.bytes / chip.bandwidth
         waiting += max(0.0, moving - busy)
-        part = next((name for name in _PARTS if name in op.place), "loss, update")
+        part = next((name for name in _MODULES if name in op.place), "loss, update")
         parts[part] += max(busy, moving)
     update = _carried(memory) / chip.bandwidth
     parts["loss, update"] += update

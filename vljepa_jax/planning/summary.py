@@ -14,7 +14,6 @@ from jax.sharding import AbstractMesh
 from vljepa_jax.config import TrainConfig
 from vljepa_jax.config.rules import first_match
 from vljepa_jax.data.pipeline import array_spec
-from vljepa_jax.models.vjepa2 import token_grid
 from vljepa_jax.objectives import make_objective
 from vljepa_jax.parallel.sharding import (
     AXES,
@@ -66,11 +65,8 @@ def count_parameters(config: TrainConfig) -> dict[str, Count]:
 
 def visual_token_count(config: TrainConfig) -> int:
     """Tokens that a clip of this config becomes; 0 where it has no video."""
-    if config.data.video is None:
-        return 0
-    video, encoder = config.data.video, config.embedder[0].x_encoder
-    frames = max(video.frames, encoder.tubelet_size)
-    return math.prod(token_grid(encoder, (frames, video.image_size, video.image_size)))
+    grid = config.token_grid
+    return 0 if grid is None else math.prod(grid)
 
 
 def print_summary(config: TrainConfig, console: rich.console.Console) -> None:

@@ -6,10 +6,12 @@ import functools
 from collections.abc import Callable, Collection
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from einops import rearrange
 from flax import traverse_util
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Int
@@ -17,7 +19,7 @@ from jaxtyping import Array, Int
 from vljepa_jax.config import TrainConfig
 from vljepa_jax.losses import Metrics
 from vljepa_jax.models.placement import on_mesh
-from vljepa_jax.models.vjepa2 import make_x_encoder, normalise
+from vljepa_jax.models.video_encoder import make_video_encoder
 from vljepa_jax.objectives.base import Arrays, Objective
 from vljepa_jax.parallel.sharding import (
     ROW_AXES,
@@ -148,20 +150,20 @@ def _frozen_tokens(
     if "video" not in arrays or "x_encoder" not in frozen or "x_encoder" in trained:
         return {}
     with jax.named_scope("x_encoder"):  # as it is called inside the models
-        tokens = make_x_encoder(config.embedder[0]).apply(
-            {"params": frozen["x_encoder"]}, normalise(arrays["video"])
+        tokens = make_video_encoder(config.embedder[0]).apply(
+            {"params": frozen["x_encoder"]}, arrays["video"]
         )
     return {"visual_tokens": tokens}
 
 
 def _micro_batches(tree: PyTree, count: int, mesh: Mesh) -> PyTree:
     """[B, ...] -> [count, B / count, ...]: every device's own rows are divided, and none moves."""
-    shards = row_shards(mesh)
-
-    def divide(array):
-        parts = array.reshape(shards, count, -1, *array.shape[1:]).swapaxes(0, 1)
-        return parts.reshape(count, -1, *array.shape[1:])
-
+    divide = functools.partial(
+        rearrange,
+        pattern="(shard piece row) ... -> piece (shard row) ...",
+        shard=row_shards(mesh),
+        piece=count,
+    )
     return _by_rows(jax.tree.map(divide, tree), mesh)
 
 
@@ -178,12 +180,11 @@ def _in_place_of_video(arrays: Arrays, tokens: Arrays) -> Arrays:
 
 def _whole_batch(tree: PyTree, mesh: Mesh) -> PyTree:
     """The inverse of ``_micro_batches``."""
-    shards = row_shards(mesh)
-
-    def join(array):
-        parts = array.reshape(len(array), shards, -1, *array.shape[2:]).swapaxes(0, 1)
-        return parts.reshape(-1, *array.shape[2:])
-
+    join = functools.partial(
+        rearrange,
+        pattern="piece (shard row) ... -> (shard piece row) ...",
+        shard=row_shards(mesh),
+    )
     return jax.lax.with_sharding_constraint(jax.tree.map(join, tree), batch_sharding(mesh))
 
 
@@ -212,6 +213,7 @@ def make_train_step(
         }
         extra = objective.update_extra(state.extra, params)
         updated = TrainState(state.step + 1, params, opt_state, extra)
+        chex.assert_trees_all_equal_shapes_and_dtypes(updated, state)  # the next step's input
         if config.on_non_finite == "skip":
             finite = jnp.isfinite(loss) & jnp.isfinite(metrics["gradient_norm"])
             updated = jax.tree.map(lambda new, old: jnp.where(finite, new, old), updated, state)

@@ -29,7 +29,7 @@ from vljepa_jax.data.token_cache import (
 from vljepa_jax.data.workers import decode_media, in_batches
 from vljepa_jax.fingerprint import fingerprint
 from vljepa_jax.models.placement import everywhere, on_rows, over_rows, pad_rows, padded_rows
-from vljepa_jax.models.vjepa2 import make_x_encoder, normalise
+from vljepa_jax.models.video_encoder import make_video_encoder
 from vljepa_jax.parallel.processes import first_process, wait_for_all
 from vljepa_jax.parallel.sharding import local_mesh
 
@@ -54,12 +54,10 @@ def cache_visual_tokens(config: TrainConfig, params: Any, console: Console) -> s
     params = params["x_encoder"]
     if jax.process_count() > 1:  # of arrays that lie on all processes, one could not be read here
         params = multihost_utils.process_allgather(params, tiled=True)
-    x_encoder, mesh = make_x_encoder(config.embedder[0]), local_mesh()
+    x_encoder, mesh = make_video_encoder(config.embedder[0]), local_mesh()
     rows = padded_rows(_BATCH, mesh)
     placed = jax.device_put(params, everywhere(mesh))
-    encode = over_rows(
-        lambda params, video: x_encoder.apply({"params": params}, normalise(video)), mesh
-    )
+    encode = over_rows(lambda params, video: x_encoder.apply({"params": params}, video), mesh)
 
     def encode_batch(_: Sequence[ClipKey], clips: np.ndarray) -> np.ndarray:
         tokens = encode(placed, on_rows(pad_rows(clips, rows), mesh))  # one size: compiled once
@@ -74,7 +72,7 @@ def cache_visual_tokens(config: TrainConfig, params: Any, console: Console) -> s
         # A run before this one may have needed some of the clips: an earlier stage, other tasks.
         known = caches_of(media.directory, media.split, key)
         missing = [clip for clip in clips if not any(clip in cache for cache in known)]
-        decoded = decode_media(media, missing, config.data.video, config.data.num_workers)
+        decoded = decode_media(media, missing, config.video_input, config.data.num_workers)
         with Progress(console=console, transient=True) as progress:
             tokens = in_batches(encode_batch, zip(missing, decoded, strict=True), rows)
             tracked = progress.track(tokens, len(missing), description="Computing visual tokens")

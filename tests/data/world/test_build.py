@@ -6,7 +6,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from vljepa_jax.config import VideoConfig, WorldConfig
+from vljepa_jax.config import VideoInput, VJEPA2Config, WorldConfig
 from vljepa_jax.data.datasets import find_dataset
 from vljepa_jax.data.storage import open_dataset
 from vljepa_jax.data.video import load_clip
@@ -148,9 +148,7 @@ def test_annotation_ids_are_unique(world):
 
 
 def test_every_medium_can_be_decoded(world):
-    video = VideoConfig(
-        frames=4, image_size=32, sampling="uniform", crop="centre", crop_scale=(1.0, 1.0)
-    )
+    video = VideoInput(4, 32, "uniform", "centre", (1.0, 1.0), VJEPA2Config.preprocessing)
     media = world.media("test")
     clip, state = media[0], media[24]
     (question,) = world.annotations("test").of(24)

@@ -16,7 +16,7 @@ from vljepa_jax.data.video import write_mp4
 from vljepa_jax.inference.streams.window_reader import WindowReader
 from vljepa_jax.inference.streams.windows import SlidingWindow
 
-VIDEO = dataclasses.replace(tiny_train_config().data.video, frames=2, image_size=16)
+VIDEO = dataclasses.replace(tiny_train_config().video_input, frames=2, image_size=16)
 CAMERA = LiveSource("camera", "made-up")
 
 

@@ -13,7 +13,7 @@ from vljepa_jax.inference.streams.windows import SlidingWindow, window_count
 
 
 def video(frames=4):
-    return dataclasses.replace(tiny_train_config().data.video, frames=frames, image_size=32)
+    return dataclasses.replace(tiny_train_config().video_input, frames=frames, image_size=32)
 
 
 def pictures(count, seed=0):

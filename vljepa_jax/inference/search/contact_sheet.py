@@ -10,8 +10,8 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 
-from vljepa_jax.config import VideoConfig
 from vljepa_jax.data.records import ClipError, shown
+from vljepa_jax.data.video import thumbnails
 from vljepa_jax.inference.search.index import Hit
 
 # Of most alphabets; Pillow's own has little beyond ASCII.
@@ -47,7 +47,7 @@ def contact_sheet(query: str, hits: Sequence[Hit]) -> Image.Image:
         draw.text((_MARGIN, top), text, "black", font)
 
     write(query, _MARGIN)
-    video = VideoConfig(_FRAMES, _PIXELS, "uniform", "centre", (1.0, 1.0))
+    video = thumbnails(_FRAMES, _PIXELS)
     for rank, hit in enumerate(hits):
         top = _MARGIN + _LINE + _MARGIN + rank * row
         write(f"{rank + 1}.  {hit.score:.3f}  {when(hit)}  {os.path.basename(hit.name)}", top)

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
-from PIL import Image
+from PIL import Image, ImageOps
 
 from vljepa_jax.data.records import Medium
-from vljepa_jax.data.video import fit_frame, read_frames
+from vljepa_jax.data.video import read_frames
 
 FRAMES, PIXELS = 16, 96  # shown above the curve
 _COLOURS = ("#3b82f6", "#e0703a", "#3aa675", "#a26bd6")
@@ -61,7 +61,7 @@ class Timeline:
         """A timeline whose frames come from the file, evenly spaced over the ticks."""
         span = dataclasses.replace(medium, start=float(times[0]), end=float(times[-1]) + 1e-3)
         moments = (np.arange(FRAMES) + 0.5) / FRAMES
-        frames = read_frames(span, moments, lambda image: fit_frame(image, PIXELS))
+        frames = read_frames(span, moments, thumbnail)
         seconds = times[0] + moments * (times[-1] - times[0])
         return cls(list(zip(seconds, frames, strict=True)), times, change, spoken, events)
 
@@ -103,7 +103,7 @@ def save_timeline(timeline: Timeline, path: str | os.PathLike) -> None:
 
 def thumbnail(image: Image.Image) -> np.ndarray:
     """A frame as the timeline shows it."""
-    return fit_frame(image, PIXELS)
+    return np.asarray(ImageOps.fit(image, (PIXELS, PIXELS), Image.Resampling.BILINEAR))
 
 
 def _draw_texts(axes: matplotlib.axes.Axes, parts: Sequence[Spoken], colour: str) -> None:

@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from vljepa_jax.config import VideoConfig
+from vljepa_jax.config import VideoInput
 from vljepa_jax.data.records import ROUNDING
 from vljepa_jax.data.video import fit_frame
 
@@ -49,8 +49,8 @@ class SlidingWindow:
         seconds: length of a window.
     """
 
-    def __init__(self, video: VideoConfig, *, seconds: float, ticks_per_second: float) -> None:
-        """Takes number and size of the clip's frames from ``video``.
+    def __init__(self, video: VideoInput, *, seconds: float, ticks_per_second: float) -> None:
+        """Takes number, size and preprocessing of the clip's frames from ``video``.
 
         Raises:
             ValueError: a length or a rate that is not positive.
@@ -61,7 +61,7 @@ class SlidingWindow:
             )
         self.seconds = seconds
         self._step = 1 / ticks_per_second
-        self._size = video.image_size
+        self._video = video
         # Moments of a window's frames, from its end: negative.
         self._moments = ((np.arange(video.frames) + 0.5) / video.frames - 1) * seconds
         self.restart()
@@ -103,7 +103,7 @@ class SlidingWindow:
         """Yields windows ending by ``time``, until which the latest frame is shown."""
         begins, frame = self._latest
         if self._is_shown(begins, time):
-            self._shown.append((begins, fit_frame(frame(), self._size)))
+            self._shown.append((begins, fit_frame(frame(), self._video)))
         while (end := self._end()) <= time + ROUNDING:
             yield Window(end, self._clip(end))
             self._ticks += 1
