@@ -19,7 +19,7 @@ from tests.helpers.tiny import (
     fake_dialogues,
     fake_masked,
     fake_questions,
-    tiny_clauses_config,
+    tiny_maxsim_config,
     tiny_pretraining_config,
     tiny_probe_config,
     tiny_train_config,
@@ -45,7 +45,7 @@ OBJECTIVES = {
     "vljepa, 42 rows": (functools.partial(tiny_train_config, batch_size=42), fake_arrays),
     "vljepa, frozen": (with_frozen_x_encoder, fake_arrays),
     "probe": (tiny_probe_config, fake_questions),
-    "vlm, clauses": (tiny_clauses_config, fake_dialogues),
+    "visual_reader": (tiny_maxsim_config, fake_dialogues),
     "vjepa2": (tiny_pretraining_config, fake_masked),
     "y_decoder": (tiny_y_decoder_config, fake_decoded),
 }

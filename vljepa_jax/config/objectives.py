@@ -15,7 +15,7 @@ from vljepa_jax.config.models import (
     PretrainingConfig,
     ProbeConfig,
     TextPairsConfig,
-    VLMConfig,
+    VisualReaderConfig,
     YDecoderConfig,
 )
 from vljepa_jax.config.texts import (
@@ -93,13 +93,13 @@ OBJECTIVES = {
         rows="vljepa_jax.data.text_rows:DialogueRows",
         objective="vljepa_jax.objectives.language_model:LanguageModelObjective",
     ),
-    "vlm": ObjectiveEntry(
-        model=VLMConfig,
+    "visual_reader": ObjectiveEntry(
+        model=VisualReaderConfig,
         text=DialogueConfig,
         loss=types.NoneType,
         sees="video",
         rows="vljepa_jax.data.text_rows:DialogueRows",
-        objective="vljepa_jax.objectives.vlm:VLMObjective",
+        objective="vljepa_jax.objectives.visual_reader:VisualReaderObjective",
     ),
     "y_decoder": ObjectiveEntry(
         model=YDecoderConfig,

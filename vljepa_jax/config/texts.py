@@ -54,11 +54,12 @@ class ContextConfig:
 
 @dataclasses.dataclass(frozen=True)
 class DialogueConfig:
-    """Questions about a clip with their answers (objectives "language_model" and "vlm")."""
+    """Questions about a clip with their answers (objectives "language_model" and
+    "visual_reader")."""
 
     tokenizer: str
     per_clip: int  # questions drawn of a clip
-    context: ContextConfig | None  # captions tell what the clip would show; None: the clip does
+    context: ContextConfig | None  # captions in the place of the clip; None: the clip itself
     length: int  # tokens of all questions and answers, as one text; longer texts are cut
-    query_length: int  # tokens of one question, where it is read by itself
+    query_length: int  # tokens of one question, in bidirectional steps
     answer_length: int  # tokens of one answer
