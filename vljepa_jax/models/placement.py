@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
+import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Shaped
 
@@ -100,6 +101,20 @@ def padded_rows(rows: int, mesh: Mesh) -> int:
     """The smallest number of at least ``rows`` that shares out over a mesh."""
     shards = row_shards(mesh)
     return -(-rows // shards) * shards
+
+
+def bucket_rows(rows: int, largest: int, mesh: Mesh) -> int:
+    """Rows of the batch that takes ``rows``: a power of two up to ``largest``, shared out.
+
+    So a function of batches compiles for few sizes, and not for every number of rows.
+    """
+    return padded_rows(min(1 << max(0, rows - 1).bit_length(), largest), mesh)
+
+
+def pad_rows(array: Shaped[np.ndarray, n * rest], rows: int) -> Shaped[np.ndarray, b * rest]:
+    """Repeats the last row until there are ``rows``."""
+    widths = [(0, rows - len(array))] + [(0, 0)] * (array.ndim - 1)
+    return np.pad(array, widths, mode="edge")
 
 
 def mesh_here() -> Mesh | None:
