@@ -99,7 +99,7 @@ def test_there_are_bundled_backbones():
         (
             *("objective", "vlpjea"),
             "'objective' is 'vlpjea', not one of vljepa, probe, vjepa2, text_pairs, "
-            "language_model, visual_reader, y_decoder (did you mean 'vljepa'?)",
+            "language_model, vlm, visual_reader, y_decoder (did you mean 'vljepa'?)",
         ),
         # Inside a model, of which there are as many classes as objectives.
         ("model.pooling", "mean", "'model.pooling' is 'mean', not one of all, query"),

@@ -34,11 +34,13 @@ from vljepa_jax.config import (
     SourceConfig,
     TextConfig,
     TextPairsConfig,
+    TokenTargetConfig,
     TrainConfig,
     VICRegConfig,
     VideoConfig,
     VisualReaderConfig,
     VJEPA2Config,
+    VLMConfig,
     WorldConfig,
     YDecoderConfig,
 )
@@ -330,6 +332,40 @@ CONTEXT = ContextConfig(
 def tiny_dialogue(per_clip: int, length: int, context: bool = False) -> DialogueConfig:
     clauses = CONTEXT if context else None
     return DialogueConfig("@world", per_clip, clauses, length, query_length=16, answer_length=8)
+
+
+def tiny_vlm_config(**overrides: Any) -> TrainConfig:
+    """As ``tiny_train_config``, for the objective "vlm"; all of it is trained."""
+    base = tiny_train_config()
+    causal = dataclasses.replace(base.model.predictor, causal=True)
+    model = VLMConfig(base.model.x_encoder, causal, "float32", "none", False)
+    text = TokenTargetConfig("@world", query_length=12, target_length=20, end_token="[EOS]")
+    config = dataclasses.replace(
+        base,
+        objective="vlm",
+        model=model,
+        data=dataclasses.replace(base.data, text=text),
+        loss=None,
+        optimizer=dataclasses.replace(base.optimizer, rules=base.optimizer.rules[1:]),
+    )
+    return dataclasses.replace(config, **overrides)
+
+
+def fake_targets(config: TrainConfig, seed: int = 0) -> dict[str, np.ndarray]:
+    """A global batch for ``tiny_vlm_config``."""
+    rng = np.random.default_rng(seed)
+    rows, video, text = config.batch_size, config.data.video, config.data.text
+    shape = (rows, video.frames, video.image_size, video.image_size, 3)
+    query = rng.integers(1, text.query_length + 1, (rows, 1))
+    target = rng.integers(1, text.target_length + 1, (rows, 1))
+    place = np.arange(text.query_length + text.target_length)
+    mask = place < query + target
+    return {
+        "video": rng.integers(0, 256, shape, np.uint8),
+        "tokens": rng.integers(1, 1024, mask.shape, np.int32),
+        "mask": mask,
+        "target_mask": mask & (place >= query),
+    }
 
 
 def tiny_visual_reader_config(**overrides: Any) -> TrainConfig:

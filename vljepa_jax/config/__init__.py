@@ -42,6 +42,7 @@ from vljepa_jax.config.texts import (
     PlainTextConfig,
     QuestionsConfig,
     TextConfig,
+    TokenTargetConfig,
 )
 from vljepa_jax.config.training import (
     STREAM_REFERENCE_RATE,
@@ -98,6 +99,7 @@ __all__ = [
     "StreamStudyConfig",
     "TextConfig",
     "TextPairsConfig",
+    "TokenTargetConfig",
     "TrainConfig",
     "VJEPA21Config",
     "VLMConfig",

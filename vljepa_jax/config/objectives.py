@@ -16,6 +16,7 @@ from vljepa_jax.config.models import (
     ProbeConfig,
     TextPairsConfig,
     VisualReaderConfig,
+    VLMConfig,
     YDecoderConfig,
 )
 from vljepa_jax.config.texts import (
@@ -24,6 +25,7 @@ from vljepa_jax.config.texts import (
     PlainTextConfig,
     QuestionsConfig,
     TextConfig,
+    TokenTargetConfig,
 )
 
 
@@ -92,6 +94,14 @@ OBJECTIVES = {
         sees="text",
         rows="vljepa_jax.data.text_rows:DialogueRows",
         objective="vljepa_jax.objectives.language_model:LanguageModelObjective",
+    ),
+    "vlm": ObjectiveEntry(
+        model=VLMConfig,
+        text=TokenTargetConfig,
+        loss=types.NoneType,
+        sees="video",
+        rows="vljepa_jax.data.text_rows:TokenTargetRows",
+        objective="vljepa_jax.objectives.vlm:VLMObjective",
     ),
     "visual_reader": ObjectiveEntry(
         model=VisualReaderConfig,

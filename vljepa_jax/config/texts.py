@@ -44,6 +44,16 @@ class DecodedTextConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class TokenTargetConfig:
+    """A query and the target that is written after it, token by token (objective "vlm")."""
+
+    tokenizer: str
+    query_length: int  # tokens; longer queries are cut
+    target_length: int  # tokens, the end token included; longer targets are cut, and have no end
+    end_token: str  # a special token of the tokenizer
+
+
+@dataclasses.dataclass(frozen=True)
 class ContextConfig:
     """The captions of a clip, in place of the clip: as text, or clause by clause."""
 

@@ -9,7 +9,16 @@ import numpy as np
 
 from vljepa_jax.config import ConfigError, TrainConfig
 from vljepa_jax.data.records import Annotation
-from vljepa_jax.data.rows import Choose, Row, Rows, Spec, TextRows, several, text_id
+from vljepa_jax.data.rows import (
+    Choose,
+    QueryTargetRows,
+    Row,
+    Rows,
+    Spec,
+    TextRows,
+    several,
+    text_id,
+)
 from vljepa_jax.data.storage import Dataset
 from vljepa_jax.data.tokenizers import Tokenizer
 
@@ -212,6 +221,40 @@ def compile_clause_break(pattern: str) -> re.Pattern:
             " keep; write (?:...) for a group"
         )
     return compiled
+
+
+class TokenTargetRows(QueryTargetRows):
+    """A query and its target as one text: tokens int32 [Q + L], the target and its end token right
+    behind the query; mask bool [Q + L], True up to the end token; and target_mask bool [Q + L],
+    True at the target's tokens and its end token, which the loss is of."""
+
+    def __init__(self, config: TrainConfig):
+        self._text = config.data.text
+        self._tokenizer = Tokenizer(self._text.tokenizer)
+        self._tokenizer.check_fits(config.model.predictor.vocab_size)
+        self._end_id = self._tokenizer.special_id(self._text.end_token)
+
+    @staticmethod
+    def spec(config: TrainConfig) -> Spec:
+        length = config.data.text.query_length + config.data.text.target_length
+        return {
+            "tokens": ((length,), np.int32),
+            "mask": ((length,), np.bool_),
+            "target_mask": ((length,), np.bool_),
+        }
+
+    def arrays(self, contents: Sequence[tuple[str, str]]) -> dict[str, np.ndarray]:
+        queries, targets = ([content[side] for content in contents] for side in (0, 1))
+        text = self._text
+        query, query_mask = self._tokenizer.encode(queries, text.query_length)
+        target, mask = self._tokenizer.encode_ended(targets, text.target_length, self._end_id)
+        arrays = {
+            "tokens": np.concatenate([query, target], axis=1),
+            "mask": np.concatenate([query_mask, mask], axis=1),
+            "target_mask": np.concatenate([np.zeros_like(query_mask), mask], axis=1),
+        }
+        order = np.argsort(~arrays["mask"], axis=1, kind="stable")  # padding moves to the end
+        return {name: np.take_along_axis(a, order, axis=1) for name, a in arrays.items()}
 
 
 class DecodedRows(TextRows):

@@ -12,7 +12,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
-from vljepa_jax.config import ModelConfig, VisualReaderConfig
+from vljepa_jax.config import ModelConfig, VisualReaderConfig, VLMConfig
 from vljepa_jax.models import layers
 from vljepa_jax.models.llama import Llama
 from vljepa_jax.models.vjepa2 import make_x_encoder, normalise
@@ -25,7 +25,7 @@ class VisionLanguage(nn.Module):
         config: of these parts.
     """
 
-    config: ModelConfig | VisualReaderConfig
+    config: ModelConfig | VLMConfig | VisualReaderConfig
 
     def setup(self):
         config = self.config
@@ -89,7 +89,16 @@ class VisionLanguage(nn.Module):
         Returns:
             [b, n + q, d] after the final norm; what stands at padding means nothing.
         """
+        return self.predictor(*self.sequence(visual_tokens, query_embeddings, query_mask))
+
+    def sequence(
+        self,
+        visual_tokens: Float[Array, "b n x"],
+        query_embeddings: Float[Array, "b q d"],
+        query_mask: Bool[Array, "b q"],
+    ) -> tuple[Float[Array, "b n+q d"], Bool[Array, "b n+q"]]:
+        """What the predictor's layers are given: projected visual tokens, then the query's."""
         visual = self.vision_projection(visual_tokens)
         tokens = jnp.concatenate([visual, query_embeddings.astype(visual.dtype)], axis=1)
         mask = jnp.concatenate([jnp.ones(visual.shape[:2], bool), query_mask], axis=1)
-        return self.predictor(tokens, mask)
+        return tokens, mask
