@@ -37,9 +37,10 @@ def get_config(variant: str = "") -> ConfigDict:
         {
             # All layers; a predictor takes the last two.
             "predictor": common.language_model(),
-            # The demo's predictor is the last half of the layers; it has to know bare words.
+            # That a causal step leaves out the first half of the layers: the demo's predictor is
+            # the last half, which has to know bare words.
             "skip_probability": 0.5,
-            # Of steps in which the last half of the layers works as a predictor does.
+            # That in a step the last half of the layers works as a predictor does.
             "bidirectional_probability": 0.0 if causal else 0.85,
             # Tokens of the context there, each the sum of a clause's words.
             "context_length": 16,

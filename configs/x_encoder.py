@@ -101,7 +101,7 @@ def _visual_reader() -> ConfigDict:
             "predictor": common.language_model(first_layer=2, num_layers=2),
             # Of soft MaxSim: each clause of a caption is to be found at one visual token.
             "maxsim_weight": 1.0,
-            # Of steps without the causal mask, in which the question's mean predicts the answer.
+            # That a step has no causal mask, and the question's mean predicts the answer.
             "bidirectional_probability": 1.0,
             **common.ON_CPU,
         }

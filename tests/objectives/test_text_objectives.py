@@ -13,6 +13,7 @@ from tests.helpers.tiny import (
     tiny_maxsim_config,
     tiny_text_config,
     tiny_visual_reader_config,
+    tiny_vlm_config,
     tiny_y_decoder_config,
 )
 from tests.helpers.trained import trained_losses
@@ -479,6 +480,7 @@ def test_the_loss_of_tokens_is_that_of_the_formula():
         dialogue_config,
         tiny_visual_reader_config,
         bidirectional_visual_reader,
+        tiny_vlm_config,
         tiny_y_decoder_config,
     ],
 )

@@ -198,8 +198,8 @@ class LanguageModelConfig:
     """A causal Llama with its token table, from whose layers a predictor can start."""
 
     predictor: LlamaConfig
-    skip_probability: float  # of causal steps that leave out the first half of the layers
-    # Of steps in which the last half of the layers works as a VL-JEPA's predictor does: every token
+    skip_probability: float  # that a causal step leaves out the first half of the layers
+    # That in a step the last half of the layers works as a VL-JEPA's predictor does: every token
     # attends to every other, and the answer is predicted from the mean over the question's.
     bidirectional_probability: float
     # Tokens before the question there, as a clip's patches are: each is a clause of a caption.
@@ -227,7 +227,8 @@ class VisualReaderConfig:
     x_encoder: VJEPA2Config | VJEPA21Config
     predictor: LlamaConfig
     maxsim_weight: float  # of a second loss, of clauses and single visual tokens; 0 for none
-    # Of steps without the causal mask, in which the mean over the question predicts the answer.
+    # That a step has no causal mask, and the answer is predicted from the mean over the question's
+    # tokens.
     bidirectional_probability: float
     dtype: Literal["float32", "bfloat16"]  # of the computation; parameters are float32
     remat: Literal["none", "dots", "full"]

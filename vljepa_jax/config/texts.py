@@ -64,8 +64,7 @@ class ContextConfig:
 
 @dataclasses.dataclass(frozen=True)
 class DialogueConfig:
-    """Questions about a clip with their answers (objectives "language_model" and
-    "visual_reader")."""
+    """Questions about a clip with answers (objectives "language_model" and "visual_reader")."""
 
     tokenizer: str
     per_clip: int  # questions drawn of a clip

@@ -11,6 +11,7 @@ from vljepa_jax.config import (
     DialogueConfig,
     PlainTextConfig,
     TextConfig,
+    TokenTargetConfig,
     TrainConfig,
 )
 from vljepa_jax.convert import gemma, llama, qwen3, vjepa2
@@ -84,6 +85,8 @@ def tokenizer_of(config: TrainConfig, part: str) -> tuple[str, int] | None:
         return getattr(text, tokenizer), getattr(text, length)
     if part in _TEXTS and isinstance(text, (PlainTextConfig, DialogueConfig)):
         return text.tokenizer, text.length
+    if part in _TEXTS and isinstance(text, TokenTargetConfig):
+        return text.tokenizer, text.query_length + text.target_length
     if part == "y_decoder" and isinstance(text, DecodedTextConfig):
         return text.tokenizer, text.length
     return None
