@@ -100,7 +100,8 @@ def generate(
     """Writes the text of each row of ``inputs`` as ``decoding`` says.
 
     Args:
-        first_row: what was drawn for other batches is not drawn for this one again.
+        first_row: the number of the first row among all that are written, batch by batch, so that
+            "top_p" draws for each batch anew.
     """
     first = (model, params, inputs, max_tokens, end_id)
     if decoding.method == "greedy":
