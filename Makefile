@@ -49,10 +49,10 @@ demo-seeds:  ## The demo with three seeds; mean and spread in runs/demo_seeds/re
 	    --runs=runs/demo_seeds/0,runs/demo_seeds/1,runs/demo_seeds/2
 
 backbones: $(VENV)/installed  ## Pretrain the backbones in vljepa_jax/backbones anew (hours).
-	$(RUN) launch/train.py --config=configs/language_model.py:write \
-	    --workdir=$(BACKBONES)/predictor_write
+	$(RUN) launch/train.py --config=configs/language_model.py:causal \
+	    --workdir=$(BACKBONES)/predictor_causal
 	$(RUN) launch/train.py --config=configs/language_model.py \
-	    --workdir=$(BACKBONES)/predictor --config.init_from=$(BACKBONES)/predictor_write:params
+	    --workdir=$(BACKBONES)/predictor --config.init_from=$(BACKBONES)/predictor_causal:params
 	$(RUN) launch/train.py --config=configs/x_encoder.py:single \
 	    --workdir=$(BACKBONES)/x_encoder_single
 	$(RUN) launch/train.py --config=configs/x_encoder.py \
@@ -61,11 +61,11 @@ backbones: $(VENV)/installed  ## Pretrain the backbones in vljepa_jax/backbones 
 	for part in x_encoder_labels predictor; do \
 	    $(RUN) launch/convert.py --checkpoint=$(BACKBONES)/$$part \
 	        --export=$(BACKBONES)/from/$$part || exit 1; done
-	$(RUN) launch/convert.py --config=configs/x_encoder.py:read \
+	$(RUN) launch/convert.py --config=configs/x_encoder.py:reader \
 	    --x_encoder=$(BACKBONES)/from/x_encoder_labels/x_encoder \
-	    --predictor=$(BACKBONES)/from/predictor/predictor --output=$(BACKBONES)/from/read
-	$(RUN) launch/train.py --config=configs/x_encoder.py:read \
-	    --workdir=$(BACKBONES)/x_encoder --config.init_from=$(BACKBONES)/from/read:params
+	    --predictor=$(BACKBONES)/from/predictor/predictor --output=$(BACKBONES)/from/reader
+	$(RUN) launch/train.py --config=configs/x_encoder.py:reader \
+	    --workdir=$(BACKBONES)/x_encoder --config.init_from=$(BACKBONES)/from/reader:params
 	$(RUN) launch/train.py --config=configs/y_encoder.py \
 	    --workdir=$(BACKBONES)/y_encoder
 	for part in x_encoder predictor y_encoder; do \

@@ -1,4 +1,4 @@
-"""The demo with perfect eyes: true clauses in place of the X-Encoder's visual tokens.
+"""The demo with oracle tokens: true clauses in place of the X-Encoder's visual tokens.
 
     python benchmarks/oracle.py --checkpoint=runs/demo/start
 

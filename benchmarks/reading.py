@@ -1,13 +1,14 @@
 """Reading an X-Encoder's tokens with a language model, by the number of things in a clip.
 
-    python launch/convert.py --config=configs/x_encoder.py:read --x_encoder=@bundled \
+    python launch/convert.py --config=configs/x_encoder.py:reader --x_encoder=@bundled \
         --predictor=@bundled --output=runs/reader
     python benchmarks/reading.py --checkpoint=runs/reader
 
-Questions of a test split of the world are answered as in the reading steps of objective "vlm", by
-the label whose words are likeliest in the mean. Where the tokens do not tell which motion belongs
-to which thing, a question that names the one and asks for the other is answered right for one clip
-of k things in k, and the shares fall accordingly. Prints percentages, and n, as JSON.
+Questions of a test split of the world are answered as in the bidirectional steps of objective
+"visual_reader", by the label whose words are likeliest in the mean. Where the tokens do not tell
+which motion belongs to which thing, a question that names the one and asks for the other is
+answered correctly for one clip of k things in k, and the accuracies fall accordingly. Prints
+percentages, and n, as JSON.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from vljepa_jax.data.datasets import find_dataset
 from vljepa_jax.data.rows import label_set
 from vljepa_jax.data.tokenizers import Tokenizer
 from vljepa_jax.data.workers import decode_media
-from vljepa_jax.models.vision_language import VLM
+from vljepa_jax.models.visual_reader import VisualReader
 
 CLIPS, QUESTIONS = 50, 100  # at a time
 
@@ -36,13 +37,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--checkpoint", required=True, help="a run or conversion of objective vlm")
+    parser.add_argument(
+        "--checkpoint", required=True, help="a run or conversion of objective visual_reader"
+    )
     parser.add_argument("--clips", type=int, default=300, help="%(default)s")
     parser.add_argument("--split", default="test", help="%(default)s; or test_compositional")
     options = parser.parse_args()
     config, params = run_dir.load_params(options.checkpoint)
     causal = config.model.predictor
-    reader = VLM(
+    reader = VisualReader(
         dataclasses.replace(config.model, predictor=dataclasses.replace(causal, causal=False))
     )
     world = recipe("configs/eval/world.py", kind=EvalConfig).world
@@ -58,7 +61,7 @@ def main() -> None:
     def apply(method: str):
         return jax.jit(lambda inputs: reader.apply({"params": params}, inputs, method=method))
 
-    encode, read, logits_of = apply("visual_tokens"), apply("read"), apply("logits")
+    encode, pooled, logits_of = apply("visual_tokens"), apply("pooled"), apply("logits")
     wanted = sorted({(index, annotation.inputs) for index, annotation in asked})
     clips = list(decode_media(media, wanted, config.video_input, 0))
     tokens = {}
@@ -84,7 +87,7 @@ def main() -> None:
             "query_tokens": queries[:, None],
             "query_mask": mask[:, None],
         }
-        logits = np.asarray(jax.nn.log_softmax(logits_of(read(arrays)[:, 0])))
+        logits = np.asarray(jax.nn.log_softmax(logits_of(pooled(arrays)[:, 0])))
         for (index, annotation), likely in zip(some, logits, strict=False):
             scores = [likely[ids].mean() for ids in words[label_set(annotation)]]
             hit = int(np.argmax(scores)) == annotation.gold

@@ -28,7 +28,7 @@ def run(
             "batch_size": batch_size,  # global
             "micro_batch_size": 0,  # rows whose activations are held at a time; 0 for all
             "log_every": log_every,  # steps
-            "on_non_finite": "stop",  # or "skip": what a loss that is no number does
+            "on_non_finite": "stop",  # or "skip": what a non-finite loss does
             "loss": None,  # most objectives know one loss alone
         }
     )
@@ -237,7 +237,7 @@ def questions() -> ConfigDict:
 
 
 def captions_context() -> ConfigDict:
-    """A clip's captions, clause by clause, as the small language model is told them."""
+    """A clip's captions, clause by clause: the context of the small language model."""
     return ConfigDict(
         {
             # ... where another thing is named

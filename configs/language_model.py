@@ -1,15 +1,16 @@
 """The language model whose last layers the small predictor starts from: Llama's architecture.
 
-It learns to write and to read: the captions of a clip, then questions about it with their answers,
-which the captions tell. So it arrives with what a predictor needs, to find what a question names
-among what it has been shown. The texts are of the clips that the X-Encoder learns from
-(configs/x_encoder.py), with no held-out (object, motion) pair and in no held-out phrasing.
+Its texts are the captions of a clip, then questions about it that these captions answer. So it
+arrives with what a predictor needs, to find what a question names in its context. The texts are of
+the clips that the X-Encoder learns from (configs/x_encoder.py), with no held-out (object, motion)
+pair and in no held-out phrasing.
 
-    :write  predicts the next token
-    (none)  goes on, and in most steps its last half reads as a predictor will: every token sees
-            every other, what is known stands there clause by clause, as a video's tokens would,
-            and the mean over the question's tokens tells the answer; starts from the first stage's
-            parameters (--config.init_from=DIR:params)
+    :causal  predicts the next token
+    (none)   goes on with mean-pooled bidirectional steps among the causal ones: the last half of
+             the layers works as a predictor will, every token attends to every other, the context
+             is a token a clause, as a video's tokens would be, and the mean over the question's
+             tokens predicts the answer; starts from the first stage's parameters
+             (--config.init_from=DIR:params)
 
 ``make backbones`` runs both; docs/backbones.md has what they reach.
 """
@@ -20,15 +21,15 @@ from configs import common
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    if variant not in ("", "write"):
-        raise ValueError(f"no variant '{variant}': there are 'write' and none")
-    write = variant == "write"
+    if variant not in ("", "causal"):
+        raise ValueError(f"no variant '{variant}': there are 'causal' and none")
+    causal = variant == "causal"
     config = common.run(
-        objective="language_model",  # predict the next token, or answer by the mean
-        steps=2_600 if write else 1_000,
-        batch_size=32 if write else 64,  # clips
+        objective="language_model",  # the next token, or an answer from the question's mean
+        steps=2_600 if causal else 1_000,
+        batch_size=32 if causal else 64,  # clips
         log_every=20,
-        seed=0 if write else 1,
+        seed=0 if causal else 1,
     )
     # As configs/x_encoder.py's, and no other recipe's.
     config.world = common.backbone_world(seed=101, clips=24_000)
@@ -36,12 +37,13 @@ def get_config(variant: str = "") -> ConfigDict:
         {
             # All layers; a predictor takes the last two.
             "predictor": common.language_model(),
-            # The demo's predictor is the last half of the layers; it has to know bare words.
-            "skip_share": 0.5,
-            # Of steps in which the last half of the layers reads as a predictor does.
-            "reading_share": 0.0 if write else 0.85,
-            # Tokens that stand there for a video's, each the sum of a clause's words.
-            "told_tokens": 16,
+            # That a causal step leaves out the first half of the layers: the demo's predictor is
+            # the last half, which has to know bare words.
+            "skip_probability": 0.5,
+            # That in a step the last half of the layers works as a predictor does.
+            "bidirectional_probability": 0.0 if causal else 0.85,
+            # Tokens of the context there, each the sum of a clause's words.
+            "context_length": 16,
             **common.ON_CPU,
         }
     )
@@ -65,13 +67,13 @@ def get_config(variant: str = "") -> ConfigDict:
         }
     )
     config.optimizer = common.adamw(
-        learning_rate=2e-3 if write else 1e-3,
+        learning_rate=2e-3 if causal else 1e-3,
         warmup_steps=100,
         beta2=0.98,
         weight_decay=0.05,
         rules=(
             # The X-Encoder's tokens learn to mean the words of the first stage.
-            *(() if write else (common.rule(r"^token_embedding/", frozen=True),)),
+            *(() if causal else (common.rule(r"^token_embedding/", frozen=True),)),
             # Norms and the words are not drawn towards zero.
             common.rule(r"norm|embedding$", weight_decay_multiplier=0.0),
             common.rule(r".*"),

@@ -5,9 +5,10 @@ the training split: no held-out pair, no held-out phrasing. Three stages:
 
     :single    clips with one object: objects and motions are learnt soonest where nothing distracts
     (none)     all clips; starts from the first stage's parameters (--config.init_from=DIR:params)
-    :read      each clause of a caption is to be found at one token, and questions are answered
-               through the frozen last layers of the small language model, as the demo's predictor
-               answers them (configs/language_model.py): tokens come to mean words to those layers
+    :reader    each clause of a caption is to be found at one token (soft MaxSim), and questions
+               are answered through the frozen last layers of the small language model, as the
+               demo's predictor answers them (configs/language_model.py): tokens come to mean words
+               to those layers
 
 Each starts from the stage before, the last with the language model beside it. ``make
 backbones`` runs them all; docs/backbones.md tells why labels, and what they reach.
@@ -19,25 +20,25 @@ from configs import common
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    if variant not in ("", "single", "read"):
-        raise ValueError(f"no variant '{variant}': there are 'single', 'read' and none")
-    language = variant == "read"
+    if variant not in ("", "single", "reader"):
+        raise ValueError(f"no variant '{variant}': there are 'single', 'reader' and none")
+    reader = variant == "reader"
     config = common.run(
-        # Cross-entropy over the label set of each question, or over the tokens of its answer.
-        objective="vlm" if language else "probe",
-        steps={"single": 1_600, "": 1_500, "read": 3_000}[variant],
+        # Cross-entropy over the label set of each question, or over the words of its answer.
+        objective="visual_reader" if reader else "probe",
+        steps={"single": 1_600, "": 1_500, "reader": 3_000}[variant],
         batch_size=64,  # clips
         log_every=20,
-        seed={"single": 0, "": 1, "read": 2}[variant],
+        seed={"single": 0, "": 1, "reader": 2}[variant],
     )
     config.world = (  # of pretraining alone
         common.backbone_world(seed=103, clips=48_000)
-        if language
+        if reader
         else common.backbone_world(seed=101, clips=24_000)
     )
-    config.model = _vlm() if language else _probe()
+    config.model = _visual_reader() if reader else _probe()
     # Caption tasks have no labels.
-    tasks = {"classification": 1.0, "vqa": 1.0} | ({"caption": 0.5} if language else {})
+    tasks = {"classification": 1.0, "vqa": 1.0} | ({"caption": 0.5} if reader else {})
     tags = {"objects": "1"} if variant == "single" else {}
     config.data = ConfigDict(
         {
@@ -49,7 +50,7 @@ def get_config(variant: str = "") -> ConfigDict:
                 "crop": "random",  # nothing is flipped: directions are asked about
                 "crop_scale": (0.8, 1.0),  # share of the area
             },
-            "text": _dialogue() if language else common.questions(),
+            "text": _dialogue() if reader else common.questions(),
             "num_workers": 1,  # decoding processes beside the training one
             "visual_tokens": "compute",  # the X-Encoder is what is trained
         }
@@ -63,7 +64,7 @@ def get_config(variant: str = "") -> ConfigDict:
         beta2=0.98,
         weight_decay=0.05,
         rules=(
-            *((frozen,) if language else ()),
+            *((frozen,) if reader else ()),
             # Norms, biases and the question's words are not drawn towards zero.
             common.rule(r"norm|bias$|embedding$|scale$", weight_decay_multiplier=0.0),
             common.rule(r".*"),
@@ -83,8 +84,8 @@ def _probe() -> ConfigDict:
     return ConfigDict(
         {
             "x_encoder": common.x_encoder("tiny"),
-            # Told the question: what it reads is in single tokens, where the predictor of a VL-JEPA
-            # will look for it. It is left behind after training.
+            # Given the question: what it reads is in single tokens, where the predictor of a
+            # VL-JEPA will look for it. It is left behind after training.
             "pooler": common.attentive_pooler(),
             "label_sets": common.LABEL_SETS,
             **common.ON_CPU,
@@ -92,16 +93,16 @@ def _probe() -> ConfigDict:
     )
 
 
-def _vlm() -> ConfigDict:
+def _visual_reader() -> ConfigDict:
     return ConfigDict(
         {
             "x_encoder": common.x_encoder("tiny"),
             # The last half: what the demo's predictor starts from.
             "predictor": common.language_model(first_layer=2, num_layers=2),
-            # Of a second loss: each clause of a caption is to be found at one visual token.
-            "clauses_weight": 1.0,
-            # Of steps without the causal mask, in which the question's mean tells the answer.
-            "reading_share": 1.0,
+            # Of soft MaxSim: each clause of a caption is to be found at one visual token.
+            "maxsim_weight": 1.0,
+            # That a step has no causal mask, and the question's mean predicts the answer.
+            "bidirectional_probability": 1.0,
             **common.ON_CPU,
         }
     )

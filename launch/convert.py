@@ -10,7 +10,7 @@ index) become a checkpoint that training starts from. A part that is not given s
         --config.init_from=weights/vljepa_1b:params
 
 "@bundled" in place of a directory is the small backbone that comes with the package. With --align
-the heads do not start at random, but where the training texts of the recipe's sources agree.
+the heads are initialised in closed form from the training texts of the recipe's sources.
 
 Out: each backbone becomes a directory that transformers loads, the rest one safetensors file.
 
@@ -39,7 +39,7 @@ _OUTPUT = command_line.define_path(
 _CHECKPOINT = command_line.define_path("checkpoint", "Run directory to export.", buckets=BUCKETS)
 _EXPORT = command_line.define_path("export", "Directory to export to; must be empty.")
 _ALIGN = flags.DEFINE_boolean(
-    "align", False, "Let the heads start where the recipe's training texts agree, not at random."
+    "align", False, "Initialise the heads in closed form from the recipe's training texts."
 )
 _DTYPE = flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "Of exported weights.")
 

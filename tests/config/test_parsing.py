@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import vljepa_jax
-from tests.helpers.tiny import tiny_text_config, tiny_train_config
+from tests.helpers.tiny import tiny_text_config, tiny_train_config, tiny_visual_reader_config
 from vljepa_jax.config import ConfigError, TrainConfig, as_dict, parse
 from vljepa_jax.config.saved import read_saved
 from vljepa_jax.run_dir import check_config
@@ -49,6 +49,41 @@ def test_a_config_of_an_earlier_version_is_read(tmp_path):
     check_config(tmp_path, config)  # it is the config of this run still
 
 
+def with_earlier_fields(config, **earlier):
+    """As it was saved: {name now: name then} of the model's fields."""
+    plain = as_dict(config)
+    for now, then in earlier.items():
+        plain["model"][then] = plain["model"].pop(now)
+    return plain
+
+
+def test_pretraining_of_readers_is_read_under_its_earlier_names(tmp_path):
+    reader = tiny_visual_reader_config()
+    bidirectional = "reading_share"
+    saved = with_earlier_fields(
+        reader, maxsim_weight="clauses_weight", bidirectional_probability=bidirectional
+    )
+    (tmp_path / "config.json").write_text(json.dumps(saved | {"objective": "vlm"}))
+    assert read_saved(tmp_path / "config.json") == reader
+    check_config(tmp_path, reader)
+
+    language = tiny_text_config("language_model")
+    saved = with_earlier_fields(
+        language,
+        skip_probability="skip_share",
+        bidirectional_probability=bidirectional,
+        context_length="told_tokens",
+    )
+    (tmp_path / "recipe.json").write_text(json.dumps(saved))
+    assert read_saved(tmp_path / "recipe.json") == language
+
+
+def test_the_bundled_x_encoder_was_a_visual_reader():
+    path = next(path for path in RECIPES if path.parent.name == "x_encoder")
+    assert json.loads(path.read_text())["objective"] == "vlm"  # as it was called then
+    assert read_saved(path).objective == "visual_reader"
+
+
 def test_there_are_bundled_backbones():
     assert len(RECIPES) == 3
 
@@ -64,7 +99,7 @@ def test_there_are_bundled_backbones():
         (
             *("objective", "vlpjea"),
             "'objective' is 'vlpjea', not one of vljepa, probe, vjepa2, text_pairs, "
-            "language_model, vlm, y_decoder (did you mean 'vljepa'?)",
+            "language_model, vlm, visual_reader, y_decoder (did you mean 'vljepa'?)",
         ),
         # Inside a model, of which there are as many classes as objectives.
         ("model.pooling", "mean", "'model.pooling' is 'mean', not one of all, query"),

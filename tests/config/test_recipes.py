@@ -117,8 +117,8 @@ def test_the_demo_takes_the_backbones_that_the_recipes_make(part):
     [
         ("x_encoder.py", "single"),
         ("x_encoder.py", ""),
-        ("x_encoder.py", "read"),
-        ("language_model.py", "write"),
+        ("x_encoder.py", "reader"),
+        ("language_model.py", "causal"),
         ("language_model.py", None),
         ("y_encoder.py", None),
     ],

@@ -1,5 +1,6 @@
 """The backbones that come with the package: what they are, and what they have never seen."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from safetensors.numpy import load_file
 
 import vljepa_jax
 from vljepa_jax import run_dir
-from vljepa_jax.config import TrainConfig, load_recipe, parse
+from vljepa_jax.config import TokenTargetConfig, TrainConfig, VLMConfig, load_recipe, parse
 from vljepa_jax.config.saved import read_saved
 from vljepa_jax.convert.export import export_checkpoint
 from vljepa_jax.convert.published import BUNDLED, backbone_directory, convert_checkpoint
@@ -88,3 +89,26 @@ def test_a_y_decoder_starts_from_the_bundled_language_model_and_goes_out_again(
     assert (tmp_path / "out" / "y_decoder" / "tokenizer.json").is_file()
     rest = load_file(tmp_path / "out" / "y_decoder.safetensors")
     assert {name.split("/")[0] for name in rest} == {"y_encoder", "y_head", "y_prefix"}
+
+
+def test_a_vlm_starts_from_the_bundled_backbones_and_goes_out_again(tmp_path):
+    console = rich.console.Console(quiet=True)
+    reader = parse(TrainConfig, load_recipe(ROOT / "configs" / "x_encoder.py", "reader"))
+    model = VLMConfig(reader.model.x_encoder, reader.model.predictor, "float32", "none", False)
+    data = dataclasses.replace(reader.data, text=TokenTargetConfig("@world", 16, 24, "[EOS]"))
+    config = dataclasses.replace(reader, objective="vlm", model=model, data=data)
+    parts = ("x_encoder", "predictor")
+    directories = {part: backbone_directory(part, BUNDLED) for part in parts}
+    convert_checkpoint(config, directories, tmp_path / "start", console)
+    export_checkpoint(tmp_path / "start", tmp_path / "out", console)
+    for part in parts:
+        bundled = load_file(BACKBONES / part / "model.safetensors")
+        again = load_file(tmp_path / "out" / part / "model.safetensors")
+        assert again
+        for name, array in again.items():
+            key = next(key for key in (name, f"model.{name}") if key in bundled)
+            if "layers." not in name:  # of which the predictor has the last ones
+                np.testing.assert_array_equal(array, bundled[key].astype(np.float32))
+    assert (tmp_path / "out" / "predictor" / "tokenizer.json").is_file()
+    rest = load_file(tmp_path / "out" / "vlm.safetensors")
+    assert {name.split("/")[0] for name in rest} == {"vision_projection"}

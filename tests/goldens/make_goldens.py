@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import tests.helpers.reference_twins as reference
 from tests.helpers.stage0_twins import POOLED_TWIN
-from tests.helpers.twins import GEMMA_TWIN, GOLDENS, LLAMA_TWIN, QWEN3_TWIN, VJEPA2_TWIN
+from tests.helpers.twins import GEMMA_TWIN, GOLDENS, LLAMA_TWIN, QWEN3_TWIN, VJEPA2_TWIN, VLM_TWIN
 
 
 def main() -> None:
@@ -91,7 +91,18 @@ def llama(rng):
         model.layers = model.layers[layers]
         model.config.num_hidden_layers = len(model.layers)
         cases[name] = inputs, reference.run_llama(model, **inputs, causal=causal)
-    return weights, cases
+    return weights, cases | {"vlm": vlm(rng)}
+
+
+def vlm(rng):
+    """The same weights behind visual tokens of width 12; a row of the query alone among them."""
+    model = reference.vlm_reference(VLM_TWIN.predictor)
+    reference.weights_of(model.model, seed=2)
+    inputs = _texts(rng, LLAMA_TWIN.vocab_size, 7, (7, 5, 2))
+    inputs["target_mask"] = inputs["mask"] & (np.arange(7) >= np.array([[3], [1], [2]]))
+    for name, shape in (("visual", (3, 4, 12)), ("kernel", (12, 18)), ("bias", (18,))):
+        inputs[name] = (rng.standard_normal(shape) / 2).astype(np.float16)
+    return inputs, reference.run_vlm(model, **inputs)
 
 
 def gemma(rng):

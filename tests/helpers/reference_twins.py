@@ -9,6 +9,7 @@ import torch
 from transformers import (
     Gemma3TextConfig,
     Gemma3TextModel,
+    LlamaForCausalLM,
     LlamaModel,
     Qwen3Model,
     VJEPA2Model,
@@ -95,6 +96,15 @@ def llama_reference(config: LlamaConfig, num_layers: int, attention: str = "eage
             attn_implementation=attention,
         )
     ).eval()
+
+
+def vlm_reference(config: LlamaConfig) -> LlamaForCausalLM:
+    """Its token table also predicts; ``weights_of(model.model, ...)`` randomises all of it."""
+    settings = llama_reference(config, config.num_layers).config
+    settings.tie_word_embeddings = True
+    model = LlamaForCausalLM(settings).eval()
+    assert model.lm_head.weight is model.model.embed_tokens.weight
+    return model
 
 
 def gemma_reference(config: GemmaConfig, attention: str = "eager") -> Gemma3TextModel:
@@ -203,6 +213,55 @@ def run_llama(
     ).last_hidden_state
     kept = mask[..., None]
     return {"hidden": hidden() * kept, "output": output.float().numpy() * kept}
+
+
+@torch.no_grad()
+def run_vlm(
+    model: LlamaForCausalLM,
+    visual: np.ndarray,
+    kernel: np.ndarray,
+    bias: np.ndarray,
+    tokens: np.ndarray,
+    mask: np.ndarray,
+    target_mask: np.ndarray,
+) -> dict[str, np.ndarray]:
+    """Logits and loss behind visual tokens [b, n, x], which ``kernel`` and ``bias`` project."""
+    projected = torch.tensor(visual.astype(np.float32) @ kernel.astype(np.float32) + bias)
+    ids = torch.tensor(tokens, dtype=torch.long)
+    seen = torch.cat([torch.ones(projected.shape[:2]), torch.tensor(mask).float()], dim=1)
+    ignored = torch.full(projected.shape[:2], -100)
+    labels = torch.where(torch.tensor(target_mask), ids, -100)
+    found = model(
+        inputs_embeds=torch.cat([projected, model.model.embed_tokens(ids)], dim=1),
+        attention_mask=seen.long(),
+        labels=torch.cat([ignored, labels], dim=1),
+        use_cache=False,
+    )
+    logits = found.logits[:, visual.shape[1] - 1 : -1]  # those of each token of the text
+    return {"logits": logits.numpy() * mask[..., None], "loss": found.loss.numpy()}
+
+
+@torch.no_grad()
+def write_vlm(
+    model: LlamaForCausalLM,
+    visual: np.ndarray,
+    kernel: np.ndarray,
+    bias: np.ndarray,
+    query: np.ndarray,
+    end_id: int,
+    max_tokens: int,
+) -> list[int]:
+    """Greedy generation after one clip [n, x] and query [q], up to the end token."""
+    projected = torch.tensor(visual.astype(np.float32) @ kernel.astype(np.float32) + bias)
+    words = model.model.embed_tokens(torch.tensor(query, dtype=torch.long))
+    (text,) = model.generate(
+        inputs_embeds=torch.cat([projected, words])[None],
+        max_new_tokens=max_tokens,
+        do_sample=False,
+        eos_token_id=end_id,
+        pad_token_id=end_id,
+    )
+    return text.tolist()
 
 
 @torch.no_grad()

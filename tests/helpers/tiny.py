@@ -34,9 +34,11 @@ from vljepa_jax.config import (
     SourceConfig,
     TextConfig,
     TextPairsConfig,
+    TokenTargetConfig,
     TrainConfig,
     VICRegConfig,
     VideoConfig,
+    VisualReaderConfig,
     VJEPA2Config,
     VLMConfig,
     WorldConfig,
@@ -301,7 +303,7 @@ def tiny_text_config(objective: str, **overrides: Any) -> TrainConfig:
         model, task = TextPairsConfig(base.model.y_encoder, 0.07, 100.0, **how), "triplet"
     else:
         causal = dataclasses.replace(base.model.predictor, causal=True)
-        model = LanguageModelConfig(causal, 0.0, 0.0, told_tokens=5, **how)
+        model = LanguageModelConfig(causal, 0.0, 0.0, context_length=5, **how)
         task = "caption"
     data = DataConfig(
         sources=(SourceConfig("@world", "train", 1.0, {task: 1.0}, {}),),
@@ -328,18 +330,52 @@ CONTEXT = ContextConfig(
 
 
 def tiny_dialogue(per_clip: int, length: int, context: bool = False) -> DialogueConfig:
-    told = CONTEXT if context else None
-    return DialogueConfig("@world", per_clip, told, length, query_length=16, answer_length=8)
+    clauses = CONTEXT if context else None
+    return DialogueConfig("@world", per_clip, clauses, length, query_length=16, answer_length=8)
 
 
 def tiny_vlm_config(**overrides: Any) -> TrainConfig:
-    """As ``tiny_train_config``, for the objective "vlm"."""
+    """As ``tiny_train_config``, for the objective "vlm"; all of it is trained."""
     base = tiny_train_config()
-    model = VLMConfig(
+    causal = dataclasses.replace(base.model.predictor, causal=True)
+    model = VLMConfig(base.model.x_encoder, causal, "float32", "none", False)
+    text = TokenTargetConfig("@world", query_length=12, target_length=20, end_token="[EOS]")
+    config = dataclasses.replace(
+        base,
+        objective="vlm",
+        model=model,
+        data=dataclasses.replace(base.data, text=text),
+        loss=None,
+        optimizer=dataclasses.replace(base.optimizer, rules=base.optimizer.rules[1:]),
+    )
+    return dataclasses.replace(config, **overrides)
+
+
+def fake_targets(config: TrainConfig, seed: int = 0) -> dict[str, np.ndarray]:
+    """A global batch for ``tiny_vlm_config``."""
+    rng = np.random.default_rng(seed)
+    rows, video, text = config.batch_size, config.data.video, config.data.text
+    shape = (rows, video.frames, video.image_size, video.image_size, 3)
+    query = rng.integers(1, text.query_length + 1, (rows, 1))
+    target = rng.integers(1, text.target_length + 1, (rows, 1))
+    place = np.arange(text.query_length + text.target_length)
+    mask = place < query + target
+    return {
+        "video": rng.integers(0, 256, shape, np.uint8),
+        "tokens": rng.integers(1, 1024, mask.shape, np.int32),
+        "mask": mask,
+        "target_mask": mask & (place >= query),
+    }
+
+
+def tiny_visual_reader_config(**overrides: Any) -> TrainConfig:
+    """As ``tiny_train_config``, for the objective "visual_reader" with causal steps alone."""
+    base = tiny_train_config()
+    model = VisualReaderConfig(
         base.model.x_encoder,
         dataclasses.replace(base.model.predictor, causal=True),
-        clauses_weight=0.0,
-        reading_share=0.0,
+        maxsim_weight=0.0,
+        bidirectional_probability=0.0,
         dtype="float32",
         remat="none",
         unroll_layers=False,
@@ -348,7 +384,7 @@ def tiny_vlm_config(**overrides: Any) -> TrainConfig:
     text = tiny_dialogue(3, 48)
     config = dataclasses.replace(
         base,
-        objective="vlm",
+        objective="visual_reader",
         model=model,
         data=dataclasses.replace(base.data, sources=(source,), text=text),
         loss=None,
@@ -356,19 +392,19 @@ def tiny_vlm_config(**overrides: Any) -> TrainConfig:
     return dataclasses.replace(config, **overrides)
 
 
-def tiny_clauses_config(**overrides: Any) -> TrainConfig:
-    """As ``tiny_vlm_config``; it reads, and tells the clauses of captions at single tokens."""
-    base = tiny_vlm_config()
+def tiny_maxsim_config(**overrides: Any) -> TrainConfig:
+    """As ``tiny_visual_reader_config``, with bidirectional steps alone and soft MaxSim."""
+    base = tiny_visual_reader_config()
     return dataclasses.replace(
         base,
-        model=dataclasses.replace(base.model, reading_share=1.0, clauses_weight=0.5),
+        model=dataclasses.replace(base.model, bidirectional_probability=1.0, maxsim_weight=0.5),
         data=dataclasses.replace(base.data, text=tiny_dialogue(3, 48, context=True)),
         **overrides,
     )
 
 
 def fake_dialogues(config: TrainConfig, seed: int = 0) -> dict[str, np.ndarray]:
-    """A global batch for ``tiny_clauses_config``; the last two rows are told the same."""
+    """A global batch for ``tiny_maxsim_config``; the last two rows have the same context."""
     rng = np.random.default_rng(seed)
     rows, video, text = config.batch_size, config.data.video, config.data.text
     shape = (rows, video.frames, video.image_size, video.image_size, 3)
@@ -376,15 +412,15 @@ def fake_dialogues(config: TrainConfig, seed: int = 0) -> dict[str, np.ndarray]:
     for side, count, length in (
         ("query", text.per_clip, text.query_length),
         ("target", text.per_clip, text.answer_length),
-        ("told", text.context.clauses, text.context.clause_length),
+        ("context", text.context.clauses, text.context.clause_length),
     ):
         there = np.arange(count) < rng.integers(1, count + 1, (rows, 1))
         words = np.arange(length) < rng.integers(1, length + 1, (rows, count, 1))
         arrays[f"{side}_tokens"] = rng.integers(1, 1024, (rows, count, length), np.int32)
         arrays[f"{side}_mask"] = words & there[..., None]
-    shape = arrays["told_mask"].shape[:2]
-    arrays["told_id"] = np.arange(shape[0] * shape[1], dtype=np.int32).reshape(shape)
-    for name in ("told_tokens", "told_mask", "told_id"):
+    shape = arrays["context_mask"].shape[:2]
+    arrays["context_id"] = np.arange(shape[0] * shape[1], dtype=np.int32).reshape(shape)
+    for name in ("context_tokens", "context_mask", "context_id"):
         arrays[name][-1] = arrays[name][-2]
     return arrays
 

@@ -5,7 +5,9 @@ Goldens and live comparisons run ours through here; the references are in refere
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+import types
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from vljepa_jax.config import (
     RopeScaling,
     VJEPA2Config,
     VJEPA21Config,
+    VLMConfig,
 )
 from vljepa_jax.convert.families import FAMILIES
 from vljepa_jax.convert.rules import convert
@@ -29,6 +32,8 @@ from vljepa_jax.models.gemma import Gemma
 from vljepa_jax.models.llama import Llama
 from vljepa_jax.models.qwen3 import Qwen3
 from vljepa_jax.models.video_encoder import VIDEO_ENCODERS
+from vljepa_jax.models.vlm import VLM
+from vljepa_jax.objectives.vlm import VLMObjective
 
 GOLDENS = Path(__file__).parents[1] / "goldens"
 TOLERANCE = 1e-4
@@ -108,6 +113,15 @@ QWEN3_TWIN = Qwen3Config(
 )
 
 
+VLM_TWIN = VLMConfig(
+    x_encoder=VJEPA2_TWIN,
+    predictor=dataclasses.replace(LLAMA_TWIN, causal=True),
+    dtype="float32",
+    remat="none",
+    unroll_layers=False,
+)
+
+
 class TokenLlama(nn.Module):
     """Llama behind its token table, as the checkpoint holds them."""
 
@@ -181,6 +195,28 @@ def run(
     if config.family == "llama":
         output = output * kept
     return {"hidden": hidden * kept, "output": output}
+
+
+def vlm_parameters(weights: Mapping[str, np.ndarray], kernel: Any, bias: Any) -> dict:
+    """Those of ``VLM_TWIN`` but for its X-Encoder's, whose tokens are given."""
+    llama = parameters(VLM_TWIN.predictor, weights)
+    return {
+        "token_embedding": llama.pop("token_embedding"),
+        "predictor": llama,
+        "vision_projection": {"kernel": np.float32(kernel), "bias": np.float32(bias)},
+    }
+
+
+def run_vlm(weights: Mapping[str, np.ndarray], inputs: Mapping[str, np.ndarray]) -> dict:
+    """Logits of ``VLM_TWIN``, zero at padding, and the loss that its objective is the mean of."""
+    params = vlm_parameters(weights, inputs["kernel"], inputs["bias"])
+    batch = {"visual_tokens": np.float32(inputs["visual"]), **inputs}
+    logits = np.asarray(jax.jit(VLM(VLM_TWIN).apply)({"params": params}, batch))
+    config = types.SimpleNamespace(model=VLM_TWIN)
+    objective = VLMObjective(config)
+    found = objective.represent(params, {}, batch, jax.random.key(0))
+    loss, _ = objective.loss(params, found, batch, jax.random.key(0), None)
+    return {"logits": logits * inputs["mask"][..., None], "loss": np.asarray(loss)}
 
 
 def error(ours: np.ndarray, reference: np.ndarray) -> float:

@@ -27,8 +27,14 @@ def test_several_devices_give_the_embeddings_of_one(found, devices):
 
 
 @pytest.mark.parametrize("devices", [6, 8])
+def test_several_devices_give_the_likelihoods_of_one(found, devices):
+    assert found[devices]["likelihoods"].shape == (3, 5)
+    np.testing.assert_allclose(found[devices]["likelihoods"], found[1]["likelihoods"], rtol=1e-5)
+
+
+@pytest.mark.parametrize("devices", [6, 8])
 def test_several_devices_write_the_texts_of_one(found, devices):
     """Whichever way they are chosen."""
-    for method in ("greedy", "beam", "top_p"):
+    for method in ("greedy", "beam", "top_p", "vlm"):
         assert found[devices][method].tolist() == found[1][method].tolist()
         assert len(set(found[1][method])) > 1

@@ -24,14 +24,14 @@ def data():
 
 @pytest.fixture(scope="module")
 def expected(data):
-    """By hand, in numpy: nats, and the gradients of their weighted sum."""
+    """By hand, in numpy: nll, and the gradients of their weighted sum."""
     logits = data["features"] @ data["table"].T
     shares = np.exp(logits) / np.exp(logits).sum(axis=-1, keepdims=True)
     hits = np.eye(VOCABULARY)[data["tokens"]]
-    nats = -np.log((hits * shares[:, :, None]).sum(axis=-1))
+    nll = -np.log((hits * shares[:, :, None]).sum(axis=-1))
     of_logits = ((shares[:, :, None] - hits) * data["weights"][..., None]).sum(axis=2)
     return {
-        "nats": nats,
+        "nll": nll,
         "likeliest": logits.argmax(axis=-1),
         "features": of_logits @ data["table"],
         "table": np.einsum("btv,btd->vd", of_logits, data["features"]),
@@ -44,10 +44,10 @@ def logits_of(table, features):
 
 def function(data, at_once):
     def loss(features, table):
-        nats, likeliest = losses.token_cross_entropy(
+        nll, likeliest = losses.token_cross_entropy(
             *(features, logits_of, table, jnp.asarray(data["tokens"])), logits_at_once=at_once
         )
-        return jnp.sum(jnp.float32(data["weights"]) * nats), (nats, likeliest)
+        return jnp.sum(jnp.float32(data["weights"]) * nll), (nll, likeliest)
 
     inputs = jnp.float32(data["features"]), jnp.float32(data["table"])
     return jax.jit(jax.value_and_grad(loss, (0, 1), has_aux=True)).lower(*inputs), inputs
@@ -56,7 +56,7 @@ def function(data, at_once):
 def assert_close(found, expected):
     """Nats to 1e-6 and gradients to 1e-5, of the largest."""
     np.testing.assert_array_equal(found["likeliest"], expected["likeliest"])
-    for name, allowed in (("nats", 1e-6), ("features", 1e-5), ("table", 1e-5)):
+    for name, allowed in (("nll", 1e-6), ("features", 1e-5), ("table", 1e-5)):
         error = np.abs(found[name] - expected[name]).max() / np.abs(expected[name]).max()
         assert error < allowed, name
 
@@ -65,8 +65,8 @@ def assert_close(found, expected):
 def test_few_places_at_a_time_change_nothing(data, expected, places):
     """One at least; chunks that leave a rest; all."""
     lowered, inputs = function(data, places * ROWS * VOCABULARY)
-    (_, (nats, likeliest)), (features, table) = lowered.compile()(*inputs)
-    found = {"nats": nats, "likeliest": likeliest, "features": features, "table": table}
+    (_, (nll, likeliest)), (features, table) = lowered.compile()(*inputs)
+    found = {"nll": nll, "likeliest": likeliest, "features": features, "table": table}
     assert_close(found, expected)
 
 

@@ -142,6 +142,16 @@ def test_no_fused_kernel_after_kept_keys():
     assert entry._choose(array, array, Masks(None, query_start=1), H100) == "chunked"
 
 
+@pytest.mark.parametrize("name", ["plain", "chunked"])
+def test_queries_of_each_row_follow_on_as_many_keys_as_it_has(name):
+    starts = np.array([3, 0], np.int32)
+    query, key, value = draw(queries=4)
+    with kernel(name):
+        found = attention(query, key, value, scale=0.7, causal=True, query_start=starts)
+    expected = by_hand(query, key, value, 0.7, lambda b, i, j: j <= starts[b] + i)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("name", "device", "dtype", "size", "words"),
     [

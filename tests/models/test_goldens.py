@@ -13,9 +13,11 @@ from tests.helpers.twins import (
     QWEN3_TWIN,
     TOLERANCE,
     VJEPA2_TWIN,
+    error,
     errors,
     parameters,
     run,
+    run_vlm,
 )
 
 CASES = {
@@ -65,6 +67,16 @@ def test_no_two_keys_can_be_exchanged_unnoticed(case):
         if found["output"] < 10 * TOLERANCE:
             unnoticed.append((one, other, found["output"]))
     assert not unnoticed
+
+
+def test_a_vlm_equals_llama_behind_visual_tokens():
+    """Its logits, and the loss over targets that transformers takes of labels."""
+    weights, inputs, outputs = golden("llama/vlm")
+    found = run_vlm(weights, inputs)
+    assert error(found["logits"], outputs["logits"]) < TOLERANCE
+    assert float(found["loss"]) == pytest.approx(float(outputs["loss"]), rel=TOLERANCE)
+    swapped = inputs | {"visual": inputs["visual"][:, ::-1]}  # the order of patches counts
+    assert error(run_vlm(weights, swapped)["logits"], outputs["logits"]) > 10 * TOLERANCE
 
 
 def test_goldens_stay_small():

@@ -55,19 +55,36 @@ def test_a_cache_gives_what_the_whole_text_gives(params, parts):
         out, cache = jax.jit(Llama(config).apply)({"params": params}, part, None, cache)
         found.append(out)
         start += length
-    assert int(cache.length) == 7
+    assert cache.lengths.tolist() == [7, 7]
     assert not np.any(cache.key[:, :, 7:])
     np.testing.assert_allclose(np.concatenate(found, axis=1), whole, atol=1e-5)
 
 
+def test_a_cache_has_rows_of_different_lengths(params):
+    """Parts with padding on the right, of which the next part takes the place; 1e-5."""
+    config = dataclasses.replace(LLAMA_TWIN, causal=True)
+    model = jax.jit(Llama(config).apply)
+    x = draw(3, 7, config.hidden_size)
+    whole = model({"params": params}, x)
+    cache, starts = KVCache.empty(config, 3, 9, jnp.float32), np.zeros(3, int)
+    for lengths in ((4, 2, 1), (0, 1, 2), (3, 2, 1)):
+        size = max(lengths)
+        places = starts[:, None] + np.arange(size)
+        part = np.take_along_axis(x, np.minimum(places, 6)[..., None], axis=1)
+        mask = np.arange(size) < np.c_[list(lengths)]
+        out, cache = model({"params": params}, np.where(mask[..., None], part, 100.0), mask, cache)
+        for row, (start, length) in enumerate(zip(starts, lengths, strict=True)):
+            expected = whole[row, start : start + length]
+            np.testing.assert_allclose(out[row, :length], expected, atol=1e-5)
+        starts += lengths
+        assert cache.lengths.tolist() == starts.tolist()
+
+
 def test_a_cache_is_refused_where_it_would_be_wrong(params):
     x = draw(1, 3, LLAMA_TWIN.hidden_size)
-    causal = dataclasses.replace(LLAMA_TWIN, causal=True)
-    cache = KVCache.empty(causal, 1, 3, jnp.float32)
+    cache = KVCache.empty(LLAMA_TWIN, 1, 3, jnp.float32)
     with pytest.raises(ValueError, match="causal layers"):
         Llama(LLAMA_TWIN).apply({"params": params}, x, None, cache)
-    with pytest.raises(ValueError, match="without padding"):
-        Llama(causal).apply({"params": params}, x, np.ones((1, 3), bool), cache)
 
 
 def test_order_matters(params):

@@ -10,8 +10,9 @@ import pytest
 
 from tests.helpers.tiny import (
     CONTEXT,
-    tiny_clauses_config,
+    tiny_maxsim_config,
     tiny_text_config,
+    tiny_visual_reader_config,
     tiny_vlm_config,
     tiny_y_decoder_config,
 )
@@ -23,8 +24,8 @@ from vljepa_jax.data.rows import text_id
 from vljepa_jax.data.tokenizers import Tokenizer
 from vljepa_jax.losses import token_cross_entropy
 from vljepa_jax.models.llama import Llama
-from vljepa_jax.models.text_pretraining import LanguageModel, told_places
-from vljepa_jax.models.vision_language import VLM
+from vljepa_jax.models.text_pretraining import LanguageModel, context_places
+from vljepa_jax.models.visual_reader import VisualReader
 from vljepa_jax.objectives import make_objective
 
 OBJECTIVES = ("text_pairs", "language_model")
@@ -68,11 +69,11 @@ def with_model(config, **fields):
 
 
 @pytest.mark.parametrize("context", [None, dataclasses.replace(CONTEXT, clause_length=60)])
-def test_a_dialogue_is_told_the_captions_and_asked_several_things_of_one_clip(context):
+def test_a_dialogue_has_the_captions_as_context_and_several_questions_about_one_clip(context):
     config = dialogue_config(
         length=160, per_clip=4, context=context, query_length=30, answer_length=60
     )
-    config = with_model(config, reading_share=0.5)
+    config = with_model(config, bidirectional_probability=0.5)
     batch = first_batch(config)
     source = TrainPipeline(config)._reader._sources[0]
     beside = {a.id: source.annotations.of(record) for record, a in source.annotations}
@@ -114,20 +115,20 @@ def test_a_dialogue_is_told_the_captions_and_asked_several_things_of_one_clip(co
             ]
         # Clause by clause: the captions without what stands between clauses.
         if context is not None:
-            lengths = arrays["told_mask"].sum(axis=-1)
+            lengths = arrays["context_mask"].sum(axis=-1)
             clauses = [
-                words.decode(told[:length])
-                for told, length in zip(arrays["told_tokens"], lengths, strict=True)
+                words.decode(clause[:length])
+                for clause, length in zip(arrays["context_tokens"], lengths, strict=True)
                 if length
             ]
             assert (lengths[: len(clauses)] > 0).all()
-            told = text[: text.index(words.normal(order[0].query))]
+            captions = text[: text.index(words.normal(order[0].query))]
             between = set()
             for clause in clauses:
-                before, told = told.split(clause, 1)
+                before, captions = captions.split(clause, 1)
                 between.add(before.strip())
             assert between <= {"", ",", "and", "while", "as well as"}
-            assert not told.strip()
+            assert not captions.strip()
             joined = re.compile(r"(?:,|and|while|as) an? ")
             assert clauses
             assert not any(joined.search(clause) for clause in clauses)
@@ -148,65 +149,67 @@ class _words:
         return self.decode(np.array(self._tokenizer.encode(text).ids))
 
 
-def test_only_answers_count_for_a_vlm_and_they_depend_on_the_clip():
-    config = tiny_vlm_config()
+def test_only_answers_count_for_a_visual_reader_and_they_depend_on_the_clip():
+    config = tiny_visual_reader_config()
     params, arrays, found, loss, metrics = first_loss(config)
-    logits = VLM(config.model).apply({"params": params}, arrays)
+    logits = VisualReader(config.model).apply({"params": params}, arrays)
     probability = np.asarray(jax.nn.softmax(np.asarray(logits, np.float64)))
     tokens, counts = arrays["tokens"], arrays["answer_mask"]
     places = [(r, t) for r, t in np.argwhere(counts) if t > 0]
-    nats = [-np.log(probability[r, t - 1, tokens[r, t]]) for r, t in places]
-    right = [logits[r, t - 1].argmax() == tokens[r, t] for r, t in places]
-    assert float(loss) == pytest.approx(np.mean(nats), rel=1e-5)
-    assert float(metrics["accuracy"]) == pytest.approx(np.mean(right))
+    nll = [-np.log(probability[r, t - 1, tokens[r, t]]) for r, t in places]
+    correct = [logits[r, t - 1].argmax() == tokens[r, t] for r, t in places]
+    assert float(loss) == pytest.approx(np.mean(nll), rel=1e-5)
+    assert float(metrics["accuracy"]) == pytest.approx(np.mean(correct))
     assert 0 < counts.sum() < arrays["mask"].sum()
     other = make_objective(config).represent(
         params, {}, arrays | {"video": 255 - arrays["video"]}, jax.random.key(0)
     )
-    assert (np.abs(np.asarray(found.answers.nats - other.answers.nats)) > 1e-4).all()
+    assert (np.abs(np.asarray(found.answers.nll - other.answers.nll)) > 1e-4).all()
 
 
-def test_single_visual_tokens_tell_clauses():
-    """The second loss is ``late_interaction`` of vectors made here, 1e-5, and the first is what it
+def test_clauses_are_found_at_single_visual_tokens():
+    """The second loss is ``soft_maxsim`` of vectors made here, 1e-5, and the first is what it
     was, 1e-4 of the second."""
-    config = tiny_clauses_config()
+    config = tiny_maxsim_config()
     params, arrays, _, loss, metrics = first_loss(config)
 
-    visual = VLM(config.model).apply({"params": params}, arrays["video"], method="encode_video")
+    visual = VisualReader(config.model).apply(
+        {"params": params}, arrays["video"], method="encode_video"
+    )
     projection = params["vision_projection"]
     tokens = np.float64(visual) @ np.float64(projection["kernel"]) + projection["bias"]
     table = np.float64(params["token_embedding"]["embedding"])
-    mask = arrays["told_mask"]
-    words = (table[arrays["told_tokens"]] * mask[..., None]).sum(axis=2)
-    told = [
+    mask = arrays["context_mask"]
+    words = (table[arrays["context_tokens"]] * mask[..., None]).sum(axis=2)
+    said = [
         [tuple(t[m]) for t, m in zip(*row, strict=True)]
-        for row in zip(arrays["told_tokens"], mask, strict=True)
+        for row in zip(arrays["context_tokens"], mask, strict=True)
     ]
-    known = sorted({clause for row in told for clause in row})
+    known = sorted({clause for row in said for clause in row})
     there = mask.any(axis=-1)
     assert there.sum(axis=1).max() > 1
     assert not there.all()
-    clauses, _ = losses.late_interaction(
+    clauses, _ = losses.soft_maxsim(
         np.float32(tokens / np.linalg.norm(tokens, axis=-1, keepdims=True)),
         np.float32(words / np.maximum(np.linalg.norm(words, axis=-1, keepdims=True), 1e-6)),
         there,
-        np.array([[known.index(clause) for clause in row] for row in told]),
+        np.array([[known.index(clause) for clause in row] for row in said]),
         np.exp(params["log_logit_scale"]),
     )
     assert float(metrics["clauses/loss"]) == pytest.approx(float(clauses), rel=1e-5)
 
     del params["log_logit_scale"]
-    plain = make_objective(with_model(config, clauses_weight=0.0))
+    plain = make_objective(with_model(config, maxsim_weight=0.0))
     key = jax.random.key(0)
     alone, _ = plain.loss(params, plain.represent(params, {}, arrays, key), arrays, key, None)
     assert float(loss - alone) == pytest.approx(0.5 * float(clauses), rel=1e-4)
 
 
-def test_a_vlm_sees_no_answer_before_it_is_given():
-    config = tiny_vlm_config()
+def test_a_visual_reader_sees_no_answer_before_it_is_given():
+    config = tiny_visual_reader_config()
     params = random_params(make_objective(config))
     arrays = first_batch(config).arrays
-    model = VLM(config.model)
+    model = VisualReader(config.model)
     changed = arrays["tokens"].copy()
     changed[:, 6:] = (changed[:, 6:] + 1) % 1024
     before = model.apply({"params": params}, arrays)
@@ -215,37 +218,37 @@ def test_a_vlm_sees_no_answer_before_it_is_given():
     assert (before[:, 6:] != after[:, 6:]).any()
 
 
-@pytest.mark.parametrize("share", [0.0, 1.0])
-def test_the_last_half_of_the_layers_alone_in_a_share_of_the_steps(share):
-    config = with_model(tiny_text_config("language_model"), skip_share=share)
+@pytest.mark.parametrize("probability", [0.0, 1.0])
+def test_the_first_half_of_the_layers_is_skipped_with_the_probability(probability):
+    config = with_model(tiny_text_config("language_model"), skip_probability=probability)
     objective = make_objective(config)
     params = random_params(objective)
     arrays = first_batch(config).arrays
-    nats = objective.represent(params, {}, arrays, jax.random.key(0)).nats
+    nll = objective.represent(params, {}, arrays, jax.random.key(0)).nll
     half = config.model.predictor.num_layers // 2
     predictor = params["predictor"]
     for part in (slice(0, half), slice(half, None)):
         zeroed = jax.tree.map(lambda x: x.at[part].set(0.0), predictor["layers"])  # noqa: B023
         without = {**params, "predictor": {**predictor, "layers": zeroed}}
-        changed = objective.represent(without, {}, arrays, jax.random.key(0)).nats
-        used = share == 0 or part.start == half
-        assert (np.abs(np.asarray(nats - changed)) > 1e-4).all() == used
+        changed = objective.represent(without, {}, arrays, jax.random.key(0)).nll
+        used = probability == 0 or part.start == half
+        assert (np.abs(np.asarray(nll - changed)) > 1e-4).all() == used
 
 
-def reading_language_model():
-    return with_model(dialogue_config(per_clip=3, context=CONTEXT), reading_share=1.0)
+def bidirectional_language_model():
+    return with_model(dialogue_config(per_clip=3, context=CONTEXT), bidirectional_probability=1.0)
 
 
 def test_clauses_stand_equally_often_in_random_order():
     there = np.arange(4) < np.array([[3], [1], [0], [4]])
-    places = np.asarray(told_places(jax.random.key(1), there, 12))
+    places = np.asarray(context_places(jax.random.key(1), there, 12))
     assert [np.bincount(row, minlength=4).tolist() for row in places] == [
         [4, 4, 4, 0],
         [12, 0, 0, 0],
-        [12, 0, 0, 0],  # nothing is told: what stands there is zero
+        [12, 0, 0, 0],  # there are no clauses: what stands there is zero
         [3, 3, 3, 3],
     ]
-    other = np.asarray(told_places(jax.random.key(2), there, 12))
+    other = np.asarray(context_places(jax.random.key(2), there, 12))
     assert (places[0] != other[0]).any()
     assert (np.sort(places[0]) != places[0]).any()
 
@@ -262,27 +265,27 @@ def test_clauses_that_cannot_be_are_refused(pattern, message):
 @pytest.mark.parametrize(
     ("dialogue", "model", "message"),
     [
-        ({}, {"reading_share": 0.5}, "data.text.context: None"),
-        ({"context": CONTEXT}, {"told_tokens": 0}, "model.told_tokens: 0"),
+        ({}, {"bidirectional_probability": 0.5}, "data.text.context: None"),
+        ({"context": CONTEXT}, {"context_length": 0}, "model.context_length: 0"),
     ],
 )
-def test_a_reader_has_to_be_told_something(dialogue, model, message):
+def test_bidirectional_steps_need_a_context(dialogue, model, message):
     with pytest.raises(ConfigError, match=re.escape(message)):
         make_objective(with_model(dialogue_config(**dialogue), **model))
 
 
-def reading_vlm():
-    return with_model(tiny_vlm_config(), reading_share=1.0)
+def bidirectional_visual_reader():
+    return with_model(tiny_visual_reader_config(), bidirectional_probability=1.0)
 
 
-def told_by_hand(table, tokens, mask, places):
+def context_by_hand(table, tokens, mask, places):
     """Each place of one row: the sum of a clause's words over the root of their number."""
     clauses = [(table[tokens[place][mask[place]]], mask[place].sum()) for place in places]
     return np.stack([words.sum(axis=0) / np.sqrt(number) for words, number in clauses])
 
 
-@pytest.mark.parametrize("make_config", [reading_language_model, reading_vlm])
-def test_what_is_read_is_told_by_the_mean_over_the_question(make_config):
+@pytest.mark.parametrize("make_config", [bidirectional_language_model, bidirectional_visual_reader])
+def test_answers_are_predicted_from_the_mean_over_the_question(make_config):
     """The loss against the formula in float64, 1e-5, from the layers' own output."""
     config = make_config()
     params, arrays, _, loss, metrics = first_loss(config)
@@ -294,32 +297,32 @@ def test_what_is_read_is_told_by_the_mean_over_the_question(make_config):
     llama = Llama(sizes)
     table = np.asarray(params["token_embedding"]["embedding"])
     if config.objective == "language_model":
-        there = arrays["told_mask"].any(axis=-1)
-        places = told_places(jax.random.split(jax.random.key(0), 3)[2], there, 5)
-        told = zip(arrays["told_tokens"], arrays["told_mask"], places, strict=True)
-        visual = np.stack([told_by_hand(table, *row) for row in told])
+        there = arrays["context_mask"].any(axis=-1)
+        places = context_places(jax.random.split(jax.random.key(0), 3)[2], there, 5)
+        rows = zip(arrays["context_tokens"], arrays["context_mask"], places, strict=True)
+        visual = np.stack([context_by_hand(table, *row) for row in rows])
     else:
-        model = VLM(config.model)
+        model = VisualReader(config.model)
         visual = model.apply({"params": params}, arrays["video"], method="encode_video")
         projection = params["vision_projection"]
         visual = visual @ projection["kernel"] + projection["bias"]
-    nats, right = [], []
+    nll, correct = [], []
     for row, place in np.argwhere(arrays["query_mask"].any(axis=-1)):
         query = arrays["query_tokens"][row, place][arrays["query_mask"][row, place]]
         answer = arrays["target_tokens"][row, place][arrays["target_mask"][row, place]]
         tokens = np.concatenate([visual[row], table[query]])[None]
         hidden = llama.apply({"params": {**params["predictor"], "layers": layers}}, tokens)
         logits = np.float64(hidden[0, -len(query) :]).mean(axis=0) @ np.float64(table).T
-        nats.append(np.mean([np.log(np.exp(logits).sum()) - logits[word] for word in answer]))
-        right.append(logits.argmax() in answer)
-    assert len(nats) > len(arrays["query_tokens"])  # several of a clip
-    assert float(loss) == pytest.approx(np.mean(nats), rel=1e-5)
-    assert float(metrics["accuracy"]) == pytest.approx(np.mean(right))
+        nll.append(np.mean([np.log(np.exp(logits).sum()) - logits[word] for word in answer]))
+        correct.append(logits.argmax() in answer)
+    assert len(nll) > len(arrays["query_tokens"])  # several of a clip
+    assert float(loss) == pytest.approx(np.mean(nll), rel=1e-5)
+    assert float(metrics["accuracy"]) == pytest.approx(np.mean(correct))
 
 
-def test_a_share_of_the_steps_reads():
-    """Only what is read depends on single questions."""
-    config = with_model(dialogue_config(per_clip=3, context=CONTEXT), reading_share=0.5)
+def test_some_steps_are_bidirectional_with_the_probability_between():
+    """Only bidirectional steps depend on single questions."""
+    config = with_model(dialogue_config(per_clip=3, context=CONTEXT), bidirectional_probability=0.5)
     objective = make_objective(config)
     params = random_params(objective)
     arrays = first_batch(config).arrays
@@ -328,38 +331,40 @@ def test_a_share_of_the_steps_reads():
     seen = set()
     for step in range(8):
         key = jax.random.key(step)
-        one, other = (represent(params, {}, a, key).nats for a in (arrays, changed))
+        one, other = (represent(params, {}, a, key).nll for a in (arrays, changed))
         seen.add(bool((one != other).any()))
     assert seen == {False, True}
 
 
-@pytest.mark.parametrize("make_config", [dialogue_config, tiny_vlm_config])
-@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
-def test_loaders_make_what_the_steps_use(make_config, share):
-    config = with_model(make_config(), reading_share=share)
+@pytest.mark.parametrize("make_config", [dialogue_config, tiny_visual_reader_config])
+@pytest.mark.parametrize("probability", [0.0, 0.5, 1.0])
+def test_loaders_make_what_the_steps_use(make_config, probability):
+    config = with_model(make_config(), bidirectional_probability=probability)
     arrays = first_batch(config).arrays
     assert {name: (a.shape, a.dtype) for name, a in arrays.items()} == array_spec(config)
-    assert ("tokens" in arrays) == (share < 1)
-    assert ("query_tokens" in arrays) == (share > 0)
+    assert ("tokens" in arrays) == (probability < 1)
+    assert ("query_tokens" in arrays) == (probability > 0)
 
 
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("reading_share", 1.5, "model.reading_share: 1.5 is not in 0 .. 1"),
-        ("clauses_weight", -1.0, "model.clauses_weight: -1.0 is less than 0"),
+        ("bidirectional_probability", 1.5, "model.bidirectional_probability: 1.5 is not in 0 .. 1"),
+        ("maxsim_weight", -1.0, "model.maxsim_weight: -1.0 is less than 0"),
     ],
 )
-def test_settings_of_a_vlm_that_cannot_be_are_refused(field, value, message):
-    config = with_model(tiny_vlm_config(), **{field: value})
+def test_settings_of_a_visual_reader_that_cannot_be_are_refused(field, value, message):
+    config = with_model(tiny_visual_reader_config(), **{field: value})
     with pytest.raises(ConfigError, match=re.escape(message)):
         make_objective(config)
 
 
-@pytest.mark.parametrize("make_config", [tiny_vlm_config, reading_vlm])
-def test_clauses_need_steps_that_read_and_what_a_clause_is(make_config):
-    with pytest.raises(ConfigError, match=r"needs reading_share=1.*data\.text\.context"):
-        make_objective(with_model(make_config(), clauses_weight=0.5))
+@pytest.mark.parametrize("make_config", [tiny_visual_reader_config, bidirectional_visual_reader])
+def test_maxsim_needs_bidirectional_steps_and_what_a_clause_is(make_config):
+    with pytest.raises(
+        ConfigError, match=r"needs bidirectional_probability=1.*data\.text\.context"
+    ):
+        make_objective(with_model(make_config(), maxsim_weight=0.5))
 
 
 def test_a_sentence_is_the_query_and_an_answer():
@@ -453,18 +458,25 @@ def test_the_loss_of_tokens_is_that_of_the_formula():
     tokens, mask = arrays["tokens"], arrays["mask"]
     logits = LanguageModel(config.model).apply({"params": params}, tokens, mask)
     probability = np.asarray(jax.nn.softmax(np.asarray(logits, np.float64)))
-    nats = [
+    nll = [
         -np.log(probability[row, place, tokens[row, place + 1]])
         for row in range(len(tokens))
         for place in range(tokens.shape[1] - 1)
         if mask[row, place + 1]
     ]
-    assert float(loss) == pytest.approx(np.mean(nats), rel=1e-5)
-    assert float(metrics["perplexity"]) == pytest.approx(np.exp(np.mean(nats)), rel=1e-5)
+    assert float(loss) == pytest.approx(np.mean(nll), rel=1e-5)
+    assert float(metrics["perplexity"]) == pytest.approx(np.exp(np.mean(nll)), rel=1e-5)
 
 
 @pytest.mark.parametrize(
-    "make_config", [dialogue_config, tiny_vlm_config, reading_vlm, tiny_y_decoder_config]
+    "make_config",
+    [
+        dialogue_config,
+        tiny_visual_reader_config,
+        bidirectional_visual_reader,
+        tiny_vlm_config,
+        tiny_y_decoder_config,
+    ],
 )
 def test_logits_of_few_places_at_a_time_change_no_loss(make_config, monkeypatch):
     """Two places of a vocabulary of 1,024, and more: losses to 1e-6, gradients to 1e-5 of each."""

@@ -109,13 +109,13 @@ def test_the_loss_is_that_of_the_tokens_after_the_noisy_embedding(config, arrays
         {"params": params}, noisy, arrays["tokens"], arrays["mask"]
     )
     logits = np.asarray(logits, np.float64)
-    nats, count = 0.0, 0
+    nll, count = 0.0, 0
     for row, column in zip(*np.nonzero(arrays["mask"]), strict=True):
         scores = logits[row, column]
-        nats += np.log(np.exp(scores).sum()) - scores[arrays["tokens"][row, column]]
+        nll += np.log(np.exp(scores).sum()) - scores[arrays["tokens"][row, column]]
         count += 1
-    assert float(found) == pytest.approx(nats / count, rel=1e-5)
-    assert float(metrics["perplexity"]) == pytest.approx(np.exp(nats / count), rel=1e-4)
+    assert float(found) == pytest.approx(nll / count, rel=1e-5)
+    assert float(metrics["perplexity"]) == pytest.approx(np.exp(nll / count), rel=1e-4)
     other = objective.represent(params, {}, arrays, jax.random.key(4))
     assert np.abs(objective.loss(params, other, arrays, key, None)[0] - found) > 1e-6  # other noise
 
@@ -131,8 +131,8 @@ def test_predictions_take_the_place_of_texts(arrays):
     logits = YDecoder(config.model).apply(
         {"params": params}, seen.predicted, batch["tokens"], batch["mask"]
     )
-    nats = -jnp.take_along_axis(jax.nn.log_softmax(logits), batch["tokens"][..., None], -1)[..., 0]
-    np.testing.assert_allclose(found.nats, jnp.sum(nats, 1, where=batch["mask"]), rtol=1e-5)
+    nll = -jnp.take_along_axis(jax.nn.log_softmax(logits), batch["tokens"][..., None], -1)[..., 0]
+    np.testing.assert_allclose(found.nll, jnp.sum(nll, 1, where=batch["mask"]), rtol=1e-5)
 
 
 def test_what_cannot_be_is_refused(config):

@@ -14,11 +14,12 @@ from jax.sharding import AbstractMesh
 from rich.console import Console
 
 from tests.helpers.tiny import (
-    tiny_clauses_config,
+    tiny_maxsim_config,
     tiny_pretraining_config,
     tiny_probe_config,
     tiny_text_config,
     tiny_train_config,
+    tiny_vlm_config,
     tiny_y_decoder_config,
 )
 from vljepa_jax.config import ConfigError, TrainConfig, load_recipe, parse
@@ -191,7 +192,8 @@ def test_the_large_y_decoder_is_llama_3_2_1b_before_a_frozen_y_encoder():
         (tiny_y_decoder_config(predicted=True), "20 tokens are written from 8 visual tokens"),
         (tiny_text_config("text_pairs"), "12 tokens are seen of each of 8 rows"),
         (tiny_text_config("language_model"), "12 tokens are seen of each of 8 rows"),
-        (tiny_clauses_config(), "8 visual and 48 text tokens are read of each of 8 rows"),
+        (tiny_vlm_config(), "8 visual and 32 text tokens are seen of each of 8 rows"),
+        (tiny_maxsim_config(), "8 visual and 48 text tokens are read of each of 8 rows"),
         (tiny_probe_config(), "4 questions are asked of 8 tokens of each of 8 rows"),
         (tiny_pretraining_config(), "The teacher sees 18 tokens"),
         (tiny_train_config(), "8 visual and 12 query tokens of each of 8 rows"),

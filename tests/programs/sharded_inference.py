@@ -1,7 +1,8 @@
 """Run by inference/test_mesh.py, with 8 fake devices: a model on meshes of 1, 6 and 8 of them.
 
-Writes DEVICES.npz to the directory given: embeddings, and tokens that a Y-Decoder writes. It checks
-what can be seen only here: how a call is divided, and that attention is told the mesh.
+Writes DEVICES.npz to the directory given: embeddings, texts that a Y-Decoder and a VLM write, and
+likelihoods. It checks what can be seen only here: how a call is divided, and that attention is told
+the mesh.
 """
 
 import sys
@@ -11,10 +12,11 @@ import jax
 import numpy as np
 
 from tests.helpers.random_run import random_params
-from tests.helpers.tiny import tiny_train_config, tiny_y_decoder_config
+from tests.helpers.tiny import tiny_train_config, tiny_vlm_config, tiny_y_decoder_config
 from vljepa_jax.config import ShardingConfig
 from vljepa_jax.inference.model import Model
 from vljepa_jax.inference.text_decoder import TextDecoder
+from vljepa_jax.inference.vlm import VisionLanguageModel
 from vljepa_jax.models import vjepa2
 from vljepa_jax.models.placement import accelerator, mesh_here
 from vljepa_jax.objectives import make_objective
@@ -39,6 +41,8 @@ def main(directory):
     config, decoder_config = tiny_train_config(), tiny_y_decoder_config()
     params = random_params(config)
     decoder_params = make_objective(decoder_config).init(jax.random.key(0))[0]
+    vlm_config = tiny_vlm_config()
+    vlm_params = make_objective(vlm_config).init(jax.random.key(0))[0]
     rng = np.random.default_rng(1)
     clips = rng.integers(0, 256, (7, 4, 32, 32, 3), dtype=np.uint8)
     vectors = rng.normal(size=(5, config.model.embedding_size)).astype(np.float32)
@@ -62,6 +66,10 @@ def main(directory):
         assert all(call == (mesh, "cpu") for call in calls)
         for method in ("greedy", "beam", "top_p"):
             found[method] = np.array(decoder.decode(vectors, method, max_tokens=6))
+        vlm = VisionLanguageModel(vlm_config, vlm_params, batch_size=4, mesh=mesh)
+        asked = (vlm.encode_clips(clips[:3]), np.array([2, 0, 1]), ["", "What?", "Who moves?"])
+        found["vlm"] = np.array(vlm.generate(*asked, max_tokens=6))
+        found["likelihoods"] = vlm.likelihoods(*asked, TEXTS).log_probability
         np.savez(Path(directory) / f"{devices}.npz", **found)
         # The default is all devices; of a call, each has its own rows and all of the parameters.
         assert Model(config, params).mesh.size == 8

@@ -19,10 +19,12 @@ from tests.helpers.tiny import (
     fake_dialogues,
     fake_masked,
     fake_questions,
-    tiny_clauses_config,
+    fake_targets,
+    tiny_maxsim_config,
     tiny_pretraining_config,
     tiny_probe_config,
     tiny_train_config,
+    tiny_vlm_config,
     tiny_y_decoder_config,
 )
 from vljepa_jax.config import OptimizerRule
@@ -45,7 +47,8 @@ OBJECTIVES = {
     "vljepa, 42 rows": (functools.partial(tiny_train_config, batch_size=42), fake_arrays),
     "vljepa, frozen": (with_frozen_x_encoder, fake_arrays),
     "probe": (tiny_probe_config, fake_questions),
-    "vlm, clauses": (tiny_clauses_config, fake_dialogues),
+    "vlm": (tiny_vlm_config, fake_targets),
+    "visual_reader": (tiny_maxsim_config, fake_dialogues),
     "vjepa2": (tiny_pretraining_config, fake_masked),
     "y_decoder": (tiny_y_decoder_config, fake_decoded),
 }

@@ -27,12 +27,12 @@ def main(directory, at_once, *meshes):
         tokens, weights = (jax.device_put(data[name], rows) for name in ("tokens", "weights"))
 
         def loss(features, table, tokens, weights, mesh=mesh):
-            nats, likeliest = losses.token_cross_entropy(
+            nll, likeliest = losses.token_cross_entropy(
                 *(features, lambda table, x: x @ table.T, table, tokens),
                 mesh=mesh,
                 logits_at_once=int(at_once),
             )
-            return jnp.sum(weights * nats), (nats, likeliest)
+            return jnp.sum(weights * nll), (nll, likeliest)
 
         inputs = (
             jax.device_put(jnp.float32(data["features"]), rows),
@@ -41,10 +41,10 @@ def main(directory, at_once, *meshes):
         )
         function = jax.jit(jax.value_and_grad(loss, (0, 1), has_aux=True))
         compiled = function.lower(*inputs).compile()
-        (_, (nats, likeliest)), (of_features, of_table) = compiled(*inputs)
+        (_, (nll, likeliest)), (of_features, of_table) = compiled(*inputs)
         np.savez(
             Path(directory) / f"{name}.npz",
-            nats=nats,
+            nll=nll,
             likeliest=likeliest,
             features=of_features,
             table=of_table,

@@ -212,7 +212,8 @@ def compare(single, several, tolerance=1e-5):
         # Its tokens are kept between the passes.
         pytest.param("vljepa, frozen", 1e-5, 20, "2x2x2+4", marks=pytest.mark.slow),
         pytest.param("probe", 1e-5, 30, "2x2x2+4", marks=pytest.mark.slow),
-        pytest.param("vlm, clauses", 1e-5, 30, "2x2x2+4", marks=pytest.mark.slow),
+        pytest.param("vlm", 1e-5, 30, "2x2x2+4", marks=pytest.mark.slow),
+        pytest.param("visual_reader", 1e-5, 30, "2x2x2+4", marks=pytest.mark.slow),
         pytest.param("vjepa2", 3e-5, 30, "2x2x2+4", marks=pytest.mark.slow),
         # It draws noise, and for each micro-batch anew.
         pytest.param("y_decoder", 1e-5, 12, "2x2x2", marks=pytest.mark.slow),

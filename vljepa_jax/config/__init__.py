@@ -19,6 +19,7 @@ from vljepa_jax.config.models import (
     Qwen3Config,
     RopeScaling,
     TextPairsConfig,
+    VisualReaderConfig,
     VLMConfig,
     YDecoderConfig,
 )
@@ -48,6 +49,7 @@ from vljepa_jax.config.texts import (
     PlainTextConfig,
     QuestionsConfig,
     TextConfig,
+    TokenTargetConfig,
 )
 from vljepa_jax.config.training import (
     STREAM_REFERENCE_RATE,
@@ -124,10 +126,12 @@ __all__ = [
     "StreamStudyConfig",
     "TextConfig",
     "TextPairsConfig",
+    "TokenTargetConfig",
     "TrainConfig",
     "TripletsConfig",
     "VJEPA21Config",
     "VLMConfig",
+    "VisualReaderConfig",
     "VJEPA2Config",
     "VICRegConfig",
     "VideoConfig",

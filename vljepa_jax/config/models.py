@@ -167,12 +167,12 @@ class LanguageModelConfig:
     """A causal Llama with its token table, from whose layers a predictor can start."""
 
     predictor: LlamaConfig
-    skip_share: float  # of steps that leave out the first half of the layers
-    # Of steps in which the last half of the layers reads as a VL-JEPA's predictor does: every
-    # token sees every other, and the mean over the question's tells the answer.
-    reading_share: float
-    # Tokens before the question there, as a clip's patches are: each is one of the clauses told.
-    told_tokens: int
+    skip_probability: float  # that a causal step leaves out the first half of the layers
+    # That in a step the last half of the layers works as a VL-JEPA's predictor does: every token
+    # attends to every other, and the answer is predicted from the mean over the question's.
+    bidirectional_probability: float
+    # Tokens before the question there, as a clip's patches are: each is a clause of a caption.
+    context_length: int
     dtype: Literal["float32", "bfloat16"]  # of the computation; parameters are float32
     remat: Literal["none", "dots", "full"]
     unroll_layers: bool
@@ -180,12 +180,25 @@ class LanguageModelConfig:
 
 @dataclasses.dataclass(frozen=True)
 class VLMConfig:
-    """A language model that reads an X-Encoder's tokens before the text, and predicts tokens."""
+    """A causal Llama that writes a text after an X-Encoder's tokens and a query."""
 
     x_encoder: XEncoderConfig
     predictor: LlamaConfig
-    clauses_weight: float  # of a second loss: single visual tokens tell clauses; 0: none
-    reading_share: float  # of steps without the causal mask, in which the mean tells the answer
+    dtype: Literal["float32", "bfloat16"]  # of the computation; parameters are float32
+    remat: Literal["none", "dots", "full"]
+    unroll_layers: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class VisualReaderConfig:
+    """A Llama that answers questions from an X-Encoder's tokens, as a predictor will read them."""
+
+    x_encoder: XEncoderConfig
+    predictor: LlamaConfig
+    maxsim_weight: float  # of a second loss, of clauses and single visual tokens; 0 for none
+    # That a step has no causal mask, and the answer is predicted from the mean over the question's
+    # tokens.
+    bidirectional_probability: float
     dtype: Literal["float32", "bfloat16"]  # of the computation; parameters are float32
     remat: Literal["none", "dots", "full"]
     unroll_layers: bool

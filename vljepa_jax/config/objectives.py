@@ -15,6 +15,7 @@ from vljepa_jax.config.models import (
     PretrainingConfig,
     ProbeConfig,
     TextPairsConfig,
+    VisualReaderConfig,
     VLMConfig,
     YDecoderConfig,
 )
@@ -24,6 +25,7 @@ from vljepa_jax.config.texts import (
     PlainTextConfig,
     QuestionsConfig,
     TextConfig,
+    TokenTargetConfig,
 )
 
 
@@ -95,11 +97,19 @@ OBJECTIVES = {
     ),
     "vlm": ObjectiveEntry(
         model=VLMConfig,
+        text=TokenTargetConfig,
+        loss=types.NoneType,
+        sees="video",
+        rows="vljepa_jax.data.text_rows:TokenTargetRows",
+        objective="vljepa_jax.objectives.vlm:VLMObjective",
+    ),
+    "visual_reader": ObjectiveEntry(
+        model=VisualReaderConfig,
         text=DialogueConfig,
         loss=types.NoneType,
         sees="video",
         rows="vljepa_jax.data.text_rows:DialogueRows",
-        objective="vljepa_jax.objectives.vlm:VLMObjective",
+        objective="vljepa_jax.objectives.visual_reader:VisualReaderObjective",
     ),
     "y_decoder": ObjectiveEntry(
         model=YDecoderConfig,

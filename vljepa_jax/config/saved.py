@@ -1,4 +1,4 @@
-"""Configs that runs have saved, and the names that their fields had in earlier versions."""
+"""Saved configs, and the names that fields and objectives had in earlier versions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,13 @@ from vljepa_jax.places import AnyPath
 _RENAMED = (
     (r"optimizer\.rules\[\d+\]", "rate", "lr_multiplier"),
     (r"optimizer\.rules\[\d+\]", "decay", "weight_decay_multiplier"),
+    (r"model", "reading_share", "bidirectional_probability"),
+    (r"model", "clauses_weight", "maxsim_weight"),
+    (r"model", "skip_share", "skip_probability"),
+    (r"model", "told_tokens", "context_length"),
 )
+# (objective then, a field that its model had then and has not now, objective now).
+_RENAMED_OBJECTIVES = (("vlm", "reading_share", "visual_reader"),)
 
 
 def read_saved(path: AnyPath) -> TrainConfig:
@@ -28,8 +34,12 @@ def read_saved(path: AnyPath) -> TrainConfig:
 
 
 def with_present_names(saved: Mapping[str, Any]) -> dict[str, Any]:
-    """A saved config, as a plain dict, under the names that fields have today."""
-    return _renamed(saved, "")
+    """A saved config, as a plain dict, under the names of today."""
+    present = _renamed(saved, "")
+    for old, field, new in _RENAMED_OBJECTIVES:
+        if saved.get("objective") == old and field in saved["model"]:
+            present["objective"] = new
+    return present
 
 
 def _renamed(value: Any, where: str) -> Any:

@@ -44,6 +44,16 @@ class DecodedTextConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class TokenTargetConfig:
+    """A query and the target that is written after it, token by token (objective "vlm")."""
+
+    tokenizer: str
+    query_length: int  # tokens; longer queries are cut
+    target_length: int  # tokens, the end token included; longer targets are cut, and have no end
+    end_token: str  # a special token of the tokenizer
+
+
+@dataclasses.dataclass(frozen=True)
 class ContextConfig:
     """The captions of a clip, in place of the clip: as text, or clause by clause."""
 
@@ -54,11 +64,11 @@ class ContextConfig:
 
 @dataclasses.dataclass(frozen=True)
 class DialogueConfig:
-    """Questions about a clip with their answers (objectives "language_model" and "vlm")."""
+    """Questions about a clip with answers (objectives "language_model" and "visual_reader")."""
 
     tokenizer: str
     per_clip: int  # questions drawn of a clip
-    context: ContextConfig | None  # captions tell what the clip would show; None: the clip does
+    context: ContextConfig | None  # captions in the place of the clip; None: the clip itself
     length: int  # tokens of all questions and answers, as one text; longer texts are cut
-    query_length: int  # tokens of one question, where it is read by itself
+    query_length: int  # tokens of one question, in bidirectional steps
     answer_length: int  # tokens of one answer

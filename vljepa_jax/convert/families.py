@@ -11,6 +11,7 @@ from vljepa_jax.config import (
     DialogueConfig,
     PlainTextConfig,
     TextConfig,
+    TokenTargetConfig,
     TrainConfig,
 )
 from vljepa_jax.convert import gemma, llama, qwen3, vjepa2
@@ -79,7 +80,10 @@ def tokenizer_of(config: TrainConfig, part: str) -> tuple[str, int] | None:
     ``None`` where the part, in this objective, reads no text.
     """
     fields = _text_fields(config, part)
-    return None if fields is None else tuple(getattr(config.data.text, name) for name in fields)
+    if fields is None:
+        return None
+    tokenizer, *lengths = (getattr(config.data.text, name) for name in fields)
+    return tokenizer, sum(lengths)
 
 
 def tokenizer_field(config: TrainConfig, part: str) -> str | None:
@@ -88,13 +92,16 @@ def tokenizer_field(config: TrainConfig, part: str) -> str | None:
     return None if fields is None else fields[0]
 
 
-def _text_fields(config: TrainConfig, part: str) -> tuple[str, str] | None:
+def _text_fields(config: TrainConfig, part: str) -> tuple[str, ...] | None:
+    """The field of a part's tokenizer, and those whose sum is the longest text."""
     text = config.data.text
     if part in _TEXTS and isinstance(text, TextConfig):
         return _TEXTS[part]
     alone = part in _TEXTS and isinstance(text, (PlainTextConfig, DialogueConfig))
     if alone or (part == "y_decoder" and isinstance(text, DecodedTextConfig)):
         return "tokenizer", "length"
+    if part in _TEXTS and isinstance(text, TokenTargetConfig):
+        return "tokenizer", "query_length", "target_length"
     return None
 
 

@@ -58,7 +58,7 @@ def convert_checkpoint(
             config.json, model.safetensors or shards with their index, and for a Y-Encoder its
             module folders.
         output: the run directory; must hold no checkpoint yet.
-        align: let the heads of a VL-JEPA start where the texts of the recipe's sources agree
+        align: initialise the heads of a VL-JEPA in closed form from texts of the recipe's sources
             (``alignment.align_heads``), not at random; both text backbones must be given.
 
     Raises:
@@ -97,7 +97,7 @@ def convert_checkpoint(
         raise ConversionError(faults)
     if align:
         params |= align_heads(config, params)
-        console.print("predictor_head, y_head: where the texts of data.sources agree")
+        console.print("predictor_head, y_head: in closed form from texts of data.sources")
     random = sorted(target.keys() - params.keys())
     if random:
         console.print(f"random, from seed {config.seed}: {', '.join(random)}")

@@ -78,7 +78,23 @@ class Rows(abc.ABC):
 # ---------------------------------------------------------------------------------------------
 # VL-JEPA: a query and a target text
 # ---------------------------------------------------------------------------------------------
-class TextRows(Rows):
+class QueryTargetRows(Rows):
+    """Rows of a clip, a query and a target text; their content is (query, target)."""
+
+    def draw(
+        self,
+        annotations: Sequence[Annotation],
+        dataset: Dataset,
+        choose: Choose,
+        rng: np.random.Generator,
+    ) -> Row:
+        annotation = choose(annotations, rng)
+        texts = annotation.texts or dataset.answer(annotation)
+        target = texts[rng.integers(len(texts))]
+        return Row(annotation.id, annotation.inputs, (annotation.query, target))
+
+
+class TextRows(QueryTargetRows):
     """query_tokens, target_tokens int32 [L] and their masks bool [L], True where there is a token;
     target_id int32, equal where the target texts are (and, by one chance in 2**32 a pair, where
     they are not)."""
@@ -100,18 +116,6 @@ class TextRows(Rows):
             "target_mask": ((text.target_length,), np.bool_),
             "target_id": ((), np.int32),
         }
-
-    def draw(
-        self,
-        annotations: Sequence[Annotation],
-        dataset: Dataset,
-        choose: Choose,
-        rng: np.random.Generator,
-    ) -> Row:
-        annotation = choose(annotations, rng)
-        texts = annotation.texts or dataset.answer(annotation)
-        target = texts[rng.integers(len(texts))]
-        return Row(annotation.id, annotation.inputs, (annotation.query, target))
 
     def arrays(self, contents: Sequence[tuple[str, str]]) -> dict[str, np.ndarray]:
         text = self._text

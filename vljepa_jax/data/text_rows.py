@@ -9,7 +9,16 @@ import numpy as np
 
 from vljepa_jax.config import ConfigError, TrainConfig
 from vljepa_jax.data.records import Annotation
-from vljepa_jax.data.rows import Choose, Row, Rows, Spec, TextRows, several, text_id
+from vljepa_jax.data.rows import (
+    Choose,
+    QueryTargetRows,
+    Row,
+    Rows,
+    Spec,
+    TextRows,
+    several,
+    text_id,
+)
 from vljepa_jax.data.storage import Dataset
 from vljepa_jax.data.tokenizers import Tokenizer
 
@@ -61,27 +70,27 @@ class TripletRows(Rows):
         }
 
 
-# The captions that are told, and what is asked: (question, answer).
+# The captions of the context, and what is asked: (question, answer).
 Dialogue = tuple[tuple[str, ...], tuple[tuple[str, str], ...]]
 
 
 class DialogueRows(Rows):
-    """What is asked of a clip, each question with its answer: as one text, or one by one, or both,
-    as the steps of ``model.reading_share`` need them.
+    """Questions about a clip, each with its answer: as one text for causal steps, or one by one for
+    mean-pooled bidirectional ones, or both (``model.bidirectional_probability``).
 
     One text: tokens int32 [L], mask bool [L], and answer_mask bool [L], True at the tokens of
-    answers. With ``data.text.context`` the clip's captions stand before the questions, and tell a
-    reader what the clip would show. Captions that are asked for stand last: they would tell, too.
+    answers. With ``data.text.context`` the clip's captions stand before the questions, in the place
+    of the clip. Captions that are asked for stand last: they would give answers away.
 
     One by one: query_tokens int32 [S, Q], query_mask bool [S, Q]; and target_tokens int32 [S, A],
     target_mask bool [S, A], without the token that begins a text. The masks are False where a clip
-    has fewer than S questions. With ``data.text.context`` also told_tokens int32 [C, W] and
-    told_mask bool [C, W], the clauses of the captions, likewise without the first token; those
-    that are there come first. told_id int32 [C] is equal where clauses are.
+    has fewer than S questions. With ``data.text.context`` also context_tokens int32 [C, W] and
+    context_mask bool [C, W], the clauses of the captions, likewise without the first token; those
+    that are there come first. context_id int32 [C] is equal where clauses are.
     """
 
     def __init__(self, config: TrainConfig):
-        self._share = config.model.reading_share
+        self._bidirectional = config.model.bidirectional_probability
         self._dialogue = config.data.text
         if self._dialogue.per_clip < 1:
             raise ConfigError(f"data.text.per_clip: {self._dialogue.per_clip} is less than 1")
@@ -92,7 +101,7 @@ class DialogueRows(Rows):
 
     @staticmethod
     def spec(config: TrainConfig) -> Spec:
-        text, share = config.data.text, config.model.reading_share
+        text, bidirectional = config.data.text, config.model.bidirectional_probability
         together = {
             "tokens": ((text.length,), np.int32),
             "mask": ((text.length,), np.bool_),
@@ -105,13 +114,13 @@ class DialogueRows(Rows):
             "target_mask": ((text.per_clip, text.answer_length), np.bool_),
         }
         if text.context is not None:
-            told = (text.context.clauses, text.context.clause_length)
+            clauses = (text.context.clauses, text.context.clause_length)
             one_by_one |= {
-                "told_tokens": (told, np.int32),
-                "told_mask": (told, np.bool_),
-                "told_id": (told[:1], np.int32),
+                "context_tokens": (clauses, np.int32),
+                "context_mask": (clauses, np.bool_),
+                "context_id": (clauses[:1], np.int32),
             }
-        return (together if share < 1 else {}) | (one_by_one if share > 0 else {})
+        return (together if bidirectional < 1 else {}) | (one_by_one if bidirectional > 0 else {})
 
     def draw(
         self,
@@ -129,20 +138,20 @@ class DialogueRows(Rows):
 
         inputs = asked[0].inputs
         turns = [(annotation.query, answer(annotation)) for annotation in asked]
-        told = []
+        context = []
         if self._dialogue.context is not None:
             captions = [a for a in annotations if a.inputs == inputs and a.task == "caption"]
-            told = [answer(captions[place]) for place in rng.permutation(len(captions))]
-        return Row(asked[0].id, inputs, (tuple(told), tuple(turns)))
+            context = [answer(captions[place]) for place in rng.permutation(len(captions))]
+        return Row(asked[0].id, inputs, (tuple(context), tuple(turns)))
 
     def arrays(self, contents: Sequence[Dialogue]) -> dict[str, np.ndarray]:
-        together = self._together(contents) if self._share < 1 else {}
-        return together | (self._one_by_one(contents) if self._share > 0 else {})
+        together = self._together(contents) if self._bidirectional < 1 else {}
+        return together | (self._one_by_one(contents) if self._bidirectional > 0 else {})
 
     def _together(self, contents: Sequence[Dialogue]) -> dict[str, np.ndarray]:
         texts, answers = [], []
-        for told, turns in contents:
-            text, spans = " ".join(told), []
+        for context, turns in contents:
+            text, spans = " ".join(context), []
             for query, answer in turns:
                 text = f"{text} {query}".strip()
                 start = len(text)
@@ -166,27 +175,27 @@ class DialogueRows(Rows):
                 answers.append(answer)
         query_tokens, query_mask = self._tokenizer.encode(queries, dialogue.query_length)
         tokens, mask = self._tokenizer.encode(answers, 1 + dialogue.answer_length)
-        return self._told(contents) | {
+        return self._context(contents) | {
             "query_tokens": query_tokens.reshape(*shape, -1),
             "query_mask": query_mask.reshape(*shape, -1) & asked,
             "target_tokens": tokens[:, 1:].reshape(*shape, -1),
             "target_mask": mask[:, 1:].reshape(*shape, -1) & asked,
         }
 
-    def _told(self, contents: Sequence[Dialogue]) -> dict[str, np.ndarray]:
+    def _context(self, contents: Sequence[Dialogue]) -> dict[str, np.ndarray]:
         context = self._dialogue.context
         if context is None:
             return {}
         texts = []
-        for told, _ in contents:
-            clauses = split_clauses(told, self._clause_break)[: context.clauses]
+        for captions, _ in contents:
+            clauses = split_clauses(captions, self._clause_break)[: context.clauses]
             texts += clauses + [""] * (context.clauses - len(clauses))
         tokens, mask = self._tokenizer.encode(texts, 1 + context.clause_length)
         shape = (len(contents), context.clauses, context.clause_length)
         return {
-            "told_tokens": tokens[:, 1:].reshape(shape),
-            "told_mask": mask[:, 1:].reshape(shape),
-            "told_id": np.array([text_id(text) for text in texts], np.int32).reshape(shape[:2]),
+            "context_tokens": tokens[:, 1:].reshape(shape),
+            "context_mask": mask[:, 1:].reshape(shape),
+            "context_id": np.array([text_id(text) for text in texts], np.int32).reshape(shape[:2]),
         }
 
 
@@ -212,6 +221,40 @@ def compile_clause_break(pattern: str) -> re.Pattern:
             " keep; write (?:...) for a group"
         )
     return compiled
+
+
+class TokenTargetRows(QueryTargetRows):
+    """A query and its target as one text: tokens int32 [Q + L], the target and its end token right
+    behind the query; mask bool [Q + L], True up to the end token; and target_mask bool [Q + L],
+    True at the target's tokens and its end token, which the loss is of."""
+
+    def __init__(self, config: TrainConfig):
+        self._text = config.data.text
+        self._tokenizer = Tokenizer(self._text.tokenizer)
+        self._tokenizer.check_fits(config.model.predictor.vocab_size)
+        self._end_id = self._tokenizer.special_id(self._text.end_token)
+
+    @staticmethod
+    def spec(config: TrainConfig) -> Spec:
+        length = config.data.text.query_length + config.data.text.target_length
+        return {
+            "tokens": ((length,), np.int32),
+            "mask": ((length,), np.bool_),
+            "target_mask": ((length,), np.bool_),
+        }
+
+    def arrays(self, contents: Sequence[tuple[str, str]]) -> dict[str, np.ndarray]:
+        queries, targets = ([content[side] for content in contents] for side in (0, 1))
+        text = self._text
+        query, query_mask = self._tokenizer.encode(queries, text.query_length)
+        target, mask = self._tokenizer.encode_ended(targets, text.target_length, self._end_id)
+        arrays = {
+            "tokens": np.concatenate([query, target], axis=1),
+            "mask": np.concatenate([query_mask, mask], axis=1),
+            "target_mask": np.concatenate([np.zeros_like(query_mask), mask], axis=1),
+        }
+        order = np.argsort(~arrays["mask"], axis=1, kind="stable")  # padding moves to the end
+        return {name: np.take_along_axis(a, order, axis=1) for name, a in arrays.items()}
 
 
 class DecodedRows(TextRows):

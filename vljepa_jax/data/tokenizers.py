@@ -130,17 +130,19 @@ class Tokenizer:
         return self._tokenizer.token_to_id(token)
 
     def encode_ended(
-        self, texts: Sequence[str], length: int, end_id: int
+        self, texts: Sequence[str], length: int | None, end_id: int
     ) -> tuple[np.ndarray, np.ndarray]:
         """As ``encode``, with ``end_id`` after the last token in place of all special tokens.
 
-        A text that is cut has no end.
+        A text that is cut has no end. With ``length`` None none is: all are as long as the longest.
         """
-        ids = np.full((len(texts), length), self.pad_id, np.int32)
-        mask = np.zeros((len(texts), length), bool)
         self._tokenizer.no_truncation()
         self._tokenizer.encode_special_tokens = True
         encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+        if length is None:
+            length = 1 + max((len(encoding.ids) for encoding in encodings), default=0)
+        ids = np.full((len(texts), length), self.pad_id, np.int32)
+        mask = np.zeros((len(texts), length), bool)
         for row, encoding in enumerate(encodings):
             tokens = [*encoding.ids, end_id][:length]
             ids[row, : len(tokens)] = tokens

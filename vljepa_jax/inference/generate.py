@@ -1,17 +1,18 @@
-"""Writes texts with a Y-Decoder: compiled once, many texts at a time, in fixed shapes.
+"""Writes texts token by token: compiled once, many texts at a time, in fixed shapes.
 
 The keys and values of what is written are kept, so that a token costs one pass over one token. All
-methods stop when every text has its end token, or at ``max_tokens``. ``mesh`` is what the
-embeddings are divided over; ``None`` where they are not.
+methods stop when every text has its end token, or at ``max_tokens``. ``mesh`` is what the rows of
+the inputs are divided over; ``None`` where they are not.
 
-Axes: b texts, w beams, e shared space, n tokens, v vocabulary, r rows of the model (b or b * w).
+Axes: b texts, w beams, n tokens, v vocabulary, r rows of the model (b or b * w).
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -20,11 +21,62 @@ from jaxtyping import Array, Bool, Float, Int
 
 from vljepa_jax.models.llama import KVCache
 from vljepa_jax.models.placement import on_mesh
-from vljepa_jax.models.y_decoder import YDecoder
 
 PyTree = Any
+Method = Literal["greedy", "beam", "top_p"]
 # Logits of every row -> the next token of each.
 Choose = Callable[[Float[Array, "b v"], jax.Array], Int[Array, " b"]]
+
+
+class Decoder(Protocol):
+    """A flax module that continues texts: a Y-Decoder, a VLM."""
+
+    def start(self, inputs: PyTree, room: int) -> tuple[Float[Array, "r v"], KVCache]:
+        """Reads what comes before the texts.
+
+        Args:
+            inputs: arrays, a row a text.
+            room: tokens that the cache will hold after it.
+
+        Returns:
+            Logits of the first token, float32, and the cache to go on with.
+        """
+
+    def extend(
+        self, tokens: Int[Array, " r"], cache: KVCache
+    ) -> tuple[Float[Array, "r v"], KVCache]:
+        """Reads one more token of each text; returns the logits of the next, and the cache."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Decoding:
+    """How the next token is chosen.
+
+    Attributes:
+        method: "greedy", "beam" (``beams``, ``length_penalty``) or "top_p" (``top_p``,
+            ``temperature``, ``seed``).
+        beams: as for ``beam_search``.
+        length_penalty: likewise.
+        top_p: as for ``sample``.
+        temperature: likewise.
+        seed: of what is drawn.
+
+    Raises:
+        ValueError: there is no such method, or a setting is out of range.
+    """
+
+    method: Method = "greedy"
+    beams: int = 4
+    length_penalty: float = 1.0
+    top_p: float = 0.9
+    temperature: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.method not in ("greedy", "beam", "top_p"):
+            raise ValueError(f"method: {self.method!r} is not 'greedy', 'beam' or 'top_p'")
+        if self.beams < 1 or self.temperature <= 0:
+            raise ValueError("beams must be at least 1, temperature above 0")
 
 
 class Written(NamedTuple):
@@ -35,11 +87,36 @@ class Written(NamedTuple):
     log_probability: Float[Array, " b"]
 
 
+def generate(
+    model: Decoder,
+    params: PyTree,
+    inputs: PyTree,
+    max_tokens: int,
+    end_id: int,
+    decoding: Decoding,
+    first_row: int = 0,
+    mesh: Mesh | None = None,
+) -> Written:
+    """Writes the text of each row of ``inputs`` as ``decoding`` says.
+
+    Args:
+        first_row: the number of the first row among all that are written, batch by batch, so that
+            "top_p" draws for each batch anew.
+    """
+    first = (model, params, inputs, max_tokens, end_id)
+    if decoding.method == "greedy":
+        return greedy(*first, mesh=mesh)
+    if decoding.method == "beam":
+        return beam_search(*first, decoding.beams, decoding.length_penalty, mesh)
+    rng = jax.random.fold_in(jax.random.key(decoding.seed), first_row)
+    return sample(*first, rng, decoding.top_p, decoding.temperature, mesh)
+
+
 @functools.partial(jax.jit, static_argnames=("model", "max_tokens", "end_id", "mesh"))
 def greedy(
-    model: YDecoder,
+    model: Decoder,
     params: PyTree,
-    embeddings: Float[Array, "b e"],
+    inputs: PyTree,
     max_tokens: int,
     end_id: int,
     mesh: Mesh | None = None,
@@ -50,14 +127,14 @@ def greedy(
         del rng
         return jnp.argmax(logits, axis=-1)
 
-    return _write(model, params, embeddings, max_tokens, end_id, mesh, choose, jax.random.key(0))
+    return _write(model, params, inputs, max_tokens, end_id, mesh, choose, jax.random.key(0))
 
 
 @functools.partial(jax.jit, static_argnames=("model", "max_tokens", "end_id", "mesh"))
 def sample(
-    model: YDecoder,
+    model: Decoder,
     params: PyTree,
-    embeddings: Float[Array, "b e"],
+    inputs: PyTree,
     max_tokens: int,
     end_id: int,
     rng: jax.Array,
@@ -76,7 +153,7 @@ def sample(
     def choose(logits: Array, rng: jax.Array) -> Array:
         return jax.random.categorical(rng, nucleus(logits / temperature, top_p))
 
-    return _write(model, params, embeddings, max_tokens, end_id, mesh, choose, rng)
+    return _write(model, params, inputs, max_tokens, end_id, mesh, choose, rng)
 
 
 def nucleus(logits: Float[Array, "b v"], top_p: Float[Array, ""] | float) -> Float[Array, "b v"]:
@@ -90,9 +167,9 @@ def nucleus(logits: Float[Array, "b v"], top_p: Float[Array, ""] | float) -> Flo
 
 
 def _write(
-    model: YDecoder,
+    model: Decoder,
     params: PyTree,
-    embeddings: Array,
+    inputs: PyTree,
     max_tokens: int,
     end_id: int,
     mesh: Mesh | None,
@@ -125,8 +202,8 @@ def _write(
             state.ended | (token == end_id),
         )
 
-    rows = len(embeddings)
-    logits, cache = _start(model, params, embeddings, max_tokens, mesh)
+    logits, cache = _start(model, params, inputs, max_tokens, mesh)
+    rows = len(logits)
     tokens = jnp.full((rows, max_tokens), end_id, jnp.int32)
     nothing = jnp.zeros(rows)
     state = State(jnp.int32(0), logits, cache, tokens, nothing, jnp.zeros(rows, bool))
@@ -136,9 +213,9 @@ def _write(
 
 @functools.partial(jax.jit, static_argnames=("model", "max_tokens", "end_id", "mesh", "beams"))
 def beam_search(
-    model: YDecoder,
+    model: Decoder,
     params: PyTree,
-    embeddings: Float[Array, "b e"],
+    inputs: PyTree,
     max_tokens: int,
     end_id: int,
     beams: int,
@@ -165,7 +242,8 @@ def beam_search(
         log_probability: Float[Array, "b w"]
         ended: Bool[Array, "b w"]
 
-    texts = len(embeddings)
+    logits, cache = _start(model, params, inputs, max_tokens, mesh)
+    texts = len(logits)
 
     def go_on(state: State) -> Array:
         return (state.step < max_tokens) & ~state.ended.all()
@@ -182,7 +260,7 @@ def beam_search(
         tokens = jnp.take_along_axis(state.tokens, parent[..., None], axis=1)
         ended = jnp.take_along_axis(state.ended, parent, axis=1)
         rows = (jnp.arange(texts)[:, None] * beams + parent).reshape(-1)
-        cache = state.cache.replace(key=state.cache.key[:, rows], value=state.cache.value[:, rows])
+        cache = state.cache.take(rows)
         logits, cache = _extend(model, params, token.reshape(-1), cache, mesh)
         return State(
             state.step + 1,
@@ -193,13 +271,13 @@ def beam_search(
             ended | (token == end_id),
         )
 
-    logits, cache = _start(model, params, jnp.repeat(embeddings, beams, axis=0), max_tokens, mesh)
+    every = jnp.repeat(jnp.arange(texts), beams)
     # All beams are alike at first: the others must not be taken for further texts.
     first = jnp.where(jnp.arange(beams) == 0, 0.0, -jnp.inf)
     state = State(
         jnp.int32(0),
-        logits,
-        cache,
+        logits[every],
+        cache.take(every),
         jnp.full((texts, beams, max_tokens), end_id, jnp.int32),
         jnp.broadcast_to(first, (texts, beams)),
         jnp.zeros((texts, beams), bool),
@@ -214,14 +292,14 @@ def beam_search(
 
 
 def _start(
-    model: YDecoder, params: PyTree, embeddings: Array, room: int, mesh: Mesh | None
+    model: Decoder, params: PyTree, inputs: PyTree, room: int, mesh: Mesh | None
 ) -> tuple[Array, KVCache]:
     with on_mesh(mesh):
-        return model.apply({"params": params}, embeddings, room, method="start")
+        return model.apply({"params": params}, inputs, room, method="start")
 
 
 def _extend(
-    model: YDecoder, params: PyTree, tokens: Array, cache: KVCache, mesh: Mesh | None
+    model: Decoder, params: PyTree, tokens: Array, cache: KVCache, mesh: Mesh | None
 ) -> tuple[Array, KVCache]:
     with on_mesh(mesh):
         return model.apply({"params": params}, tokens, cache, method="extend")

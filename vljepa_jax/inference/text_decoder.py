@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import numpy as np
@@ -13,14 +13,12 @@ from jaxtyping import Float
 
 from vljepa_jax.config import ConfigError, TrainConfig, YDecoderConfig
 from vljepa_jax.data.tokenizers import Tokenizer
-from vljepa_jax.inference import generate
+from vljepa_jax.inference.generate import Decoding, Method, generate
 from vljepa_jax.models.parts import PARTS, Y_DECODER
 from vljepa_jax.models.placement import bucket_rows, everywhere, on_rows, pad_rows
 from vljepa_jax.models.y_decoder import YDecoder
 from vljepa_jax.parallel.sharding import local_mesh
 from vljepa_jax.run_dir import load_params, tree_differences
-
-Method = Literal["greedy", "beam", "top_p"]
 
 
 class TextDecoder:
@@ -61,18 +59,13 @@ class TextDecoder:
         method: Method = "greedy",
         *,
         max_tokens: int = 0,
-        beams: int = 4,
-        length_penalty: float = 1.0,
-        top_p: float = 0.9,
-        temperature: float = 1.0,
-        seed: int = 0,
+        **settings: Any,
     ) -> list[str]:
         """Writes the text of each embedding.
 
         Args:
             embeddings: unit vectors of the shared space: S_Y or Ŝ_Y.
-            method: "greedy", "beam" (``beams``, ``length_penalty``) or "top_p" (``top_p``,
-                ``temperature``, ``seed``); see ``inference.generate``.
+            method: "greedy", "beam" or "top_p"; ``settings`` are its, see ``generate.Decoding``.
             max_tokens: at most; 0 for as many as in training.
 
         Raises:
@@ -81,24 +74,15 @@ class TextDecoder:
         size = self.config.model.vljepa.embedding_size
         if embeddings.ndim != 2 or embeddings.shape[1] != size:
             raise ValueError(f"embeddings: {list(embeddings.shape)}, where [n, {size}] is expected")
-        if method not in ("greedy", "beam", "top_p"):
-            raise ValueError(f"method: {method!r} is not 'greedy', 'beam' or 'top_p'")
-        if beams < 1 or temperature <= 0:
-            raise ValueError("beams must be at least 1, temperature above 0")
+        decoding = Decoding(method, **settings)
         longest = max_tokens or self.config.data.text.length
         texts: list[str] = []
         for start in range(0, len(embeddings), self.batch_size):
             rows = np.asarray(embeddings[start : start + self.batch_size], np.float32)
             room = bucket_rows(len(rows), self.batch_size, self.mesh)
             placed = on_rows(pad_rows(rows, room), self.mesh)
-            first = (self._model, self._params, placed, longest, self._end_id)
-            if method == "greedy":
-                written = generate.greedy(*first, mesh=self.mesh)
-            elif method == "beam":
-                written = generate.beam_search(*first, beams, length_penalty, self.mesh)
-            else:
-                rng = jax.random.fold_in(jax.random.key(seed), start)
-                written = generate.sample(*first, rng, top_p, temperature, self.mesh)
+            how = (longest, self._end_id, decoding, start, self.mesh)
+            written = generate(self._model, self._params, placed, *how)
             tokens = np.asarray(written.tokens)[: len(rows)]
             texts += [self._tokenizer.decode(row) for row in tokens]
         return texts

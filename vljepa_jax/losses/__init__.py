@@ -5,9 +5,9 @@ see all of them.
 """
 
 from vljepa_jax.losses.contrastive import info_nce
-from vljepa_jax.losses.late_interaction import late_interaction
 from vljepa_jax.losses.metrics import Histogram, Metrics, embedding_metrics, teacher_metrics
 from vljepa_jax.losses.regression import cosine, draw_directions, l1, l2, sig_reg, vic_reg
+from vljepa_jax.losses.soft_maxsim import soft_maxsim
 from vljepa_jax.losses.supervised import cross_entropy, masked_prediction
 from vljepa_jax.losses.vocabulary import token_cross_entropy
 
@@ -21,7 +21,7 @@ __all__ = [
     "info_nce",
     "l1",
     "l2",
-    "late_interaction",
+    "soft_maxsim",
     "masked_prediction",
     "sig_reg",
     "teacher_metrics",

@@ -70,15 +70,15 @@ def info_nce(
             in_specs=(by_rows, by_rows, PartitionSpec(), by_rows, by_rows, by_rows),
             out_specs=by_rows,
         )
-    nats, right = compare(predicted, target, logit_scale, target_id, negatives, negative_id)
-    accuracy = jnp.mean(right, axis=0)
+    nll, correct = compare(predicted, target, logit_scale, target_id, negatives, negative_id)
+    accuracy = jnp.mean(correct, axis=0)
     metrics = {
         "accuracy/to_target": accuracy[0],
         "accuracy/to_prediction": accuracy[1],
         "log_batch_size": jnp.log(jnp.float32(rows)),
         "temperature": 1.0 / logit_scale,
     }
-    return jnp.mean(nats), metrics
+    return jnp.mean(nll), metrics
 
 
 def _compare(
@@ -92,7 +92,7 @@ def _compare(
     logits_at_once: int,
     gather: Callable[[Array], Array] | None,
 ) -> tuple[Float[Array, "b 2"], Bool[Array, "b 2"]]:
-    """A device's rows against the whole batch: nats and hits, to the target and back.
+    """A device's rows against the whole batch: nll and hits, to the target and back.
 
     Args:
         gather: makes the batch of all devices' rows; ``None`` where they are not divided.
@@ -114,8 +114,8 @@ def _compare(
         candidate_ids=jnp.concatenate([ids, whole(negative_id)]),
     )
     to_prediction = find(target, candidates=whole(predicted), candidate_ids=ids)
-    nats, right = zip(to_target, to_prediction, strict=True)
-    return jnp.stack(nats, axis=1), jnp.stack(right, axis=1)
+    nll, correct = zip(to_target, to_prediction, strict=True)
+    return jnp.stack(nll, axis=1), jnp.stack(correct, axis=1)
 
 
 def _gather(local: Array) -> Array:

@@ -30,12 +30,12 @@ def cross_entropy(
             a batch that has none.
         names: of the groups.
     """
-    nats = -jnp.take_along_axis(jax.nn.log_softmax(logits, axis=-1), label[..., None], axis=-1)
-    loss = jnp.sum(nats[..., 0], where=mask) / jnp.maximum(jnp.sum(mask), 1)
-    right = jnp.argmax(logits, axis=-1) == label
-    metrics = {"accuracy": jnp.mean(right, where=mask)}
+    nll = -jnp.take_along_axis(jax.nn.log_softmax(logits, axis=-1), label[..., None], axis=-1)
+    loss = jnp.sum(nll[..., 0], where=mask) / jnp.maximum(jnp.sum(mask), 1)
+    correct = jnp.argmax(logits, axis=-1) == label
+    metrics = {"accuracy": jnp.mean(correct, where=mask)}
     for index, name in enumerate(names):
-        metrics[f"accuracy/{name}"] = jnp.mean(right, where=mask & (group == index))
+        metrics[f"accuracy/{name}"] = jnp.mean(correct, where=mask & (group == index))
     return loss, metrics
 
 

@@ -103,5 +103,5 @@ def _compare(
     logits_of: LogitsOf, table: PyTree, features: Array, tokens: Array
 ) -> tuple[Float[Array, "B t a"], Int[Array, "B t"]]:
     logits = logits_of(table, features)
-    nats = -jnp.take_along_axis(jax.nn.log_softmax(logits, axis=-1), tokens, axis=-1)
-    return nats, jnp.argmax(logits, axis=-1)
+    nll = -jnp.take_along_axis(jax.nn.log_softmax(logits, axis=-1), tokens, axis=-1)
+    return nll, jnp.argmax(logits, axis=-1)

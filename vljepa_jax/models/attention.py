@@ -83,7 +83,7 @@ def attention(
     key_lengths: Int[Array, " b"] | None = None,
     causal: bool = False,
     window: int | None = None,
-    query_start: int | Int[Array, ""] = 0,
+    query_start: int | Int[Array, " b"] = 0,
 ) -> Float[Array, "b t h k"]:
     """Scaled dot-product attention with grouped key/value heads and a float32 softmax.
 
@@ -101,8 +101,8 @@ def attention(
             caller must not use it.
         causal: only keys j <= i.
         window: only keys with |i - j| < window (two-sided).
-        query_start: position of the first query among the keys; above 0 where the keys of earlier
-            positions were kept.
+        query_start: position of the first query among the keys, of all rows or of each; above 0
+            where the keys of earlier positions were kept.
 
     Returns:
         [b, t, h, k] in the dtype of ``value``.

@@ -24,13 +24,14 @@ class Masks:
         key_lengths: [b], how many keys of each row there are, the others being padding; or None.
         causal: only keys j <= i.
         window: only keys with |i - j| < window; or None.
-        query_start: position of the first query among the keys; fused kernels take 0 alone.
+        query_start: position of the first query among the keys, of all rows or of each; fused
+            kernels take 0 alone.
     """
 
     key_lengths: Int[Array, " b"] | None
     causal: bool = struct.field(pytree_node=False, default=False)
     window: int | None = struct.field(pytree_node=False, default=None)
-    query_start: int | Int[Array, ""] = 0
+    query_start: int | Int[Array, " b"] = 0
 
     def lengths(self, batch: int, keys: int, padded_keys: int) -> Int[Array, " b"] | None:
         """How many keys of each row there are where they are padded to ``padded_keys``."""
@@ -46,8 +47,10 @@ class Masks:
         mask = None
         if self.key_lengths is not None:
             mask = jnp.arange(keys) < self.key_lengths[:, None, None, None, None]
-        positions = self.query_start + first + jnp.arange(queries)
-        distance = positions[:, None] - jnp.arange(keys)[None, :]
+        positions = jnp.expand_dims(self.query_start, -1) + first + jnp.arange(queries)
+        distance = positions[..., None] - jnp.arange(keys)
+        if jnp.ndim(self.query_start):
+            distance = distance[:, None, None]  # as the scores [b, g, r, t, s]
         for wanted, near in (
             (self.causal, distance >= 0),
             (self.window is not None, jnp.abs(distance) < (self.window or 0)),

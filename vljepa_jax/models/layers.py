@@ -188,13 +188,6 @@ class Rotary:
         """The angles of tokens at these rows of a table [n, k]."""
         return self.replace(cos=self.cos[positions], sin=self.sin[positions])
 
-    def slice(self, start: Int[Array, ""], length: int) -> Rotary:
-        """The angles of ``length`` positions of a table [n, k], the first of which is ``start``."""
-        cos, sin = (
-            jax.lax.dynamic_slice_in_dim(table, start, length) for table in (self.cos, self.sin)
-        )
-        return self.replace(cos=cos, sin=sin)
-
 
 def rotary_frequencies(theta: float, head_size: int) -> np.ndarray:
     """Angles per position, theta ** (-2 i / k): float32 [k / 2]."""

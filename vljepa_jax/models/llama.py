@@ -29,20 +29,24 @@ class KVCache:
     """Keys and values of the positions so far, in arrays that have room for all.
 
     Attributes:
-        key: [l, b, s, g, k], rotated; what stands after ``length`` is never attended to.
+        key: [l, b, s, g, k], rotated; what stands after a row's length is never attended to.
         value: [l, b, s, g, k].
-        length: positions written.
+        lengths: [b], positions written in each row.
     """
 
     key: Float[Array, "l b s g k"]
     value: Float[Array, "l b s g k"]
-    length: Int[Array, ""]
+    lengths: Int[Array, " b"]
 
     @classmethod
     def empty(cls, config: LlamaConfig, rows: int, room: int, dtype: Any) -> KVCache:
         """No positions, with room for ``room`` of them."""
         shape = (config.num_layers, rows, room, config.num_kv_heads, config.head_size)
-        return cls(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype), jnp.int32(0))
+        return cls(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype), jnp.zeros(rows, jnp.int32))
+
+    def take(self, rows: Int[Array, " r"]) -> KVCache:
+        """The cache of these rows, in this order."""
+        return KVCache(self.key[:, rows], self.value[:, rows], self.lengths[rows])
 
 
 class Llama(nn.Module):
@@ -67,24 +71,25 @@ class Llama(nn.Module):
         mask: Bool[Array, "b t"] | None = None,
         cache: KVCache | None = None,
     ) -> Float[Array, "b t d"] | tuple[Float[Array, "b t d"], KVCache]:
-        """Runs the layers over positions 0 .. t - 1, or over the next t of a cache.
+        """Runs the layers over positions 0 .. t - 1, or over those that follow a cache.
 
         Args:
             x: [b, t, d].
             mask: [b, t], False at padding, which stands on the right and which no token attends
-                to; None for no padding. The results at padding mean nothing. Not with a cache.
-            cache: of the positions before these; there must be room for t more, which nothing
-                checks. Only causal layers have one.
+                to; None for no padding. The results at padding mean nothing.
+            cache: of the positions before these, in each row as many as it has; there must be room
+                for t more, which nothing checks. Padding does not join it. Only causal layers have
+                one.
 
         Returns:
             [b, t, d]; with a cache also the cache that these positions have joined.
 
         Raises:
-            ValueError: a cache comes with a mask, or with layers that are not causal.
+            ValueError: a cache comes with layers that are not causal.
         """
         config = self.config
-        if cache is not None and (mask is not None or not config.causal):
-            raise ValueError("a cache is for causal layers and texts without padding")
+        if cache is not None and not config.causal:
+            raise ValueError("a cache is for causal layers")
         rotary = layers.text_rotary(
             x.shape[1] if cache is None else cache.key.shape[2],
             scaled_frequencies(
@@ -101,13 +106,15 @@ class Llama(nn.Module):
         lengths = None if mask is None else layers.lengths(mask)
         start = kept = None
         if cache is not None:
-            start, kept = cache.length, (cache.key, cache.value)
-            rotary = rotary.slice(start, x.shape[1])
+            start, kept = cache.lengths, (cache.key, cache.value)
+            rotary = rotary.at(start[:, None] + jnp.arange(x.shape[1]))
         x, kept = stack(config, self.dtype, name="layers")(
             x.astype(self.dtype), rotary, lengths, start, kept
         )
         x = layers.RMSNorm(config.norm_eps, self.dtype, name="norm")(x)
-        return x if cache is None else (x, KVCache(*kept, start + x.shape[1]))
+        if cache is None:
+            return x
+        return x, KVCache(*kept, start + (x.shape[1] if lengths is None else lengths))
 
 
 class _Layer(nn.Module):
@@ -121,21 +128,16 @@ class _Layer(nn.Module):
 
         def attend(query, key, value):
             nonlocal kept
-            if kept is not None:
-                kept = tuple(
-                    jax.lax.dynamic_update_slice_in_dim(old, new.astype(old.dtype), start, axis=1)
-                    for old, new in zip(kept, (key, value), strict=True)
-                )
-                key, value = kept
-            return attention(
-                query,
-                key,
-                value,
-                scale=config.head_size**-0.5,
-                key_lengths=lengths,
-                causal=config.causal,
-                query_start=0 if start is None else start,
+            attend = functools.partial(
+                attention, query, scale=config.head_size**-0.5, causal=config.causal
             )
+            if kept is None:
+                return attend(key, value, key_lengths=lengths)
+            key, value = kept = tuple(
+                _put_rows(old, new, start) for old, new in zip(kept, (key, value), strict=True)
+            )
+            # No token attends to padding, which stands behind all tokens of its row.
+            return attend(key, value, query_start=start)
 
         x += layers.SelfAttention(
             num_heads=config.num_heads,
@@ -156,6 +158,14 @@ class _Layer(nn.Module):
         )(norm(name="mlp_norm")(x))
         self.sow("intermediates", "hidden", x)
         return x, kept
+
+
+def _put_rows(
+    kept: Float[Array, "b s g k"], new: Float[Array, "b t g k"], start: Int[Array, " b"]
+) -> Float[Array, "b s g k"]:
+    """``kept`` with ``new`` from position ``start`` of each row on."""
+    put = functools.partial(jax.lax.dynamic_update_slice_in_dim, axis=0)
+    return jax.vmap(put)(kept, new.astype(kept.dtype), start)
 
 
 def scaled_frequencies(frequencies: np.ndarray, scaling: RopeScaling | None) -> np.ndarray:

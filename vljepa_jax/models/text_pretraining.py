@@ -1,4 +1,4 @@
-"""What pretrains the two text backbones, on text alone.
+"""Pretraining of the two text backbones, on text alone.
 
 In the paper they arrive pretrained, as EmbeddingGemma and Llama 3.2; these are for backbones of
 one's own, such as the small ones that come with the package.
@@ -86,37 +86,38 @@ class LanguageModel(nn.Module):
         """Logits of tokens, float32."""
         return self.token_embedding.attend(features).astype(jnp.float32)
 
-    def read(self, batch: Mapping[str, Array], rng: jax.Array) -> Float[Array, "b s d"]:
-        """Features whose ``logits`` are those of the words of each question's answer.
+    def pooled(self, batch: Mapping[str, Array], rng: jax.Array) -> Float[Array, "b s d"]:
+        """The mean over each question's tokens, whose ``logits`` are those of its answer's words.
 
-        What is known stands before the question as in a video: not in sentences, but in tokens
-        each of which means all that is said of one thing, several times, in any order. Such a token
-        is the sum of the words of a clause, at the size of a word. The answer is taken from the
-        mean over the question's tokens. To go on without the causal mask, and with a mean, is what
-        makes text encoders of language models (LLM2Vec, arXiv 2404.05961).
+        The context stands before the question as in a video: not in sentences, but in tokens each
+        of which means all that is said of one thing, several times, in any order. Such a token is
+        the sum of the words of a clause, at the size of a word. To go on without the causal mask,
+        and with a mean, is what makes text encoders of language models (LLM2Vec, arXiv
+        2404.05961).
 
         Args:
-            batch: "told_tokens" and "told_mask" [b, c, w], the clauses known of each clip, those
-                that are there first; "query_tokens" and "query_mask" [b, s, q], padded on the
-                right.
+            batch: "context_tokens" and "context_mask" [b, c, w], the clauses of each clip's
+                captions, those that are there first; "query_tokens" and "query_mask" [b, s, q],
+                padded on the right.
             rng: of the clauses' places.
         """
-        told_mask, queries = batch["told_mask"], batch["query_tokens"]
-        words = self.token_embedding(batch["told_tokens"]) * told_mask[..., None]
-        lengths = jnp.maximum(jnp.sum(told_mask, axis=2, keepdims=True), 1)
-        clauses = jnp.sum(words, axis=2) / jnp.sqrt(lengths).astype(words.dtype)
-        places = told_places(rng, jnp.any(told_mask, axis=2), self.config.told_tokens)
-        told = jnp.take_along_axis(clauses, places[..., None], axis=1)
-        told = jnp.repeat(told, queries.shape[1], axis=0)
+        context_mask, queries = batch["context_mask"], batch["query_tokens"]
+        clause_words = self.token_embedding(batch["context_tokens"]) * context_mask[..., None]
+        lengths = jnp.maximum(jnp.sum(context_mask, axis=2, keepdims=True), 1)
+        clauses = jnp.sum(clause_words, axis=2) / jnp.sqrt(lengths).astype(clause_words.dtype)
+        places = context_places(rng, jnp.any(context_mask, axis=2), self.config.context_length)
+        context = jnp.take_along_axis(clauses, places[..., None], axis=1)
+        context = jnp.repeat(context, queries.shape[1], axis=0)
         mask = batch["query_mask"].reshape(-1, queries.shape[2])
-        tokens = jnp.concatenate([told, self.token_embedding(queries.reshape(mask.shape))], axis=1)
-        seen = jnp.concatenate([jnp.ones(told.shape[:2], bool), mask], axis=1)
-        hidden = self.predictor(tokens, seen)[:, told.shape[1] :]
+        words = self.token_embedding(queries.reshape(mask.shape))
+        tokens = jnp.concatenate([context, words], axis=1)
+        seen = jnp.concatenate([jnp.ones(context.shape[:2], bool), mask], axis=1)
+        hidden = self.predictor(tokens, seen)[:, context.shape[1] :]
         return layers.masked_mean(hidden, mask).reshape(*queries.shape[:2], -1)
 
 
-def told_places(rng: jax.Array, there: Bool[Array, "b c"], places: int) -> Int[Array, "b n"]:
-    """Which clause stands at each of ``places``: each as often as any other, in random order.
+def context_places(rng: jax.Array, there: Bool[Array, "b c"], places: int) -> Int[Array, "b n"]:
+    """Draws which clause stands at each place: each as often as any other, in random order.
 
     Args:
         there: True at the clauses that a row has, which come first.

@@ -1,4 +1,4 @@
-"""What pretrains a language model: text, and captions in the place of clips."""
+"""Pretraining of a language model: on text, with captions in the place of clips."""
 
 from __future__ import annotations
 
@@ -20,10 +20,12 @@ from vljepa_jax.objectives.tokens import (
 
 
 class LanguageModelObjective(DialogueObjective):
-    """Predict the next token, given those before it; or read.
+    """Predict the next token, or an answer from the mean over its question.
 
-    The last half of the layers, from which a predictor starts, reads alone; and in a share of the
-    writing steps the first half is left out, so that the last has met bare words there too.
+    Mean-pooled bidirectional steps (``DialogueObjective``) have the last half of the layers alone,
+    from which a predictor starts. In causal steps the first half is skipped with
+    ``model.skip_probability``, so that the last has met bare words there too. With both
+    probabilities 0 this is a plain causal language model.
     """
 
     parts = (
@@ -34,18 +36,20 @@ class LanguageModelObjective(DialogueObjective):
     def __init__(self, config: TrainConfig) -> None:
         super().__init__(config)
         model = config.model
-        if not 0 <= model.skip_share <= 1:
-            raise ConfigError(f"model.skip_share: {model.skip_share} is not in 0 .. 1")
-        if model.reading_share and config.data.text.context is None:
-            raise ConfigError("data.text.context: None; what reads has to be told something")
-        if model.told_tokens < 1:
-            raise ConfigError(f"model.told_tokens: {model.told_tokens} is less than 1")
+        if not 0 <= model.skip_probability <= 1:
+            raise ConfigError(f"model.skip_probability: {model.skip_probability} is not in 0 .. 1")
+        if model.bidirectional_probability and config.data.text.context is None:
+            raise ConfigError(
+                "data.text.context: None; questions of bidirectional steps need a context"
+            )
+        if model.context_length < 1:
+            raise ConfigError(f"model.context_length: {model.context_length} is less than 1")
         self._model = LanguageModel(model)
         self._kept = model.predictor.num_layers - model.predictor.num_layers // 2
         half = dataclasses.replace(model.predictor, num_layers=self._kept)
         self._half = LanguageModel(dataclasses.replace(model, predictor=half))
-        reader = dataclasses.replace(half, causal=False)
-        self._reader = LanguageModel(dataclasses.replace(model, predictor=reader))
+        bidirectional = dataclasses.replace(half, causal=False)
+        self._bidirectional = LanguageModel(dataclasses.replace(model, predictor=bidirectional))
 
     @staticmethod
     def seen(config: TrainConfig, visual: int) -> str:
@@ -60,7 +64,7 @@ class LanguageModelObjective(DialogueObjective):
         self, params: PyTree, extra: PyTree, arrays: Arrays, rng: jax.Array
     ) -> TokenLosses:
         del extra
-        reading_rng, skipping_rng, places_rng = jax.random.split(rng, 3)
+        choice_rng, skipping_rng, places_rng = jax.random.split(rng, 3)
 
         def next_token(model: LanguageModel, params: PyTree) -> TokenLosses:
             tokens, mask = arrays["tokens"], arrays["mask"]
@@ -73,18 +77,18 @@ class LanguageModelObjective(DialogueObjective):
         def last_half(params: PyTree) -> TokenLosses:
             return next_token(self._half, self._last_half(params))
 
-        def write(params: PyTree) -> TokenLosses:
-            if not self._config.model.skip_share:
+        def causal(params: PyTree) -> TokenLosses:
+            if not self._config.model.skip_probability:
                 return whole(params)
-            skipped = jax.random.bernoulli(skipping_rng, self._config.model.skip_share)
+            skipped = jax.random.bernoulli(skipping_rng, self._config.model.skip_probability)
             return jax.lax.cond(skipped, last_half, whole, params)
 
-        def read(params: PyTree) -> TokenLosses:
-            half = self._last_half(params)
-            features = self._reader.apply({"params": half}, arrays, places_rng, method="read")
-            return answer_losses(cross_entropy_of(self._reader, half), features, arrays)
+        def bidirectional(params: PyTree) -> TokenLosses:
+            model, half = self._bidirectional, self._last_half(params)
+            features = model.apply({"params": half}, arrays, places_rng, method="pooled")
+            return answer_losses(cross_entropy_of(model, half), features, arrays)
 
-        return self._write_or_read(write, read, params, reading_rng)
+        return self._causal_or_bidirectional(causal, bidirectional, params, choice_rng)
 
     def _last_half(self, params: PyTree) -> PyTree:
         predictor = params["predictor"]

@@ -1,4 +1,4 @@
-"""What the objectives that predict tokens have in common."""
+"""Parts that the objectives that predict tokens share."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from vljepa_jax.objectives.base import Arrays, Objective, PyTree
 @struct.dataclass
 class TokenLosses:
     """Attributes: [B], float32, of the tokens that count in each text: their summed cross-entropy
-    in nats, how many are the likeliest ones, and how many there are."""
+    in nats, how many of them are the likeliest ones, and how many there are."""
 
-    nats: Array
-    right: Array
+    nll: Array
+    correct: Array
     tokens: Array
 
 
-# Features [B, t, d] and tokens [B, t, a] -> nats [B, t, a] and the likeliest tokens [B, t].
+# Features [B, t, d] and tokens [B, t, a] -> nll [B, t, a] and the likeliest tokens [B, t].
 CrossEntropy = Callable[[Array, Array], tuple[Array, Array]]
 
 
@@ -51,11 +51,11 @@ def token_losses(
     cross_entropy: CrossEntropy, features: Array, tokens: Array, counts: Array
 ) -> TokenLosses:
     """Features [B, t, d] that predict the tokens [B, t] at their places; those where ``counts``."""
-    nats, likeliest = cross_entropy(features, tokens[..., None])
-    right = (likeliest == tokens).astype(jnp.float32)
+    nll, likeliest = cross_entropy(features, tokens[..., None])
+    correct = (likeliest == tokens).astype(jnp.float32)
     return TokenLosses(
-        jnp.sum(nats[..., 0], axis=1, where=counts),
-        jnp.sum(right, axis=1, where=counts),
+        jnp.sum(nll[..., 0], axis=1, where=counts),
+        jnp.sum(correct, axis=1, where=counts),
         jnp.sum(counts, axis=1, dtype=jnp.float32),
     )
 
@@ -70,17 +70,17 @@ def next_token_losses(
 def answer_losses(cross_entropy: CrossEntropy, features: Array, arrays: Arrays) -> TokenLosses:
     """Features [B, S, d] of S answers, whose words are "target_tokens" and "target_mask" [B, S, A].
 
-    The words are drawn from one distribution, in no order, and an answer counts as one token,
-    however long: what is a label must not drown in what is a caption. An answer is right where its
-    likeliest word is among its own.
+    A bag of words: they are drawn from one distribution, in no order. An answer counts as one
+    token, however long: what is a label must not drown in what is a caption. It is correct where
+    the likeliest word is among its own.
     """
     tokens, counts = arrays["target_tokens"], arrays["target_mask"]
-    nats, likeliest = cross_entropy(features, tokens)
+    nll, likeliest = cross_entropy(features, tokens)
     length = jnp.sum(counts, axis=-1)
-    right = jnp.any((likeliest[..., None] == tokens) & counts, axis=-1)
+    correct = jnp.any((likeliest[..., None] == tokens) & counts, axis=-1)
     return TokenLosses(
-        jnp.sum(jnp.sum(nats, axis=-1, where=counts) / jnp.maximum(length, 1), axis=1),
-        jnp.sum(right, axis=1, dtype=jnp.float32),
+        jnp.sum(jnp.sum(nll, axis=-1, where=counts) / jnp.maximum(length, 1), axis=1),
+        jnp.sum(correct, axis=1, dtype=jnp.float32),
         jnp.sum(length > 0, axis=1, dtype=jnp.float32),
     )
 
@@ -98,38 +98,39 @@ class TokensObjective(Objective):
     ) -> tuple[Float[Array, ""], losses.Metrics]:
         del params, arrays, rng, mesh
         tokens = jnp.maximum(jnp.sum(representations.tokens), 1)
-        loss = jnp.sum(representations.nats) / tokens
-        right = jnp.sum(representations.right) / tokens
+        loss = jnp.sum(representations.nll) / tokens
+        correct = jnp.sum(representations.correct) / tokens
         return loss, {
             "perplexity": jnp.exp(jax.lax.stop_gradient(loss)),
-            "accuracy": jax.lax.stop_gradient(right),
+            "accuracy": jax.lax.stop_gradient(correct),
         }
 
 
 class DialogueObjective(TokensObjective):
-    """Write or read: what the objectives of a language model and of a VLM share.
+    """Predict the next token, or an answer from the mean over its question: pretraining of readers.
 
-    In a share of the steps (``model.reading_share``) the layers work as a VL-JEPA's predictor will:
-    without the causal mask, each question by itself, its answer told by the mean over its tokens.
-    In the others they predict the next token.
+    With ``model.bidirectional_probability`` a step is a mean-pooled bidirectional one, in which the
+    layers work as a VL-JEPA's predictor will: without the causal mask, each question by itself, its
+    answer predicted from the mean over its tokens. Otherwise it is a causal language model's.
     """
 
     def __init__(self, config: TrainConfig) -> None:
         model = config.model
         if not model.predictor.causal:
             raise ConfigError("model.predictor.causal: a language model must not see what follows")
-        if not 0 <= model.reading_share <= 1:
-            raise ConfigError(f"model.reading_share: {model.reading_share} is not in 0 .. 1")
+        if not 0 <= (probability := model.bidirectional_probability) <= 1:
+            raise ConfigError(f"model.bidirectional_probability: {probability} is not in 0 .. 1")
         self._config = config
 
-    def _write_or_read(
+    def _causal_or_bidirectional(
         self,
-        write: Callable[[PyTree], TokenLosses],
-        read: Callable[[PyTree], TokenLosses],
+        causal: Callable[[PyTree], TokenLosses],
+        bidirectional: Callable[[PyTree], TokenLosses],
         params: PyTree,
         rng: jax.Array,
     ) -> TokenLosses:
-        share = self._config.model.reading_share
-        if share in (0, 1):  # one program to compile, not two
-            return read(params) if share else write(params)
-        return jax.lax.cond(jax.random.bernoulli(rng, share), read, write, params)
+        probability = self._config.model.bidirectional_probability
+        if probability in (0, 1):  # one program to compile, not two
+            return bidirectional(params) if probability else causal(params)
+        drawn = jax.random.bernoulli(rng, probability)
+        return jax.lax.cond(drawn, bidirectional, causal, params)

@@ -1,127 +1,56 @@
-"""A VLM: the tokens of answers about a clip."""
+"""A plain VLM: the next token of a target, after a clip and a query."""
 
 from __future__ import annotations
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
-from flax import struct
-from jax.sharding import Mesh
-from jaxtyping import Array, Float
 
-from vljepa_jax import losses
 from vljepa_jax.config import ConfigError, TrainConfig
-from vljepa_jax.models.vision_language import VLM
+from vljepa_jax.models.vlm import VLM
 from vljepa_jax.objectives.base import Arrays, Part, PyTree
 from vljepa_jax.objectives.tokens import (
-    DialogueObjective,
     TokenLosses,
-    answer_losses,
+    TokensObjective,
     cross_entropy_of,
-    next_token_losses,
+    token_losses,
 )
 
 
-@struct.dataclass
-class AnswersAndClauses:
-    """Attributes: the answers' tokens; and, where clauses have weight, float32 unit vectors of the
-    visual tokens [B, n, d] and of the clauses [B, c, d] told of each clip, else ``None``."""
-
-    answers: TokenLosses
-    visual: Array | None
-    clauses: Array | None
-
-
-class VLMObjective(DialogueObjective):
-    """Predict the tokens of the answers, given the clip and what was said before; or read.
-
-    Where clauses have weight, reading steps have a second loss: each clause of the clip's captions
-    is to be found at a single visual token. Answers alone do not bind what moves to how it moves;
-    tokens that all tell all of a clip answer most questions about it as well.
-    """
+class VLMObjective(TokensObjective):
+    """Predict each token of the target and its end, given the clip, the query and those before."""
 
     parts = (
         Part("X-Encoder", r"^x_encoder/"),
         Part("Token table", r"^token_embedding/"),
         Part("Layers, norm, projection", r"^(predictor|vision_projection)/"),
-        Part("Temperature of clauses", r"^log_logit_scale$"),
     )
 
     def __init__(self, config: TrainConfig) -> None:
-        super().__init__(config)
-        model = config.model
-        if model.clauses_weight < 0:
-            raise ConfigError(f"model.clauses_weight: {model.clauses_weight} is less than 0")
-        if model.clauses_weight and (model.reading_share < 1 or config.data.text.context is None):
-            raise ConfigError(
-                "model.clauses_weight: needs reading_share=1, as writing has no such loss, and "
-                "data.text.context, which says what clauses are"
-            )
-        self._model = VLM(model)
-        reader = dataclasses.replace(model.predictor, causal=False)
-        self._reader = VLM(dataclasses.replace(model, predictor=reader))
+        if not config.model.predictor.causal:
+            raise ConfigError("model.predictor.causal: a language model must not see what follows")
+        self._config = config
+        self._model = VLM(config.model)
 
     @staticmethod
     def seen(config: TrainConfig, visual: int) -> str:
-        return f"{visual} visual and {config.data.text.length} text tokens are read"
+        text = config.data.text
+        return f"{visual} visual and {text.query_length + text.target_length} text tokens are seen"
 
     def init(self, rng: jax.Array) -> tuple[PyTree, PyTree]:
         video = self._config.data.video
+        # Always from pixels: a run on cached visual tokens needs its X-Encoder for inference.
         size = (1, video.frames, video.image_size, video.image_size, 3)
         example = {
             "video": jnp.zeros(size, jnp.uint8),
-            "tokens": jnp.zeros((1, 1), jnp.int32),
-            "mask": jnp.ones((1, 1), bool),
+            "tokens": jnp.zeros((1, 2), jnp.int32),
+            "mask": jnp.ones((1, 2), bool),
         }
-        params = self._model.init(rng, example)["params"]
-        if self._config.model.clauses_weight:
-            params |= self._model.init(rng, method="clause_scale")["params"]
-        return params, {}
+        return self._model.init(rng, example)["params"], {}
 
     def represent(
         self, params: PyTree, extra: PyTree, arrays: Arrays, rng: jax.Array
-    ) -> AnswersAndClauses:
-        del extra
-        visual = self._reader.apply({"params": params}, arrays, method="visual_tokens")
-        arrays = {name: array for name, array in arrays.items() if name != "video"}
-        arrays |= {"visual_tokens": visual}
-
-        def write(params: PyTree) -> TokenLosses:
-            features = self._model.apply({"params": params}, arrays, method="features")
-            cross_entropy = cross_entropy_of(self._model, params)
-            tokens, counts = arrays["tokens"], arrays["answer_mask"]
-            return next_token_losses(cross_entropy, features, tokens, counts)
-
-        def read(params: PyTree) -> TokenLosses:
-            features = self._reader.apply({"params": params}, arrays, method="read")
-            return answer_losses(cross_entropy_of(self._reader, params), features, arrays)
-
-        answers = self._write_or_read(write, read, params, rng)
-        if not self._config.model.clauses_weight:
-            return AnswersAndClauses(answers, None, None)
-        return AnswersAndClauses(
-            answers, *self._reader.apply({"params": params}, arrays, method="clauses")
-        )
-
-    def loss(
-        self,
-        params: PyTree,
-        representations: AnswersAndClauses,
-        arrays: Arrays,
-        rng: jax.Array,
-        mesh: Mesh | None,
-    ) -> tuple[Float[Array, ""], losses.Metrics]:
-        loss, metrics = super().loss(params, representations.answers, arrays, rng, mesh)
-        if representations.clauses is None:
-            return loss, metrics
-        there = jnp.any(arrays["told_mask"], axis=-1)
-        clauses, more = losses.late_interaction(
-            representations.visual,
-            representations.clauses,
-            there,
-            arrays["told_id"],
-            self._reader.apply({"params": params}, method="clause_scale"),
-        )
-        metrics |= more | {"clauses/loss": jax.lax.stop_gradient(clauses)}
-        return loss + self._config.model.clauses_weight * clauses, metrics
+    ) -> TokenLosses:
+        del extra, rng
+        features = self._model.apply({"params": params}, arrays, method="features")
+        cross_entropy = cross_entropy_of(self._model, params)
+        return token_losses(cross_entropy, features, arrays["tokens"], arrays["target_mask"])

@@ -1,4 +1,4 @@
-"""Heads that agree before any training: texts alone tell how the two spaces lie to each other.
+"""Closed-form head initialisation: least squares on texts, before any training.
 
 A language model's last hidden state is compared with the vectors of its words, so a predictor made
 of its layers starts with outputs near the words of what it would say. A text therefore has a place
@@ -71,7 +71,7 @@ def drawn(shares: Mapping[str, float], count: int) -> tuple[list[str], np.ndarra
 def heads(
     words: np.ndarray, embeddings: np.ndarray, weights: np.ndarray, size: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The heads under which both sides of n texts agree best.
+    """Solves for the heads by which both sides of n texts agree best, in closed form.
 
     Args:
         words: float [n, d], the texts' places in the predictor's space.

@@ -133,7 +133,7 @@ class _Position:
     step: int  # made, with or without an update, which is the position in the data too
     examples: int = 0  # seen by this run
     replaced: int = 0  # of these, unreadable ones that were replaced
-    skipped: int = 0  # steps without an update, as their loss was no number
+    skipped: int = 0  # steps without an update, as their loss was not finite
     wall_seconds: float = 0.0
     loss: float = math.nan  # of the last step
 

@@ -36,23 +36,23 @@ def by_hand(tokens, texts, there, text_id, scale):
         return text_id[other, place] in text_id[row][there[row]]
 
     places = [(int(row), int(place)) for row, place in np.argwhere(there)]
-    nats, to_text, to_row = [], [], []
+    nll, to_text, to_row = [], [], []
     for row, place in places:
         own = like(row, row, place)
         wrong = [like(row, *other) for other in places if not said(row, *other)]
-        nats.append(np.log(np.exp(own) + np.exp(wrong).sum()) - own)
+        nll.append(np.log(np.exp(own) + np.exp(wrong).sum()) - own)
         to_text.append(own > max(wrong))
         rows = [r for r in range(ROWS) if r == row or not said(r, row, place)]
         scores = [like(r, row, place) for r in rows]
-        nats.append(np.log(np.exp(scores).sum()) - own)
+        nll.append(np.log(np.exp(scores).sum()) - own)
         to_row.append(own >= max(scores))
-    return np.mean(nats), np.mean(to_text), np.mean(to_row)
+    return np.mean(nll), np.mean(to_text), np.mean(to_row)
 
 
 @pytest.mark.parametrize("at_once", [2**24, 100, 1])
 def test_the_formula_text_by_text(case, at_once):
     """In float64, 1e-5, and its slopes, 1e-4; the same whatever is held at a time."""
-    loss, metrics = losses.late_interaction(*case, at_once=at_once)
+    loss, metrics = losses.soft_maxsim(*case, at_once=at_once)
     expected, to_text, to_row = by_hand(*case)
     assert float(loss) == pytest.approx(expected, rel=1e-5)
     assert float(metrics["clauses/accuracy/to_clause"]) == pytest.approx(to_text)
@@ -60,7 +60,7 @@ def test_the_formula_text_by_text(case, at_once):
     assert 0 < to_text < 1 or 0 < to_row < 1
 
     def loss_of(tokens, texts, scale, at_once):
-        return losses.late_interaction(tokens, texts, *case[2:4], scale, at_once=at_once)[0]
+        return losses.soft_maxsim(tokens, texts, *case[2:4], scale, at_once=at_once)[0]
 
     tokens, texts, _, _, scale = case
     gradients = jax.grad(loss_of, argnums=(0, 1, 2))
@@ -79,14 +79,14 @@ def test_the_formula_text_by_text(case, at_once):
 def test_what_two_rows_say_is_no_negative(case):
     """By hand: row 3 tells row 0's text, too; as its own alone the loss would be larger."""
     alone = [*case[:3], np.arange(ROWS * TEXTS, dtype=np.uint32).reshape(ROWS, TEXTS), case[4]]
-    assert losses.late_interaction(*alone)[0] > losses.late_interaction(*case)[0]
+    assert losses.soft_maxsim(*alone)[0] > losses.soft_maxsim(*case)[0]
 
 
 def test_a_row_alone_has_nothing_to_tell_it_from(case):
     tokens, texts, there, text_id, scale = case
 
     def loss_of(tokens):
-        return losses.late_interaction(tokens, texts[:1], there[:1], text_id[:1], scale)[0]
+        return losses.soft_maxsim(tokens, texts[:1], there[:1], text_id[:1], scale)[0]
 
     loss, gradient = jax.value_and_grad(loss_of)(tokens[:1])
     assert float(loss) == 0
@@ -98,7 +98,7 @@ def test_rows_without_texts_do_not_count(case):
     there[2] = False
     fewer = [np.delete(array, 2, axis=0) for array in (texts, there, text_id)]
     # Its tokens are still what the other rows' texts are told apart from.
-    with_it = losses.late_interaction(*case)[0]
-    without = losses.late_interaction(np.delete(tokens, 2, axis=0), *fewer, scale)[0]
+    with_it = losses.soft_maxsim(*case)[0]
+    without = losses.soft_maxsim(np.delete(tokens, 2, axis=0), *fewer, scale)[0]
     assert float(with_it) == pytest.approx(by_hand(*case)[0], rel=1e-5)
     assert with_it > without

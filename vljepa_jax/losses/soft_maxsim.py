@@ -1,7 +1,8 @@
-"""Late interaction: texts of parts against sets of tokens, of which one is enough.
+"""Soft MaxSim, a late interaction: each text is compared with the token of a row nearest to it.
 
-FILIP (Yao et al. 2022, arXiv 2111.07783) and ColBERT compare what is fine-grained this way. There
-every text token looks for its patch; here every text, which says all of one part, looks for one.
+ColBERT's MaxSim (Khattab and Zaharia 2020) and FILIP (Yao et al. 2022, arXiv 2111.07783) take the
+maximum over patches for every text token; here a text is one vector, which says all of one part of
+a clip, and the maximum is a soft one.
 
 Axes: B rows of the global batch, n tokens of a row, c texts of a row, d embedding.
 """
@@ -16,12 +17,12 @@ from jaxtyping import Array, Bool, Float, Int
 
 from vljepa_jax.losses.metrics import Metrics
 
-# Likenesses of tokens and texts that are held at a time: 64 MiB of float32.
+# Similarities of tokens and texts that are held at a time: 64 MiB of float32.
 _AT_ONCE = 2**24
 _NEVER = -1e9  # a logit whose share is zero, and whose gradient is no NaN where all are so
 
 
-def late_interaction(
+def soft_maxsim(
     tokens: Float[Array, "B n d"],
     texts: Float[Array, "B c d"],
     there: Bool[Array, "B c"],
@@ -32,11 +33,11 @@ def late_interaction(
 ) -> tuple[Float[Array, ""], Metrics]:
     """Find each text's row among all rows, and each row's text among the texts of other rows.
 
-    A row is as like a text as its tokens are, the likest of them foremost: the log of the mean over
-    tokens of exp(logit_scale x cosine). A token that means one part has a cosine of 1 with what is
-    said of it; a token that means all of the row's parts at once has less with each. So what is
-    said together comes to lie in one place. The loss is the mean of the two cross-entropies, in
-    nats, over all texts.
+    The similarity of a row and a text is the soft maximum over the row's tokens: the log of the
+    mean over tokens of exp(logit_scale x cosine). A token that means one part has a cosine of 1
+    with what is said of it; a token that means all of the row's parts at once has less with each.
+    So what is said together comes to lie in one place. The loss is the mean of the two
+    cross-entropies, in nats, over all texts.
 
     Args:
         tokens: unit vectors.
@@ -44,7 +45,7 @@ def late_interaction(
         there: False at padding.
         text_id: equal where texts are; a row and a text that is said of it too are no negatives.
         logit_scale: what cosines are multiplied with.
-        at_once: likenesses held at a time; at least one row's are.
+        at_once: similarities held at a time; at least one row's are.
     """
     rows, number = tokens.shape[:2]
     count = texts.shape[1]
@@ -52,14 +53,14 @@ def late_interaction(
     @jax.checkpoint  # else the backward pass would keep what is not held at once
     def compare(row: tuple[Array, Array, Array]) -> tuple[Array, Array]:
         own_tokens, own_id, own_there = row
-        likeness = logit_scale * jnp.einsum(
+        similarity = logit_scale * jnp.einsum(
             # In float32 also where the backend would multiply in less.
             *("nd,bcd->bcn", own_tokens, texts),
             precision="highest",
             preferred_element_type=jnp.float32,
         )
         equal = (text_id[..., None] == own_id) & own_there
-        return jax.nn.logsumexp(likeness, axis=-1) - math.log(number), jnp.any(equal, axis=-1)
+        return jax.nn.logsumexp(similarity, axis=-1) - math.log(number), jnp.any(equal, axis=-1)
 
     scores, said = jax.lax.map(
         compare,
