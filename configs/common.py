@@ -30,6 +30,20 @@ def run(
             "log_every": log_every,  # steps
             "on_non_finite": "stop",  # or "skip": what a non-finite loss does
             "loss": None,  # most objectives know one loss alone
+            "evaluations": (),  # benchmarks while it trains, see ``evaluation``
+        }
+    )
+
+
+def evaluation(
+    *, every: int, benchmarks: tuple[ConfigDict, ...], batch_size: int = 64
+) -> ConfigDict:
+    return ConfigDict(
+        {
+            "every": every,  # steps; and after the last one
+            "benchmarks": benchmarks,  # on the run's own world, or prepared datasets
+            "batch_size": batch_size,  # clips and texts embedded at once
+            "num_workers": 0,  # decoding processes; 0 decodes in this one
         }
     )
 
@@ -288,6 +302,7 @@ def benchmark(
     split: str,
     suffix: str = "",
     query: str | None = None,
+    limit: int = 0,
     **selection: str,
 ) -> ConfigDict:
     return ConfigDict(
@@ -299,7 +314,7 @@ def benchmark(
             "split": split,
             "filter": selection,  # task and tags that an annotation must have
             "query": query,  # None: the annotation's own
-            "limit": 0,  # first n examples, 0 for all
+            "limit": limit,  # first n examples, 0 for all
         }
     )
 

@@ -55,7 +55,23 @@ def get_config(variant: str = "") -> ConfigDict:
     )
     config.sharding = common.vljepa_sharding()
     config.checkpoint = common.checkpoint(every=100, keep=2)
+    if not variant:
+        config.evaluations = (common.evaluation(every=100, benchmarks=_benchmarks()),)
     return config
+
+
+def _benchmarks() -> tuple[ConfigDict, ...]:
+    """Looked at while it trains; configs/eval/world.py has all of them, and all examples."""
+
+    def benchmark(name: str, protocol: ConfigDict, **selection: str) -> ConfigDict:
+        return common.benchmark(
+            f"world/{name}", protocol, path="@world", split="test", limit=200, **selection
+        )
+
+    return (
+        benchmark("motion", common.choose(), task="classification", kind="motion"),
+        benchmark("t2v", common.retrieve(), task="caption", kind="caption", phrasing="seen"),
+    )
 
 
 def _model() -> ConfigDict:

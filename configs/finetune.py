@@ -21,6 +21,7 @@ def get_config(dataset: str = "") -> ConfigDict:
     config.steps = 100
     # All of the dataset's tasks; {"caption": 1.0, "vqa": 2.0} would take these two alone.
     config.data.sources = (common.source(dataset, {}),)
+    config.evaluations = ()  # the demo's are on the world; name benchmarks on your dataset here
     # The predictor can read, and is to lose nothing of it.
     *first, all_others = config.optimizer.rules
     config.optimizer.rules = (*first, common.rule(r"^predictor/", lr_multiplier=0.3), all_others)

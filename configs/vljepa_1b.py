@@ -136,6 +136,8 @@ def get_config(variant: str = "image") -> ConfigDict:
             "best_is": "lowest",  # or "highest"
         }
     )
+    # Benchmarks while it trains: {every, benchmarks, batch_size, num_workers} (docs/training.md).
+    config.evaluations = ()
     return config
 
 

@@ -179,7 +179,7 @@ def _runner(config: Any, dtype: Any):
 def run(
     config: Any, params: dict, inputs: Mapping[str, np.ndarray], dtype: Any = jnp.float32
 ) -> dict[str, np.ndarray]:
-    """What a layer-by-layer comparison needs, in float32; rows at padding are zeroed.
+    """Arrays for a layer-by-layer comparison, in float32; rows at padding are zeroed.
 
     Returns:
         "hidden": [layers, b, n, d] after each layer; "output": the module's result.

@@ -22,6 +22,7 @@ from vljepa_jax.config.models import (
     VisualReaderConfig,
     VLMConfig,
     YDecoderConfig,
+    YEncoderConfig,
 )
 from vljepa_jax.config.objectives import OBJECTIVES
 from vljepa_jax.config.parsing import (
@@ -139,6 +140,7 @@ __all__ = [
     "WorldConfig",
     "XEncoderConfig",
     "YDecoderConfig",
+    "YEncoderConfig",
     "as_dict",
     "differences",
     "load_recipe",

@@ -74,13 +74,17 @@ class Qwen3Config:
     rope_theta: float
 
 
+# Every family of Y-Encoders; ``models.text_encoder`` has the module of each.
+YEncoderConfig = GemmaConfig | Qwen3Config
+
+
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
     """VL-JEPA: X-Encoder, predictor and Y-Encoder around one shared space."""
 
     x_encoder: XEncoderConfig
     predictor: LlamaConfig
-    y_encoder: GemmaConfig | Qwen3Config
+    y_encoder: YEncoderConfig
     embedding_size: int  # dimension of the shared space
     pooling: Literal["all", "query"]  # tokens averaged by the predictor
     initial_temperature: float
@@ -154,7 +158,7 @@ class ProbeConfig:
 class TextPairsConfig:
     """A text encoder alone, pretrained on paraphrases."""
 
-    y_encoder: GemmaConfig | Qwen3Config
+    y_encoder: YEncoderConfig
     initial_temperature: float
     max_logit_scale: float
     dtype: Literal["float32", "bfloat16"]  # of the computation; parameters are float32

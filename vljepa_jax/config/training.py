@@ -161,7 +161,7 @@ class PeriodicEvaluation:
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-    """What ``launch/train.py`` takes."""
+    """The config of ``launch/train.py``."""
 
     seed: int
     objective: ObjectiveName
@@ -207,7 +207,7 @@ class TrainConfig:
 
     @property
     def embedder(self) -> tuple[Any, Any]:
-        """What embeds, and the texts it reads: (model, data.text), or those that are decoded."""
+        """(model, data.text) of the embedder; of a Y-Decoder, of the model that it decodes."""
         if isinstance(self.model, YDecoderConfig):
             return self.model.vljepa, self.data.text.embedded
         return self.model, self.data.text
@@ -299,7 +299,7 @@ STREAM_REFERENCE_RATE = 1.0
 
 @dataclasses.dataclass(frozen=True)
 class EvalConfig:
-    """What ``launch/eval.py`` takes."""
+    """The config of ``launch/eval.py``."""
 
     frames: int  # 0: as trained
     batch_size: int

@@ -27,7 +27,7 @@ class Preprocessing:
 
 
 class _Tubelets:
-    """What V-JEPA 2 and 2.1 have in common."""
+    """Preprocessing and token grid that V-JEPA 2 and 2.1 share."""
 
     preprocessing = Preprocessing(
         mean=(0.485, 0.456, 0.406),

@@ -1,4 +1,4 @@
-"""What conversion knows of each family of backbones, and where each part of the model stands."""
+"""The families of backbones as conversion sees them, and where each part of a model stands."""
 
 from __future__ import annotations
 

@@ -82,7 +82,7 @@ def array_spec(config: TrainConfig) -> dict[str, tuple[tuple[int, ...], np.dtype
 
 
 def _rows_class(config: TrainConfig) -> type[Rows]:
-    """What a row of the config's objective holds beside its clip."""
+    """The rows class of the config's objective."""
     return pkgutil.resolve_name(OBJECTIVES[config.objective].rows)
 
 
@@ -166,7 +166,7 @@ class TrainPipeline:
 
 
 def cached_clips(config: TrainConfig) -> Iterator[tuple[Media, list[ClipKey], str]]:
-    """What a run on cached visual tokens needs the tokens of.
+    """Clips whose tokens a run on cached visual tokens needs.
 
     Yields:
         Per source of the mixture: its media, the distinct clips of its training examples, and a

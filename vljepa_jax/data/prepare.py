@@ -39,7 +39,7 @@ _SHOWN_FAULTS = 20
 
 @dataclasses.dataclass(frozen=True)
 class PreparationSummary:
-    """What became of the rows.
+    """Counts of what became of the rows.
 
     Attributes:
         rows: read.
@@ -218,7 +218,7 @@ def _embed(medium: Medium) -> Medium:
 
 
 def _sound(record: Record, reasons: Reasons) -> tuple[Record, dict[str, str]]:
-    """What can be used of a record, and why its other annotations cannot, by their ids."""
+    """The usable part of a record, and why its other annotations are not, by their ids."""
     refused = {}
     for annotation in record.annotations:
         used = [reasons[index] for index in annotation.inputs + annotation.candidate_media]

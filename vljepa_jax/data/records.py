@@ -41,7 +41,7 @@ class Medium:
 
     @property
     def source(self) -> str:
-        """What it is read from, for people: the file, and the bytes of it where it is a part."""
+        """The place that it is read from, for people: the file, and which bytes of it."""
         if not self.path:
             return f"embedded file of {len(self.data)} bytes"
         if self.length is None:

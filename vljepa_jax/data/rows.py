@@ -1,4 +1,4 @@
-"""What a row of a training batch holds beside its clip, one class an objective.
+"""Arrays of a training row beside its clip, one class an objective.
 
 All of them are pure functions of the record and of the generator they are handed, which is that
 of the row's global index.

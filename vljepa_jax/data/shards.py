@@ -50,7 +50,7 @@ class DatasetError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """What the metadata tells of a part.
+    """A part as the metadata describes it.
 
     Attributes:
         media: number of media records.

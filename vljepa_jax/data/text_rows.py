@@ -206,7 +206,7 @@ def split_clauses(captions: Sequence[str], clause_break: re.Pattern) -> list[str
 
 
 def compile_clause_break(pattern: str) -> re.Pattern:
-    """What stands between clauses, of ``data.text.context``.
+    """The pattern between clauses, of ``data.text.context``.
 
     Raises:
         ConfigError: it is no pattern, matches nothing at all, or has groups.
@@ -258,8 +258,10 @@ class TokenTargetRows(QueryTargetRows):
 
 
 class DecodedRows(TextRows):
-    """What ``TextRows`` hold, and the target as the decoder writes it: tokens int32 [L] and mask
-    bool [L], True up to the end token."""
+    """The arrays of ``TextRows``, and the target as the decoder writes it.
+
+    tokens int32 [L], and mask bool [L], True up to the end token.
+    """
 
     def __init__(self, config: TrainConfig):
         super().__init__(config)

@@ -1,4 +1,4 @@
-"""What a dataset's adapter declares, and what adapters share: official files -> manifest rows.
+"""The declaration of a dataset's adapter, and parts that adapters share: official files -> rows.
 
 An adapter knows the files that a dataset's authors publish, as they are, and yields rows of a
 manifest (``data.manifest``) from them. It opens no video and no image. Prompts, candidate templates
@@ -68,7 +68,7 @@ class Split:
 
 @dataclasses.dataclass(frozen=True)
 class Adapter:
-    """What there is to know of a dataset before it is read.
+    """A dataset as it is known before it is read.
 
     Attributes:
         name: by which commands call it.
@@ -325,7 +325,7 @@ def distinct_labels(texts: Iterable[str]) -> tuple[tuple[Label, ...], dict[str, 
 
 
 def label_key(text: str) -> str:
-    """What is equal for labels that say the same: case and outer spaces do not count."""
+    """A key that is equal for labels that say the same: case and outer spaces do not count."""
     return text.strip().lower()
 
 

@@ -1,4 +1,4 @@
-"""What ``launch/prepare.py --dataset`` does."""
+"""The command ``launch/prepare.py --dataset``."""
 
 from __future__ import annotations
 

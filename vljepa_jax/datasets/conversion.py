@@ -16,7 +16,7 @@ from vljepa_jax.datasets.adapter import Adapter, AdapterError, Official, Row
 
 @dataclasses.dataclass(frozen=True)
 class SplitCount:
-    """What one split gave.
+    """The result of one split.
 
     Attributes:
         split: its name.
@@ -112,7 +112,7 @@ def _write_labels(folder: pathlib.Path, labels: Mapping[str, Sequence[Label]]) -
 
 
 def differences(adapter: Adapter, counts: Sequence[SplitCount]) -> list[str]:
-    """What was counted otherwise than published, a line each."""
+    """Counts that differ from the published ones, a line each."""
     lines = []
     published = {split.name: split for split in adapter.splits}
     for count in counts:

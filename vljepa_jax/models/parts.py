@@ -1,4 +1,4 @@
-"""What the parts of a model are called among the top-level parameters, whatever objective has them.
+"""Names of a model's parts among the top-level parameters, whatever objective has them.
 
 So a run can take a part from a run of another objective (``checkpoint.initial_state``).
 """

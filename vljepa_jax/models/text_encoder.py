@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from jaxtyping import Array, Bool, Float, Int
 
-from vljepa_jax.config import GemmaConfig, Qwen3Config
+from vljepa_jax.config import YEncoderConfig
 from vljepa_jax.models.gemma import Gemma
 from vljepa_jax.models.layers import Remat
 from vljepa_jax.models.qwen3 import Qwen3
@@ -28,10 +28,12 @@ class TextEncoder(Protocol):
         """
 
 
+# Family of the config -> its module.
+TEXT_ENCODERS = {"gemma": Gemma, "qwen3": Qwen3}
+
+
 def make_text_encoder(
-    config: GemmaConfig | Qwen3Config, dtype: Any, remat: Remat, unroll: bool
+    config: YEncoderConfig, dtype: Any, remat: Remat, unroll: bool
 ) -> TextEncoder:
     """The module of the config's family."""
-    if isinstance(config, GemmaConfig):
-        return Gemma(config, dtype, remat, unroll)
-    return Qwen3(config, dtype, remat, unroll)
+    return TEXT_ENCODERS[config.family](config, dtype, remat, unroll)

@@ -79,7 +79,7 @@ class LanguageModel(nn.Module):
     def features(
         self, tokens: Int[Array, "b t"], mask: Bool[Array, "b t"]
     ) -> Float[Array, "b t d"]:
-        """What ``__call__`` takes the logits of."""
+        """The hidden states from which ``__call__`` computes logits."""
         return self.predictor(self.token_embedding(tokens), mask)
 
     def logits(self, features: Float[Array, "*b d"]) -> Float[Array, "*b v"]:

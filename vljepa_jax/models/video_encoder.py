@@ -1,4 +1,4 @@
-"""What an X-Encoder is, and which families there are.
+"""The interface of an X-Encoder, and its families.
 
 Axes: b batch, T frames, H height and W width in pixels, n visual tokens, d width.
 """

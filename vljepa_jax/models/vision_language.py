@@ -87,7 +87,7 @@ class VisionLanguage(nn.Module):
         query_embeddings: Float[Array, "b q d"],
         query_mask: Bool[Array, "b q"],
     ) -> tuple[Float[Array, "b n+q d"], Bool[Array, "b n+q"]]:
-        """What the predictor's layers are given: projected visual tokens, then the query's."""
+        """The input of the predictor's layers: projected visual tokens, then the query's."""
         visual = self.vision_projection(visual_tokens)
         tokens = jnp.concatenate([visual, query_embeddings.astype(visual.dtype)], axis=1)
         mask = jnp.concatenate([jnp.ones(visual.shape[:2], bool), query_mask], axis=1)

@@ -40,7 +40,7 @@ class VisualReader(VisionLanguage):
         return self.logits(self.features(batch))
 
     def features(self, batch: Mapping[str, Array]) -> Float[Array, "b q d"]:
-        """What ``__call__`` takes the logits of."""
+        """The hidden states from which ``__call__`` computes logits."""
         visual = self.visual_tokens(batch)
         words = self.embed_query(batch["tokens"])
         return self.contextualise(visual, words, batch["mask"])[:, visual.shape[1] :]
@@ -82,7 +82,7 @@ class VisualReader(VisionLanguage):
 
     @nn.compact  # and not in setup, so that the other methods do not ask for this parameter
     def clause_scale(self) -> Float[Array, ""]:
-        """What the cosines of ``clauses`` are multiplied with: learned, 10 at first."""
+        """The learned factor of the cosines of ``clauses``, 10 at first."""
         return learned_logit_scale(self, _ClauseTemperature)
 
 

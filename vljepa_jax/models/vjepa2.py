@@ -131,7 +131,7 @@ class VJEPA21(VJEPA2):
 
 
 class LayerSizes(Protocol):
-    """What a layer reads of a config."""
+    """The fields of a config that a layer reads."""
 
     num_layers: int
     num_heads: int

@@ -41,7 +41,7 @@ class VLM(VisionLanguage):
         return self.logits(self.features(batch))
 
     def features(self, batch: Mapping[str, Array]) -> Float[Array, "b t d"]:
-        """What ``__call__`` takes the logits of."""
+        """The hidden states from which ``__call__`` computes logits."""
         visual = self.visual_tokens(batch)
         words = self.embed_query(batch["tokens"][:, :-1])
         hidden = self.contextualise(visual, words, batch["mask"][:, :-1])

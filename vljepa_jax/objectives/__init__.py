@@ -1,4 +1,4 @@
-"""What is trained, as data: a file for each objective of the table ``config.objectives``."""
+"""Objectives: ways to train, as data; a file for each row of ``config.objectives``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an objective is: one way to train, as data for the one step (``train_step.py``).
+"""The interface of an objective: one way to train, as data for the one step (``train_step.py``).
 
 An objective is split into ``represent`` (rows -> embeddings, each row on its own) and ``loss``
 (embeddings of the whole batch -> number), so that a batch too large for the memory can be
@@ -50,7 +50,7 @@ class Objective(abc.ABC):
     @staticmethod
     @abc.abstractmethod
     def seen(config: TrainConfig, visual: int) -> str:
-        """What a row is fed, for the summary: "8 visual tokens are seen".
+        """Describes the input of a row, for the summary: "8 visual tokens are seen".
 
         Args:
             visual: tokens that a clip becomes; 0 where the config has no video.

@@ -1,4 +1,4 @@
-"""What pretrains a text encoder: paraphrases."""
+"""Pretraining of a text encoder on paraphrases."""
 
 from __future__ import annotations
 

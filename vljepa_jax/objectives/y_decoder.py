@@ -1,4 +1,4 @@
-"""What trains the Y-Decoder."""
+"""Training of the Y-Decoder."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from flax import traverse_util
 from jaxtyping import Array, Float
 
 from vljepa_jax.config import ConfigError, TrainConfig
+from vljepa_jax.config.rules import first_match
 from vljepa_jax.models.parts import Y_DECODER
 from vljepa_jax.models.vljepa import VLJEPA
 from vljepa_jax.models.y_decoder import YDecoder, add_noise
@@ -19,7 +21,6 @@ from vljepa_jax.objectives.tokens import (
     cross_entropy_of,
     token_losses,
 )
-from vljepa_jax.training.optimizer import make_optimizer
 
 
 class YDecoderObjective(TokensObjective):
@@ -48,8 +49,12 @@ class YDecoderObjective(TokensObjective):
         self._vljepa = VLJEPA(model.vljepa)
         self._decoder = YDecoder(model)
         params, _ = jax.eval_shape(self.init, jax.random.key(0))
-        trained, _ = make_optimizer(config.optimizer, config.steps, params).split(params)
-        if wrong := sorted(trained.keys() - set(Y_DECODER)):
+        rules, trained = config.optimizer.rules, set()
+        for path in traverse_util.flatten_dict(params, sep="/"):
+            index = first_match(rules, path, "optimizer.rules")
+            if index is not None and not rules[index].frozen:
+                trained.add(path.split("/")[0])
+        if wrong := sorted(trained - set(Y_DECODER)):
             raise ConfigError(
                 f"optimizer.rules: {', '.join(wrong)} must be frozen; a Y-Decoder inverts a model "
                 "that stays as it is"

@@ -14,14 +14,12 @@ import math
 import os
 import pkgutil
 import signal
-import threading
 import time
 from typing import Any
 
 import jax
 import rich.console
 from absl import logging
-from jax.experimental import multihost_utils
 
 from vljepa_jax.config import ConfigError, TrainConfig, nearest
 from vljepa_jax.data.pipeline import Batch, TrainPipeline, array_spec, check_paths
@@ -35,6 +33,7 @@ from vljepa_jax.training import checkpoint
 from vljepa_jax.training.checkpoint_writer import Checkpoints
 from vljepa_jax.training.meters import Meter, Profile
 from vljepa_jax.training.run_log import Progress, RunLog, add_row
+from vljepa_jax.training.signals import StopSignals
 from vljepa_jax.training.train_state import TrainState
 from vljepa_jax.training.train_step import Trainer
 from vljepa_jax.training.visual_tokens import cache_visual_tokens
@@ -229,7 +228,7 @@ class _Run:
             self._open_log() as self._log,
             Profile(self._run_dir, self._watch.profile) as profile,
             Progress(position.step, config.steps, self._console) as self._progress,
-            _Signals() as signals,
+            StopSignals() as signals,
         ):
             at_end.callback(lambda: self._batches.close())
             self._restart_interval()
@@ -402,42 +401,3 @@ class _Run:
             + (f"{self._skipped} steps in a row are broken. " if self._skipped > 1 else "")
             + (f"Last good checkpoint: '{good}'." if good else "No checkpoint was saved yet.")
         )
-
-
-class _Signals:
-    """Remembers the first SIGTERM or SIGINT instead of dying by it; the second one kills.
-
-    Attributes:
-        received: the signal, or ``None``.
-    """
-
-    def __init__(self) -> None:
-        self.received: signal.Signals | None = None
-        self._previous: dict[signal.Signals, Any] = {}
-
-    def stop_after(self, step: int) -> bool:
-        """Whether this step is the last; every process of a run asks after every step.
-
-        Of several processes one may have the signal alone, and all must stop after one step, as
-        they save together: that is agreed upon by JAX, which listens to SIGTERM itself.
-        """
-        if jax.process_count() > 1 and multihost_utils.reached_preemption_sync_point(step):
-            self.received = signal.SIGTERM
-        return self.received is not None
-
-    def __enter__(self) -> _Signals:
-        # In another thread Python forbids it.
-        alone = jax.process_count() == 1
-        if alone and threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGINT):
-                self._previous[number] = signal.signal(number, self._handle)
-        return self
-
-    def __exit__(self, *_: Any) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-
-    def _handle(self, number: int, frame: Any) -> None:
-        del frame
-        self.received = signal.Signals(number)
-        signal.signal(number, self._previous[self.received])
