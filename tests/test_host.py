@@ -155,7 +155,9 @@ def run(program, **environment):
 
 @glibc
 def test_a_command_keeps_freed_memory():
-    program = "from vljepa_jax import command_line\ncommand_line.run(lambda: print(faults()))"
+    program = (
+        "from vljepa_jax.config import command_line\ncommand_line.run(lambda: print(faults()))"
+    )
     assert run(FILL + program) < 16
 
 

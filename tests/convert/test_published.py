@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import weakref
+from pathlib import Path
 
 import chex
 import jax
@@ -23,6 +24,7 @@ from vljepa_jax import run_dir
 from vljepa_jax.convert import published
 from vljepa_jax.convert.published import convert_checkpoint
 from vljepa_jax.convert.rules import ConversionError
+from vljepa_jax.data.tokenizers import with_tokenizers
 from vljepa_jax.objectives import make_objective
 from vljepa_jax.training import checkpoint
 
@@ -49,7 +51,13 @@ def refused(config, directories, tmp_path):
 @pytest.mark.parametrize("shards", [1, 3])
 def test_three_directories_become_a_checkpoint(config, tmp_path, shards):
     saved, params = convert(config, write_all(tmp_path, shards=shards), tmp_path)
-    assert saved == config
+    kept = tmp_path / "run" / "tokenizers"  # a run holds the tokenizers that its config names
+    fields = {f: str(kept / f"{f}.json") for f in ("query_tokenizer", "target_tokenizer")}
+    for field, path in fields.items():
+        named = getattr(config.data.text, field)
+        assert Path(path).read_bytes() == Path(named).read_bytes()
+    text = with_tokenizers(config.data.text, fields)
+    assert saved == dataclasses.replace(config, data=dataclasses.replace(config.data, text=text))
     predictor = parameters(config.model.predictor, golden_weights("llama"))
     expected = {
         "x_encoder": parameters(VJEPA2_TWIN, golden_weights("vjepa2")),

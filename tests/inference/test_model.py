@@ -180,7 +180,9 @@ def test_few_shapes_are_compiled(config, params):
 
 
 def test_load_reads_a_run_directory(tmp_path, config, params, model):
-    with pytest.raises(CheckpointError, match=r"holds no model .* looked for:\n  a training run"):
+    with pytest.raises(
+        CheckpointError, match=r"holds no model .* looked for:\n  an exported model"
+    ):
         vljepa_jax.load(tmp_path)
     save_run(tmp_path, config, params)
     loaded = vljepa_jax.load(tmp_path)

@@ -20,8 +20,9 @@ from vljepa_jax.training.train_loop import train
 class ToyConfig:
     """One number a channel."""
 
+    x_encoder: object  # whose pixels the loader reads
     scale: float
-    remat: str = "none"
+    dtype: str = "float32"
 
 
 class ToyObjective(Objective):
@@ -60,7 +61,7 @@ def toy_config(**overrides):
     return dataclasses.replace(
         config,
         objective="toy",
-        model=ToyConfig(scale=2.0),
+        model=ToyConfig(config.model.x_encoder, scale=2.0),
         loss=None,
         optimizer=optimizer,
         sharding=sharding,

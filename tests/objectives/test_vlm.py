@@ -54,7 +54,7 @@ def test_batches_are_as_specified_and_of_queries_with_answers():
     batch = next(iter(TrainPipeline(config).batches(0)))
     assert {n: (a.shape, a.dtype) for n, a in batch.arrays.items()} == array_spec(config)
     reader = TrainPipeline(config)._reader._sources[0]
-    annotations = {a.id: a for i in range(len(reader.source)) for a in reader.source[i].annotations}
+    annotations = {a.id: a for _, a in reader.annotations}
     tokenizer = Tokenizer("@world")
     for row, name in enumerate(batch.ids):
         annotation = annotations[name]

@@ -14,6 +14,7 @@ import pytest
 from tests.helpers.small_run import computed, small_config, write_clips
 from tests.helpers.subprocesses import PROGRAMS
 from vljepa_jax.config import ConfigError, as_dict
+from vljepa_jax.objectives.vljepa import VLJEPAObjective
 from vljepa_jax.run_dir import load_params, newest, read_metrics
 from vljepa_jax.training import train_loop
 from vljepa_jax.training.checkpoint_writer import Checkpoints
@@ -268,21 +269,26 @@ def read_report(workdir):
     return [json.loads(line) for line in (workdir / "non_finite.jsonl").read_text().splitlines()]
 
 
-def poisoned(broken_steps):
-    """``Trainer.compile``, with pixels that are no numbers at some steps."""
-    compile_step = Trainer.compile
+def poison(patch, broken_steps):
+    """Makes predictions NaN at some steps."""
+    compile_step, represent = Trainer.compile, VLJEPAObjective.represent
 
     def compile_poisoned(self, spec):
-        shape, _ = spec["video"]
-        step = compile_step(self, spec | {"video": (shape, np.dtype(np.float32))})
+        rows = spec["video"][0][0]
+        step = compile_step(self, spec | {"poison": ((rows, 1), np.dtype(np.float32))})
 
         def run(state, arrays):
-            poison = np.float32(np.nan if int(state.step) + 1 in broken_steps else 0)
-            return step(state, arrays | {"video": arrays["video"] / np.float32(255) + poison})
+            value = np.nan if int(state.step) + 1 in broken_steps else 0
+            return step(state, arrays | {"poison": np.full((rows, 1), value, np.float32)})
 
         return run
 
-    return compile_poisoned
+    def represent_poisoned(self, params, extra, arrays, rng):
+        pairs = represent(self, params, extra, arrays, rng)
+        return dataclasses.replace(pairs, predicted=pairs.predicted + arrays["poison"])
+
+    patch.setattr(Trainer, "compile", compile_poisoned)
+    patch.setattr(VLJEPAObjective, "represent", represent_poisoned)
 
 
 def test_a_broken_step_is_skipped(config, tmp_path, monkeypatch, capsys):
@@ -294,7 +300,7 @@ def test_a_broken_step_is_skipped(config, tmp_path, monkeypatch, capsys):
             states.append(jax.device_get(state))
             save(self, state, *rest)
 
-        patch.setattr(Trainer, "compile", poisoned({3}))
+        poison(patch, {3})
         patch.setattr(Checkpoints, "save", remember)
         each = dataclasses.replace(config.checkpoint, every=1)
         skipping = dataclasses.replace(config, on_non_finite="skip", steps=4, checkpoint=each)
@@ -321,7 +327,7 @@ def test_a_checkpoint_is_due_after_minutes_too(config, tmp_path):
 
 
 def test_too_many_broken_steps_stop_a_run_that_skips(config, tmp_path, monkeypatch):
-    monkeypatch.setattr(Trainer, "compile", poisoned(set(range(3, 100))))
+    poison(monkeypatch, set(range(3, 100)))
     monkeypatch.setattr(train_loop, "_MOST_SKIPPED", 3)
     with pytest.raises(NonFiniteLoss, match="3 steps in a row are broken. Last good checkpoint"):
         train(dataclasses.replace(config, on_non_finite="skip"), tmp_path)
