@@ -295,8 +295,9 @@ def test_tpu_pods_are_the_hosts_of_a_slice():
 
 def test_manifests_are_held_to_their_schemas():
     pytest.importorskip("kubernetes_validate", reason="of the extra lint")
-    from check_manifests import check
     from jsonschema import ValidationError
+
+    from tests.programs.check_manifests import check
 
     manifest, replicated, job, _, container, _ = jobset("jobset_tpu")
     check(manifest)
