@@ -15,8 +15,9 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, UInt8
 
-from vljepa_jax.config import ConfigError, ModelConfig, TrainConfig, YDecoderConfig
+from vljepa_jax.config import ConfigError, ModelConfig, TrainConfig, VLMConfig, YDecoderConfig
 from vljepa_jax.convert.exported import load_exported
+from vljepa_jax.convert.rules import ConversionError
 from vljepa_jax.data.tokenizers import Tokenizer
 from vljepa_jax.fingerprint import fingerprint
 from vljepa_jax.inference.embedder import Embedder, History
@@ -25,7 +26,14 @@ from vljepa_jax.models.placement import bucket_rows, everywhere, on_rows, over_r
 from vljepa_jax.models.vljepa import VLJEPA
 from vljepa_jax.parallel.sharding import local_mesh
 from vljepa_jax.places import AnyPath, in_bucket, place
-from vljepa_jax.run_dir import load_params, newest, read_metrics, read_summary, require
+from vljepa_jax.run_dir import (
+    CheckpointError,
+    load_params,
+    newest,
+    read_metrics,
+    read_summary,
+    require,
+)
 
 _SHORTEST = 16  # tokens of the smallest text bucket
 
@@ -72,10 +80,12 @@ def load_export(
     """The VL-JEPA that ``launch/convert.py --export`` wrote; see ``inference.load.load``."""
     if step is not None:
         raise ConfigError(f"'{directory}' is an exported model, which has no checkpoints by step")
-    config, params = load_exported(directory)
-    model = Model(
-        config, params, frames=frames, batch_size=batch_size, mesh=mesh, source=Path(directory)
-    )
+    directory = Path(os.path.abspath(directory))
+    try:
+        config, params = load_exported(directory)
+    except ConversionError as error:
+        raise CheckpointError(f"'{directory}': {error}") from error
+    model = Model(config, params, frames=frames, batch_size=batch_size, mesh=mesh, source=directory)
     if y_decoder is not None:
         model.attach(y_decoder)
     return model
@@ -88,6 +98,8 @@ def require_vljepa(config: TrainConfig) -> None:
     mend = "launch/convert.py --export writes its backbones out"
     if isinstance(config.model, YDecoderConfig):
         mend = "load the VL-JEPA's run, with y_decoder=DIR"
+    elif isinstance(config.model, VLMConfig):
+        mend = "load it with vljepa_jax.inference.vlm.load_vlm"
     elif hasattr(config.model, "x_encoder"):
         mend = f"start one from it with --config.init_from=DIR:x_encoder, or {mend}"
     raise ConfigError(f"this run trained objective '{config.objective}', and no VL-JEPA: {mend}")
