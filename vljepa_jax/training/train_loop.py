@@ -247,9 +247,8 @@ class _Run:
                 unread = (step, batch, metrics)
                 stop = signals.stop_after(step) or step == config.steps
                 if self._evaluator is not None and self._evaluator.due(step):
-                    if unread is not None:
-                        self._finish(*unread)
-                        unread = None
+                    self._finish(*unread)
+                    unread = None
                     self._evaluate(step, state)
                 if stop or step % config.checkpoint.every == 0 or self._time_to_save():
                     if unread is not None:
