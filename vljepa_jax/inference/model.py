@@ -22,7 +22,14 @@ from vljepa_jax.data.tokenizers import Tokenizer
 from vljepa_jax.fingerprint import fingerprint
 from vljepa_jax.inference.embedder import Embedder, History
 from vljepa_jax.inference.text_decoder import load_text_decoder
-from vljepa_jax.models.placement import bucket_rows, everywhere, on_rows, over_rows, pad_rows
+from vljepa_jax.models.placement import (
+    bucket_rows,
+    everywhere,
+    on_rows,
+    over_rows,
+    pad_rows,
+    power_of_two,
+)
 from vljepa_jax.models.vljepa import VLJEPA
 from vljepa_jax.parallel.sharding import local_mesh
 from vljepa_jax.places import AnyPath, in_bucket, place
@@ -264,7 +271,7 @@ class Model(Embedder):
         order = np.argsort(lengths, kind="stable")
         for start in range(0, len(order), self.batch_size):
             rows = order[start : start + self.batch_size]
-            longest = max(_SHORTEST, _power_of_two(int(lengths[rows].max())))
+            longest = max(_SHORTEST, power_of_two(int(lengths[rows].max())))
             # The last of several batches is filled up: cheaper than a program of its own.
             size = self._bucket(len(order))
             # Right-padded, so that a prefix holds all tokens; it is no longer than the config's.
@@ -273,8 +280,3 @@ class Model(Embedder):
                 pad_rows(tokens[rows, :longest], size),
                 pad_rows(mask[rows, :longest], size),
             )
-
-
-def _power_of_two(n: int) -> int:
-    """The smallest power of two that is at least n."""
-    return 1 << max(0, n - 1).bit_length()
