@@ -31,8 +31,8 @@ that says where it comes from: citation, licence, the official files and their S
   `NAME.absent.txt` beside the manifest. A dataset leaves their rows out, or with
   `--on_error=refuse` is not written; a manifest keeps them.
 - A class that is none of the dataset's is an error. An answer to a question that is no candidate
-  has no right candidate, and counts as wrong.
-- Equal captions of different videos stay apart: retrieval counts all their videos as right.
+  has no correct candidate, and counts as wrong.
+- Equal captions of different videos stay apart: retrieval counts each of their videos as correct.
 
 Queries, templates of labels and metrics belong to benchmarks, not to datasets. Where a format was
 not seen, its entry below says so, and the counts that are compared are the dataset's published

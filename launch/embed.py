@@ -32,7 +32,9 @@ from vljepa_jax.config import command_line
 from vljepa_jax.host import host_cpus
 from vljepa_jax.places import BUCKETS, DATASET_BUCKETS, in_bucket
 
-_CHECKPOINT = command_line.define_path("checkpoint", "A training run's directory.", buckets=BUCKETS)
+_CHECKPOINT = command_line.define_path(
+    "checkpoint", "A training run, or an exported model.", buckets=BUCKETS
+)
 _VIDEOS = command_line.define_path(
     "videos",
     "File, directory, glob, manifest or dataset[:split]; may be repeated.",

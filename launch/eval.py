@@ -30,7 +30,7 @@ _CONFIG = command_line.define_config(
     "The evaluation config, FILE[:variant]; --config.a.b=value overrides."
 )
 _CHECKPOINT = command_line.define_path(
-    "checkpoint", "A training run's directory.", buckets=BUCKETS, required=True
+    "checkpoint", "A training run, or an exported model.", buckets=BUCKETS, required=True
 )
 _OUTPUT = command_line.define_path("output", "Where the report goes; the checkpoint by default.")
 _BENCHMARKS = flags.DEFINE_list("benchmarks", [], "Names of benchmarks to run; all by default.")
@@ -55,13 +55,14 @@ def main(sweeps: dict[str, list[str]]) -> None:
     import vljepa_jax
     from vljepa_jax.data.records import ClipError
     from vljepa_jax.data.storage import DatasetError
+    from vljepa_jax.data.tokenizers import TokenizerError
     from vljepa_jax.evals.run import write_evaluation, write_sweep
     from vljepa_jax.run_dir import CheckpointError
 
     def load(config: EvalConfig) -> vljepa_jax.Embedder:
         return vljepa_jax.load(run_dir, frames=config.frames, batch_size=config.batch_size)
 
-    errors = (CheckpointError, ClipError, DatasetError, EvaluationError)
+    errors = (CheckpointError, ClipError, DatasetError, EvaluationError, TokenizerError)
     with command_line.in_job(*errors):
         if sweeps:
             runs = [(v, dataclasses.replace(config, benchmarks=b)) for v, config, b, _ in chosen]

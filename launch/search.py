@@ -22,7 +22,7 @@ from vljepa_jax.places import BUCKETS
 
 _INDEX = command_line.define_path("index", "The index's directory.", required=True)
 _CHECKPOINT = command_line.define_path(
-    "checkpoint", "The training run's directory, if it moved.", buckets=BUCKETS
+    "checkpoint", "The model that made the index, if it moved.", buckets=BUCKETS
 )
 _TOP = flags.DEFINE_integer("top", 10, "Hits shown.", lower_bound=1)
 _EACH_ONCE = flags.DEFINE_bool("each_once", False, "Only the best window of each clip.")

@@ -28,7 +28,9 @@ from absl import flags
 from vljepa_jax.config import command_line
 from vljepa_jax.places import BUCKETS
 
-_CHECKPOINT = command_line.define_path("checkpoint", "A training run's directory.", buckets=BUCKETS)
+_CHECKPOINT = command_line.define_path(
+    "checkpoint", "A training run, or an exported model.", buckets=BUCKETS
+)
 _SOURCE = flags.DEFINE_string("source", None, "File, address, camera[:N], or - (raw rgb24).")
 _Y_DECODER = command_line.define_path(
     "y_decoder", "The Y-Decoder's run; RUN/y_decoder if there.", buckets=BUCKETS

@@ -63,13 +63,22 @@ def main() -> None:
     from vljepa_jax.data.pipeline import DataError
     from vljepa_jax.data.storage import DatasetError
     from vljepa_jax.data.tokenizers import TokenizerError
+    from vljepa_jax.evals.examples import EvaluationError
     from vljepa_jax.models.attention import KernelError, kernel
     from vljepa_jax.parallel import distributed
     from vljepa_jax.run_dir import CheckpointError
     from vljepa_jax.training.meters import parse_steps
     from vljepa_jax.training.train_loop import NonFiniteLoss, Watch, train
 
-    errors = (CheckpointError, DataError, DatasetError, KernelError, NonFiniteLoss, TokenizerError)
+    errors = (
+        CheckpointError,
+        DataError,
+        DatasetError,
+        EvaluationError,
+        KernelError,
+        NonFiniteLoss,
+        TokenizerError,
+    )
     with command_line.in_job(*errors, saves_on_sigterm=True):
         watch = Watch(profile=parse_steps(_PROFILE.value), wandb=_WANDB.value)
         distributed.keep_compiled(_COMPILATION_CACHE.value)

@@ -4,6 +4,7 @@ import pathlib
 import pytest
 from etils import epath
 
+from tests.helpers.small_run import small_evaluation
 from tests.helpers.tiny import tiny_train_config
 from vljepa_jax.config import ConfigError, TrainConfig, as_dict, parse
 from vljepa_jax.places import place, write_text
@@ -47,6 +48,11 @@ def test_a_recipe_may_name_runs_and_datasets_in_a_bucket_and_nothing_else_there(
     dataset = recipe["data"]["sources"][0] | {"path": "gs://bucket/clips"}
     data = recipe["data"] | {"sources": [dataset]}
     assert parse(TrainConfig, recipe | {"data": data}).data.sources[0].path == "gs://bucket/clips"
+    benchmark = as_dict(small_evaluation(tiny_train_config()).benchmarks[0])
+    benchmark |= {"path": "gs://bucket/clips"}
+    plan = {"every": 1, "benchmarks": [benchmark], "batch_size": 1, "num_workers": 0}
+    (parsed,) = parse(TrainConfig, recipe | {"evaluations": [plan]}).evaluations
+    assert parsed.benchmarks[0].path == "gs://bucket/clips"
     data["sources"][0] = dataset | {"path": "s3://bucket/clips"}
     with pytest.raises(ConfigError, match=r"sources\[0\].path: .* on a disk or gs://: mount"):
         parse(TrainConfig, recipe | {"data": data})

@@ -237,32 +237,37 @@ def check_config(workdir: AnyPath, config: TrainConfig) -> None:
     """Compares with the ``config.json`` in ``workdir``, if there is one.
 
     What does not change the computation may differ: the mesh, micro-batches, workers, and when is
-    logged, saved and stopped.
+    logged, saved and stopped. Tokenizers that the run holds are compared by their content, so that
+    it goes on where the files that it began with are gone.
 
     Raises:
-        ConfigError: another run's config is there; the message names the differing fields.
+        ConfigError: another run's config is there; the message names the differing fields, or the
+            tokenizer.
         CheckpointError: ``workdir`` lies in a bucket that cannot be read.
     """
     check_reachable(workdir)
     path = workdir / "config.json"
     if not path.exists():
         return
+    held = []
+    for field, file in _tokenizer_files(config).items():
+        kept = _kept_tokenizer(workdir, field)
+        if kept.is_file():
+            if kept.read_bytes() != file.read_bytes():
+                raise ConfigError(
+                    f"data.text.{field}: '{file}' is not the tokenizer that this run began with; "
+                    f"name '{kept}', or take another --workdir"
+                )
+            held.append(f"data.text.{field}:")
     saved = with_present_names(json.loads(path.read_text()))
     faults = differences(saved, json.loads(json.dumps(as_dict(config))))
-    faults = [fault for fault in faults if not fault.startswith(_FREE)]
+    faults = [fault for fault in faults if not fault.startswith((*_FREE, *held))]
     if faults:
         raise ConfigError(
             f"'{workdir}' holds a run with another config (saved -> now):\n  "
             + "\n  ".join(faults)
             + "\nTake the saved values, or another --workdir."
         )
-    for field, path in _tokenizer_files(config).items():
-        kept = _kept_tokenizer(workdir, field)
-        if kept.is_file() and kept.read_bytes() != path.read_bytes():
-            raise ConfigError(
-                f"data.text.{field}: '{path}' is not the tokenizer that this run began with; name "
-                f"'{kept}', or take another --workdir"
-            )
 
 
 def load_config(directory: str | os.PathLike[str]) -> TrainConfig:

@@ -26,6 +26,7 @@ from vljepa_jax.convert.exported import is_exported, load_exported
 from vljepa_jax.convert.published import convert_checkpoint
 from vljepa_jax.convert.rules import ConversionError, export
 from vljepa_jax.data.tokenizers import Tokenizer
+from vljepa_jax.run_dir import CheckpointError
 
 CONSOLE = Console(quiet=True)
 
@@ -115,6 +116,8 @@ def test_an_exported_directory_with_faults_names_them_all(exported, tmp_path):
     (broken / "vljepa.safetensors").write_bytes(b"{")
     with pytest.raises(ConversionError, match="vljepa.safetensors: cannot be read"):
         load_exported(broken)
+    with pytest.raises(CheckpointError, match="broken': checkpoint does not fit"):
+        vljepa_jax.load(tmp_path / "broken")
 
 
 def test_the_rest_is_one_file(exported):

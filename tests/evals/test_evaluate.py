@@ -1,5 +1,6 @@
 """The way from files to metrics, with a model that sees nothing but the mean colour."""
 
+import dataclasses
 import io
 import shutil
 
@@ -17,7 +18,7 @@ from vljepa_jax.config import (
 from vljepa_jax.data.records import Annotation, Label, Medium, Record
 from vljepa_jax.data.storage import write_dataset
 from vljepa_jax.evals.evaluate import Datasets, divide, evaluate
-from vljepa_jax.evals.examples import ClipRef
+from vljepa_jax.evals.examples import ClipRef, EvaluationError
 
 
 def image(colour: str) -> Medium:
@@ -115,3 +116,22 @@ def test_examples_are_chosen_without_reading_a_medium(dataset, tmp_path):
     kinds = ("colour", "opposite", "caption")
     names = ("broken", *COLOURS)
     assert found == [(i, f"{name}-{k}") for i, name in enumerate(names) for k in kinds]
+
+
+class OneFrame(ColourModel):
+    """A model of single images, as CLIP is."""
+
+    video = dataclasses.replace(ColourModel.video, frames=1)
+
+
+def test_media_that_cannot_share_the_frames_are_refused_before_any_is_read(tmp_path):
+    gone = Medium(path=str(tmp_path / "gone.png"))
+    pair = Annotation("pair", "vqa", "which", candidates=("a", "b"), gold=0, inputs=(0, 1))
+    records = {"test": [Record("pair", (gone, gone), (pair,))]}
+    write_dataset(tmp_path / "pairs", records, name="pairs", description="", labels={})
+    pairs = benchmark(str(tmp_path / "pairs"), "pairs", ChooseConfig())
+    message = "'pairs': the 2 media of an example cannot share the model's 1 frames"
+    with pytest.raises(EvaluationError, match=message):
+        evaluate(OneFrame(), [pairs], Datasets(None, num_workers=0))
+    (result,) = evaluate(ColourModel(), [pairs], Datasets(None, num_workers=0))  # of two frames
+    assert len(result.unreadable) == 1

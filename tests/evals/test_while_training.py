@@ -14,8 +14,17 @@ import pytest
 from tests.helpers.small_run import computed, small_config, small_evaluation, write_clips
 from tests.helpers.subprocesses import PROGRAMS
 from tests.helpers.tiny import tiny_text_config
-from vljepa_jax.config import ConfigError, PeriodicEvaluation, as_dict
+from vljepa_jax.config import (
+    BenchmarkConfig,
+    ChooseConfig,
+    ConfigError,
+    PeriodicEvaluation,
+    as_dict,
+)
+from vljepa_jax.data.records import Annotation, Medium, Record
+from vljepa_jax.data.storage import write_dataset
 from vljepa_jax.evals.evaluate import Datasets, evaluate
+from vljepa_jax.evals.examples import EvaluationError
 from vljepa_jax.evals.while_training import Evaluator
 from vljepa_jax.inference.model import Model
 from vljepa_jax.run_dir import load_params
@@ -113,8 +122,23 @@ def test_what_cannot_be_evaluated_is_refused_before_training(plain, tmp_path):
     refused(dataclasses.replace(config, evaluations=(empty,)), r"has \{'task': 'vqa'\}")
     twice = dataclasses.replace(plan, every=3)
     refused(dataclasses.replace(config, evaluations=(plan, twice)), "would be logged twice")
-    with pytest.raises(ConfigError, match="every = 0 must be at least 1"):
-        dataclasses.replace(plan, every=0)
+    for field in ("every", "batch_size"):
+        with pytest.raises(ConfigError, match=f"{field} = 0 .*must be at least 1"):
+            dataclasses.replace(plan, **{field: 0})
     words = dataclasses.replace(tiny_text_config("language_model"), evaluations=config.evaluations)
     with pytest.raises(ConfigError, match="objective 'language_model', and no VL-JEPA"):
         Evaluator(words)
+
+
+def test_one_example_that_cannot_be_scored_is_told_before_training(config, tmp_path):
+    def asked(name, candidates):
+        return Annotation(name, "vqa", "which", candidates=candidates, gold=0)
+
+    rows = (asked("sound", ("a", "b")), asked("lacking", ("a",)))
+    records = {"test": [Record("clip", (Medium(data=b"never read"),), rows)]}
+    write_dataset(tmp_path / "mixed", records, name="mixed", description="", labels={})
+    path = str(tmp_path / "mixed")
+    mixed = BenchmarkConfig("mixed", "", ChooseConfig(), path, "test", {}, None, 0)
+    plan = dataclasses.replace(config.evaluations[0], benchmarks=(mixed,))
+    with pytest.raises(EvaluationError, match="example 'lacking' has fewer than two"):
+        Evaluator(dataclasses.replace(config, evaluations=(plan,)))

@@ -12,7 +12,7 @@ from tests.helpers.sample_tokenizer import write_tokenizer
 from tests.helpers.tiny import tiny_train_config
 from vljepa_jax.config import ConfigError
 from vljepa_jax.data.tokenizers import with_tokenizers
-from vljepa_jax.run_dir import check_config
+from vljepa_jax.run_dir import check_config, load_config
 
 CLIP = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), np.uint8)
 
@@ -56,3 +56,14 @@ def test_a_run_is_not_continued_with_another_tokenizer(tmp_path):
     write_tokenizer(tmp_path / "tokenizers" / "query.json", "cat dog the a")
     with pytest.raises(ConfigError, match="data.text.query_tokenizer: .* this run began with"):
         check_config(tmp_path / "run", config)
+
+
+def test_a_moved_run_is_continued_with_the_tokenizers_that_it_holds(tmp_path):
+    config = with_files(tmp_path / "tokenizers")
+    save_run(tmp_path / "run", config, random_params(config))
+    shutil.rmtree(tmp_path / "tokenizers")
+    shutil.move(tmp_path / "run", tmp_path / "elsewhere")
+    check_config(tmp_path / "elsewhere", load_config(tmp_path / "elsewhere"))
+    other = dataclasses.replace(load_config(tmp_path / "elsewhere"), seed=config.seed + 1)
+    with pytest.raises(ConfigError, match=r"seed: \d+ -> \d+\nTake"):  # and nothing else
+        check_config(tmp_path / "elsewhere", other)

@@ -12,6 +12,7 @@ from vljepa_jax import run_dir
 from vljepa_jax.config import ConfigError
 from vljepa_jax.data.tokenizers import Tokenizer
 from vljepa_jax.inference.generate import Decoding, generate
+from vljepa_jax.inference.model import require_vljepa
 from vljepa_jax.inference.vlm import VisionLanguageModel, load_vlm
 from vljepa_jax.models.vlm import VLM
 from vljepa_jax.objectives import make_objective
@@ -200,6 +201,8 @@ def test_a_candidate_longer_than_any_target_of_training_is_not_cut(
 def test_what_cannot_be_is_refused(model, run, visual, clips, tmp_path):
     with pytest.raises(ConfigError, match="objective 'vljepa', and no VLM"):
         VisionLanguageModel(tiny_train_config(), {})
+    with pytest.raises(ConfigError, match="no VL-JEPA: load it with .*load_vlm"):
+        require_vljepa(model.config)
     with pytest.raises(run_dir.CheckpointError, match="not a run directory"):
         load_vlm(tmp_path)
     text = dataclasses.replace(model.config.data.text, end_token="</s>")

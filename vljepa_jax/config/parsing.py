@@ -17,7 +17,8 @@ from vljepa_jax.places import BUCKETS, DATASET_BUCKETS, why_not
 
 T = TypeVar("T")
 
-_DATASET = re.compile(r"(data\.sources|benchmarks)\[\d+\]\.path")  # fields that name one
+# Fields that name one.
+_DATASET = re.compile(r"(data\.sources|(evaluations\[\d+\]\.)?benchmarks)\[\d+\]\.path")
 
 
 class ConfigError(ValueError):

@@ -155,8 +155,11 @@ class PeriodicEvaluation:
     num_workers: int
 
     def __post_init__(self) -> None:
-        if self.every < 1:
-            raise ConfigError(f"evaluations: every = {self.every} must be at least 1")
+        if min(self.every, self.batch_size) < 1:
+            raise ConfigError(
+                f"evaluations: every = {self.every} and batch_size = {self.batch_size} must be at "
+                "least 1"
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -309,6 +312,8 @@ class EvalConfig:
     stream: StreamStudyConfig | None  # None: no such study
 
     def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise ConfigError(f"config.batch_size = {self.batch_size} must be at least 1")
         users = [f"benchmark '{b.name}{b.suffix}'" for b in self.benchmarks if b.path == WORLD]
         users += [] if self.stream is None else ["the study of streams"]
         if self.world is None and users:

@@ -15,7 +15,7 @@ Fields of a row:
     texts: what is to be said, in several wordings of one meaning. For the task "triplet": two
         paraphrases and a negative. For "stream": one text per entry of ``times``.
     cand: candidate answers: a list of texts, "@labels/NAME", or a list of media.
-    gold: index of the right candidate.
+    gold: index of the correct candidate.
     times: seconds, one per text, ascending.
     tags: {"name": "value"} to filter and to tell apart in reports.
     task: "caption", "vqa", "classification", "state", "triplet" or "stream"; the default is the
@@ -86,7 +86,7 @@ class RowError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class ManifestRow:
-    """One row that is right as far as can be told without decoding its media.
+    """One row that is sound as far as is known without decoding its media.
 
     Attributes:
         manifest: the file.

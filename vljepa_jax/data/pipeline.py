@@ -221,7 +221,7 @@ class _TrainSource:
         if not present:
             raise ConfigError(
                 f"{field}: {split} has no training example, which is a clip with a text, or with "
-                "candidates of which one is right"
+                "candidates of which one is correct"
             )
         for task, weight in config.tasks.items():
             if weight > 0 and task not in present:

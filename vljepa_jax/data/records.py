@@ -92,7 +92,7 @@ class Annotation:
         inputs: indices into the record's media that form X_V, in order (empty for text-only tasks).
         candidates: candidate answers, or "@labels/NAME".
         candidate_media: indices into the record's media, for state-to-action matching.
-        gold: index of the right entry of ``candidates`` or ``candidate_media``; ``None`` if absent.
+        gold: index of the correct one of ``candidates`` or ``candidate_media``; ``None`` if absent.
         times: seconds, one per text of a stream (the middle of the event where its span is known).
         durations: seconds, one per entry of ``times``; empty if unknown.
         tags: strata for filters and metrics, e.g. {"kind": "motion", "object": "dog"}.

@@ -85,7 +85,7 @@ class Dataset:
         return tuple((text,) for text in annotation.candidates)
 
     def answer(self, annotation: Annotation) -> tuple[str, ...]:
-        """The texts of the right candidate; the annotation must have ``gold``."""
+        """The texts of the correct candidate; the annotation must have ``gold``."""
         if isinstance(annotation.candidates, str):
             labels = self.labels[annotation.candidates.removeprefix(LABELS_PREFIX)]
             return labels[annotation.gold].texts

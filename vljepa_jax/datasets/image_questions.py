@@ -1,4 +1,4 @@
-"""Questions about images with one right answer: GQA, TallyQA, POPE, POPEv2, CLEVR.
+"""Questions about images with one correct answer: GQA, TallyQA, POPE, POPEv2, CLEVR.
 
 A row is an image, a question, and the answer's place among all answers. An answer that is none of
 them has no place, and counts as wrong.

@@ -52,7 +52,7 @@ UNSETTLED = (
             "id": "of the sample",
             "media": '[{"path": initial state}, {"path": final state}]',
             "cand": 'four clips: [{"path": ..., "start": ..., "end": ...}, ...]',
-            "gold": "index of the right clip",
+            "gold": "index of the correct clip",
             "task": '"state"',
         },
     ),

@@ -2,7 +2,7 @@
 YouCook2, Dream-1K, VDC.
 
 A row is a video, or a span of one, with what is said of it. Equal captions of different videos stay
-apart: the protocol of retrieval counts all their videos as right.
+apart: the protocol of retrieval counts all their videos as correct.
 """
 
 from __future__ import annotations

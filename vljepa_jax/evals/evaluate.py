@@ -145,13 +145,16 @@ def evaluate(
     Raises:
         NoExamplesError: a benchmark's dataset has nothing for it.
         DatasetError: a dataset or the split of a benchmark is not there.
-        EvaluationError: an example does not fit its benchmark's protocol.
+        EvaluationError: an example does not fit its benchmark's protocol, or the model's frames.
         ConfigError: the processes have different models.
     """
     require_same_model(model)
     protocols = [make_protocol(benchmark) for benchmark in benchmarks]
     examples = [_read_examples(protocol, datasets) for protocol in protocols]
-    needs = [p.needs(chosen) for p, chosen in zip(protocols, examples, strict=True)]
+    needs = [
+        _needs(protocol, chosen, model.video)
+        for protocol, chosen in zip(protocols, examples, strict=True)
+    ]
     embeddings, unreadable = _embed(model, functools.reduce(operator.or_, needs, Needs()), datasets)
     results = []
     for protocol, chosen, needed in zip(protocols, examples, needs, strict=True):
@@ -166,6 +169,26 @@ def evaluate(
             )
         )
     return results
+
+
+def require_scorable(
+    benchmarks: Sequence[BenchmarkConfig], datasets: Datasets, video: VideoInput
+) -> None:
+    """Raises what ``evaluate`` would of a model that sees ``video``, without embedding anything."""
+    for protocol in map(make_protocol, benchmarks):
+        _needs(protocol, _read_examples(protocol, datasets), video)
+
+
+def _needs(protocol: Protocol, examples: Sequence[Example], video: VideoInput) -> Needs:
+    needs = protocol.needs(examples)
+    for media in sorted({len(clip.media) for clip, _ in needs.videos}):
+        if video.frames % media:
+            raise EvaluationError(
+                f"benchmark '{benchmark_name(protocol.benchmark)}': the {media} media of an "
+                f"example cannot share the model's {video.frames} frames; take another number of "
+                "frames, or leave the benchmark out"
+            )
+    return needs
 
 
 def _read_examples(protocol: Protocol, datasets: Datasets) -> list[Example]:

@@ -9,7 +9,7 @@ import jax
 from jax.experimental import multihost_utils
 
 from vljepa_jax.config import ConfigError, TrainConfig
-from vljepa_jax.evals.evaluate import Datasets, divide, evaluate
+from vljepa_jax.evals.evaluate import Datasets, divide, evaluate, require_scorable
 from vljepa_jax.inference.model import Model, require_vljepa
 
 
@@ -21,12 +21,13 @@ class Evaluator:
     """
 
     def __init__(self, config: TrainConfig) -> None:
-        """Looks whether there is something to evaluate on, before the run begins.
+        """Looks whether all of it can be evaluated, before the run begins.
 
         Raises:
             ConfigError: the objective trains no VL-JEPA, two benchmarks have one name, or a
                 dataset has no examples of one.
             DatasetError: a dataset or the split of a benchmark is not there.
+            EvaluationError: an example does not fit its benchmark's protocol, or the frames.
         """
         self._config = config
         require_vljepa(config)
@@ -38,6 +39,7 @@ class Evaluator:
             _, skipped = divide(plan.benchmarks, datasets)
             if skipped:
                 raise ConfigError(f"evaluations[{index}]: " + "; ".join(skipped.values()))
+            require_scorable(plan.benchmarks, datasets, config.video_input)
             names.update(benchmark.name + benchmark.suffix for benchmark in plan.benchmarks)
             self._plans.append((plan, datasets))
         if twice := [name for name, count in names.items() if count > 1]:

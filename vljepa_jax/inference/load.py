@@ -34,7 +34,12 @@ class Format:
 
 def _is_run(path: AnyPath) -> bool:
     config = path / "config.json"
-    return config.is_file() and "objective" in json.loads(config.read_text())
+    if not config.is_file():
+        return False
+    try:
+        return "objective" in json.loads(config.read_text())
+    except ValueError as error:
+        raise CheckpointError(f"'{config}' is no JSON ({error})") from error
 
 
 # The first that recognises a directory loads it. A new implementation adds a row.
@@ -73,8 +78,10 @@ def load(
             parameters whole on each device; by default all devices of this process.
 
     Raises:
-        CheckpointError: the directory holds nothing that can be loaded, or no complete checkpoint.
+        CheckpointError: the directory holds nothing that can be loaded, no complete checkpoint, or
+            an exported model that lacks something.
         ConfigError: a run trained no model that embeds, or the Y-Decoder is another model's.
+        TokenizerError: a tokenizer is missing, as a run of before names it and does not hold it.
     """
     check_reachable(path)
     directory = place(path)

@@ -15,17 +15,32 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, UInt8
 
-from vljepa_jax.config import ConfigError, ModelConfig, TrainConfig, YDecoderConfig
+from vljepa_jax.config import ConfigError, ModelConfig, TrainConfig, VLMConfig, YDecoderConfig
 from vljepa_jax.convert.exported import load_exported
+from vljepa_jax.convert.rules import ConversionError
 from vljepa_jax.data.tokenizers import Tokenizer
 from vljepa_jax.fingerprint import fingerprint
 from vljepa_jax.inference.embedder import Embedder, History
 from vljepa_jax.inference.text_decoder import load_text_decoder
-from vljepa_jax.models.placement import bucket_rows, everywhere, on_rows, over_rows, pad_rows
+from vljepa_jax.models.placement import (
+    bucket_rows,
+    everywhere,
+    on_rows,
+    over_rows,
+    pad_rows,
+    power_of_two,
+)
 from vljepa_jax.models.vljepa import VLJEPA
 from vljepa_jax.parallel.sharding import local_mesh
 from vljepa_jax.places import AnyPath, in_bucket, place
-from vljepa_jax.run_dir import load_params, newest, read_metrics, read_summary, require
+from vljepa_jax.run_dir import (
+    CheckpointError,
+    load_params,
+    newest,
+    read_metrics,
+    read_summary,
+    require,
+)
 
 _SHORTEST = 16  # tokens of the smallest text bucket
 
@@ -72,10 +87,12 @@ def load_export(
     """The VL-JEPA that ``launch/convert.py --export`` wrote; see ``inference.load.load``."""
     if step is not None:
         raise ConfigError(f"'{directory}' is an exported model, which has no checkpoints by step")
-    config, params = load_exported(directory)
-    model = Model(
-        config, params, frames=frames, batch_size=batch_size, mesh=mesh, source=Path(directory)
-    )
+    directory = Path(os.path.abspath(directory))
+    try:
+        config, params = load_exported(directory)
+    except ConversionError as error:
+        raise CheckpointError(f"'{directory}': {error}") from error
+    model = Model(config, params, frames=frames, batch_size=batch_size, mesh=mesh, source=directory)
     if y_decoder is not None:
         model.attach(y_decoder)
     return model
@@ -88,6 +105,8 @@ def require_vljepa(config: TrainConfig) -> None:
     mend = "launch/convert.py --export writes its backbones out"
     if isinstance(config.model, YDecoderConfig):
         mend = "load the VL-JEPA's run, with y_decoder=DIR"
+    elif isinstance(config.model, VLMConfig):
+        mend = "load it with vljepa_jax.inference.vlm.load_vlm"
     elif hasattr(config.model, "x_encoder"):
         mend = f"start one from it with --config.init_from=DIR:x_encoder, or {mend}"
     raise ConfigError(f"this run trained objective '{config.objective}', and no VL-JEPA: {mend}")
@@ -252,7 +271,7 @@ class Model(Embedder):
         order = np.argsort(lengths, kind="stable")
         for start in range(0, len(order), self.batch_size):
             rows = order[start : start + self.batch_size]
-            longest = max(_SHORTEST, _power_of_two(int(lengths[rows].max())))
+            longest = max(_SHORTEST, power_of_two(int(lengths[rows].max())))
             # The last of several batches is filled up: cheaper than a program of its own.
             size = self._bucket(len(order))
             # Right-padded, so that a prefix holds all tokens; it is no longer than the config's.
@@ -261,8 +280,3 @@ class Model(Embedder):
                 pad_rows(tokens[rows, :longest], size),
                 pad_rows(mask[rows, :longest], size),
             )
-
-
-def _power_of_two(n: int) -> int:
-    """The smallest power of two that is at least n."""
-    return 1 << max(0, n - 1).bit_length()

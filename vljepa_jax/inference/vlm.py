@@ -26,6 +26,7 @@ from vljepa_jax.models.placement import (
     on_rows,
     over_rows,
     pad_rows,
+    power_of_two,
 )
 from vljepa_jax.models.vlm import VLM
 from vljepa_jax.parallel.sharding import local_mesh
@@ -275,4 +276,4 @@ def _log_probability(
 
 def _text_bucket(length: int) -> int:
     """The smallest power of two that holds so many tokens."""
-    return max(_SHORTEST, 1 << max(0, int(length) - 1).bit_length())
+    return max(_SHORTEST, power_of_two(int(length)))

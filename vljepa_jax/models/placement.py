@@ -108,7 +108,12 @@ def bucket_rows(rows: int, largest: int, mesh: Mesh) -> int:
 
     So a function of batches compiles for few sizes, and not for every number of rows.
     """
-    return padded_rows(min(1 << max(0, rows - 1).bit_length(), largest), mesh)
+    return padded_rows(min(power_of_two(rows), largest), mesh)
+
+
+def power_of_two(n: int) -> int:
+    """The smallest power of two that is at least n."""
+    return 1 << max(0, n - 1).bit_length()
 
 
 def pad_rows(array: Shaped[np.ndarray, n * rest], rows: int) -> Shaped[np.ndarray, b * rest]:

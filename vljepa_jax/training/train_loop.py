@@ -67,8 +67,8 @@ def train(
     """Trains until ``config.steps`` updates are made, from wherever ``workdir`` stands.
 
     Leaves config.json, checkpoints/, metrics.jsonl, tensorboard/ and, at the end, train.json
-    {"steps", "examples_per_second", "wall_seconds", "final_loss"}; the seconds count compilation
-    and, where a run was continued, every process's time up to its last checkpoint.
+    {"steps", "examples_per_second", "wall_seconds", "final_loss"}; the seconds count compilation,
+    evaluations and, where a run was continued, every process's time up to its last checkpoint.
 
     SIGTERM and SIGINT save after the running step and raise ``SystemExit`` with the status
     128 + signal, by which a scheduler sees that the job is not done; a second signal kills. Of
@@ -247,9 +247,8 @@ class _Run:
                 unread = (step, batch, metrics)
                 stop = signals.stop_after(step) or step == config.steps
                 if self._evaluator is not None and self._evaluator.due(step):
-                    if unread is not None:
-                        self._finish(*unread)
-                        unread = None
+                    self._finish(*unread)
+                    unread = None
                     self._evaluate(step, state)
                 if stop or step % config.checkpoint.every == 0 or self._time_to_save():
                     if unread is not None:
