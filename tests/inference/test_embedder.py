@@ -32,7 +32,7 @@ from vljepa_jax.inference.streams.live import LiveSettings, follow
 __all__ = ["dataset"]  # a fixture
 
 STUDY = StreamStudyConfig(
-    sets=(StreamSet(0.4, 1),),
+    sets=(StreamSet("poisson", 0.4, 1),),
     query="",
     window=1.0,
     ticks_per_second=1.0,

@@ -28,6 +28,7 @@ class WorldConfig:
     test_clips: int  # of seen (object, motion) pairs
     compositional_clips: int  # of pairs that training never shows
     streams: int  # long scripted streams
+    stream_kind: Literal["procedural", "poisson"]  # data/world/streams.py
     stream_density: float  # events per second
     image_size: int  # pixels
     frames: int  # frames of a clip
@@ -255,8 +256,9 @@ class BenchmarkConfig:
 
 @dataclasses.dataclass(frozen=True)
 class StreamSet:
-    """Streams of the bundled world with one density of events."""
+    """Streams of the bundled world of one kind and density of events."""
 
+    kind: Literal["procedural", "poisson"]  # data/world/streams.py
     density: float  # events per second
     streams: int
 

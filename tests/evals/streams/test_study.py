@@ -19,7 +19,7 @@ from vljepa_jax.inference.streams.segmentation import unit
 
 TICKS = 4.0
 CONFIG = StreamStudyConfig(
-    sets=(StreamSet(0.4, 3),),
+    sets=(StreamSet("poisson", 0.4, 3),),
     query="",
     window=2.0,
     ticks_per_second=TICKS,

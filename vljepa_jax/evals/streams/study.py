@@ -137,7 +137,7 @@ def run_study(
     """Sweeps the rates for all strategies and forms.
 
     Args:
-        streams: of one density.
+        streams: of one kind and density.
         decode: embeddings to texts.
         scorer: of CIDEr-D, ×100.
     """
