@@ -5,7 +5,7 @@
 A tick's embedding is made of the annotations' own: each event in its window counts as long as it
 lasts there, and the rest of the window is the embedding of a text that says that nothing happens.
 Decoding gives the nearest annotation. All else is the study of configs/eval/world.py. The JSON that
-is printed has the reductions of each kind of stream and density, for windows of several lengths.
+is printed has the reductions of each kind of stream, for windows of several lengths.
 Settings were chosen with another --seed than that of the figures.
 """
 
@@ -28,7 +28,7 @@ from vljepa_jax.evals.streams.study import EmbeddedStream, Study, run_study
 
 QUIET = "nothing happens"
 WINDOWS = (0.5, 1.0, 2.0)  # seconds
-SETS = (("procedural", 0.4), ("poisson", 0.4), ("procedural", 0.2), ("poisson", 0.2))
+KINDS, DENSITY = ("procedural", "poisson"), 0.4
 
 
 def perfect(
@@ -80,17 +80,17 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--checkpoint", required=True, help="its Y-Encoder embeds the annotations")
-    parser.add_argument("--streams", type=int, default=20, help="of each set (%(default)s)")
+    parser.add_argument("--streams", type=int, default=20, help="of each kind (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="draws the streams (%(default)s)")
     chosen = parser.parse_args()
     model = vljepa_jax.load(chosen.checkpoint)
     evaluation = recipe("configs/eval/world.py", kind=EvalConfig)
     config, world = evaluation.stream, evaluation.world
     found = []
-    for kind, density in SETS:
+    for kind in KINDS:
         rng = np.random.default_rng(chosen.seed)
         annotations = [  # scripts are enough: nothing is drawn
-            annotate_stream(draw_stream(rng, world.fps, kind, density), str(index), rng)
+            annotate_stream(draw_stream(rng, world.fps, kind, DENSITY), str(index), rng)
             for index in range(chosen.streams)
         ]
         texts = sorted({QUIET}.union(*(annotation.texts for annotation in annotations)))
@@ -100,8 +100,7 @@ def main() -> None:
             for (strategy, form), reduction in made.reductions.items():
                 told = dataclasses.asdict(reduction)
                 found.append(
-                    {"kind": kind, "density": density, "window": window}
-                    | {"strategy": strategy, "form": form}
+                    {"kind": kind, "window": window, "strategy": strategy, "form": form}
                     | {name: told[name] for name in ("value", "interval", "quality", "caveat")}
                 )
     print(json.dumps(found, indent=2))

@@ -42,8 +42,8 @@ def _stream() -> ConfigDict:
             "ticks_per_second": 2.0,  # embeddings: no rate below can be higher
             # Decodings per second, as the paper sweeps them; uniform at 1.0 is the reference.
             "rates": (*(2.0, 1.4, 1.0, 0.7, 0.5, 0.35, 0.25, 0.18, 0.12, 0.08, 0.04, 0.02, 0.01),),
-            "smoothing": 1.0,  # seconds that the online segmentation averages
-            "variance_window": 4.0,  # seconds whose variance it watches
+            "change_window": 4.0,  # seconds in which the online segmentation looks for a change
+            "change_delay": 1.0,  # seconds that a change must be old for it
             "bank_texts": 2_000,  # training captions to choose from where there is no Y-Decoder
         }
     )

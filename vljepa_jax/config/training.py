@@ -272,8 +272,8 @@ class StreamStudyConfig:
     window: float  # seconds of video that an embedding sees
     ticks_per_second: float  # embeddings
     rates: tuple[float, ...]  # decodings per second, swept
-    smoothing: float  # seconds that the online segmentation averages
-    variance_window: float  # seconds of its variance
+    change_window: float  # seconds in which the online segmentation looks for a change
+    change_delay: float  # seconds that a change must be old for it
     bank_texts: int  # captions of the training split to choose from where there is no Y-Decoder
 
     def __post_init__(self) -> None:

@@ -24,8 +24,8 @@ CONFIG = StreamStudyConfig(
     window=2.0,
     ticks_per_second=TICKS,
     rates=(2.0, 1.0, 0.7, 0.5, 0.35, 0.25, 0.18, 0.12, 0.06),
-    smoothing=0.5,
-    variance_window=3.0,
+    change_window=3.0,
+    change_delay=0.5,
     bank_texts=10,
 )
 WORDS = ("red", "green", "blue", "pink", "grey")

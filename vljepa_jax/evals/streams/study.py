@@ -209,8 +209,8 @@ def _online_segments(
     per_tick: float, config: StreamStudyConfig, embeddings: np.ndarray
 ) -> np.ndarray:
     segmenter = OnlineSegmenter(
-        smoothing=max(1, round(config.smoothing * config.ticks_per_second)),
-        window=max(2, round(config.variance_window * config.ticks_per_second)),
+        window=max(1, round(config.change_window * config.ticks_per_second)),
+        delay=max(1, round(config.change_delay * config.ticks_per_second)),
         rate=per_tick,
     )
     changes = [change for e in embeddings if (change := segmenter.update(e)) is not None]
