@@ -123,7 +123,8 @@ def _by_set(metrics: Mapping[str, Any]) -> dict[str, list[MetricRow]]:
         streams = f"{metric['streams']} stream{'s' if metric['streams'] > 1 else ''}"
         title = (
             f"{metric['kind'].capitalize()}, {metric['density']:g} events per second · {streams} · "
-            f"CIDEr to reach {metric['cider']:.1f}; with another annotation's text {metric['cider_blind']:.1f}"
+            f"CIDEr to reach {metric['cider']:.1f}; with another annotation's text "
+            f"{metric['cider_blind']:.1f}"
         )
         over = shown(metric["over_uniform"], "ratio")
         within = shown_interval(metric["over_uniform_interval"], "ratio")
