@@ -5,7 +5,9 @@
 A tick's embedding is made of the annotations' own: each event in its window counts as long as it
 lasts there, and the rest of the window is the embedding of a text that says that nothing happens.
 Decoding gives the nearest annotation. All else is the study of configs/eval/world.py. The JSON that
-is printed has the reductions of each kind of stream, for windows of several lengths.
+is printed has the reductions of each kind of stream, for windows of several lengths, and what the
+wording of the annotations is worth: the CIDEr of a right text in other words, and of one that names
+the right object alone.
 Settings were chosen with another --seed than that of the figures.
 """
 
@@ -22,7 +24,7 @@ import vljepa_jax
 from vljepa_jax import host
 from vljepa_jax.config import EvalConfig, StreamStudyConfig
 from vljepa_jax.data.records import Annotation
-from vljepa_jax.data.world.streams import annotate_stream, draw_stream
+from vljepa_jax.data.world.streams import Stream, annotate_stream, draw_stream
 from vljepa_jax.evals.streams.run import scorer
 from vljepa_jax.evals.streams.study import EmbeddedStream, Study, run_study
 
@@ -75,6 +77,21 @@ def study(
     )
 
 
+def wording(scripts: list[Stream], annotations: list[Annotation]) -> dict[str, float]:
+    """CIDEr of what is right but not in the annotator's words."""
+    score = scorer([[text] for annotation in annotations for text in annotation.texts])
+    rng = np.random.default_rng(0)
+    told = {
+        "same_meaning": [
+            text for script in scripts for text in annotate_stream(script, "", rng).texts
+        ],
+        "object_alone": [
+            f"{event.thing.indefinite}." for script in scripts for event in script.events
+        ],
+    }
+    return {name: float(np.mean(score(texts))) for name, texts in told.items()}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -86,13 +103,14 @@ def main() -> None:
     model = vljepa_jax.load(chosen.checkpoint)
     evaluation = recipe("configs/eval/world.py", kind=EvalConfig)
     config, world = evaluation.stream, evaluation.world
-    found = []
+    found, worded = [], {}
     for kind in KINDS:
         rng = np.random.default_rng(chosen.seed)
-        annotations = [  # scripts are enough: nothing is drawn
-            annotate_stream(draw_stream(rng, world.fps, kind, DENSITY), str(index), rng)
-            for index in range(chosen.streams)
-        ]
+        scripts, annotations = [], []  # scripts are enough: nothing is drawn
+        for index in range(chosen.streams):
+            scripts.append(draw_stream(rng, world.fps, kind, DENSITY))
+            annotations.append(annotate_stream(scripts[-1], str(index), rng))
+        worded[kind] = wording(scripts, annotations)
         texts = sorted({QUIET}.union(*(annotation.texts for annotation in annotations)))
         embedded = dict(zip(texts, model.embed_text(texts), strict=True))
         for window in WINDOWS:
@@ -103,7 +121,7 @@ def main() -> None:
                     {"kind": kind, "window": window, "strategy": strategy, "form": form}
                     | {name: told[name] for name in ("value", "interval", "quality", "caveat")}
                 )
-    print(json.dumps(found, indent=2))
+    print(json.dumps({"reductions": found, "wording": worded}, indent=2))
 
 
 if __name__ == "__main__":
