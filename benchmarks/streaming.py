@@ -70,7 +70,7 @@ def parts(model: vljepa_jax.Model, chosen: argparse.Namespace) -> dict[str, Call
     visual_tokens = model.encode_clips(clip)
     row = np.zeros(1, int)
     embedding = model.predict_tokens(visual_tokens, row, [chosen.query])
-    segmenter = OnlineSegmenter(smoothing=2, window=8, threshold=np.inf)
+    segmenter = OnlineSegmenter(window=8, delay=2, threshold=np.inf)
     model.decode(embedding)  # raises where there is no Y-Decoder
     return {
         "query": lambda: tokenizer.encode([chosen.query], text.query_length),

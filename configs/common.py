@@ -187,7 +187,8 @@ def world() -> ConfigDict:
             "train_triplets": 0,  # texts for training a text encoder alone
             "test_clips": 700,  # of (object, motion) pairs that training shows too
             "compositional_clips": 900,  # of pairs that training never shows
-            "streams": 4,  # long scripted videos
+            "streams": 8,  # long scripted videos
+            "stream_kind": "procedural",  # as the paper\'s are
             "stream_density": 0.40,  # events per second (the paper: 143 in 6 minutes)
             "image_size": 96,  # pixels
             "frames": 16,  # of a clip

@@ -42,9 +42,9 @@ _QUERY_FILE = command_line.define_path("query_file", "A file whose content is th
 _WINDOW = flags.DEFINE_float("window", 2.0, "Seconds of video in an embedding.", lower_bound=0.01)
 _TICKS = flags.DEFINE_float("ticks_per_second", 2.0, "Embeddings a second.", lower_bound=0.001)
 _RATE = flags.DEFINE_float("rate_hz", 0.35, "Wanted segments per second.", lower_bound=1e-4)
-_THRESHOLD = flags.DEFINE_float("threshold", None, "On the variance, instead of --rate_hz.")
-_SMOOTHING = flags.DEFINE_float("smoothing", 1.0, "Seconds averaged.", lower_bound=0.0)
-_VARIANCE = flags.DEFINE_float("variance_window", 4.0, "Seconds of the variance.", lower_bound=0.0)
+_THRESHOLD = flags.DEFINE_float("threshold", None, "On the gain of a split, instead of --rate_hz.")
+_CHANGE_WINDOW = flags.DEFINE_float("change_window", 4.0, "Seconds to look for a change in.")
+_CHANGE_DELAY = flags.DEFINE_float("change_delay", 1.0, "Seconds that a change must be old.")
 _PATIENCE = flags.DEFINE_float("patience", 5.0, "Say what lasts so many seconds; 0: at its end.")
 _FAST = flags.DEFINE_bool("fast", False, "Read a file as fast as it can be.")
 _SIZE = flags.DEFINE_string("size", "", "WIDTHxHEIGHT of raw frames.")
@@ -78,8 +78,8 @@ def main() -> None:
             ticks_per_second=_TICKS.value,
             rate=None if _THRESHOLD.value is not None else _RATE.value,
             threshold=_THRESHOLD.value,
-            smoothing=_SMOOTHING.value,
-            variance_window=_VARIANCE.value,
+            change_window=_CHANGE_WINDOW.value,
+            change_delay=_CHANGE_DELAY.value,
             patience=_PATIENCE.value,
             fast=_FAST.value,
             texts=_TEXTS.value,

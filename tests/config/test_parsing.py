@@ -44,6 +44,7 @@ def test_a_config_of_an_earlier_version_is_read(tmp_path):
     for rule in earlier["optimizer"]["rules"]:
         rule["rate"] = rule.pop("lr_multiplier")
         rule["decay"] = rule.pop("weight_decay_multiplier")
+    assert earlier["world"].pop("stream_kind") == "poisson"  # there was no other
     (tmp_path / "config.json").write_text(json.dumps(earlier))
     assert read_saved(tmp_path / "config.json") == config
     check_config(tmp_path, config)  # it is the config of this run still

@@ -175,7 +175,9 @@ def read_by_a_command(recipe, *overrides, cwd):
     return json.loads(done.stdout)
 
 
-@pytest.mark.parametrize("name", ["demo.py:captions", "finetune.py:some/where", "eval/world.py"])
+@pytest.mark.parametrize(
+    "name", ["demo.py:captions", "finetune.py:some/where", "eval/world.py", "eval/streams.py"]
+)
 def test_commands_find_what_recipes_share_from_any_directory(name, tmp_path):
     assert read_by_a_command(CONFIGS / name, cwd=tmp_path)["world"]["train_clips"] == 5_000
 

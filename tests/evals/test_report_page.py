@@ -187,7 +187,10 @@ def pages(tmp_path_factory):
         tiny_world_config(), train_clips=4, test_clips=32, compositional_clips=32
     )
     stream = dataclasses.replace(
-        recipe().stream, sets=(StreamSet(0.4, 1),), ticks_per_second=1.0, rates=(1.0, 0.5, 0.1)
+        recipe().stream,
+        sets=(StreamSet("poisson", 0.4, 1),),
+        ticks_per_second=1.0,
+        rates=(1.0, 0.5, 0.1),
     )
     config = dataclasses.replace(recipe(), world=world, stream=stream)
     train, decoder = tiny_train_config(), tiny_y_decoder_config()

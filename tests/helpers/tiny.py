@@ -113,6 +113,7 @@ def tiny_world_config(cache_dir: str | None = None) -> WorldConfig:
         test_clips=12,
         compositional_clips=6,
         streams=1,
+        stream_kind="poisson",
         stream_density=0.4,
         image_size=32,
         frames=8,

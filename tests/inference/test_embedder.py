@@ -32,13 +32,13 @@ from vljepa_jax.inference.streams.live import LiveSettings, follow
 __all__ = ["dataset"]  # a fixture
 
 STUDY = StreamStudyConfig(
-    sets=(StreamSet(0.4, 1),),
+    sets=(StreamSet("poisson", 0.4, 1),),
     query="",
     window=1.0,
     ticks_per_second=1.0,
     rates=(1.0, 0.5, 0.1),
-    smoothing=1.0,
-    variance_window=4.0,
+    change_window=4.0,
+    change_delay=1.0,
     bank_texts=20,
 )
 
@@ -181,8 +181,8 @@ def test_it_follows_a_stream(tmp_path):
         ticks_per_second=4.0,
         threshold=0.2,
         rate=None,
-        variance_window=1.0,
-        smoothing=0.25,
+        change_window=1.0,
+        change_delay=0.25,
         jsonl=str(tmp_path / "events.jsonl"),
     )
     summary = follow(ColourModel(), parse_source(str(video)), settings, console=quiet())

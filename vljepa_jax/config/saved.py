@@ -20,6 +20,8 @@ _RENAMED = (
     (r"model", "skip_share", "skip_probability"),
     (r"model", "told_tokens", "context_length"),
 )
+# (where it lies, a field that was not there then, what was always so).
+_ADDED = ((r"world", "stream_kind", "poisson"),)
 # (objective then, a field that its model had then and has not now, objective now).
 _RENAMED_OBJECTIVES = (("vlm", "reading_share", "visual_reader"),)
 
@@ -48,7 +50,8 @@ def _renamed(value: Any, where: str) -> Any:
     if not isinstance(value, Mapping):
         return value
     names = {old: new for place, old, new in _RENAMED if re.fullmatch(place, where)}
-    return {
+    added = {field: always for place, field, always in _ADDED if re.fullmatch(place, where)}
+    return added | {
         names.get(name, name): _renamed(child, f"{where}.{name}" if where else name)
         for name, child in value.items()
     }

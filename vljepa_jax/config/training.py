@@ -28,6 +28,7 @@ class WorldConfig:
     test_clips: int  # of seen (object, motion) pairs
     compositional_clips: int  # of pairs that training never shows
     streams: int  # long scripted streams
+    stream_kind: Literal["procedural", "poisson"]  # data/world/streams.py
     stream_density: float  # events per second
     image_size: int  # pixels
     frames: int  # frames of a clip
@@ -258,8 +259,9 @@ class BenchmarkConfig:
 
 @dataclasses.dataclass(frozen=True)
 class StreamSet:
-    """Streams of the bundled world with one density of events."""
+    """Streams of the bundled world of one kind and density of events."""
 
+    kind: Literal["procedural", "poisson"]  # data/world/streams.py
     density: float  # events per second
     streams: int
 
@@ -273,8 +275,8 @@ class StreamStudyConfig:
     window: float  # seconds of video that an embedding sees
     ticks_per_second: float  # embeddings
     rates: tuple[float, ...]  # decodings per second, swept
-    smoothing: float  # seconds that the online segmentation averages
-    variance_window: float  # seconds of its variance
+    change_window: float  # seconds in which the online segmentation looks for a change
+    change_delay: float  # seconds that a change must be old for it
     bank_texts: int  # captions of the training split to choose from where there is no Y-Decoder
 
     def __post_init__(self) -> None:

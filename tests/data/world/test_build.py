@@ -24,6 +24,7 @@ def config(tmp_path_factory):
         test_clips=24,
         compositional_clips=24,
         streams=1,
+        stream_kind="poisson",
         stream_density=0.4,
         image_size=32,
         frames=4,
@@ -52,11 +53,28 @@ def test_it_is_built_once(config, world, monkeypatch):
     assert find_dataset(world.directory, None).directory == world.directory
 
 
+def test_worlds_with_poisson_streams_lie_where_they_did(config):
+    """The digest is that of the code from before there was another kind."""
+    config = dataclasses.replace(config, cache_dir="")
+    assert build.fingerprint(config) == "9de45a3fbe0d855b"
+    procedural = dataclasses.replace(config, stream_kind="procedural")
+    assert build.fingerprint(procedural) != build.fingerprint(config)
+
+
+def test_a_world_has_streams_of_the_kind_asked_for(config):
+    config = dataclasses.replace(config, stream_kind="procedural")
+    (task,) = build.list_tasks(config, "streams")
+    (annotation,) = build.make_record(config, task).annotations
+    ends = np.array(annotation.times) + np.array(annotation.durations) / 2
+    starts = np.array(annotation.times) - np.array(annotation.durations) / 2
+    assert (starts[1:] >= ends[:-1] - 1e-9).all()  # one thing after another
+
+
 def test_the_directory_depends_on_the_content_alone(config):
     moved = dataclasses.replace(config, cache_dir="/elsewhere")
     assert build.fingerprint(moved) == build.fingerprint(config)
     for field in dataclasses.fields(config):
-        if field.name not in ("cache_dir",):
+        if field.name not in ("cache_dir", "stream_kind"):
             value = getattr(config, field.name) + 1
             other = dataclasses.replace(config, **{field.name: value})
             assert build.fingerprint(other) != build.fingerprint(config), field.name

@@ -1,3 +1,6 @@
+import collections
+import hashlib
+import itertools
 import types
 
 import numpy as np
@@ -9,9 +12,18 @@ from vljepa_jax.data.world.motions import MOTIONS
 FPS, DENSITY = 8, 0.4
 
 
+def draw(kind, seeds):
+    return [streams.draw_stream(np.random.default_rng(seed), FPS, kind, DENSITY) for seed in seeds]
+
+
+@pytest.fixture(scope="module", params=["poisson", "procedural"])
+def scripts(request):
+    return draw(request.param, range(12))
+
+
 @pytest.fixture(scope="module")
-def scripts():
-    return [streams.draw_stream(np.random.default_rng(seed), FPS, DENSITY) for seed in range(12)]
+def procedural():
+    return draw("procedural", range(12))
 
 
 def test_streams_last_four_to_six_minutes(scripts):
@@ -19,7 +31,9 @@ def test_streams_last_four_to_six_minutes(scripts):
     assert len({script.frames for script in scripts}) > 6
 
 
-def test_events_come_at_the_stated_density(scripts):
+@pytest.mark.parametrize("kind", ["poisson", "procedural"])
+def test_events_come_at_the_stated_density(kind):
+    scripts = draw(kind, range(40))
     events = sum(len(script.events) for script in scripts)
     seconds = sum(script.frames for script in scripts) / FPS
     assert events / seconds == pytest.approx(DENSITY, rel=0.1)
@@ -103,7 +117,67 @@ def test_annotations_tell_the_middle_of_every_event(scripts):
 
 
 def test_frames_come_one_at_a_time():
-    script = streams.draw_stream(np.random.default_rng(0), FPS, DENSITY, seconds=20)
+    script = streams.draw_stream(np.random.default_rng(0), FPS, "poisson", DENSITY, seconds=20)
     frames = streams.render_stream(script, 32)
     assert isinstance(frames, types.GeneratorType)
     assert sum(frame.shape == (32, 32, 3) for frame in frames) == script.frames == 160
+
+
+@pytest.mark.parametrize(
+    ("seed", "seconds", "digest"),
+    [(0, None, "023acf0f27b3c15b"), (1, 40, "1a2e5bb1e22d5e61"), (7, 40, "c6d09ab0f2f56182")],
+)
+def test_poisson_streams_are_what_they_were_before_there_was_another_kind(seed, seconds, digest):
+    """Digests of courses, events, and of what the generator draws next, made by the code then."""
+    rng = np.random.default_rng(seed)
+    script = streams.draw_stream(rng, FPS, "poisson", DENSITY, seconds)
+    made = hashlib.sha256()
+    for shot in script.shots:
+        made.update(str((shot.first, shot.background_seed)).encode())
+        for actor in shot.actors:
+            for course in (actor.position, actor.size, actor.angle, actor.opacity):
+                made.update(np.ascontiguousarray(course).tobytes())
+    made.update(repr(script.events).encode())
+    made.update(str(rng.random()).encode())
+    assert made.hexdigest()[:16] == digest
+
+
+def test_in_a_procedural_stream_one_thing_follows_another(procedural):
+    for script in procedural:
+        ends = [event.start + event.seconds for event in script.events]
+        pauses = np.array([e.start for e in script.events[1:]]) - ends[:-1]
+        assert (pauses >= -1e-9).all()
+        assert pauses.mean() < 0.05
+        assert script.frames / FPS - ends[-1] < 2
+        for one, next_one in itertools.pairwise(script.events):
+            assert (one.thing, one.motion) != (next_one.thing, next_one.motion)
+
+
+def test_procedures_repeat_and_vary(procedural):
+    for script in procedural:
+        times = collections.defaultdict(list)  # of a thing: the motions of each time
+        starts = [shot.first / FPS for shot in script.shots[1:]]
+        shots = np.searchsorted(starts, [event.start for event in script.events], side="right")
+        for _, group in itertools.groupby(
+            zip(shots, script.events, strict=True), key=lambda pair: pair[0]
+        ):
+            events = [event for _, event in group]
+            assert len({event.thing for event in events}) == 1
+            times[events[0].thing].append(tuple(event.motion for event in events))
+        assert 3 <= len(times) <= 5
+        for motions in times.values():
+            assert len(set().union(*motions)) <= 8  # its steps, again and again
+        assert sum(map(len, times.values())) > 8
+        assert any(len(set(motions)) > 1 for motions in times.values())
+
+
+def test_one_after_another_cannot_be_denser_than_events_last():
+    with pytest.raises(ValueError, match=r"0\.5 events per second.*up to 0\.4 fit"):
+        streams.draw_stream(np.random.default_rng(0), FPS, "procedural", 0.5)
+    with pytest.raises(ValueError, match="no streams of the kind 'cooking'"):
+        streams.draw_stream(np.random.default_rng(0), FPS, "cooking", 0.4)
+
+
+def test_the_mean_duration_is_the_one_that_pauses_are_made_for():
+    durations = streams._draw_durations(np.random.default_rng(0), 200_000, 300.0)
+    assert durations.mean() == pytest.approx(streams._MEAN, rel=0.01)

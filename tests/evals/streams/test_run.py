@@ -22,7 +22,7 @@ def config():
     recipe = parse(EvalConfig, load_recipe(RECIPE))
     stream = dataclasses.replace(
         recipe.stream,
-        sets=(StreamSet(0.4, 1),),
+        sets=(StreamSet("poisson", 0.4, 1),),
         ticks_per_second=1.0,
         rates=(1.0, 0.5, 0.1),
     )
@@ -39,7 +39,7 @@ def test_the_study_reaches_the_report(config, tmp_path):
         assert metric["unit"] == "ratio"
         assert metric["n"] > 50
         assert metric["interval"][0] <= metric["value"] <= metric["interval"][1]
-        assert metric["density"] == 0.4
+        assert (metric["kind"], metric["density"]) == ("poisson", 0.4)
         assert metric["decoder"].startswith("nearest of")  # this run has no Y-Decoder
     (part,) = report["streams"]["sets"]
     assert [round(p["rate"], 1) for p in part["curves"]["offline/averaged"]] == [1.0, 0.5, 0.1]

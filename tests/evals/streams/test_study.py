@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 
 import numpy as np
 import pytest
@@ -11,21 +12,24 @@ from vljepa_jax.evals.streams.run import scorer
 from vljepa_jax.evals.streams.study import (
     FORMS,
     STRATEGIES,
+    Curve,
     EmbeddedStream,
+    Study,
     rate_at,
+    reduction,
     run_study,
 )
 from vljepa_jax.inference.streams.segmentation import unit
 
 TICKS = 4.0
 CONFIG = StreamStudyConfig(
-    sets=(StreamSet(0.4, 3),),
+    sets=(StreamSet("poisson", 0.4, 3),),
     query="",
     window=2.0,
     ticks_per_second=TICKS,
     rates=(2.0, 1.0, 0.7, 0.5, 0.35, 0.25, 0.18, 0.12, 0.06),
-    smoothing=0.5,
-    variance_window=3.0,
+    change_window=3.0,
+    change_delay=0.5,
     bank_texts=10,
 )
 WORDS = ("red", "green", "blue", "pink", "grey")
@@ -156,6 +160,19 @@ def test_a_config_without_the_reference_rate_is_refused():
         dataclasses.replace(CONFIG, rates=(2.0, 0.5))
     with pytest.raises(ConfigError, match="no rate may exceed ticks_per_second = 0.5"):
         dataclasses.replace(CONFIG, ticks_per_second=0.5)
+
+
+def test_an_interval_that_is_cut_off_is_marked():
+    """Of two streams, one alone never is as good; a resample that has it twice gives a bound."""
+    rates, seconds = np.array([2.0, 1.0, 0.5]), np.array([100.0, 100.0])
+    decodings = rates[:, None] * seconds
+    uniform = Curve(rates, decodings, np.array([[60.0, 60.0], [50.0, 50.0], [20.0, 20.0]]))
+    selective = Curve(rates, decodings, np.array([[80.0, 40.0], [80.0, 40.0], [30.0, 10.0]]))
+    curves = {("uniform", "averaged"): uniform, ("offline", "averaged"): selective}
+    found = reduction(Study(seconds, np.array([10, 10]), curves, 0.0, {}), "offline", "averaged")
+    assert 1 < found.value < 2
+    assert found.interval[0] == 0.5  # the highest rate of the sweep, not a finding
+    assert re.fullmatch(r"in 2\d% of resampled streams but a bound: .*cut off", found.caveat)
 
 
 def test_a_model_that_knows_nothing_is_not_praised():

@@ -18,10 +18,10 @@ def say(embedding):
     return f"meaning {(MEANINGS @ embedding).argmax()}", {}
 
 
-def narrator(patience=0.0, threshold=0.15):
+def narrator(patience=0.0, threshold=0.3):
     return Narrator(
         say,
-        lambda: OnlineSegmenter(smoothing=1, window=6, threshold=threshold),
+        lambda: OnlineSegmenter(window=6, delay=1, threshold=threshold),
         window=WINDOW,
         patience=patience,
     )

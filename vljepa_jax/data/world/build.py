@@ -154,7 +154,7 @@ def _make_triplet(config: WorldConfig, task: Task, rng: np.random.Generator) -> 
 
 
 def _make_stream(config: WorldConfig, task: Task, rng: np.random.Generator) -> Record:
-    stream = draw_stream(rng, config.fps, config.stream_density)
+    stream = draw_stream(rng, config.fps, config.stream_kind, config.stream_density)
     medium = clip_medium(render_stream(stream, config.image_size), config.fps)
     return Record(task.id, (medium,), (annotate_stream(stream, task.id, rng),))
 
@@ -170,6 +170,8 @@ _MAKERS = {
 def _content(config: WorldConfig) -> dict:
     content = dataclasses.asdict(config) | {"version": CONTENT_VERSION, "format": FORMAT}
     del content["cache_dir"]
+    if config.stream_kind == "poisson":
+        del content["stream_kind"]  # worlds from before there was another kind keep their names
     return content
 
 

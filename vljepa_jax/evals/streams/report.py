@@ -25,12 +25,12 @@ _LINES = {"averaged": "-", "exact": ":"}
 
 
 def metrics(result: StreamResult, config: StreamStudyConfig) -> dict[str, dict[str, Any]]:
-    """The entries of ``report.json``: the headlines, and those at other densities."""
+    """The entries of ``report.json``: the headlines, and those of the other sets."""
     made = {}
     for index, (part, study) in enumerate(result.studies):
         for strategy, name in _METRICS.items():
             found = study.reductions[strategy, _HEADLINE_FORM]
-            made[name + (f"_at_{part.density:g}" if index else "")] = {
+            made[name + (f"_{part.kind}_at_{part.density:g}" if index else "")] = {
                 "value": found.value,
                 # What the uniform strategy itself reaches: 1 unless its curve is flat.
                 "chance": STREAM_REFERENCE_RATE / found.uniform_rate,
@@ -40,6 +40,7 @@ def metrics(result: StreamResult, config: StreamStudyConfig) -> dict[str, dict[s
                 "protocol": STREAM,
                 "path": "@world",
                 "split": "streams",
+                "kind": part.kind,
                 "density": part.density,
                 "streams": part.streams,
                 "decoder": result.decoder,
@@ -65,6 +66,7 @@ def as_json(result: StreamResult) -> dict[str, Any]:
 
 def _set_as_json(part: StreamSet, study: Study) -> dict[str, Any]:
     return {
+        "kind": part.kind,
         "density": part.density,
         "streams": part.streams,
         "seconds": float(study.seconds.sum()),
@@ -98,7 +100,7 @@ def stream_sections(report: Mapping[str, Any], result: StreamResult | None) -> l
         "lowest rate chosen by the embeddings. Intervals are a bootstrap over the streams; n "
         "counts annotations."
     )
-    table = metrics_table(_by_density(report["metrics"]), more=["over uniform"])
+    table = metrics_table(_by_set(report["metrics"]), more=["over uniform"])
     made = [Section("Streams", intro, "metrics", table)]
     intro = (
         "CIDEr of the text nearest in time to each annotation, against decodings per second. "
@@ -113,15 +115,16 @@ def stream_sections(report: Mapping[str, Any], result: StreamResult | None) -> l
     return made
 
 
-def _by_density(metrics: Mapping[str, Any]) -> dict[str, list[MetricRow]]:
+def _by_set(metrics: Mapping[str, Any]) -> dict[str, list[MetricRow]]:
     groups: dict[str, list[MetricRow]] = {}
     for name, metric in metrics.items():
         if metric["protocol"] != STREAM:
             continue
         streams = f"{metric['streams']} stream{'s' if metric['streams'] > 1 else ''}"
         title = (
-            f"{metric['density']:g} events per second · {streams} · CIDEr to reach "
-            f"{metric['cider']:.1f}; with another annotation's text {metric['cider_blind']:.1f}"
+            f"{metric['kind'].capitalize()}, {metric['density']:g} events per second · {streams} · "
+            f"CIDEr to reach {metric['cider']:.1f}; with another annotation's text "
+            f"{metric['cider_blind']:.1f}"
         )
         over = shown(metric["over_uniform"], "ratio")
         within = shown_interval(metric["over_uniform_interval"], "ratio")
@@ -138,7 +141,7 @@ def save_pictures(directory: Path, streams: Mapping[str, Any], result: StreamRes
 
 
 def draw_curves(streams: Mapping[str, Any]) -> Figure:
-    """A panel a density: CIDEr against decodings per second."""
+    """A panel a set: CIDEr against decodings per second."""
     sets = streams["sets"]
     figure = Figure(figsize=(3.6 * len(sets), 2.8), layout="constrained")
     for axes, part in zip(figure.subplots(1, len(sets), squeeze=False)[0], sets, strict=True):
@@ -157,7 +160,7 @@ def draw_curves(streams: Mapping[str, Any]) -> Figure:
         axes.axvline(streams["reference_rate"], color="#888888", linewidth=0.5)
         axes.set_xscale("log")
         axes.set_xlabel("decodings per second")
-        axes.set_title(f"{part['density']:g} events per second", loc="left")
+        axes.set_title(f"{part['kind']}, {part['density']:g} events per second", loc="left")
         axes.grid(alpha=0.2)
         axes.set_ylim(bottom=0)
     figure.axes[0].set_ylabel("CIDEr × 100")

@@ -94,13 +94,18 @@ def scorer(references: Sequence[Sequence[str]]) -> Callable[[Sequence[str]], np.
 
 
 def _dataset(world: WorldConfig, part: StreamSet) -> Dataset:
-    """A world with streams of one density; the given one, where it has them."""
-    if not (world.stream_density == part.density and world.streams >= part.streams):
+    """A world with streams of one kind and density; the given one, where it has them."""
+    alike = (world.stream_kind, world.stream_density) == (part.kind, part.density)
+    if not (alike and world.streams >= part.streams):
         nothing = dict.fromkeys(
             ("train_clips", "train_triplets", "test_clips", "compositional_clips"), 0
         )
         world = dataclasses.replace(
-            world, streams=part.streams, stream_density=part.density, **nothing
+            world,
+            streams=part.streams,
+            stream_kind=part.kind,
+            stream_density=part.density,
+            **nothing,
         )
     return find_dataset(WORLD, world)
 

@@ -43,7 +43,7 @@ class LiveSettings:
         query: ``None`` is "Describe this video in one sentence.".
         query_file: its content is the query, whenever it changes.
         typed: whether lines on standard input are queries.
-        window, smoothing, variance_window, patience: seconds.
+        window, change_window, change_delay, patience: seconds.
         rate: segments per second.
     """
 
@@ -54,8 +54,8 @@ class LiveSettings:
     ticks_per_second: float = 2.0
     rate: float | None = 0.35
     threshold: float | None = None
-    smoothing: float = 1.0
-    variance_window: float = 4.0
+    change_window: float = 4.0
+    change_delay: float = 1.0
     patience: float = 5.0
     fast: bool = False
     texts: str | None = None
@@ -71,8 +71,8 @@ class LiveSettings:
         ticks = self.ticks_per_second
         try:
             return OnlineSegmenter(
-                smoothing=max(1, round(self.smoothing * ticks)),
-                window=max(2, round(self.variance_window * ticks)),
+                window=max(1, round(self.change_window * ticks)),
+                delay=max(1, round(self.change_delay * ticks)),
                 threshold=self.threshold,
                 rate=None if self.rate is None else self.rate / ticks,
             )

@@ -1,6 +1,7 @@
-"""Online segmentation: a causal average and a threshold on the local variance (paper §2, §4.6).
+"""Online segmentation: a change of the mean, found by a generalised likelihood ratio.
 
-Each decision depends on what has been seen so far alone, and the memory is constant.
+Each decision depends on what has been seen so far alone, and the memory is constant. The paper
+(§2) smooths the embeddings and thresholds their local variance; docs/streaming.md compares both.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from jaxtyping import Float
 from vljepa_jax.inference.streams.segmentation import unit
 
 _GAIN = 0.3  # of the controller: how much one segment more than wanted raises the log-threshold
+_ROUNDING = 1e-12  # gains up to here are what rounding makes of equal embeddings
 _KEPT = 256  # embeddings of an open segment kept to find its midpoint; a longer one is thinned out
 
 
@@ -39,19 +41,25 @@ class Change:
 class OnlineSegmenter:
     """Cuts a stream of embeddings, one tick at a time.
 
-    The embeddings are averaged over the last ``smoothing`` ticks. When the variance of the last
-    ``window`` averages of the open segment, the mean squared distance from their mean, exceeds
-    the threshold, the meaning has changed: the segment ends at the split of the window that
-    leaves the least variance on both sides, and what follows the split opens the next.
+    At each tick, every split among the last ``window`` ticks of the open segment is weighed by what
+    it takes off the sum of squared distances from the means,
+    |l| |r| / (|l| + |r|) · ‖mean(l) − mean(r)‖², where l is all of the segment before the split and
+    r what follows: the cost at which Ward's tree (``segmentation.py``) would merge them. Under
+    Gaussian noise that is, but for a factor, the log-likelihood ratio of a change of the mean,
+    maximised over both means and, by the choice of the best split, over its time: CUSUM with a
+    generalised likelihood ratio (Siegmund and Venkatraman 1995). If the best split is at least
+    ``delay`` ticks old and its gain exceeds the threshold, the segment ends there and what follows
+    opens the next. While a change is under way the best split moves along with it; the delay lets
+    it come to rest.
 
     Instead of a threshold, a target rate can be given. The log-threshold then falls steadily and
     rises with each segment, so that both balance at that rate (a quantile tracker: with E errors
     of ``1 - rate`` and ``-rate`` a tick, their sum stays bounded). It begins at the first
-    variance that is not zero.
+    gain that is not zero.
 
     Attributes:
         threshold: the present one; ``None`` before there is any.
-        variance: at the last tick; 0 where fewer than two averages are there.
+        gain: of the best split at the last tick; 0 while that is younger than the delay.
         tick: number of ticks seen.
         start: first tick of the open segment.
     """
@@ -59,41 +67,40 @@ class OnlineSegmenter:
     def __init__(
         self,
         *,
-        smoothing: int,
         window: int,
+        delay: int,
         threshold: float | None = None,
         rate: float | None = None,
     ) -> None:
         """Gives either a threshold or a rate.
 
         Args:
-            smoothing: ticks averaged; 1 does not.
-            window: ticks of the variance, at least 2.
-            threshold: on the variance.
+            window: ticks among which a split is looked for, no fewer than ``delay``.
+            delay: ticks that a split must be old, at least 1.
+            threshold: on the gain.
             rate: wanted segments per tick, in (0, 1).
 
         Raises:
             ValueError: a value is out of range, or not one of threshold and rate is given.
         """
-        if smoothing < 1 or window < 2:
+        if not 1 <= delay <= window:
             raise ValueError(
-                f"smoothing = {smoothing} and window = {window} ticks: at least 1 and 2 are needed"
+                f"window = {window} and delay = {delay} ticks: a window of at least the delay, and "
+                "a delay of at least 1 are needed"
             )
         if (threshold is None) == (rate is None):
             raise ValueError("give either a threshold or a rate")
         if threshold is not None and not threshold >= 0:
-            raise ValueError(f"threshold = {threshold}: a variance is not negative")
+            raise ValueError(f"threshold = {threshold}: a gain is not negative")
         if rate is not None and not 0 < rate < 1:
             raise ValueError(f"rate = {rate} segments per tick: it must lie between 0 and 1")
         self.threshold = threshold
-        self.variance = 0.0
+        self.gain = 0.0
         self.tick = 0
         self.start = 0
         self._rate = rate
-        self._latest: collections.deque[np.ndarray] = collections.deque(maxlen=smoothing)
-        # The last ticks of the open segment, and their averages.
-        self._raw: collections.deque[np.ndarray] = collections.deque(maxlen=window)
-        self._smooth: collections.deque[np.ndarray] = collections.deque(maxlen=window)
+        self._delay = delay
+        self._latest: collections.deque[np.ndarray] = collections.deque(maxlen=window)
         self._sum: np.ndarray | None = None  # of the open segment
         self._kept: list[tuple[int, np.ndarray]] = []  # every ``_stride``-th of it
         self._stride = 1
@@ -102,18 +109,13 @@ class OnlineSegmenter:
         """Takes the next tick; gives the segment that it ended, if it did."""
         embedding = np.asarray(embedding, np.float32)
         self._latest.append(embedding)
-        self._raw.append(embedding)
-        self._smooth.append(np.mean(self._latest, axis=0, dtype=np.float64))
         self._sum = embedding.astype(np.float64) if self._sum is None else self._sum + embedding
         self._keep(self.tick, embedding)
         self.tick += 1
-        averages = np.stack(self._smooth)
-        self.variance = float(averages.var(axis=0).sum())
-        changed = self.threshold is not None and self.variance > self.threshold
+        split, self.gain = self._best_split()
+        changed = self.threshold is not None and self.gain > self.threshold
         self._control(changed)
-        if not changed:
-            return None
-        return self._end(self.tick - len(averages) + _best_split(averages), averages)
+        return self._end(split) if changed else None
 
     def so_far(self) -> Change | None:
         """The open segment as if it ended now; ``None`` before the first tick."""
@@ -121,17 +123,28 @@ class OnlineSegmenter:
             return None
         return self._change(self.tick, self._sum)
 
-    def _end(self, end: int, averages: np.ndarray) -> Change | None:
-        raw = list(self._raw)
-        following = raw[len(raw) - (self.tick - end) :]
+    def _best_split(self) -> tuple[int, float]:
+        """The tick before which the open segment should end, and the gain, 0 if that is young."""
+        length = self.tick - self.start
+        right = np.arange(1, min(len(self._latest), length - 1) + 1)
+        if not len(right):
+            return self.tick, 0.0
+        left = length - right
+        after = np.cumsum(np.array(self._latest, np.float64)[: -len(right) - 1 : -1], axis=0)
+        apart = (self._sum - after) / left[:, None] - after / right[:, None]
+        gains = left * right / length * (apart**2).sum(axis=1)
+        best = int(np.argmax(gains))
+        settled = right[best] >= self._delay and gains[best] > _ROUNDING
+        return self.tick - int(right[best]), float(gains[best]) if settled else 0.0
+
+    def _end(self, end: int) -> Change:
+        following = list(self._latest)[end - self.tick :]
         rest = np.sum(following, axis=0, dtype=np.float64)
         change = self._change(end, self._sum - rest)
         self.start, self._sum = end, rest
         self._stride, self._kept = 1, list(enumerate(following, end))
-        self._raw.clear()
-        self._raw.extend(following)
-        self._smooth.clear()
-        self._smooth.extend(averages[len(raw) - len(following) :])
+        self._latest.clear()
+        self._latest.extend(following)
         return change
 
     def _change(self, end: int, total: np.ndarray) -> Change:
@@ -150,16 +163,6 @@ class OnlineSegmenter:
         if self._rate is None:
             return
         if self.threshold is None:
-            self.threshold = self.variance or None
+            self.threshold = self.gain or None
         else:
             self.threshold *= math.exp(_GAIN * (changed - self._rate))
-
-
-def _best_split(averages: np.ndarray) -> int:
-    """How many averages go to the left, so that least variance is left: Ward's cost at its most."""
-    count = np.arange(1, len(averages))
-    sums = np.cumsum(averages, axis=0)
-    left = sums[:-1] / count[:, None]
-    right = (sums[-1] - sums[:-1]) / (len(averages) - count)[:, None]
-    gains = count * (len(averages) - count) * ((left - right) ** 2).sum(axis=1)
-    return int(count[np.argmax(gains)])

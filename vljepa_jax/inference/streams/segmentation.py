@@ -5,7 +5,7 @@ Three ways to choose the moments at which a stream is decoded into text:
 - uniform: segments of equal length, the baseline;
 - offline: temporally connected agglomerative clustering with Ward linkage. One tree, built once,
   serves every number of segments;
-- online (``online_segmentation.py``): a causal threshold on the local variance.
+- online (``online_segmentation.py``): a causal test for a change of the mean, by Ward's cost too.
 
 A segment is a half-open range of ticks [start, end). It is decoded at its midpoint, from the
 embedding of that tick ("exact") or from the mean of the segment's embeddings ("averaged"). All of
