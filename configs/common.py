@@ -188,7 +188,7 @@ def world() -> ConfigDict:
             "test_clips": 700,  # of (object, motion) pairs that training shows too
             "compositional_clips": 900,  # of pairs that training never shows
             "streams": 8,  # long scripted videos
-            "stream_kind": "procedural",  # as the paper\'s are
+            "stream_kind": "procedural",  # as the paper's are
             "stream_density": 0.40,  # events per second (the paper: 143 in 6 minutes)
             "image_size": 96,  # pixels
             "frames": 16,  # of a clip

@@ -331,7 +331,7 @@ def _world() -> ConfigDict:
             "test_clips": 640,
             "compositional_clips": 320,
             "streams": 4,
-            "stream_kind": "procedural",  # as the paper\'s are
+            "stream_kind": "procedural",  # as the paper's are
             "stream_density": 0.40,  # events per second
             "image_size": 256,  # pixels
             "frames": 32,
