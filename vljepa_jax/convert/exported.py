@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 import safetensors.numpy
 from flax import traverse_util
 
@@ -21,6 +20,7 @@ from vljepa_jax.convert.rules import ConversionError
 from vljepa_jax.data.tokenizers import with_tokenizers
 from vljepa_jax.models.parts import BACKBONES
 from vljepa_jax.objectives import make_objective
+from vljepa_jax.run_dir import tree_differences
 
 PyTree = Any
 
@@ -81,22 +81,13 @@ def _with_own_tokenizers(config: TrainConfig, directory: Path) -> TrainConfig:
 
 def _read_rest(path: Path, target: Mapping[str, PyTree], faults: list[str]) -> dict[str, PyTree]:
     """Reads the parameters that belong to no backbone; appends the file's faults to ``faults``."""
-    wanted = {"/".join(name): leaf for name, leaf in traverse_util.flatten_dict(target).items()}
-    if not wanted:
+    if not target:
         return {}
     try:
         found = safetensors.numpy.load_file(path)
     except (OSError, safetensors.SafetensorError) as error:
         faults.append(f"{path}: cannot be read ({error})")
         return {}
-    for name in sorted(wanted.keys() | found.keys()):
-        if name not in found:
-            faults.append(f"{path}: has no '{name}'")
-        elif name not in wanted:
-            faults.append(f"{path}: '{name}' is nothing that this model has")
-        elif found[name].shape != wanted[name].shape:
-            faults.append(
-                f"{path}: '{name}' is {list(found[name].shape)}, not {list(wanted[name].shape)}"
-            )
-    arrays = {tuple(name.split("/")): np.asarray(array) for name, array in found.items()}
-    return traverse_util.unflatten_dict(arrays)
+    rest = traverse_util.unflatten_dict(found, sep="/")
+    faults += [f"{path}: {fault}" for fault in tree_differences(rest, target)]
+    return rest

@@ -146,9 +146,7 @@ def evaluate(
         NoExamplesError: a benchmark's dataset has nothing for it.
         DatasetError: a dataset or the split of a benchmark is not there.
         EvaluationError: an example does not fit its benchmark's protocol, or the model's frames.
-        ConfigError: the processes have different models.
     """
-    require_same_model(model)
     protocols = [make_protocol(benchmark) for benchmark in benchmarks]
     examples = [_read_examples(protocol, datasets) for protocol in protocols]
     needs = [

@@ -11,7 +11,7 @@ import rich.table
 
 from vljepa_jax.config import BenchmarkConfig, EvalConfig, StreamStudyConfig
 from vljepa_jax.evals import report
-from vljepa_jax.evals.evaluate import Datasets, divide, evaluate
+from vljepa_jax.evals.evaluate import Datasets, divide, evaluate, require_same_model
 from vljepa_jax.evals.gallery import make_galleries
 from vljepa_jax.evals.streams import report as stream_report
 from vljepa_jax.evals.streams.run import embed_streams, run_stream_benchmark
@@ -44,6 +44,7 @@ def write_evaluation(
     Raises:
         ConfigError, DatasetError, EvaluationError: see what is called.
     """
+    require_same_model(model)
     datasets = Datasets(config.world, config.num_workers)
     skipped: dict[str, str] = {}
     if skip_empty:
@@ -103,6 +104,7 @@ def write_sweep(
     skipped: dict[str, str] = {}
     for values, config in settings:
         model = load(config)
+        require_same_model(model)
         datasets, benchmarks = Datasets(config.world, config.num_workers), config.benchmarks
         if skip_empty:
             benchmarks, empty = divide(benchmarks, datasets)

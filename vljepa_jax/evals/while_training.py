@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-import jax
-from jax.experimental import multihost_utils
-
 from vljepa_jax.config import ConfigError, TrainConfig
-from vljepa_jax.evals.evaluate import Datasets, divide, evaluate, require_scorable
+from vljepa_jax.evals.benchmarks import benchmark_name
+from vljepa_jax.evals.evaluate import Datasets, evaluate, require_scorable
 from vljepa_jax.inference.model import Model, require_vljepa
+from vljepa_jax.parallel.sharding import read_whole
 
 
 class Evaluator:
-    """The evaluations of one run; it is compiled by the first of them, and used by all.
+    """The evaluations of one run, by one model, so that a size of batches is compiled once.
 
     The parameters are whole on each device while it is at work, beside the divided ones of
     training.
@@ -29,18 +28,15 @@ class Evaluator:
             DatasetError: a dataset or the split of a benchmark is not there.
             EvaluationError: an example does not fit its benchmark's protocol, or the frames.
         """
-        self._config = config
         require_vljepa(config)
-        self._models: dict[int, Model] = {}
+        self._config = config
+        self._model: Model | None = None
         self._plans = []
         names: Counter[str] = Counter()
-        for index, plan in enumerate(config.evaluations):
+        for plan in config.evaluations:
             datasets = Datasets(config.world, plan.num_workers)
-            _, skipped = divide(plan.benchmarks, datasets)
-            if skipped:
-                raise ConfigError(f"evaluations[{index}]: " + "; ".join(skipped.values()))
             require_scorable(plan.benchmarks, datasets, config.video_input)
-            names.update(benchmark.name + benchmark.suffix for benchmark in plan.benchmarks)
+            names.update(benchmark_name(benchmark) for benchmark in plan.benchmarks)
             self._plans.append((plan, datasets))
         if twice := [name for name, count in names.items() if count > 1]:
             raise ConfigError(f"evaluations: {', '.join(twice)} would be logged twice")
@@ -54,30 +50,20 @@ class Evaluator:
 
         All processes call it after the same step; each embeds its share.
         """
-        whole = _whole(params)
+        whole = read_whole(params)
+        if self._model is None:
+            self._model = Model(self._config, whole)
+        else:
+            self._model.take(whole)
         metrics = {}
-        for index, (plan, datasets) in enumerate(self._plans):
+        for plan, datasets in self._plans:
             if self._due(plan.every, step):
-                model = self._model(index, plan.batch_size, whole)
-                for result in evaluate(model, plan.benchmarks, datasets):
+                self._model.batch_size = plan.batch_size
+                for result in evaluate(self._model, plan.benchmarks, datasets):
                     for name, metric in result.metrics.items():
                         metrics[f"eval/{name}"] = metric.value
-                model.take(None)  # the memory is training's again
+        self._model.take(None)  # the memory is training's again
         return metrics
 
     def _due(self, every: int, step: int) -> bool:
         return step % every == 0 or step == self._config.steps
-
-    def _model(self, index: int, batch_size: int, params: Any) -> Model:
-        if index in self._models:
-            self._models[index].take(params)
-        else:
-            self._models[index] = Model(self._config, params, batch_size=batch_size)
-        return self._models[index]
-
-
-def _whole(params: Any) -> Any:
-    """The parameters where this process can read all of them."""
-    if all(leaf.is_fully_addressable for leaf in jax.tree.leaves(params)):
-        return params
-    return multihost_utils.process_allgather(params, tiled=True)

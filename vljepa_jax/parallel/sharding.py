@@ -19,7 +19,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.experimental import mesh_utils
+from jax.experimental import mesh_utils, multihost_utils
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 from vljepa_jax.config import ConfigError, ShardingConfig, ShardingRule
@@ -78,6 +78,17 @@ def local_mesh() -> Mesh:
     """All devices of this process, for rows: what a loaded model runs on."""
     # In any order: nothing is sent between them.
     return Mesh(np.array(jax.local_devices()).reshape(-1, 1, 1), AXES)
+
+
+def read_whole(tree: Any) -> Any:
+    """The arrays of a tree, so that this process can read all of each; all processes call it.
+
+    Those that lie on several processes are gathered to the memory of every host.
+    """
+    arrays = [leaf for leaf in jax.tree.leaves(tree) if isinstance(leaf, jax.Array)]
+    if all(array.is_fully_addressable for array in arrays):
+        return tree
+    return multihost_utils.process_allgather(tree, tiled=True)
 
 
 def _over_slices(sizes: dict[str, int], devices: Sequence[jax.Device], slices: int) -> np.ndarray:

@@ -93,6 +93,7 @@ def train(
     if whole := left_whole(trainer.abstract_state.params, config.sharding.rules, mesh):
         console.print(whole, style="yellow")
     check_config(run_dir, config)
+    evaluator = pkgutil.resolve_name(_EVALUATOR)(config) if config.evaluations else None
     state, position = _start(config, run_dir, trainer)
     if position.step >= config.steps:
         console.print(f"'{run_dir}' has made all {config.steps} steps; nothing is left to train.")
@@ -104,7 +105,6 @@ def train(
         cached = config.data.visual_tokens == "cache"
         tokens_key = cache_visual_tokens(config, state.params, console) if cached else ""
         pipeline = TrainPipeline(config, tokens_key)
-        evaluator = pkgutil.resolve_name(_EVALUATOR)(config) if config.evaluations else None
         if first_process():
             claim(run_dir, config)  # last: a wrong config leaves nothing in its way
         run = _Run(config, run_dir, trainer, pipeline, console, position, watch, evaluator)
@@ -246,14 +246,14 @@ class _Run:
                     self._finish(*unread)
                 unread = (step, batch, metrics)
                 stop = signals.stop_after(step) or step == config.steps
-                if self._evaluator is not None and self._evaluator.due(step):
+                save = stop or step % config.checkpoint.every == 0 or self._time_to_save()
+                evaluate = self._evaluator is not None and self._evaluator.due(step)
+                if evaluate or save:
                     self._finish(*unread)
                     unread = None
+                if evaluate:
                     self._evaluate(step, state)
-                if stop or step % config.checkpoint.every == 0 or self._time_to_save():
-                    if unread is not None:
-                        self._finish(*unread)
-                        unread = None
+                if save:
                     self._save(state)
                 if stop:
                     break

@@ -12,7 +12,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
 from rich.console import Console
 from rich.progress import Progress
 
@@ -31,7 +30,7 @@ from vljepa_jax.fingerprint import fingerprint
 from vljepa_jax.models.placement import everywhere, on_rows, over_rows, pad_rows, padded_rows
 from vljepa_jax.models.video_encoder import make_video_encoder
 from vljepa_jax.parallel.processes import first_process, wait_for_all
-from vljepa_jax.parallel.sharding import local_mesh
+from vljepa_jax.parallel.sharding import local_mesh, read_whole
 
 _BATCH = 32  # clips encoded at a time, at least
 
@@ -51,9 +50,7 @@ def cache_visual_tokens(config: TrainConfig, params: Any, console: Console) -> s
         ConfigError: the sampling is random, so that no clip has tokens of its own.
         OSError: the cache cannot be written.
     """
-    params = params["x_encoder"]
-    if jax.process_count() > 1:  # of arrays that lie on all processes, one could not be read here
-        params = multihost_utils.process_allgather(params, tiled=True)
+    params = read_whole(params["x_encoder"])
     x_encoder, mesh = make_video_encoder(config.embedder[0]), local_mesh()
     rows = padded_rows(_BATCH, mesh)
     placed = jax.device_put(params, everywhere(mesh))
