@@ -8,6 +8,7 @@ a disk, and read there or, where it was copied to, on gs://.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import os
 import pathlib
@@ -78,10 +79,9 @@ class Dataset:
             yield Record(record.id, record.media, annotations.of(index))
 
     def candidates(self, annotation: Annotation) -> tuple[tuple[str, ...], ...]:
-        """The candidate answers of an annotation, each with its texts."""
+        """The candidate answers of an annotation, each with its texts; a label set is one object."""
         if isinstance(annotation.candidates, str):
-            labels = self.labels[annotation.candidates.removeprefix(LABELS_PREFIX)]
-            return tuple(label.texts for label in labels)
+            return self._label_texts[annotation.candidates.removeprefix(LABELS_PREFIX)]
         return tuple((text,) for text in annotation.candidates)
 
     def answer(self, annotation: Annotation) -> tuple[str, ...]:
@@ -90,6 +90,10 @@ class Dataset:
             labels = self.labels[annotation.candidates.removeprefix(LABELS_PREFIX)]
             return labels[annotation.gold].texts
         return (annotation.candidates[annotation.gold],)
+
+    @functools.cached_property
+    def _label_texts(self) -> dict[str, tuple[tuple[str, ...], ...]]:
+        return {name: tuple(label.texts for label in own) for name, own in self.labels.items()}
 
     def _parts_of(self, split: str) -> tuple[Part, ...]:
         if split not in self.parts:

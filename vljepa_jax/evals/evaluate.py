@@ -191,13 +191,15 @@ def _needs(protocol: Protocol, examples: Sequence[Example], video: VideoInput) -
 
 def _read_examples(protocol: Protocol, datasets: Datasets) -> list[Example]:
     benchmark, bank = protocol.benchmark, _read_bank(protocol, datasets)
+    seen: dict[tuple[tuple[str, ...], ...], tuple[tuple[str, ...], ...]] = {}
+
+    def candidates(annotation: Annotation) -> tuple[tuple[str, ...], ...]:
+        """Equal ones as one object, as ``protocols.base.candidate_lists`` has it."""
+        found = bank or datasets[benchmark.path].candidates(annotation)
+        return seen.setdefault(found, found)
+
     chosen = [
-        make_example(
-            benchmark,
-            record,
-            annotation,
-            bank or datasets[benchmark.path].candidates(annotation),
-        )
+        make_example(benchmark, record, annotation, candidates(annotation))
         for record, annotation in datasets.annotations(benchmark.path, benchmark.split)
         if fits(benchmark, annotation)
     ]

@@ -8,7 +8,7 @@ from vljepa_jax.config import BenchmarkConfig, ConfigError
 from vljepa_jax.data.records import Annotation
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class ClipRef:
     """One X_V: media of a record, in order.
 
@@ -24,7 +24,7 @@ class ClipRef:
     media: tuple[int, ...]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class Example:
     """An annotation as a protocol uses it.
 

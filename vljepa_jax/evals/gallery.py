@@ -102,7 +102,7 @@ def make_galleries(results: Sequence[Result], datasets: Datasets) -> list[Galler
 
 
 def _draw(outcomes: Sequence[Outcome]) -> list[Outcome]:
-    return random.Random(_SEED).sample(list(outcomes), min(_CARDS, len(outcomes)))
+    return random.Random(_SEED).sample(outcomes, min(_CARDS, len(outcomes)))
 
 
 def _clips(outcome: Outcome) -> Iterable[ClipRef]:

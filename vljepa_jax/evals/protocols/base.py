@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar, TypeVar, overload
 
 import numpy as np
 from jaxtyping import Float
@@ -21,6 +21,8 @@ from vljepa_jax.evals.examples import ClipRef, EvaluationError, Example
 from vljepa_jax.evals.metrics import Metric
 
 SHOWN = 5  # options kept of an outcome, best first
+
+K = TypeVar("K", bound=Hashable)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +39,29 @@ class Needs:
         )
 
 
+class Vectors(Mapping[K, "np.ndarray | None"]):
+    """Vectors by key, as the rows of one matrix; ``None`` for a key without one.
+
+    Args:
+        rows: the row of each key, ``None`` where it has none.
+        matrix: [rows, E].
+    """
+
+    def __init__(self, rows: Mapping[K, int | None], matrix: Float[np.ndarray, "n e"]) -> None:
+        self._rows = rows
+        self._matrix = matrix
+
+    def __getitem__(self, key: K) -> np.ndarray | None:
+        row = self._rows[key]
+        return None if row is None else self._matrix[row]
+
+    def __iter__(self) -> Iterator[K]:
+        return iter(self._rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+
 @dataclasses.dataclass(frozen=True)
 class Embeddings:
     """Embeddings of what was needed: [E] each, L2-normalised; ``None`` for an unreadable clip.
@@ -50,7 +75,7 @@ class Embeddings:
     written: Mapping[tuple[ClipRef, str], str] | None = None
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class Option:
     """An answer that an example could have had.
 
@@ -67,7 +92,7 @@ class Option:
     label: str = ""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class Outcome:
     """One scored example, with what a report shows of it.
 
@@ -79,6 +104,8 @@ class Outcome:
         gold: the correct option (the best of them), ``None`` if there is none.
         rank: wrong options before it; ``None`` if there is no correct one or a clip is unreadable.
         unreadable: clips of this example that could not be read.
+        values: by suffix, what this example adds to those metrics that are means of the examples'
+            scores and not shares of ranks; CIDEr is one.
     """
 
     id: str
@@ -88,6 +115,7 @@ class Outcome:
     gold: str | ClipRef | None
     rank: int | None
     unreadable: tuple[ClipRef, ...] = ()
+    values: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
     @property
     def correct(self) -> bool:
@@ -104,7 +132,7 @@ class Scores:
         notes: what people should know of how it was measured.
     """
 
-    outcomes: tuple[Outcome, ...]
+    outcomes: Sequence[Outcome]
     metrics: dict[str, Metric]
     notes: tuple[str, ...] = ()
 
@@ -161,10 +189,68 @@ class Protocol(abc.ABC):
             )
 
 
+class Choices(Sequence[Outcome]):
+    """Outcomes of choices as a few numbers an example; an ``Outcome`` is made when asked for.
+
+    A hundred thousand questions with their best options as objects would take gigabytes.
+
+    Attributes:
+        ranks: of each example, see ``Outcome.rank``.
+    """
+
+    def __init__(
+        self,
+        examples: Sequence[Example],
+        options: Sequence[Sequence[str | ClipRef]],
+        scores: Iterable[Float[np.ndarray, " candidates"] | None],
+        unreadable: Sequence[tuple[ClipRef, ...]] | None,
+    ) -> None:
+        """Ranks one row of scores after another; see ``score_choices``."""
+        self._examples = examples
+        self._options = options
+        self._unreadable = unreadable
+        self._best = np.full((len(examples), SHOWN), -1, np.int32)
+        self._scores = np.zeros((len(examples), SHOWN), np.float64)
+        self.ranks: list[int | None] = []
+        for index, (example, row) in enumerate(zip(examples, scores, strict=True)):
+            if row is None:
+                self.ranks.append(None)
+                continue
+            best = best_options(row)
+            self._best[index, : len(best)] = best
+            self._scores[index, : len(best)] = row[best]
+            self.ranks.append(metrics.rank(row, _gold(example)))
+
+    def __len__(self) -> int:
+        return len(self._examples)
+
+    @overload
+    def __getitem__(self, index: int) -> Outcome: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Outcome]: ...
+    def __getitem__(self, index: int | slice) -> Outcome | list[Outcome]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        example, options = self._examples[index], self._options[index]
+        best = [int(i) for i in self._best[index] if i >= 0]
+        return Outcome(
+            id=example.id,
+            clip=example.clip,
+            question=example.query,
+            options=tuple(
+                Option(options[i], float(score), i == example.gold)
+                for i, score in zip(best, self._scores[index], strict=False)
+            ),
+            gold=None if example.gold is None else options[example.gold],
+            rank=self.ranks[index],
+            unreadable=self._unreadable[index] if self._unreadable else (),
+        )
+
+
 def score_choices(
     examples: Sequence[Example],
     options: Sequence[Sequence[str | ClipRef]],
-    scores: Sequence[Float[np.ndarray, " candidates"] | None],
+    scores: Iterable[Float[np.ndarray, " candidates"] | None],
     unreadable: Sequence[tuple[ClipRef, ...]],
     chances: Mapping[int, float],
 ) -> Scores:
@@ -175,18 +261,29 @@ def score_choices(
         options: the candidates of each.
         scores: [n, candidates], higher is better: cosines, likelihoods, ...; ``None`` in place of
             a row where a clip cannot be read. Examples may have different numbers of candidates.
+            Rows are taken one after another and not kept.
         unreadable: such clips of each.
         chances: k -> chance of the correct candidate to be among the first k.
 
     Returns:
         Metrics "_top1", ... for each k.
     """
-    rows = zip(examples, options, scores, unreadable, strict=True)
-    outcomes = tuple(
-        rank_options(example, example.clip, candidates, row, _gold(example), lost)
-        for example, candidates, row, lost in rows
-    )
+    outcomes = Choices(examples, options, scores, unreadable)
     return Scores(outcomes, {f"_top{k}": among_first(outcomes, k, chances[k]) for k in chances})
+
+
+def candidate_lists(examples: Sequence[Example]) -> dict[int, tuple[tuple[str, ...], ...]]:
+    """The different lists of candidates, by ``id``: examples with the same ones share the object.
+
+    A thousand labels of fifty thousand images are so looked at once, and not for each image.
+    """
+    return {id(example.candidates): example.candidates for example in examples}
+
+
+def best_options(scores: Float[np.ndarray, " options"]) -> list[int]:
+    """Indices of up to ``SHOWN`` options, best first; what has no finite score is no option."""
+    order = np.argsort(-scores, kind="stable")[:SHOWN]
+    return [int(i) for i in order if np.isfinite(scores[i])]
 
 
 def _gold(example: Example) -> set[int]:
@@ -212,12 +309,13 @@ def rank_options(
         gold = options[min(positives)] if positives else None
         return Outcome(example.id, clip, example.query, (), gold, rank=None, unreadable=unreadable)
     order = np.argsort(-scores, kind="stable")
-    shown = [int(i) for i in order[:SHOWN] if np.isfinite(scores[i])]
     return Outcome(
         id=example.id,
         clip=clip,
         question=example.query,
-        options=tuple(Option(options[i], float(scores[i]), i in positives) for i in shown),
+        options=tuple(
+            Option(options[i], float(scores[i]), i in positives) for i in best_options(scores)
+        ),
         gold=next((options[i] for i in order if int(i) in positives), None),
         rank=metrics.rank(scores, positives),
         unreadable=unreadable,
@@ -226,4 +324,5 @@ def rank_options(
 
 def among_first(outcomes: Sequence[Outcome], k: int, chance: float) -> Metric:
     """Share of outcomes whose correct option is among the first k."""
-    return metrics.proportion(metrics.in_top_k([o.rank for o in outcomes], k), chance)
+    ranks = outcomes.ranks if isinstance(outcomes, Choices) else [o.rank for o in outcomes]
+    return metrics.proportion(metrics.in_top_k(ranks, k), chance)

@@ -61,6 +61,7 @@ class Caption(Protocol):
                 gold=example.texts[0],
                 rank=None,
                 unreadable=() if predicted[i] is not None else (example.clip,),
+                values={name: float(cider[name][i]) for name in texts},
             )
             for i, example in enumerate(examples)
         )

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from vljepa_jax.evals import metrics
 from vljepa_jax.evals.examples import Example
-from vljepa_jax.evals.protocols.base import Embeddings, Needs, Protocol, Scores, score_choices
+from vljepa_jax.evals.protocols.base import (
+    Embeddings,
+    Needs,
+    Protocol,
+    Scores,
+    candidate_lists,
+    score_choices,
+)
 from vljepa_jax.inference.labels import mean_embedding
 
 
@@ -27,31 +35,37 @@ class Choose(Protocol):
             self.require(example, len(example.candidates) > 1, "has fewer than two candidates")
         return Needs(
             frozenset((example.clip, example.query) for example in examples),
-            frozenset(t for example in examples for texts in example.candidates for t in texts),
+            frozenset(
+                text
+                for candidates in candidate_lists(examples).values()
+                for texts in candidates
+                for text in texts
+            ),
         )
 
     def score(self, examples: Sequence[Example], embeddings: Embeddings) -> Scores:
-        scores = cosines(examples, embeddings)
-        candidates, gold = [e.candidates for e in examples], [e.gold for e in examples]
+        lists = candidate_lists(examples)
+        options = {key: [texts[0] for texts in lists[key]] for key in lists}
+        candidates, gold = [options[id(e.candidates)] for e in examples], [e.gold for e in examples]
+        asked = [(e.clip, e.query) for e in examples]
         return score_choices(
             examples,
-            [tuple(texts[0] for texts in example.candidates) for example in examples],
-            scores,
-            [() if s is not None else (e.clip,) for e, s in zip(examples, scores, strict=True)],
+            candidates,
+            cosines(examples, embeddings),
+            [() if embeddings.videos[item] is not None else (item[0],) for item in asked],
             {k: metrics.choice_chance(candidates, gold, k) for k in self.parameters.k},
         )
 
 
-def cosines(examples: Sequence[Example], embeddings: Embeddings) -> list[np.ndarray | None]:
-    """[n, candidates] cosines of each candidate's mean embedding with the prediction."""
-    # Most benchmarks have one candidate list for all examples: its matrix is made once.
-    matrices: dict[tuple[tuple[str, ...], ...], np.ndarray] = {}
-    rows = []
+def cosines(examples: Sequence[Example], embeddings: Embeddings) -> Iterator[np.ndarray | None]:
+    """[candidates] cosines of each candidate's mean embedding with the prediction, n times."""
+    lists = candidate_lists(examples)
+
+    # Most benchmarks have one list for all examples, or a few; where each has its own, none stays.
+    @functools.lru_cache(maxsize=16)
+    def matrix(key: int) -> np.ndarray:
+        return np.stack([mean_embedding([embeddings.texts[t] for t in c]) for c in lists[key]])
+
     for example in examples:
-        if example.candidates not in matrices:
-            matrices[example.candidates] = np.stack(
-                [mean_embedding([embeddings.texts[t] for t in c]) for c in example.candidates]
-            )
         predicted = embeddings.videos[example.clip, example.query]
-        rows.append(None if predicted is None else matrices[example.candidates] @ predicted)
-    return rows
+        yield None if predicted is None else matrix(id(example.candidates)) @ predicted
