@@ -79,7 +79,7 @@ class Dataset:
             yield Record(record.id, record.media, annotations.of(index))
 
     def candidates(self, annotation: Annotation) -> tuple[tuple[str, ...], ...]:
-        """The candidate answers of an annotation, each with its texts; a label set is one object."""
+        """The candidate answers of an annotation, each with its texts; of a set, one object."""
         if isinstance(annotation.candidates, str):
             return self._label_texts[annotation.candidates.removeprefix(LABELS_PREFIX)]
         return tuple((text,) for text in annotation.candidates)
