@@ -135,3 +135,19 @@ def test_media_that_cannot_share_the_frames_are_refused_before_any_is_read(tmp_p
         evaluate(OneFrame(), [pairs], Datasets(None, num_workers=0))
     (result,) = evaluate(ColourModel(), [pairs], Datasets(None, num_workers=0))  # of two frames
     assert len(result.unreadable) == 1
+
+
+def test_a_public_dataset_that_was_not_prepared_is_skipped_by_name(dataset):
+    folder, name = dataset.rsplit("/", 1)
+    data = Datasets(None, num_workers=0, data=folder)
+    benchmarks = [
+        benchmark(path, path.removeprefix("@data/"), ChooseConfig(), split, task="vqa")
+        for path, split in ((f"@data/{name}", "whole"), (f"@data/{name}", "val"), ("@data/b", "x"))
+    ]
+    served, skipped = divide([benchmarks[0], benchmarks[2]], data)
+    assert served == (benchmarks[0],)
+    assert f"there is no {folder}/b: python launch/prepare.py --dataset=b" in skipped["b"]
+    with pytest.raises(ConfigError, match="has no split 'val': python launch/prepare.py"):
+        divide(benchmarks[1:], data)
+    (result,) = evaluate(ColourModel(), served, data)
+    assert result.metrics["colours_top1"].value == 0.5

@@ -53,6 +53,7 @@ from vljepa_jax.config.texts import (
     TokenTargetConfig,
 )
 from vljepa_jax.config.training import (
+    DATA,
     STREAM_REFERENCE_RATE,
     WORLD,
     BenchmarkConfig,
@@ -82,6 +83,7 @@ from vljepa_jax.config.video_encoders import (
 )
 
 __all__ = [
+    "DATA",
     "OBJECTIVES",
     "PROTOCOLS",
     "STREAM_REFERENCE_RATE",

@@ -18,7 +18,7 @@ from vljepa_jax.places import BUCKETS, DATASET_BUCKETS, why_not
 T = TypeVar("T")
 
 # Fields that name one.
-_DATASET = re.compile(r"(data\.sources|(evaluations\[\d+\]\.)?benchmarks)\[\d+\]\.path")
+_DATASET = re.compile(r"(data\.sources|(evaluations\[\d+\]\.)?benchmarks)\[\d+\]\.path|data")
 
 
 class ConfigError(ValueError):
@@ -129,7 +129,7 @@ def _faults_of_fields(
     for field in dataclasses.fields(config_class):
         if field.name in plain:
             yield from _faults(hints[field.name], plain[field.name], f"{prefix}{field.name}")
-        elif field.default is dataclasses.MISSING:
+        elif field.default is field.default_factory is dataclasses.MISSING:
             yield f"missing field '{prefix}{field.name}'"
 
 

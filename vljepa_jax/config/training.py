@@ -12,6 +12,7 @@ from vljepa_jax.config.protocols import AnyProtocol
 from vljepa_jax.config.video_encoders import Grid, Preprocessing, XEncoderConfig
 
 WORLD = "@world"  # the path of the bundled video world's dataset
+DATA = "@data/"  # before the name of a dataset that lies in the folder that a config names
 
 
 # ---------------------------------------------------------------------------------------------
@@ -250,11 +251,24 @@ class BenchmarkConfig:
     name: str  # metric prefix, e.g. "world/motion"
     suffix: str  # metric suffix, e.g. "_compositional": world/motion_top1_compositional
     protocol: AnyProtocol  # with its parameters
-    path: str  # a prepared dataset or "@world"
+    path: str  # a prepared dataset, "@data/NAME" below config.data, or "@world"
     split: str
     filter: dict[str, str]  # "task" or a tag -> value; all must hold
     query: str | None  # replaces the annotations' own query; None keeps it
     limit: int  # first n examples, 0 for all
+    # Those below were not in configs of before.
+    # Candidates in words, each with one "{}", whose embeddings are averaged; () leaves them bare.
+    templates: tuple[str, ...] = ()
+    expected: int = 0  # examples of the whole benchmark, 0 where it is not known
+    group: str = ""  # of a paper's benchmarks
+    sources: dict[str, str] = dataclasses.field(default_factory=dict)  # of each choice: who made it
+
+    def __post_init__(self) -> None:
+        for template in self.templates:
+            if template.count("{}") != 1:
+                raise ConfigError(
+                    f"benchmark '{self.name}': the template '{template}' must have one {{}}"
+                )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -312,6 +326,8 @@ class EvalConfig:
     num_workers: int
     benchmarks: tuple[BenchmarkConfig, ...]
     stream: StreamStudyConfig | None  # None: no such study
+    # The folder of the datasets that benchmarks call "@data/NAME"; "" where none is called so.
+    data: str = ""
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:

@@ -29,7 +29,7 @@ def caption_gap(model: Embedder, config: EvalConfig, clips: int) -> Gap:
     if benchmark is None:
         raise ConfigError("benchmarks: none has a bank of captions (protocol.bank_split)")
     require_same_model(model)
-    datasets = Datasets(config.world, config.num_workers)
+    datasets = Datasets(config.world, config.num_workers, config.data)
     chosen, meanings = {}, set()
     for record, annotation in datasets.annotations(benchmark.path, split):
         meaning = annotation.tags.get("meaning", annotation.id)

@@ -18,7 +18,7 @@ import numpy as np
 from rich.progress import Progress
 
 from vljepa_jax.config import BenchmarkConfig, ConfigError, VideoInput, WorldConfig, nearest
-from vljepa_jax.data.datasets import find_dataset
+from vljepa_jax.data.datasets import AbsentDatasetError, find_dataset, require_split
 from vljepa_jax.data.records import Annotation, ClipError
 from vljepa_jax.data.storage import Dataset
 from vljepa_jax.data.workers import decode_media, in_batches
@@ -64,17 +64,19 @@ class Datasets:
     Args:
         world: what "@world" stands for; ``None`` where it is not asked for.
         num_workers: decoding processes.
+        data: the folder of the datasets that are called "@data/NAME".
     """
 
-    def __init__(self, world: WorldConfig | None, num_workers: int) -> None:
+    def __init__(self, world: WorldConfig | None, num_workers: int, data: str = "") -> None:
         self._world = world
+        self._data = data
         self._num_workers = num_workers
         self._open: dict[str, Dataset] = {}
         self._annotations: dict[tuple[str, str], list[tuple[int, Annotation]]] = {}
 
     def __getitem__(self, path: str) -> Dataset:
         if path not in self._open:
-            self._open[path] = find_dataset(path, self._world)
+            self._open[path] = find_dataset(path, self._world, self._data)
         return self._open[path]
 
     def annotations(self, path: str, split: str) -> list[tuple[int, Annotation]]:
@@ -84,6 +86,7 @@ class Datasets:
             DatasetError: there is no such dataset or split.
         """
         if (path, split) not in self._annotations:
+            require_split(self[path], path, split)
             self._annotations[path, split] = list(self[path].annotations(split))
         return self._annotations[path, split]
 
@@ -112,7 +115,8 @@ def divide(
 ) -> tuple[tuple[BenchmarkConfig, ...], dict[str, str]]:
     """Divides benchmarks into those that their datasets have examples for, and the others.
 
-    An example that lacks what the protocol asks for, say candidates, is none.
+    An example that lacks what the protocol asks for, say candidates, is none; a dataset
+    "@data/NAME" that was not prepared has none.
 
     Returns:
         The former, and why each of the latter is skipped, by name.
@@ -126,7 +130,7 @@ def divide(
         try:
             protocol = make_protocol(benchmark)
             _check_any(protocol, _read_examples(protocol, datasets))
-        except NoExamplesError as error:
+        except (NoExamplesError, AbsentDatasetError) as error:
             skipped[benchmark_name(benchmark)] = str(error)
         else:
             served.append(benchmark)

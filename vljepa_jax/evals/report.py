@@ -32,7 +32,7 @@ from vljepa_jax.inference.embedder import Embedder
 from vljepa_jax.places import write_text
 
 # Settings of an evaluation that change no result of another benchmark.
-_FREE_FIELDS = ("benchmarks", "batch_size", "num_workers", "stream")
+_FREE_FIELDS = ("benchmarks", "batch_size", "num_workers", "stream", "data")
 
 _BOLD = "Bold: above chance with 95 % confidence."
 _UNITS = (

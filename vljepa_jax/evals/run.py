@@ -45,7 +45,7 @@ def write_evaluation(
         ConfigError, DatasetError, EvaluationError: see what is called.
     """
     require_same_model(model)
-    datasets = Datasets(config.world, config.num_workers)
+    datasets = Datasets(config.world, config.num_workers, config.data)
     skipped: dict[str, str] = {}
     if skip_empty:
         benchmarks, skipped = divide(benchmarks, datasets)
@@ -105,7 +105,8 @@ def write_sweep(
     for values, config in settings:
         model = load(config)
         require_same_model(model)
-        datasets, benchmarks = Datasets(config.world, config.num_workers), config.benchmarks
+        datasets = Datasets(config.world, config.num_workers, config.data)
+        benchmarks = config.benchmarks
         if skip_empty:
             benchmarks, empty = divide(benchmarks, datasets)
             skipped |= empty
