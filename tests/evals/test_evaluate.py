@@ -17,7 +17,8 @@ from vljepa_jax.config import (
 )
 from vljepa_jax.data.records import Annotation, Label, Medium, Record
 from vljepa_jax.data.storage import write_dataset
-from vljepa_jax.evals.evaluate import Datasets, divide, evaluate
+from vljepa_jax.evals.datasets import Datasets
+from vljepa_jax.evals.evaluate import divide, evaluate
 from vljepa_jax.evals.examples import ClipRef, EvaluationError
 
 

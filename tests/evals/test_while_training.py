@@ -23,7 +23,8 @@ from vljepa_jax.config import (
 )
 from vljepa_jax.data.records import Annotation, Medium, Record
 from vljepa_jax.data.storage import write_dataset
-from vljepa_jax.evals.evaluate import Datasets, evaluate
+from vljepa_jax.evals.datasets import Datasets
+from vljepa_jax.evals.evaluate import evaluate
 from vljepa_jax.evals.examples import EvaluationError
 from vljepa_jax.evals.while_training import Evaluator
 from vljepa_jax.inference.model import Model

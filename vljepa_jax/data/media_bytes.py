@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import hashlib
 import io
 import os
 import tarfile
@@ -46,6 +47,22 @@ def read_bytes(medium: Medium, count: int = -1) -> bytes:
         return medium.data if count < 0 else medium.data[:count]
     with _explained(medium), open_bytes(medium) as file:
         return file.read(count)
+
+
+def stamp(medium: Medium) -> str:
+    """Changes with the content: size and time of a file, a hash of embedded bytes and their span.
+
+    Raises:
+        ClipError: the file is not there.
+    """
+    if medium.data:
+        span = f"{medium.start} {medium.end}".encode()
+        return hashlib.sha256(span + medium.data).hexdigest()[:16]
+    try:
+        status = os.stat(medium.path)
+    except OSError as error:
+        raise clip_error(medium, f"cannot be opened ({error.strerror})") from error
+    return f"{status.st_size}-{status.st_mtime_ns}"
 
 
 def embedded(medium: Medium) -> Medium:

@@ -7,7 +7,8 @@ import numpy as np
 from vljepa_jax.config import ConfigError, EvalConfig
 from vljepa_jax.data.records import ClipError
 from vljepa_jax.data.workers import in_batches
-from vljepa_jax.evals.evaluate import Datasets, file_order, require_same_model
+from vljepa_jax.evals.datasets import Datasets, file_order
+from vljepa_jax.evals.evaluate import require_same_model
 from vljepa_jax.evals.examples import ClipRef, fits
 from vljepa_jax.evals.protocols.registry import make_protocol
 from vljepa_jax.inference.embedder import Embedder

@@ -1,8 +1,9 @@
 """Runs benchmarks: reads examples, embeds what they need once, scores.
 
-All benchmarks of a run share their work. Every distinct clip is decoded and passed through the
-X-Encoder once, whatever number of questions is asked about it, and every distinct text is
-embedded once; what is kept is one vector a (clip, query) pair.
+Benchmarks on the same split share their work. Every distinct clip is decoded and passed through
+the X-Encoder once, whatever number of questions is asked about it, and every distinct text is
+embedded once; what is kept is one vector a (clip, query) pair, in memory as long as the split is
+at work, and in a cache on disk where there is one.
 """
 
 from __future__ import annotations
@@ -11,18 +12,17 @@ import dataclasses
 import functools
 import operator
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import jax
-import numpy as np
-from rich.progress import Progress
 
-from vljepa_jax.config import BenchmarkConfig, ConfigError, VideoInput, WorldConfig, nearest
-from vljepa_jax.data.datasets import AbsentDatasetError, find_dataset, require_split
-from vljepa_jax.data.records import Annotation, ClipError
-from vljepa_jax.data.storage import Dataset
-from vljepa_jax.data.workers import decode_media, in_batches
+from vljepa_jax.config import BenchmarkConfig, ConfigError, VideoInput, nearest
+from vljepa_jax.data.datasets import AbsentDatasetError
+from vljepa_jax.data.records import Annotation
 from vljepa_jax.evals.benchmarks import benchmark_name, metric_name
+from vljepa_jax.evals.datasets import Datasets
+from vljepa_jax.evals.embed import embed
+from vljepa_jax.evals.embedding_cache import EmbeddingCache
 from vljepa_jax.evals.examples import (
     ClipRef,
     EvaluationError,
@@ -35,7 +35,7 @@ from vljepa_jax.evals.metrics import Metric
 from vljepa_jax.evals.protocols.base import Embeddings, Needs, Outcome, Protocol
 from vljepa_jax.evals.protocols.registry import make_protocol
 from vljepa_jax.inference.embedder import Embedder
-from vljepa_jax.parallel.processes import divided, first_process, gather, require_same, share
+from vljepa_jax.parallel.processes import require_same
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,65 +49,17 @@ class Result:
         unreadable: reason by clip, for clips of this benchmark that could not be read; their
             examples are counted as wrong.
         notes: what people should know of how it was measured.
+        examples: that were scored.
+        there: examples of the dataset, of which a limit may have left some out.
     """
 
     benchmark: BenchmarkConfig
     metrics: dict[str, Metric]
-    outcomes: tuple[Outcome, ...]
+    outcomes: Sequence[Outcome]
     unreadable: dict[ClipRef, str]
-    notes: tuple[str, ...] = ()
-
-
-class Datasets:
-    """The datasets of an evaluation, opened once, and their clips, decoded.
-
-    Args:
-        world: what "@world" stands for; ``None`` where it is not asked for.
-        num_workers: decoding processes.
-        data: the folder of the datasets that are called "@data/NAME".
-    """
-
-    def __init__(self, world: WorldConfig | None, num_workers: int, data: str = "") -> None:
-        self._world = world
-        self._data = data
-        self._num_workers = num_workers
-        self._open: dict[str, Dataset] = {}
-        self._annotations: dict[tuple[str, str], list[tuple[int, Annotation]]] = {}
-
-    def __getitem__(self, path: str) -> Dataset:
-        if path not in self._open:
-            self._open[path] = find_dataset(path, self._world, self._data)
-        return self._open[path]
-
-    def annotations(self, path: str, split: str) -> list[tuple[int, Annotation]]:
-        """All annotations of a split with their record's index; no medium is read.
-
-        Raises:
-            DatasetError: there is no such dataset or split.
-        """
-        if (path, split) not in self._annotations:
-            require_split(self[path], path, split)
-            self._annotations[path, split] = list(self[path].annotations(split))
-        return self._annotations[path, split]
-
-    def decode(
-        self, clips: Iterable[ClipRef], video: VideoInput
-    ) -> Iterator[tuple[ClipRef, np.ndarray | ClipError]]:
-        """Decodes clips of any datasets, each with its error if it cannot be read.
-
-        They come in the order of the files, which is faster than any other.
-        """
-        groups: dict[tuple[str, str], list[ClipRef]] = defaultdict(list)
-        for clip in sorted(set(clips), key=file_order):
-            groups[clip.path, clip.split].append(clip)
-        for (path, split), group in groups.items():
-            decoded = decode_media(
-                self[path].media(split),
-                [(clip.record, clip.media) for clip in group],
-                video,
-                self._num_workers,
-            )
-            yield from zip(group, decoded, strict=True)
+    notes: tuple[str, ...]
+    examples: int
+    there: int
 
 
 def divide(
@@ -142,43 +94,80 @@ def divide(
 def evaluate(
     model: Embedder, benchmarks: Sequence[BenchmarkConfig], datasets: Datasets
 ) -> list[Result]:
-    """Scores benchmarks, with a progress bar.
+    """Scores benchmarks, with a progress bar; see ``evaluate_each``, which it raises as."""
+    results = dict(evaluate_each(model, benchmarks, datasets))
+    return [results[index] for index in range(len(benchmarks))]
+
+
+def evaluate_each(
+    model: Embedder,
+    benchmarks: Sequence[BenchmarkConfig],
+    datasets: Datasets,
+    cache: EmbeddingCache | None = None,
+) -> Iterator[tuple[int, Result]]:
+    """Scores benchmarks, those of a split together, as they may ask about the same clips.
 
     Several processes embed and write a share of clips and texts each; all of them get all results.
+
+    Args:
+        cache: of this model: what it has is not embedded again, and what is embedded it keeps.
+
+    Yields:
+        The index of a benchmark and its result, as soon as it is scored.
 
     Raises:
         NoExamplesError: a benchmark's dataset has nothing for it.
         DatasetError: a dataset or the split of a benchmark is not there.
         EvaluationError: an example does not fit its benchmark's protocol, or the model's frames.
     """
-    protocols = [make_protocol(benchmark) for benchmark in benchmarks]
-    examples = [_read_examples(protocol, datasets) for protocol in protocols]
-    needs = [
-        _needs(protocol, chosen, model.video)
-        for protocol, chosen in zip(protocols, examples, strict=True)
-    ]
-    embeddings, unreadable = _embed(model, functools.reduce(operator.or_, needs, Needs()), datasets)
-    results = []
-    for protocol, chosen, needed in zip(protocols, examples, needs, strict=True):
-        scores, benchmark = protocol.score(chosen, embeddings), protocol.benchmark
-        results.append(
-            Result(
-                benchmark,
-                {metric_name(benchmark, end): m for end, m in scores.metrics.items()},
-                scores.outcomes,
-                {clip: unreadable[clip] for clip, _ in needed.videos if clip in unreadable},
-                scores.notes,
-            )
+    require_scorable(benchmarks, datasets, model.video)
+    groups: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for index, benchmark in enumerate(benchmarks):
+        groups[benchmark.path, benchmark.split].append(index)
+    for group in groups.values():
+        asked = [_Asked.of(benchmarks[index], datasets, model.video) for index in group]
+        needs = functools.reduce(operator.or_, (each.needs for each in asked), Needs())
+        embeddings, unreadable = embed(model, needs, datasets, cache)
+        for index, each in zip(group, asked, strict=True):
+            yield index, each.score(embeddings, unreadable)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Asked:
+    """What a benchmark asks of a model."""
+
+    protocol: Protocol
+    examples: list[Example]
+    there: int  # examples, before the limit
+    needs: Needs
+
+    @classmethod
+    def of(cls, benchmark: BenchmarkConfig, datasets: Datasets, video: VideoInput) -> _Asked:
+        protocol = make_protocol(benchmark)
+        examples = _read_examples(protocol, datasets)
+        chosen = examples[: benchmark.limit] if benchmark.limit else examples
+        return cls(protocol, chosen, len(examples), _needs(protocol, chosen, video))
+
+    def score(self, embeddings: Embeddings, unreadable: Mapping[ClipRef, str]) -> Result:
+        scores = self.protocol.score(self.examples, embeddings)
+        benchmark = self.protocol.benchmark
+        return Result(
+            benchmark,
+            {metric_name(benchmark, end): metric for end, metric in scores.metrics.items()},
+            scores.outcomes,
+            {clip: unreadable[clip] for clip, _ in self.needs.videos if clip in unreadable},
+            scores.notes,
+            len(self.examples),
+            self.there,
         )
-    return results
 
 
 def require_scorable(
     benchmarks: Sequence[BenchmarkConfig], datasets: Datasets, video: VideoInput
 ) -> None:
     """Raises what ``evaluate`` would of a model that sees ``video``, without embedding anything."""
-    for protocol in map(make_protocol, benchmarks):
-        _needs(protocol, _read_examples(protocol, datasets), video)
+    for benchmark in benchmarks:
+        _Asked.of(benchmark, datasets, video)
 
 
 def _needs(protocol: Protocol, examples: Sequence[Example], video: VideoInput) -> Needs:
@@ -212,8 +201,7 @@ def _read_examples(protocol: Protocol, datasets: Datasets) -> list[Example]:
             f"benchmark '{benchmark_name(benchmark)}': no annotation of {benchmark.path}, split "
             f"'{benchmark.split}', has {benchmark.filter}"
         )
-    kept = protocol.keep(chosen)
-    return kept[: benchmark.limit] if benchmark.limit else kept
+    return protocol.keep(chosen)
 
 
 def _check_any(protocol: Protocol, examples: Sequence[Example]) -> None:
@@ -246,52 +234,8 @@ def _read_bank(protocol: Protocol, datasets: Datasets) -> tuple[tuple[str, ...],
     return bank
 
 
-def _embed(
-    model: Embedder, needs: Needs, datasets: Datasets
-) -> tuple[Embeddings, dict[ClipRef, str]]:
-    texts = sorted(needs.texts)
-    embedded = dict(zip(texts, divided(model.embed_text, texts), strict=True))
-    queries: dict[ClipRef, list[str]] = defaultdict(list)
-    for clip, query in sorted(needs.videos, key=lambda video: video[1]):  # the same every time
-        queries[clip].append(query)
-    videos: dict[tuple[ClipRef, str], np.ndarray | None] = {}
-    unreadable: dict[ClipRef, str] = {}
-
-    def predict(clips: Sequence[ClipRef], frames: np.ndarray) -> list[list[np.ndarray]]:
-        """An embedding for each query of each clip."""
-        asked = [(row, query) for row, clip in enumerate(clips) for query in queries[clip]]
-        rows, texts = np.array([row for row, _ in asked]), [query for _, query in asked]
-        predicted = iter(model.predict_tokens(model.encode_clips(frames), rows, texts))
-        return [[next(predicted) for _ in queries[clip]] for clip in clips]
-
-    own = share(sorted(queries, key=file_order))
-    with Progress(transient=True, disable=not first_process()) as progress:
-        found = in_batches(predict, datasets.decode(own, model.video), model.batch_size)
-        for clip, vectors in progress.track(found, len(own), description="Embedding clips"):
-            if isinstance(vectors, ClipError):
-                unreadable[clip] = str(vectors)
-                vectors = [None] * len(queries[clip])
-            videos.update(((clip, q), v) for q, v in zip(queries[clip], vectors, strict=True))
-    for others, why in gather((videos, unreadable)):
-        videos |= others
-        unreadable |= why
-    written = None
-    if model.text_decoder is not None:
-        vectors = {v: e for v, e in videos.items() if v in needs.written and e is not None}
-        texts = divided(
-            lambda rows: model.decode(np.stack(rows)) if rows else [], list(vectors.values())
-        )
-        written = dict(zip(vectors, texts, strict=True))
-    return Embeddings(videos, embedded, written), unreadable
-
-
 def require_same_model(model: Embedder) -> None:
     """Raises ConfigError where the processes of a job have loaded different models."""
     if jax.process_count() > 1:  # the fingerprint reads all parameters
         name, step = model.card["name"], model.card.get("step")
         require_same(f"the model '{name}'", f"step {step}, {model.fingerprint}")
-
-
-def file_order(clip: ClipRef) -> tuple:
-    """Sorts clips as they lie in the files."""
-    return clip.path, clip.split, clip.record, clip.media

@@ -13,7 +13,8 @@ from PIL import Image
 from vljepa_jax.data.records import ClipError
 from vljepa_jax.data.video import thumbnails
 from vljepa_jax.evals.benchmarks import benchmark_name
-from vljepa_jax.evals.evaluate import Datasets, Result
+from vljepa_jax.evals.datasets import Datasets
+from vljepa_jax.evals.evaluate import Result
 from vljepa_jax.evals.examples import ClipRef
 from vljepa_jax.evals.protocols.base import Option, Outcome
 from vljepa_jax.evals.protocols.registry import make_protocol

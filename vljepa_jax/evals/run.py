@@ -11,7 +11,8 @@ import rich.table
 
 from vljepa_jax.config import BenchmarkConfig, EvalConfig, StreamStudyConfig
 from vljepa_jax.evals import report
-from vljepa_jax.evals.evaluate import Datasets, divide, evaluate, require_same_model
+from vljepa_jax.evals.datasets import Datasets
+from vljepa_jax.evals.evaluate import divide, evaluate, require_same_model
 from vljepa_jax.evals.gallery import make_galleries
 from vljepa_jax.evals.streams import report as stream_report
 from vljepa_jax.evals.streams.run import embed_streams, run_stream_benchmark

@@ -7,7 +7,8 @@ from typing import Any
 
 from vljepa_jax.config import ConfigError, TrainConfig
 from vljepa_jax.evals.benchmarks import benchmark_name
-from vljepa_jax.evals.evaluate import Datasets, evaluate, require_scorable
+from vljepa_jax.evals.datasets import Datasets
+from vljepa_jax.evals.evaluate import evaluate, require_scorable
 from vljepa_jax.inference.model import Model, require_vljepa
 from vljepa_jax.parallel.sharding import read_whole
 
