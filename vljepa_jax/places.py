@@ -97,6 +97,14 @@ def make_directory(path: AnyPath) -> None:
         path.mkdir(parents=True, exist_ok=True)
 
 
+def file_stamp(path: AnyPath) -> str:
+    """Changes when a file is written anew: its size and time."""
+    status = path.stat()
+    if in_bucket(path):
+        return f"{status.length}-{status.mtime}"
+    return f"{status.st_size}-{status.st_mtime_ns}"
+
+
 def write_text(path: AnyPath, text: str) -> None:
     """As ``write_bytes``; lone surrogates, of names that are no UTF-8, are escaped."""
     write_bytes(path, text.encode("utf-8", errors="backslashreplace"))

@@ -14,6 +14,7 @@ def get_config(dataset: str = "") -> ConfigDict:
     if not dataset:
         raise ValueError("name a dataset: --config=configs/eval/clips.py:DATASET")
     config = ConfigDict()
+    config.step = 0  # of the run's checkpoint; 0: the newest
     config.frames = 0  # taken of a clip; 0: as trained
     config.batch_size = 32  # clips and texts embedded at once
     config.num_workers = 0  # decoding processes; 0 decodes in this one

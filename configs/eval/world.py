@@ -11,6 +11,7 @@ from configs import common
 
 def get_config() -> ConfigDict:
     config = ConfigDict()
+    config.step = 0  # of the run's checkpoint; 0: the newest
     config.frames = 0  # taken of a clip; 0: as trained
     config.batch_size = 64  # clips and texts embedded at once
     config.num_workers = 0  # decoding processes; 0 decodes in this one

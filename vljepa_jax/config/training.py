@@ -328,6 +328,7 @@ class EvalConfig:
     stream: StreamStudyConfig | None  # None: no such study
     # The folder of the datasets that benchmarks call "@data/NAME"; "" where none is called so.
     data: str = ""
+    step: int = 0  # of the run's checkpoint; 0: the newest
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:

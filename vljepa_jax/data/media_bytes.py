@@ -7,12 +7,14 @@ import functools
 import hashlib
 import io
 import os
+import pathlib
 import tarfile
 from collections.abc import Iterator
 from typing import BinaryIO
 
 from vljepa_jax.config import nearest
 from vljepa_jax.data.records import Medium, clip_error
+from vljepa_jax.places import file_stamp
 
 
 def open_bytes(medium: Medium) -> BinaryIO:
@@ -59,10 +61,9 @@ def stamp(medium: Medium) -> str:
         span = f"{medium.start} {medium.end}".encode()
         return hashlib.sha256(span + medium.data).hexdigest()[:16]
     try:
-        status = os.stat(medium.path)
+        return file_stamp(pathlib.Path(medium.path))
     except OSError as error:
         raise clip_error(medium, f"cannot be opened ({error.strerror})") from error
-    return f"{status.st_size}-{status.st_mtime_ns}"
 
 
 def embedded(medium: Medium) -> Medium:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import hashlib
 import json
 import os
 import pathlib
@@ -21,7 +22,7 @@ from typing import Any
 from vljepa_jax.config import nearest
 from vljepa_jax.data.records import LABELS_PREFIX, Annotation, Label, Record
 from vljepa_jax.data.shards import Annotations, DatasetError, Media, Part, PartWriter
-from vljepa_jax.places import DATASET_BUCKETS, complaint, in_bucket, place
+from vljepa_jax.places import DATASET_BUCKETS, complaint, file_stamp, in_bucket, place
 
 # Of all files of a dataset. Raise it whenever they change: older datasets are refused then.
 FORMAT = 2
@@ -54,6 +55,13 @@ class Dataset:
     def splits(self) -> dict[str, int]:
         """The number of media records of each split."""
         return {split: sum(part.media for part in parts) for split, parts in self.parts.items()}
+
+    @functools.cached_property
+    def identity(self) -> str:
+        """Changes when the dataset is made anew; that of a copy may differ."""
+        files = sorted(place(self.directory, DATASET_BUCKETS).iterdir())
+        stamps = [f"{path.name} {file_stamp(path)}" for path in files]
+        return hashlib.sha256("\n".join(stamps).encode()).hexdigest()[:16]
 
     def media(self, split: str) -> Media:
         """The media records of one split.

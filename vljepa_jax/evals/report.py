@@ -32,7 +32,7 @@ from vljepa_jax.inference.embedder import Embedder
 from vljepa_jax.places import write_text
 
 # Settings of an evaluation that change no result of another benchmark.
-_FREE_FIELDS = ("benchmarks", "batch_size", "num_workers", "stream", "data")
+_FREE_FIELDS = ("benchmarks", "batch_size", "num_workers", "stream", "data", "step")
 
 _BOLD = "Bold: above chance with 95 % confidence."
 _UNITS = (
@@ -157,6 +157,8 @@ def _metrics(result: Result, frames: int) -> dict[str, Any]:
         "query": benchmark.query,
         "frames": frames,
         "unreadable": len(result.unreadable),
+        "examples": result.examples,
+        "expected": benchmark.expected or result.there,
     }
     return {
         name: {**dataclasses.asdict(metric), "interval": list(metric.interval), **how}
@@ -247,7 +249,7 @@ def write_report(
     directory: Path, report: Mapping[str, Any], title: str, page: Sequence[Section]
 ) -> None:
     """Writes ``report.json`` and ``report.html``, each in one stroke."""
-    directory.mkdir(parents=True, exist_ok=True)
+    write_json(directory, report)
     templates = jinja2.Environment(
         loader=jinja2.PackageLoader("vljepa_jax.evals"),
         autoescape=True,
@@ -259,8 +261,13 @@ def write_report(
     html = templates.get_template("report.html.j2").render(
         title=title, environment=report["environment"], sections=page
     )
-    write_text(directory / "report.json", json.dumps(report, indent=2) + "\n")
     write_text(directory / "report.html", html)
+
+
+def write_json(directory: Path, report: Mapping[str, Any]) -> None:
+    """Writes ``report.json`` in one stroke."""
+    directory.mkdir(parents=True, exist_ok=True)
+    write_text(directory / "report.json", json.dumps(report, indent=2) + "\n")
 
 
 def percent(share: float) -> str:
@@ -334,7 +341,7 @@ def _by_dataset(metrics: Mapping[str, Any]) -> dict[str, list[MetricRow]]:
     """Rows of the headline table by dataset and split."""
     groups: dict[str, list[MetricRow]] = {}
     for name, metric in metrics.items():
-        row = MetricRow(name, metric, note=_unreadable(metric["unreadable"]))
+        row = MetricRow(name, metric, note=what_is_missing(metric))
         groups.setdefault(f"{metric['path']} · {metric['split']}", []).append(row)
     return groups
 
@@ -345,7 +352,7 @@ def _by_metric(sweep: Mapping[str, Any]) -> dict[str, list[MetricRow]]:
     for run in sweep["runs"]:
         setting = setting_name(sweep["fields"], run["values"])
         for name, metric in run["metrics"].items():
-            row = MetricRow(setting, metric, note=_unreadable(metric["unreadable"]))
+            row = MetricRow(setting, metric, note=what_is_missing(metric))
             groups.setdefault(name, []).append(row)
     return groups
 
@@ -355,8 +362,20 @@ def setting_name(fields: Sequence[str], values: Sequence[str]) -> str:
     return ", ".join(f"{field}={value}" for field, value in zip(fields, values, strict=True))
 
 
-def _unreadable(clips: int) -> str:
-    return f"Unreadable clips, counted as wrong: {clips}." if clips else ""
+def what_is_missing(metric: Mapping[str, Any]) -> str:
+    """What of its benchmark a metric does not cover, as a sentence or two; "" if it is whole.
+
+    Reports of before did not count examples.
+    """
+    said = []
+    scored, expected = metric.get("examples", 0), metric.get("expected", 0)
+    if scored < expected:
+        said.append(f"Partial: {scored:,} of {expected:,} examples.")
+    elif scored > expected:
+        said.append(f"{scored:,} examples, where {expected:,} are published.")
+    if metric["unreadable"]:
+        said.append(f"Unreadable clips, counted as wrong: {metric['unreadable']:,}.")
+    return " ".join(said)
 
 
 def _training(train: Mapping[str, Any]) -> str:

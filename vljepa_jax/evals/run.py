@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,8 +14,9 @@ import rich.table
 from vljepa_jax.config import BenchmarkConfig, EvalConfig, StreamStudyConfig
 from vljepa_jax.evals import report
 from vljepa_jax.evals.datasets import Datasets
-from vljepa_jax.evals.evaluate import divide, evaluate, require_same_model
+from vljepa_jax.evals.evaluate import Result, divide, require_same_model
 from vljepa_jax.evals.gallery import make_galleries
+from vljepa_jax.evals.results import measure
 from vljepa_jax.evals.streams import report as stream_report
 from vljepa_jax.evals.streams.run import embed_streams, run_stream_benchmark
 from vljepa_jax.inference.embedder import Embedder
@@ -28,8 +31,13 @@ def write_evaluation(
     study: StreamStudyConfig | None = None,
     *,
     skip_empty: bool = False,
+    cache: Path | None = None,
+    again: bool = False,
 ) -> None:
     """Evaluates a model and writes report.json and report.html.
+
+    A benchmark's result is written as soon as it is scored, and one that is there already, of the
+    same model, settings and dataset, is taken as it is.
 
     All processes of a job embed a share each, and the first alone writes and speaks.
 
@@ -41,6 +49,8 @@ def write_evaluation(
         study: of selective decoding on the world's streams; ``None`` leaves it out.
         skip_empty: skips benchmarks that their dataset has nothing for, and tells which; else
             such a benchmark is an error.
+        cache: directory of embeddings that are kept; ``None`` for none.
+        again: measures what is done too.
 
     Raises:
         ConfigError, DatasetError, EvaluationError: see what is called.
@@ -50,12 +60,24 @@ def write_evaluation(
     skipped: dict[str, str] = {}
     if skip_empty:
         benchmarks, skipped = divide(benchmarks, datasets)
-    results = evaluate(model, benchmarks, datasets)
+    previous = report.read_report(output)
+
+    def made_of(results: Sequence[Result]) -> dict[str, Any]:
+        return report.make_report(previous, model, config, results, skipped)
+
+    results, done = measure(
+        model,
+        benchmarks,
+        datasets,
+        output,
+        cache=cache,
+        again=again,
+        scored=lambda results: report.write_json(output, made_of(results)),
+    )
     embedded = [] if study is None else embed_streams(model, study, config.world)
     if not first_process():
         return
-    previous = report.read_report(output)
-    made = report.make_report(previous, model, config, results, skipped)
+    made = made_of(results)
     streams = None
     if study is not None:
         streams = run_stream_benchmark(model, embedded, study, config.world)
@@ -73,11 +95,15 @@ def write_evaluation(
     measured += [] if streams is None else stream_report.metrics(streams, study)
     console = rich.console.Console()
     console.print(_results_table({name: made["metrics"][name] for name in measured}))
+    _print_done(console, done)
     for note in dict.fromkeys(note for result in results for note in result.notes):
         console.print(note, style="yellow", highlight=False)
     for name in measured:
-        if caveat := made["metrics"][name].get("caveat"):
+        metric = made["metrics"][name]
+        if caveat := metric.get("caveat"):
             console.print(f"{name} says little: {caveat}", style="yellow", highlight=False)
+        if missing := report.what_is_missing(metric):
+            console.print(f"{name}: {missing}", style="yellow", highlight=False)
     _print_skipped(console, skipped)
     for why in unreadable.values():
         console.print(f"unreadable, counted as wrong: {why}", style="yellow", highlight=False)
@@ -91,18 +117,24 @@ def write_sweep(
     output: Path,
     *,
     skip_empty: bool = False,
+    cache: Path | None = None,
+    again: bool = False,
 ) -> None:
     """Evaluates a model once for each setting and writes one report that tabulates them.
+
+    What is measured is written; killed and started again, a sweep goes on there.
 
     Args:
         load: the model with the frames and batch size that a config says.
         fields: swept fields.
         settings: their values, and the config that has them.
         output: the report goes into a folder of its own there.
-        skip_empty: as in ``write_evaluation``.
+        skip_empty, cache, again: as in ``write_evaluation``.
     """
     runs: list[dict[str, Any]] = []
     skipped: dict[str, str] = {}
+    console = rich.console.Console()
+    directory = output / ("sweep_" + "_".join(fields))
     for values, config in settings:
         model = load(config)
         require_same_model(model)
@@ -111,19 +143,43 @@ def write_sweep(
         if skip_empty:
             benchmarks, empty = divide(benchmarks, datasets)
             skipped |= empty
-        results = evaluate(model, benchmarks, datasets)
+        results, done = measure(
+            model,
+            benchmarks,
+            datasets,
+            directory / _folder(report.setting_name(fields, values)),
+            cache=cache,
+            again=again,
+            scored=lambda _: None,
+        )
+        if not first_process():
+            continue
         measured = report.make_report({}, model, config, results, skipped)
         runs.append({"values": list(values), "metrics": measured["metrics"]})
+        made = measured | {"metrics": {}, "sweep": {"fields": list(fields), "runs": runs}}
+        page = report.sections(made, _curves(model), [], {})
+        report.write_report(directory, made, f"{_title(model)}, sweep", page)
+        _print_done(console, [f"{name} ({report.setting_name(fields, values)})" for name in done])
     if not first_process():
         return
-    made = measured | {"metrics": {}, "sweep": {"fields": list(fields), "runs": runs}}
-    page = report.sections(made, _curves(model), [], {})
-    directory = output / ("sweep_" + "_".join(fields))
-    report.write_report(directory, made, f"{_title(model)}, sweep", page)
-    console = rich.console.Console()
     console.print(sweep_table(made["sweep"]))
     _print_skipped(console, skipped)
     console.print(f"report: {directory / 'report.html'}", highlight=False)
+
+
+def _folder(name: str) -> str:
+    """A folder's name for a setting, whose values may hold any signs."""
+    digest = hashlib.sha256(name.encode()).hexdigest()[:6]
+    return f"{re.sub(r'[^A-Za-z0-9=.-]+', '_', name)[:60]}_{digest}"
+
+
+def _print_done(console: rich.console.Console, done: Sequence[str]) -> None:
+    if done:
+        console.print(
+            f"measured before, with the same model, settings and data: {', '.join(done)}; "
+            "--again measures anew",
+            highlight=False,
+        )
 
 
 def _print_skipped(console: rich.console.Console, skipped: Mapping[str, str]) -> None:

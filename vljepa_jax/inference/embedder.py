@@ -27,6 +27,8 @@ from vljepa_jax.inference.videos import Video, is_batch, read_video
 class TextWriter(Protocol):
     """Writes the text of an embedding; see ``TextDecoder``."""
 
+    fingerprint: str
+
     def decode(
         self, embeddings: Float[np.ndarray, "n e"], method: Method = "greedy", **settings: Any
     ) -> list[str]: ...

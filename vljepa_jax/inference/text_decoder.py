@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -13,6 +15,7 @@ from jaxtyping import Float
 
 from vljepa_jax.config import ConfigError, TrainConfig, YDecoderConfig
 from vljepa_jax.data.tokenizers import Tokenizer
+from vljepa_jax.fingerprint import fingerprint
 from vljepa_jax.inference.generate import Decoding, Method, generate
 from vljepa_jax.models.parts import PARTS, Y_DECODER
 from vljepa_jax.models.placement import bucket_rows, everywhere, on_rows, pad_rows
@@ -52,6 +55,17 @@ class TextDecoder:
         self._params = jax.device_put(
             {name: params[name] for name in Y_DECODER}, everywhere(self.mesh)
         )
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """Names the weights and the settings that texts depend on."""
+        settings = {
+            "model": dataclasses.asdict(self.config.model),
+            "length": self.config.data.text.length,
+            "end": self._end_id,
+            "tokenizer": self._tokenizer.sha256,
+        }
+        return fingerprint(settings, self._params)
 
     def decode(
         self,
