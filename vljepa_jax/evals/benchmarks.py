@@ -11,6 +11,7 @@ from vljepa_jax.config import (
     StreamStudyConfig,
     nearest,
 )
+from vljepa_jax.evals.protocols.base import Outcome
 from vljepa_jax.evals.protocols.registry import make_protocol
 
 STREAM = "stream"  # what ``--benchmarks`` calls the study of selective decoding
@@ -24,6 +25,20 @@ def benchmark_name(benchmark: BenchmarkConfig) -> str:
 def metric_name(benchmark: BenchmarkConfig, ending: str) -> str:
     """E.g. "world/motion" + "_top1" + "_compositional"."""
     return benchmark.name + ending + benchmark.suffix
+
+
+def missing_examples(benchmark: BenchmarkConfig, outcomes: Sequence[Outcome]) -> int:
+    """How many examples of the whole benchmark were not scored; below 0, how many more were.
+
+    Args:
+        outcomes: of all that were, several an example where it has several captions.
+
+    Returns:
+        0, too, where it is not known how many there should be.
+    """
+    if not benchmark.expected:
+        return 0
+    return benchmark.expected - len({outcome.id for outcome in outcomes})
 
 
 def select_benchmarks(

@@ -77,6 +77,8 @@ def write_evaluation(
     for name in measured:
         if caveat := made["metrics"][name].get("caveat"):
             console.print(f"{name} says little: {caveat}", style="yellow", highlight=False)
+        if part := report.partial(made["metrics"][name]):
+            console.print(f"{name} is {part}", style="yellow", highlight=False)
     _print_skipped(console, skipped)
     for why in unreadable.values():
         console.print(f"unreadable, counted as wrong: {why}", style="yellow", highlight=False)
