@@ -270,14 +270,37 @@ def captions_context() -> ConfigDict:
 CAPTION_QUERY = "Describe this video in one sentence."  # the paper's, Figure 2
 
 
-def choose(*, k: tuple[int, ...] = (1,)) -> ConfigDict:
+def choose(
+    *, k: tuple[int, ...] = (1,), recall: tuple[int, ...] = (), candidates: int = 0
+) -> ConfigDict:
     """Open-vocabulary classification, discriminative VQA: the text nearest to the prediction."""
-    return ConfigDict({"name": "choose", "k": k})  # metrics _top1, ...
+    return ConfigDict(
+        {
+            "name": "choose",
+            "k": k,  # metrics _top1, ...
+            "recall": recall,  # metrics _r1, ...: means over classes
+            "candidates": candidates,  # the first n alone, and their examples; 0 for all
+        }
+    )
 
 
-def retrieve(*, k: tuple[int, ...] = (1, 5)) -> ConfigDict:
+def yes_no(*, macro: str = "") -> ConfigDict:
+    """Metrics _accuracy, _precision, _recall, _f1, _yes_ratio; ``macro`` is a tag to mean over."""
+    return ConfigDict({"name": "yes_no", "macro": macro})
+
+
+def retrieve(
+    *, k: tuple[int, ...] = (1, 5), video_to_text: bool = False, median_rank: bool = False
+) -> ConfigDict:
     """Text to video: every text is a query, its clip among all clips the answer."""
-    return ConfigDict({"name": "retrieve", "k": k})  # metrics _r1, _r5, ...
+    return ConfigDict(
+        {
+            "name": "retrieve",
+            "k": k,  # metrics _r1, _r5, ...
+            "video_to_text": video_to_text,  # metrics _v2t_r1, ..., too
+            "median_rank": median_rank,  # metric _median_rank, too
+        }
+    )
 
 
 def match(*, candidate_query: str, k: tuple[int, ...] = (1,)) -> ConfigDict:
@@ -285,14 +308,14 @@ def match(*, candidate_query: str, k: tuple[int, ...] = (1,)) -> ConfigDict:
     return ConfigDict({"name": "match", "candidate_query": candidate_query, "k": k})
 
 
-def triplets() -> ConfigDict:
+def triplets(*, macro: str = "") -> ConfigDict:
     """Two paraphrases and a hard negative: the Y-Encoder alone."""
-    return ConfigDict({"name": "triplets"})
+    return ConfigDict({"name": "triplets", "macro": macro})  # a tag: metric _macro, too
 
 
-def caption(*, bank_split: str = "train") -> ConfigDict:
+def caption(*, bank_split: str = "train", tokens: str = "words") -> ConfigDict:
     """CIDEr of what the model writes, and of the nearest caption of ``bank_split``."""
-    return ConfigDict({"name": "caption", "bank_split": bank_split})
+    return ConfigDict({"name": "caption", "bank_split": bank_split, "tokens": tokens})
 
 
 def benchmark(

@@ -1,7 +1,10 @@
+import dataclasses
+
 import pytest
 
 from vljepa_jax.config import BenchmarkConfig, ChooseConfig, ConfigError, RetrieveConfig
-from vljepa_jax.evals.benchmarks import select_benchmarks
+from vljepa_jax.evals.benchmarks import missing_examples, select_benchmarks
+from vljepa_jax.evals.report import above_chance, partial
 
 
 def test_benchmarks_are_selected_by_their_own_or_a_metrics_name():
@@ -18,3 +21,31 @@ def test_benchmarks_are_selected_by_their_own_or_a_metrics_name():
     with pytest.raises(ConfigError, match="unknown benchmark 'w/motoin' .did you mean 'w/motion'"):
         select_benchmarks(benchmarks, ["w/motoin"])
     assert select_benchmarks(benchmarks, []) == tuple(benchmarks)
+
+
+def test_what_is_missing_is_counted_in_examples():
+    """Where nobody says how many there should be, it is those of the dataset, here 3."""
+    whole = BenchmarkConfig("t2v", "", RetrieveConfig(), "d", "test", {}, None, 0)
+    found = [
+        missing_examples(dataclasses.replace(whole, expected=expected), 2, 3)
+        for expected in (0, 1, 2, 1_000)
+    ]
+    assert found == [1, -1, 0, 998]
+    told = [
+        partial({"expected": expected, "missing": missing})
+        for expected, missing in zip((3, 1, 2, 1_000), found, strict=True)
+    ]
+    assert told == [
+        "partial: 2 of 3 examples",
+        "other than published: 2 examples, not 1",
+        "",
+        "partial: 2 of 1,000 examples",
+    ]
+    assert partial({}) == ""  # of reports of before
+
+
+def test_which_side_of_chance_is_the_better_one():
+    sides = [{"interval": (1, 2), "chance": 0.5}, {"interval": (1, 2), "chance": 3}]
+    assert [above_chance(metric) for metric in sides] == [True, False]
+    for better, verdicts in {"lower": [False, True], "neither": [False, False]}.items():
+        assert [above_chance(metric | {"better": better}) for metric in sides] == verdicts

@@ -41,6 +41,7 @@ from vljepa_jax.config.protocols import (
     MatchConfig,
     RetrieveConfig,
     TripletsConfig,
+    YesNoConfig,
 )
 from vljepa_jax.config.recipe_file import load_recipe
 from vljepa_jax.config.texts import (
@@ -143,6 +144,7 @@ __all__ = [
     "XEncoderConfig",
     "YDecoderConfig",
     "YEncoderConfig",
+    "YesNoConfig",
     "as_dict",
     "differences",
     "load_recipe",

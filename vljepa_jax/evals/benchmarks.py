@@ -26,6 +26,16 @@ def metric_name(benchmark: BenchmarkConfig, ending: str) -> str:
     return benchmark.name + ending + benchmark.suffix
 
 
+def missing_examples(benchmark: BenchmarkConfig, scored: int, there: int) -> int:
+    """How many examples of the whole benchmark were not scored; below 0, how many more were.
+
+    Args:
+        scored: examples that were.
+        there: examples of the dataset, which are the whole where nobody says how many these are.
+    """
+    return (benchmark.expected or there) - scored
+
+
 def select_benchmarks(
     benchmarks: Sequence[BenchmarkConfig], names: Sequence[str]
 ) -> tuple[BenchmarkConfig, ...]:

@@ -4,11 +4,12 @@ It (Vedantam et al. 2015, arXiv 1411.5726) compares n-grams weighted by how rare
 formulas are those of pycocoevalcap's ``cider`` module, whose values these equal on texts that are
 tokenised alike. All values are x 100, as in the paper of VL-JEPA.
 
-Tokenizer rule: a text is put in lower case, and its tokens are runs of letters, digits and inner
-apostrophes ("don't" is one token); everything else separates and is dropped. pycocoevalcap
-tokenises with the Stanford PTB tokenizer in Java, which does nearly the same to captions; the
-difference shows in contractions and hyphens. Of published figures one must know the tokenizer
-before comparing.
+There are two rules of tokens. ``tokenise``: a text is put in lower case, and its tokens are runs of
+letters, digits and inner apostrophes ("don't" is one token); everything else separates and is
+dropped. ``tokenise_ptb``: those of the Penn Treebank, as pycocoevalcap has them, which runs
+Stanford's tokenizer (CoreNLP 3.4.1) in Java and drops a list of punctuation; published figures are
+of these. Without Java it is done here by a regular expression, which differs where words run into
+signs (5.5mm, end.Begin); ``make test-parity`` compares both where there is a Java.
 """
 
 from __future__ import annotations
@@ -21,6 +22,39 @@ from collections.abc import Sequence
 import numpy as np
 
 _TOKEN = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
+# Other quotes and dashes, as the Treebank writes them.
+_PTB_PLAIN = str.maketrans({"‘": "`", "’": "'", "“": '"', "”": '"', "–": "--", "—": "--"})
+# In lower case, as the brackets come, pycocoevalcap does not know them for punctuation.
+_PTB_REPLACED = {
+    "(": ("-lrb-",),
+    "[": ("-lsb-",),
+    "{": ("-lcb-",),
+    ")": ("-rrb-",),
+    "]": ("-rsb-",),
+    "}": ("-rcb-",),
+    "cannot": ("can", "not"),
+    "gimme": ("gim", "me"),
+    "lemme": ("lem", "me"),
+    "gonna": ("gon", "na"),
+    "gotta": ("got", "ta"),
+    "wanna": ("wan", "na"),
+}
+_PTB_DROPPED = frozenset(['"', "`", "'", ".", "?", "!", ",", ":", "-", "--", "...", ";"])
+_PTB_TOKEN = re.compile(
+    r"""
+      https?://\S+ | [\w.+-]+@[\w-]+(?:\.[\w-]+)+
+    | (?:[a-z]\.){2,}  # u.s., a.m.
+    | (?:mr|mrs|ms|dr|prof|rev|st|mt|ave|blvd|jr|sr|vs|etc|inc|ltd|co|corp|gen|rep|sen|ph\.d
+        |jan|feb|mar|apr|jun|jul|aug|sept|oct|nov|dec)\.
+    | [#@][^\W\d]\w*
+    | \d+(?:[.,:/]\d+)*(?:st|nd|rd|th|s)?(?![\w-])  # 1,000 and 3.5, not the 8 of 8-wheeler
+    | o'clock\b | ma'am\b | 'n' | '\d0s\b
+    | [^\W\d_]+?(?=n't\b) | n't\b | '(?:s|m|d|ll|re|ve)\b  # do n't, it 's
+    | \w+(?:[-/_&]\w+)*?(?=n't\b) | \w+(?:[-/_&]\w+)*
+    | \.{3,} | -{2,} | [?!]+ | \S
+    """,
+    re.VERBOSE,
+)
 _LONGEST = 4  # words of an n-gram
 _SIGMA = 6.0  # of the Gaussian penalty on a difference in length
 
@@ -30,6 +64,14 @@ NGram = tuple[str, ...]
 def tokenise(text: str) -> list[str]:
     """The words of a text, by the rule of this module: "It's a RED-car." -> it's a red car."""
     return _TOKEN.findall(text.lower().replace("’", "'"))
+
+
+def tokenise_ptb(text: str) -> list[str]:
+    """The Treebank's tokens without punctuation: "It's a RED-car." -> it 's a red-car."""
+    tokens: list[str] = []
+    for token in _PTB_TOKEN.findall(text.translate(_PTB_PLAIN).lower()):
+        tokens += _PTB_REPLACED.get(token, (token,))
+    return [token for token in tokens if token not in _PTB_DROPPED]
 
 
 class CiderD:

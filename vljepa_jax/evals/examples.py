@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 
 from vljepa_jax.config import BenchmarkConfig, ConfigError
 from vljepa_jax.data.records import Annotation
@@ -37,6 +38,7 @@ class Example:
         candidate_clips: candidates that are clips.
         gold: index of the correct candidate; ``None`` if it is not among them.
         meaning: equal for examples that say the same in other words; "" if unknown.
+        tags: strata of the annotation.
     """
 
     id: str
@@ -47,6 +49,7 @@ class Example:
     candidate_clips: tuple[ClipRef, ...]
     gold: int | None
     meaning: str
+    tags: Mapping[str, str] = dataclasses.field(default_factory=dict, hash=False)
 
 
 class EvaluationError(ValueError):
@@ -90,4 +93,5 @@ def make_example(
         candidate_clips=tuple(clip((medium,)) for medium in annotation.candidate_media),
         gold=annotation.gold,
         meaning=annotation.tags.get("meaning", ""),
+        tags=annotation.tags,
     )

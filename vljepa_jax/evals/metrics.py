@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Collection, Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from typing import Literal
 
 import numpy as np
@@ -25,14 +25,16 @@ class Metric:
         chance: what guessing would score; how it is counted is the protocol's matter.
         n: number of examples.
         interval: 95 % confidence interval of ``value`` (of a share Wilson's, else the bootstrap's).
-        unit: "share", "cider", whose values are x 100, or "ratio".
+        unit: "share", "cider", whose values are x 100, "ratio", or "rank", which counts from 1.
+        better: which side of chance is the better one; "neither" where there is no telling.
     """
 
     value: float
     chance: float
     n: int
     interval: tuple[float, float]
-    unit: Literal["share", "cider", "ratio"] = "share"
+    unit: Literal["share", "cider", "ratio", "rank"] = "share"
+    better: Literal["higher", "lower", "neither"] = "higher"
 
 
 def proportion(correct: Sequence[bool] | np.ndarray, chance: float) -> Metric:
@@ -73,12 +75,78 @@ def mean_score(scores: np.ndarray, chance: float, unit: Literal["cider"]) -> Met
     return Metric(float(np.mean(scores)), float(chance), len(scores), interval, unit)
 
 
-def bootstrap_interval(scores: np.ndarray, resamples: int = 2000) -> tuple[float, float]:
-    """95 % percentile interval of the mean under resampling with replacement, of a fixed seed."""
+def bootstrap_interval(scores: np.ndarray) -> tuple[float, float]:
+    """95 % percentile interval of the mean of scores, [n]."""
+    return resampled_interval(len(scores), lambda rows: float(np.mean(scores[rows])))
+
+
+def resampled_interval(n: int, statistic: Callable[[np.ndarray], float]) -> tuple[float, float]:
+    """95 % percentile interval of one figure, see ``resampled_intervals``."""
+    (interval,) = resampled_intervals(n, lambda rows: np.array([statistic(rows)]))
+    return interval
+
+
+def resampled_intervals(
+    n: int, statistics: Callable[[np.ndarray], np.ndarray], resamples: int = 2000
+) -> list[tuple[float, float]]:
+    """95 % percentile intervals under resampling of n examples with replacement, of a fixed seed.
+
+    Args:
+        statistics: figures [k] of some examples, from their indices [n], each as often as drawn.
+
+    Returns:
+        [k] intervals.
+    """
     rng = np.random.default_rng(0)
-    means = [np.mean(scores[rng.integers(len(scores), size=len(scores))]) for _ in range(resamples)]
-    low, high = np.quantile(means, (0.025, 0.975))
-    return float(low), float(high)
+    found = [statistics(rng.integers(n, size=n)) for _ in range(resamples)]
+    return [(float(low), float(high)) for low, high in np.quantile(found, (0.025, 0.975), axis=0).T]
+
+
+def group_mean(
+    correct: Sequence[bool] | np.ndarray, groups: Sequence[Hashable], chance: float
+) -> Metric:
+    """The unweighted mean over groups of each one's share of correct examples ("macro").
+
+    With an example's class as its group, and whether the class is among the first five as
+    ``correct``, it is EPIC-KITCHENS' mean top-5 recall: the mean is over the classes that occur.
+
+    Args:
+        correct: [n].
+        groups: [n] the group of each.
+
+    Raises:
+        ValueError: there are no examples.
+    """
+    correct = np.asarray(correct, float)
+    if correct.size == 0:
+        raise ValueError("a metric needs at least one example")
+    place = {group: index for index, group in enumerate(dict.fromkeys(groups))}
+    codes = np.array([place[group] for group in groups])
+
+    def mean(rows: np.ndarray) -> float:
+        counts = np.bincount(codes[rows], minlength=len(place))
+        sums = np.bincount(codes[rows], weights=correct[rows], minlength=len(place))
+        return float(np.mean(sums[counts > 0] / counts[counts > 0]))
+
+    n = len(correct)
+    return Metric(mean(np.arange(n)), float(chance), n, resampled_interval(n, mean))
+
+
+def median_rank(ranks: Sequence[int | None], items: int) -> Metric:
+    """The median place of the first correct one of ``items``, from 1, as CLIP4Clip reports it.
+
+    Args:
+        ranks: [n] as ``rank`` gives them; ``None`` counts as the last place.
+
+    Raises:
+        ValueError: there are none.
+    """
+    if not ranks:
+        raise ValueError("a metric needs at least one example")
+    places = np.array([items if rank is None else rank + 1 for rank in ranks])
+    interval = resampled_interval(len(places), lambda rows: float(np.median(places[rows])))
+    value, chance = float(np.median(places)), (items + 1) / 2
+    return Metric(value, chance, len(places), interval, "rank", "lower")
 
 
 def rank(scores: np.ndarray, positives: Collection[int]) -> int | None:
@@ -169,6 +237,19 @@ def choice_chance(
     answers = Counter(c[g] for c, g in zip(candidates, gold, strict=True) if g is not None)
     majority = sum(count for _, count in answers.most_common(k)) / len(gold)
     return float(max(uniform, majority))
+
+
+def recall_of_classes(
+    candidates: Sequence[Sequence[Hashable]], gold: Sequence[int], k: int
+) -> float:
+    """Chance of a mean over classes of recall at k: the better of two blind strategies.
+
+    One picks k uniformly among the candidates; the other always gives the same k of the classes
+    that occur, and so finds these whole and the others never.
+    """
+    uniform = np.mean([min(k, len(own)) / len(own) for own in candidates])
+    occurring = len({own[place] for own, place in zip(candidates, gold, strict=True)})
+    return float(max(uniform, min(k, occurring) / occurring))
 
 
 def recall_chance(positives: Sequence[Collection[int]], gallery_size: int, k: int) -> float:

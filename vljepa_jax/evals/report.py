@@ -22,7 +22,12 @@ import jax
 import jinja2
 
 from vljepa_jax.config import EvalConfig, as_dict
-from vljepa_jax.evals.benchmarks import STREAM, benchmark_name, metric_name
+from vljepa_jax.evals.benchmarks import (
+    STREAM,
+    benchmark_name,
+    metric_name,
+    missing_examples,
+)
 from vljepa_jax.evals.evaluate import Result
 from vljepa_jax.evals.figures import training_curves
 from vljepa_jax.evals.gallery import HOW_CHOSEN, Gallery
@@ -157,8 +162,8 @@ def _metrics(result: Result, frames: int) -> dict[str, Any]:
         "query": benchmark.query,
         "frames": frames,
         "unreadable": len(result.unreadable),
-        "examples": result.examples,
         "expected": benchmark.expected or result.there,
+        "missing": missing_examples(benchmark, result.examples, result.there),
     }
     return {
         name: {**dataclasses.asdict(metric), "interval": list(metric.interval), **how}
@@ -276,7 +281,7 @@ def percent(share: float) -> str:
 
 
 def shown(number: float, unit: str) -> str:
-    """A metric's number: a share in percent, a ratio as "2.85×"."""
+    """A metric's number: a share in percent, a ratio as "2.85×", a rank as it is."""
     if unit == "share":
         return percent(number)
     return f"{number:.2f}×" if unit == "ratio" else f"{number:.1f}"
@@ -289,8 +294,11 @@ def shown_interval(interval: Sequence[float], unit: str) -> str:
 
 
 def above_chance(metric: Mapping[str, Any]) -> bool:
-    """Whether the whole interval lies above chance."""
-    return metric["interval"][0] > metric["chance"]
+    """Whether the whole interval lies on the better side of chance."""
+    low, high = metric["interval"]
+    # Those of older reports do not say which side that is: it was always above.
+    better = metric.get("better", "higher")
+    return {"higher": low > metric["chance"], "lower": high < metric["chance"]}.get(better, False)
 
 
 def metrics_table(
@@ -341,7 +349,7 @@ def _by_dataset(metrics: Mapping[str, Any]) -> dict[str, list[MetricRow]]:
     """Rows of the headline table by dataset and split."""
     groups: dict[str, list[MetricRow]] = {}
     for name, metric in metrics.items():
-        row = MetricRow(name, metric, note=what_is_missing(metric))
+        row = MetricRow(name, metric, note=_note(metric))
         groups.setdefault(f"{metric['path']} · {metric['split']}", []).append(row)
     return groups
 
@@ -352,7 +360,7 @@ def _by_metric(sweep: Mapping[str, Any]) -> dict[str, list[MetricRow]]:
     for run in sweep["runs"]:
         setting = setting_name(sweep["fields"], run["values"])
         for name, metric in run["metrics"].items():
-            row = MetricRow(setting, metric, note=what_is_missing(metric))
+            row = MetricRow(setting, metric, note=_note(metric))
             groups.setdefault(name, []).append(row)
     return groups
 
@@ -362,20 +370,23 @@ def setting_name(fields: Sequence[str], values: Sequence[str]) -> str:
     return ", ".join(f"{field}={value}" for field, value in zip(fields, values, strict=True))
 
 
-def what_is_missing(metric: Mapping[str, Any]) -> str:
-    """What of its benchmark a metric does not cover, as a sentence or two; "" if it is whole.
+def partial(metric: Mapping[str, Any]) -> str:
+    """Says how much of its benchmark a metric is of: "partial: 900 of 1,000 examples".
 
-    Reports of before did not count examples.
+    "" where it is of the whole, or where nobody knows how much that is.
     """
-    said = []
-    scored, expected = metric.get("examples", 0), metric.get("expected", 0)
-    if scored < expected:
-        said.append(f"Partial: {scored:,} of {expected:,} examples.")
-    elif scored > expected:
-        said.append(f"{scored:,} examples, where {expected:,} are published.")
-    if metric["unreadable"]:
-        said.append(f"Unreadable clips, counted as wrong: {metric['unreadable']:,}.")
-    return " ".join(said)
+    missing, expected = metric.get("missing", 0), metric.get("expected", 0)
+    if missing > 0:
+        return f"partial: {expected - missing:,} of {expected:,} examples"
+    return f"other than published: {expected - missing:,} examples, not {expected:,}" * bool(
+        missing
+    )
+
+
+def _note(metric: Mapping[str, Any]) -> str:
+    clips, part = metric["unreadable"], partial(metric)
+    unreadable = f"Unreadable clips, counted as wrong: {clips}." if clips else ""
+    return " ".join(filter(None, (part and f"{part.capitalize()}.", unreadable)))
 
 
 def _training(train: Mapping[str, Any]) -> str:

@@ -102,8 +102,8 @@ def write_evaluation(
         metric = made["metrics"][name]
         if caveat := metric.get("caveat"):
             console.print(f"{name} says little: {caveat}", style="yellow", highlight=False)
-        if missing := report.what_is_missing(metric):
-            console.print(f"{name}: {missing}", style="yellow", highlight=False)
+        if part := report.partial(metric):
+            console.print(f"{name} is {part}", style="yellow", highlight=False)
     _print_skipped(console, skipped)
     for why in unreadable.values():
         console.print(f"unreadable, counted as wrong: {why}", style="yellow", highlight=False)

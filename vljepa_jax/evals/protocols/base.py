@@ -322,7 +322,11 @@ def rank_options(
     )
 
 
+def ranks_of(outcomes: Sequence[Outcome]) -> list[int | None]:
+    """The rank of each."""
+    return outcomes.ranks if isinstance(outcomes, Choices) else [o.rank for o in outcomes]
+
+
 def among_first(outcomes: Sequence[Outcome], k: int, chance: float) -> Metric:
     """Share of outcomes whose correct option is among the first k."""
-    ranks = outcomes.ranks if isinstance(outcomes, Choices) else [o.rank for o in outcomes]
-    return metrics.proportion(metrics.in_top_k(ranks, k), chance)
+    return metrics.proportion(metrics.in_top_k(ranks_of(outcomes), k), chance)

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from vljepa_jax.evals import metrics
-from vljepa_jax.evals.captions import CiderD, tokenise
+from vljepa_jax.evals.captions import CiderD, tokenise, tokenise_ptb
 from vljepa_jax.evals.examples import Example
 from vljepa_jax.evals.protocols.base import Embeddings, Needs, Option, Outcome, Protocol, Scores
 
 # Metric -> what its texts are called where they are shown.
 _WRITTEN, _NEAREST = "_cider", "_cider_nearest_neighbour"
 _SHOWN_AS = {_WRITTEN: "written", _NEAREST: "nearest"}
+_TOKENISERS = {"words": tokenise, "ptb": tokenise_ptb}
 
 
 class Caption(Protocol):
@@ -21,34 +22,40 @@ class Caption(Protocol):
 
     intro = "What the model writes and the nearest training caption, each with its CIDEr."
     judged = False
-    suffixes = (_WRITTEN, _NEAREST)
 
     @property
-    def bank_split(self) -> str:
-        return self.parameters.bank_split
+    def suffixes(self) -> tuple[str, ...]:
+        return (_WRITTEN, _NEAREST) if self.parameters.bank_split else (_WRITTEN,)
+
+    @property
+    def bank_split(self) -> str | None:
+        return self.parameters.bank_split or None
 
     def needs(self, examples: Sequence[Example]) -> Needs:
         for example in examples:
             self.require(example, example.clip is not None, "has no media")
             self.require(example, bool(example.texts), "has no caption")
         videos = frozenset((example.clip, example.query) for example in examples)
-        return Needs(videos, frozenset(_bank(examples)), videos)
+        return Needs(videos, frozenset(self._bank(examples)), videos)
 
     def score(self, examples: Sequence[Example], embeddings: Embeddings) -> Scores:
-        bank = _bank(examples)
-        matrix = np.stack([embeddings.texts[text] for text in bank])
-        rng = np.random.default_rng(0)
-        drawn = [bank[index] for index in rng.integers(len(bank), size=len(examples))]
         asked = [(example.clip, example.query) for example in examples]
         predicted = [embeddings.videos[video] for video in asked]
         texts: dict[str, list[str]] = {}
         # An unreadable clip has no text, which scores 0.
         if embeddings.written is not None:
             texts[_WRITTEN] = [embeddings.written.get(video, "") for video in asked]
-        texts[_NEAREST] = ["" if p is None else bank[int(np.argmax(matrix @ p))] for p in predicted]
-        score = CiderD([[tokenise(text) for text in example.texts] for example in examples])
-        chance = float(score([tokenise(text) for text in drawn]).mean())
-        cider = {name: score([tokenise(text) for text in texts[name]]) for name in texts}
+        if bank := self._bank(examples):
+            matrix = np.stack([embeddings.texts[text] for text in bank])
+            nearest = ["" if p is None else bank[int(np.argmax(matrix @ p))] for p in predicted]
+            texts[_NEAREST] = nearest
+        tokenised = _TOKENISERS[self.parameters.tokens]
+        score = CiderD([[tokenised(text) for text in example.texts] for example in examples])
+        rng = np.random.default_rng(0)
+        guesses = bank or [example.texts[0] for example in examples]
+        drawn = [guesses[index] for index in rng.integers(len(guesses), size=len(examples))]
+        chance = float(score([tokenised(text) for text in drawn]).mean())
+        cider = {name: score([tokenised(text) for text in texts[name]]) for name in texts}
         outcomes = tuple(
             Outcome(
                 id=example.id,
@@ -68,15 +75,20 @@ class Caption(Protocol):
         return Scores(
             outcomes,
             {name: metrics.mean_score(scores, chance, "cider") for name, scores in cider.items()},
-            notes=()
-            if embeddings.written is not None
-            else ("this model writes no texts: captions are the nearest texts alone",),
+            notes=() if embeddings.written is not None else (self._unwritten,),
         )
 
+    @property
+    def _unwritten(self) -> str:
+        if self.bank_split is None:
+            return f"'{self.benchmark.name}' is not scored: this model writes no texts"
+        return "this model writes no texts: captions are the nearest texts alone"
 
-def _bank(examples: Sequence[Example]) -> list[str]:
-    """The captions of the bank: every example has them as its candidates."""
-    return sorted({texts[0] for texts in examples[0].candidates})
+    def _bank(self, examples: Sequence[Example]) -> list[str]:
+        """The captions of the bank: every example has them as its candidates."""
+        if self.bank_split is None:
+            return []
+        return sorted({texts[0] for texts in examples[0].candidates})
 
 
 def _option(metric: str, text: str, score: float) -> Option:

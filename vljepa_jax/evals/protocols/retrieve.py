@@ -1,4 +1,4 @@
-"""Text-to-video retrieval: Ŝ_Y of every clip ranked against S_Y of the caption."""
+"""Retrieval: Ŝ_Y of every clip ranked against S_Y of a caption, and captions against a clip."""
 
 from __future__ import annotations
 
@@ -9,25 +9,31 @@ import numpy as np
 
 from vljepa_jax.evals import metrics
 from vljepa_jax.evals.examples import ClipRef, Example
+from vljepa_jax.evals.metrics import Metric
 from vljepa_jax.evals.protocols.base import (
     SHOWN,
     Embeddings,
     Needs,
     Protocol,
     Scores,
-    among_first,
     rank_options,
 )
 
 
 class Retrieve(Protocol):
-    """Recall at k among the clips of the benchmark."""
+    """Recall at k and the median rank among the clips of the benchmark, or among its captions.
+
+    Perception Encoder's rules: equal captions share their clips, and one correct item among the
+    first k is enough, whichever of several it is.
+    """
 
     intro = f"The {SHOWN} clips nearest to the caption, best first, out of the whole gallery."
 
     @property
     def suffixes(self) -> tuple[str, ...]:
-        return tuple(f"_r{k}" for k in self.parameters.k)
+        own = [f"_r{k}" for k in self.parameters.k]
+        own += ["_median_rank"] if self.parameters.median_rank else []
+        return (*own, *([f"_v2t{name}" for name in own] if self.parameters.video_to_text else ()))
 
     def keep(self, examples: Sequence[Example]) -> list[Example]:
         """The first example of each meaning, where meanings are known.
@@ -69,15 +75,33 @@ class Retrieve(Protocol):
             question = dataclasses.replace(example, query=caption)
             found = None if lost else scores
             outcomes.append(rank_options(question, None, clips, found, rows, lost))
-        return Scores(
-            tuple(outcomes),
-            {
-                f"_r{k}": among_first(
-                    outcomes, k, metrics.recall_chance(positives, len(gallery), k)
-                )
-                for k in self.parameters.k
-            },
-        )
+        found = self._metrics([o.rank for o in outcomes], positives, len(clips))
+        if self.parameters.video_to_text:
+            inverted: list[set[int]] = [set() for _ in clips]
+            for caption, rows in enumerate(positives):
+                for row in rows:
+                    inverted[row].add(caption)
+            captions_of = [frozenset(own) for own in inverted]
+            ranks = [
+                None if embedded[row] is None else metrics.rank(all_scores[:, row], own)
+                for row, own in enumerate(captions_of)
+            ]
+            backwards = self._metrics(ranks, captions_of, len(captions))
+            found |= {f"_v2t{name}": metric for name, metric in backwards.items()}
+        return Scores(tuple(outcomes), found)
+
+    def _metrics(
+        self, ranks: Sequence[int | None], positives: Sequence[frozenset[int]], items: int
+    ) -> dict[str, Metric]:
+        found = {
+            f"_r{k}": metrics.proportion(
+                metrics.in_top_k(ranks, k), metrics.recall_chance(positives, items, k)
+            )
+            for k in self.parameters.k
+        }
+        if self.parameters.median_rank:
+            found["_median_rank"] = metrics.median_rank(ranks, items)
+        return found
 
 
 def _captions(examples: Sequence[Example]) -> list[tuple[Example, str]]:

@@ -23,11 +23,16 @@ class Triplets(Protocol):
     """SugarCrepe++ and VISLA, by the strict rule."""
 
     intro = "The first text must be nearer to its paraphrase than either is to the negative."
-    suffixes = ("",)
+
+    @property
+    def suffixes(self) -> tuple[str, ...]:
+        return ("", "_macro") if self.parameters.macro else ("",)
 
     def needs(self, examples: Sequence[Example]) -> Needs:
         for example in examples:
             self.require(example, len(example.texts) == 3, "is not a triplet of texts")
+            tag = self.parameters.macro
+            self.require(example, not tag or tag in example.tags, f"has no tag '{tag}'")
         return Needs(texts=frozenset(text for example in examples for text in example.texts))
 
     def score(self, examples: Sequence[Example], embeddings: Embeddings) -> Scores:
@@ -41,4 +46,9 @@ class Triplets(Protocol):
             asked = dataclasses.replace(example, query=example.texts[0])
             outcome = rank_options(asked, None, example.texts[1:], scores, {0}, ())
             outcomes.append(dataclasses.replace(outcome, rank=0 if correct else 1))
-        return Scores(tuple(outcomes), {"": among_first(outcomes, 1, metrics.TRIPLET_CHANCE)})
+        scored = {"": among_first(outcomes, 1, metrics.TRIPLET_CHANCE)}
+        if tag := self.parameters.macro:
+            correct = [outcome.correct for outcome in outcomes]
+            groups = [example.tags[tag] for example in examples]
+            scored["_macro"] = metrics.group_mean(correct, groups, metrics.TRIPLET_CHANCE)
+        return Scores(tuple(outcomes), scored)
