@@ -26,14 +26,6 @@ def test_in_top_k_with_a_missing_gold_answer():
     np.testing.assert_array_equal(metrics.in_top_k(ranks, 5), [True, True, True, False, False])
 
 
-def test_text_to_video_scores_have_captions_as_rows():
-    text = np.array([[1.0, 0.0], [0.0, 1.0]])
-    video = np.array([[0.6, 0.8], [1.0, 0.0], [np.nan, np.nan]])
-    np.testing.assert_allclose(
-        metrics.text_to_video_scores(text, video), [[0.6, 1.0, -np.inf], [0.8, 0.0, -np.inf]]
-    )
-
-
 def test_identical_captions_share_their_videos():
     positives = metrics.shared_positives(["a dog", "a cat", "a dog"], [0, 1, 2])
     assert positives == [{0, 2}, {1}, {0, 2}]

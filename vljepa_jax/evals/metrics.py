@@ -173,19 +173,6 @@ def in_top_k(ranks: Sequence[int | None], k: int) -> np.ndarray:
     return np.array([r is not None and r < k for r in ranks], bool)
 
 
-def text_to_video_scores(text: np.ndarray, video: np.ndarray) -> np.ndarray:
-    """[captions, gallery] cosine of every caption with every clip.
-
-    Args:
-        text: [captions, E], L2-normalised.
-        video: [gallery, E], L2-normalised; a row of NaN is an unreadable clip. It scores
-            -inf: it is never retrieved.
-    """
-    scores = text @ video.T
-    scores[:, np.isnan(video).any(axis=1)] = -np.inf
-    return scores
-
-
 def shared_positives(captions: Sequence[str], items: Sequence[int]) -> list[frozenset[int]]:
     """Identical captions share all their videos as positives.
 
@@ -254,6 +241,6 @@ def recall_of_classes(
 
 def recall_chance(positives: Sequence[Collection[int]], gallery_size: int, k: int) -> float:
     """Chance that k items drawn from the gallery hold a correct one; k / gallery_size if unique."""
-    draws = min(k, gallery_size)
-    missed = [scipy.stats.hypergeom.pmf(0, gallery_size, len(rows), draws) for rows in positives]
+    sizes = np.array([len(rows) for rows in positives])
+    missed = scipy.stats.hypergeom.pmf(0, gallery_size, sizes, min(k, gallery_size))
     return float(1 - np.mean(missed))

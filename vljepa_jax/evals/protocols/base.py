@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, TypeVar, overload
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from vljepa_jax.config import BenchmarkConfig
 from vljepa_jax.evals import metrics
@@ -189,40 +189,22 @@ class Protocol(abc.ABC):
             )
 
 
-class Choices(Sequence[Outcome]):
-    """Outcomes of choices as a few numbers an example; an ``Outcome`` is made when asked for.
+class Outcomes(Sequence[Outcome]):
+    """Outcomes of which the ranks alone are kept; an ``Outcome`` is made when it is asked for.
 
     A hundred thousand questions with their best options as objects would take gigabytes.
 
-    Attributes:
-        ranks: of each example, see ``Outcome.rank``.
+    Args:
+        ranks: of each, see ``Outcome.rank``.
+        make: the outcome at an index.
     """
 
-    def __init__(
-        self,
-        examples: Sequence[Example],
-        options: Sequence[Sequence[str | ClipRef]],
-        scores: Iterable[Float[np.ndarray, " candidates"] | None],
-        unreadable: Sequence[tuple[ClipRef, ...]] | None,
-    ) -> None:
-        """Ranks one row of scores after another; see ``score_choices``."""
-        self._examples = examples
-        self._options = options
-        self._unreadable = unreadable
-        self._best = np.full((len(examples), SHOWN), -1, np.int32)
-        self._scores = np.zeros((len(examples), SHOWN), np.float64)
-        self.ranks: list[int | None] = []
-        for index, (example, row) in enumerate(zip(examples, scores, strict=True)):
-            if row is None:
-                self.ranks.append(None)
-                continue
-            best = best_options(row)
-            self._best[index, : len(best)] = best
-            self._scores[index, : len(best)] = row[best]
-            self.ranks.append(metrics.rank(row, _gold(example)))
+    def __init__(self, ranks: list[int | None], make: Callable[[int], Outcome]) -> None:
+        self.ranks = ranks
+        self._make = make
 
     def __len__(self) -> int:
-        return len(self._examples)
+        return len(self.ranks)
 
     @overload
     def __getitem__(self, index: int) -> Outcome: ...
@@ -230,21 +212,10 @@ class Choices(Sequence[Outcome]):
     def __getitem__(self, index: slice) -> list[Outcome]: ...
     def __getitem__(self, index: int | slice) -> Outcome | list[Outcome]:
         if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        example, options = self._examples[index], self._options[index]
-        best = [int(i) for i in self._best[index] if i >= 0]
-        return Outcome(
-            id=example.id,
-            clip=example.clip,
-            question=example.query,
-            options=tuple(
-                Option(options[i], float(score), i == example.gold)
-                for i, score in zip(best, self._scores[index], strict=False)
-            ),
-            gold=None if example.gold is None else options[example.gold],
-            rank=self.ranks[index],
-            unreadable=self._unreadable[index] if self._unreadable else (),
-        )
+            return [self._make(i) for i in range(*index.indices(len(self)))]
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"{index} of {len(self)} outcomes")
+        return self._make(index % len(self))
 
 
 def score_choices(
@@ -268,7 +239,31 @@ def score_choices(
     Returns:
         Metrics "_top1", ... for each k.
     """
-    outcomes = Choices(examples, options, scores, unreadable)
+    best = np.full((len(examples), SHOWN), -1, np.int32)
+    of_best = np.zeros((len(examples), SHOWN))
+    ranks: list[int | None] = []
+    for index, (example, row) in enumerate(zip(examples, scores, strict=True)):
+        if row is None:
+            ranks.append(None)
+            continue
+        shown = best_options(row)
+        best[index, : len(shown)] = shown
+        of_best[index, : len(shown)] = row[shown]
+        ranks.append(metrics.rank(row, set() if example.gold is None else {example.gold}))
+
+    def outcome(index: int) -> Outcome:
+        example, own = examples[index], options[index]
+        return Outcome(
+            id=example.id,
+            clip=example.clip,
+            question=example.query,
+            options=shown_options(own, best[index], of_best[index], {example.gold}),
+            gold=None if example.gold is None else own[example.gold],
+            rank=ranks[index],
+            unreadable=unreadable[index],
+        )
+
+    outcomes = Outcomes(ranks, outcome)
     return Scores(outcomes, {f"_top{k}": among_first(outcomes, k, chances[k]) for k in chances})
 
 
@@ -286,8 +281,18 @@ def best_options(scores: Float[np.ndarray, " options"]) -> list[int]:
     return [int(i) for i in order if np.isfinite(scores[i])]
 
 
-def _gold(example: Example) -> set[int]:
-    return set() if example.gold is None else {example.gold}
+def shown_options(
+    options: Sequence[str | ClipRef],
+    best: Int[np.ndarray, " shown"],
+    scores: Float[np.ndarray, " shown"],
+    positives: Collection[int | None],
+) -> tuple[Option, ...]:
+    """Options by their indices, best first; an index of -1 is none."""
+    return tuple(
+        Option(options[index], score, index in positives)
+        for index, score in zip(best.tolist(), scores.tolist(), strict=True)
+        if index >= 0
+    )
 
 
 def rank_options(
@@ -324,7 +329,7 @@ def rank_options(
 
 def ranks_of(outcomes: Sequence[Outcome]) -> list[int | None]:
     """The rank of each."""
-    return outcomes.ranks if isinstance(outcomes, Choices) else [o.rank for o in outcomes]
+    return outcomes.ranks if isinstance(outcomes, Outcomes) else [o.rank for o in outcomes]
 
 
 def among_first(outcomes: Sequence[Outcome], k: int, chance: float) -> Metric:

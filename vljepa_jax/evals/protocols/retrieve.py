@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
@@ -14,10 +13,13 @@ from vljepa_jax.evals.protocols.base import (
     SHOWN,
     Embeddings,
     Needs,
+    Outcome,
+    Outcomes,
     Protocol,
     Scores,
-    rank_options,
+    shown_options,
 )
+from vljepa_jax.inference.search.exact import rank
 
 
 class Retrieve(Protocol):
@@ -66,32 +68,43 @@ class Retrieve(Protocol):
         embedded = [embeddings.videos[item] for item in gallery]
         video = np.stack([unreadable if e is None else e for e in embedded])
         positives = metrics.shared_positives(texts, [row_of[e.clip] for e, _ in captions])
-        outcomes = []
-        clips = tuple(clip for clip, _ in gallery)
-        all_scores = metrics.text_to_video_scores(text, video)
-        for (example, caption), scores, rows in zip(captions, all_scores, positives, strict=True):
-            # A caption whose every correct clip is unreadable cannot be found: it is wrong.
-            lost = tuple(clips[r] for r in rows) if all(embedded[r] is None for r in rows) else ()
-            question = dataclasses.replace(example, query=caption)
-            found = None if lost else scores
-            outcomes.append(rank_options(question, None, clips, found, rows, lost))
-        found = self._metrics([o.rank for o in outcomes], positives, len(clips))
+        clips = [clip for clip, _ in gallery]
+        found = rank(text, video, positives, SHOWN)
+        # A caption whose every correct clip is unreadable cannot be found: it is wrong.
+        lost = [all(embedded[row] is None for row in rows) for rows in positives]
+        ranks = [None if gone else n for gone, n in zip(lost, found.ranks.tolist(), strict=True)]
+
+        def outcome(index: int) -> Outcome:
+            example, caption = captions[index]
+            best, gone = found.nearest, lost[index]
+            correct = positives[index]
+            shown = shown_options(clips, best.rows[index], best.scores[index], correct)
+            return Outcome(
+                id=example.id,
+                clip=None,
+                question=caption,
+                options=() if gone else shown,
+                gold=clips[min(correct) if gone else found.correct[index]],
+                rank=ranks[index],
+                unreadable=tuple(clips[row] for row in sorted(correct)) if gone else (),
+            )
+
+        measured = self._metrics(ranks, positives, len(clips))
         if self.parameters.video_to_text:
             inverted: list[set[int]] = [set() for _ in clips]
             for caption, rows in enumerate(positives):
                 for row in rows:
                     inverted[row].add(caption)
-            captions_of = [frozenset(own) for own in inverted]
-            ranks = [
-                None if embedded[row] is None else metrics.rank(all_scores[:, row], own)
-                for row, own in enumerate(captions_of)
+            backwards = rank(video, text, inverted, 1).ranks.tolist()
+            ranks_of_clips = [
+                None if e is None else n for e, n in zip(embedded, backwards, strict=True)
             ]
-            backwards = self._metrics(ranks, captions_of, len(captions))
-            found |= {f"_v2t{name}": metric for name, metric in backwards.items()}
-        return Scores(tuple(outcomes), found)
+            own = self._metrics(ranks_of_clips, inverted, len(captions))
+            measured |= {f"_v2t{name}": metric for name, metric in own.items()}
+        return Scores(Outcomes(ranks, outcome), measured)
 
     def _metrics(
-        self, ranks: Sequence[int | None], positives: Sequence[frozenset[int]], items: int
+        self, ranks: Sequence[int | None], positives: Sequence[Collection[int]], items: int
     ) -> dict[str, Metric]:
         found = {
             f"_r{k}": metrics.proportion(

@@ -6,8 +6,8 @@ added: a later entry of the same name replaces an earlier one, and one without r
 shard counts from the moment its JSON file appears, which is its last step, so that a writer may be
 killed at any point: the next one sweeps up what it left and goes on.
 
-Search compares the query with every row. That is one pass over memory-mapped files, some seconds
-for the six gigabytes of a million clips in 1536 dimensions and milliseconds when they are cached;
+Search compares the query with every row (``exact``). That is one pass over memory-mapped files,
+some seconds for the six gigabytes of a million clips in 1536 dimensions, in bounded memory;
 it finds the nearest ones always, and an update costs nothing. An approximate structure would give
 up all three for collections beyond some ten million rows.
 """
@@ -28,6 +28,7 @@ from jaxtyping import Float
 
 from vljepa_jax.data.collection import Item, Place, Span
 from vljepa_jax.data.records import Medium
+from vljepa_jax.inference.search.exact import nearest
 from vljepa_jax.places import write_text
 
 _FORMAT = 1
@@ -138,8 +139,25 @@ class VideoIndex:
         """
         if not self._shards:
             return [[] for _ in queries]
-        scores = np.concatenate([_scores(queries, *shard) for shard in self._shards], axis=1)
-        return [list(_best(row, self._rows, top, each_once)) for row in scores]
+        looked_at = top
+        while True:
+            found = nearest(queries, map(_live_rows, self._shards), min(looked_at, len(self)))
+            hits = [self._hits(*each, top, each_once) for each in zip(*found, strict=True)]
+            # Where windows of the same clips fill the first places, further places are looked at.
+            if looked_at >= len(self) or all(len(own) == top for own in hits):
+                return hits
+            looked_at *= 4
+
+    def _hits(self, scores: np.ndarray, rows: np.ndarray, top: int, each_once: bool) -> list[Hit]:
+        hits: dict[str | int, Hit] = {}
+        for row, score in zip(rows.tolist(), scores.tolist(), strict=True):
+            if row < 0 or len(hits) == top:
+                break
+            entry, span = self._rows[row]
+            name = entry.item.name
+            hit = Hit(name, *(span or (None, None)), score, entry.item)
+            hits.setdefault(name if each_once else row, hit)
+        return list(hits.values())
 
     @functools.cached_property
     def _rows(self) -> list[tuple[Entry, Span | None]]:
@@ -295,25 +313,12 @@ class _Shard:
             first += len(entry.spans)
 
 
-def _scores(queries: np.ndarray, shard: _Shard, live: Sequence[tuple[Entry, int]]) -> np.ndarray:
-    scores = queries.astype(np.float32) @ shard.embeddings().T
-    rows = [range(first, first + len(entry.spans)) for entry, first in live]
-    return scores[:, np.concatenate(rows).astype(int)]
-
-
-def _best(
-    scores: np.ndarray, rows: Sequence[tuple[Entry, Span | None]], top: int, each_once: bool
-) -> Iterator[Hit]:
-    seen: set[str] = set()
-    for index in np.argsort(-scores, kind="stable"):
-        if len(seen) == top:
-            return
-        entry, span = rows[index]
-        name = entry.item.name
-        key = name if each_once else str(index)
-        if key not in seen:
-            seen.add(key)
-            yield Hit(name, *(span or (None, None)), float(scores[index]), entry.item)
+def _live_rows(part: tuple[_Shard, Sequence[tuple[Entry, int]]]) -> np.ndarray:
+    """The embeddings of a shard that count; mapped where all do."""
+    shard, live = part
+    embeddings = shard.embeddings()
+    rows = [row for entry, first in live for row in range(first, first + len(entry.spans))]
+    return embeddings if len(rows) == len(embeddings) else embeddings[rows]
 
 
 def _shard_paths(directory: Path) -> list[Path]:
