@@ -52,7 +52,8 @@ class Section:
     Attributes:
         title: heading.
         intro: a sentence or two below it; may be empty.
-        kind: block of the template: "metrics", "figures", "galleries", "list", "folded".
+        kind: block of the template: "metrics", "figures", "galleries", "list", "folded",
+            "grid".
         content: what that block draws; see the template.
     """
 
@@ -255,6 +256,11 @@ def write_report(
 ) -> None:
     """Writes ``report.json`` and ``report.html``, each in one stroke."""
     write_json(directory, report)
+    write_text(directory / "report.html", render(title, report["environment"], page))
+
+
+def render(title: str, environment: Mapping[str, Any], page: Sequence[Section]) -> str:
+    """The page: one file without references."""
     templates = jinja2.Environment(
         loader=jinja2.PackageLoader("vljepa_jax.evals"),
         autoescape=True,
@@ -263,10 +269,8 @@ def write_report(
         lstrip_blocks=True,
     )
     templates.filters["percent"] = percent
-    html = templates.get_template("report.html.j2").render(
-        title=title, environment=report["environment"], sections=page
-    )
-    write_text(directory / "report.html", html)
+    template = templates.get_template("report.html.j2")
+    return template.render(title=title, environment=environment, sections=page)
 
 
 def write_json(directory: Path, report: Mapping[str, Any]) -> None:
@@ -349,7 +353,7 @@ def _by_dataset(metrics: Mapping[str, Any]) -> dict[str, list[MetricRow]]:
     """Rows of the headline table by dataset and split."""
     groups: dict[str, list[MetricRow]] = {}
     for name, metric in metrics.items():
-        row = MetricRow(name, metric, note=_note(metric))
+        row = MetricRow(name, metric, note=what_is_missing(metric))
         groups.setdefault(f"{metric['path']} · {metric['split']}", []).append(row)
     return groups
 
@@ -360,7 +364,7 @@ def _by_metric(sweep: Mapping[str, Any]) -> dict[str, list[MetricRow]]:
     for run in sweep["runs"]:
         setting = setting_name(sweep["fields"], run["values"])
         for name, metric in run["metrics"].items():
-            row = MetricRow(setting, metric, note=_note(metric))
+            row = MetricRow(setting, metric, note=what_is_missing(metric))
             groups.setdefault(name, []).append(row)
     return groups
 
@@ -383,7 +387,8 @@ def partial(metric: Mapping[str, Any]) -> str:
     )
 
 
-def _note(metric: Mapping[str, Any]) -> str:
+def what_is_missing(metric: Mapping[str, Any]) -> str:
+    """What of its benchmark a metric does not cover, in sentences; "" if it is whole."""
     clips, part = metric["unreadable"], partial(metric)
     unreadable = f"Unreadable clips, counted as wrong: {clips}." if clips else ""
     return " ".join(filter(None, (part and f"{part.capitalize()}.", unreadable)))
