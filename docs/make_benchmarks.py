@@ -29,11 +29,17 @@ them, `:zero_shot+query_free`, asks nothing of clips, as a model needs that was 
 queries.
 
 A metric's name is its benchmark's with an ending, which stands before the name of a part:
-`gqa_top1`, `pope_f1_random`, `visla` (without an ending, the share of correct triplets). `_topK`, the correct candidate is among the first K; `_rK` of classes, the same as a mean
-over the classes that occur; `_rK` of retrieval, text to video, and `_v2t_rK`, video to text;
-`_median_rank`, of the first correct item, from 1; `_macro`, a mean over the subsets; `_cider`, of
-what the model writes. What is beside a choice below made it: the paper, an official or a published
-one of others, or ours.
+`gqa_top1`, `pope_f1_random`, `visla` (without an ending, the share of correct triplets).
+
+- `_topK`: the correct candidate is among the first K.
+- `_rK` of classes: the same, as a mean over the classes that occur.
+- `_rK` of retrieval: text to video; `_v2t_rK`: video to text; `_median_rank`: of the first correct
+  item, from 1.
+- `_macro`: a mean over the subsets.
+- `_cider`: of what the model writes.
+
+What stands below each table is who made a choice: the paper, an official or a published source of
+others, or ours.
 """
 
 
