@@ -37,7 +37,7 @@ _KINETICS_TEMPLATES = tuple(
 _CLIPS = {  # of all benchmarks with pictures; flags and config fields change them
     "frames": "ours: as the model was trained (config.frames)",
     "sampling": "paper: uniform, the centres of equal spans",
-    "crop": "ours: the short side resized, then the centre",
+    "crop": "official: the X-Encoder's own, the centre or the whole squashed (its preprocessing)",
 }
 
 
