@@ -327,6 +327,10 @@ def benchmark(
     suffix: str = "",
     query: str | None = None,
     limit: int = 0,
+    templates: tuple[str, ...] = (),
+    expected: int = 0,
+    group: str = "",
+    sources: dict[str, str] | None = None,
     **selection: str,
 ) -> ConfigDict:
     return ConfigDict(
@@ -334,11 +338,17 @@ def benchmark(
             "name": name,  # of its metrics, e.g. name_top1 + suffix
             "suffix": suffix,
             "protocol": protocol,  # one of the above
-            "path": path,  # "@world", or a directory that launch/prepare.py made
+            # "@world", a directory that launch/prepare.py made, or "@data/NAME" below config.data
+            "path": path,
             "split": split,
             "filter": selection,  # task and tags that an annotation must have
             "query": query,  # None: the annotation's own
             "limit": limit,  # first n examples, 0 for all
+            # Candidates in words, each with one "{}", whose embeddings are averaged.
+            "templates": templates,
+            "expected": expected,  # examples of the whole benchmark, 0 where it is not known
+            "group": group,  # of a paper's benchmarks
+            "sources": sources or {},  # of each choice: who made it
         }
     )
 

@@ -21,8 +21,9 @@ declare.
 
 Nothing is downloaded: `--root` is a folder where the files lie as their authors publish them,
 archives unpacked. `--output` writes a dataset to train and evaluate on. `--rows` writes a manifest
-instead (`vljepa_jax/data/manifest.py`), without opening any media, with its label sets and a file
-that says where it comes from: citation, licence, the official files and their SHA-256.
+instead (`vljepa_jax/data/manifest_row.py`), without opening any media, with its label sets. A
+manifest's meta file, and a dataset's `dataset.json`, say where it comes from: citation, licence,
+the official files and their SHA-256.
 
 - A missing official file is an error that names where it may lie and where it comes from.
 - Numbers of rows, media files and labels are compared with those published, and differences are

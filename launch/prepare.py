@@ -11,7 +11,7 @@ another (seconds), in clips.jsonl:
 
 Files: videos that FFmpeg reads (mp4 mov mkv webm avi mpg ts wmv ...) and images that Pillow reads
 (png jpg gif webp avif heic ...), under any name. All fields are described in
-vljepa_jax/data/manifest.py. Several splits:
+vljepa_jax/data/manifest_row.py. Several splits:
 
     python launch/prepare.py --manifest=train=train.jsonl --manifest=test=test.jsonl \
         --root=videos --output=datasets/clips

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import os
 
@@ -5,6 +6,7 @@ import pytest
 
 from tests.helpers.sample_media import numbered_frames, png
 from vljepa_jax.data.manifest import Fault, ManifestError, open_manifest
+from vljepa_jax.data.manifest_row import ManifestRow
 from vljepa_jax.data.records import Annotation, Label, Medium
 
 MP4 = b"\0\0\0\x18ftypisom\0\0\2\0isomavc1"  # of a file that is not decoded here
@@ -234,3 +236,42 @@ def test_unusable_manifests_are_named(folder):
     (folder / "m.meta.json").unlink()
     with pytest.raises(ManifestError, match="x.json: entry 0 is not"):
         read(folder, row(), labels={"x": ["red"]})
+
+
+def test_a_row_is_written_as_it_is_read():
+    """Every field; the member of an archive and a query that is empty among them."""
+    fields = {
+        "id": "x",
+        "media": [{"path": "a.tar", "member": "b.mp4", "start": -1.0, "end": 2.5}],
+        "query": "",
+        "texts": ["one", "two"],
+        "cand": [{"path": "c.png"}],
+        "gold": 0,
+        "times": [0.5, 2.0],
+        "durations": [1.0, 0.25],
+        "tags": {"kind": "k"},
+        "task": "stream",
+    }
+    row = ManifestRow.from_json(fields)
+    assert row.as_json() == fields
+    assert ManifestRow.from_json(row.as_json()) == row
+    assert ManifestRow("y").as_json() == {"id": "y"}
+    assert set(fields) == {field.name for field in dataclasses.fields(ManifestRow)}
+
+
+def test_durations_are_of_the_times(folder):
+    stream = {"times": [1, 2], "texts": ["a", "b"], "durations": [0.5, 1]}
+    (found,) = read(folder, row(**stream))
+    assert (found.annotation.times, found.annotation.durations) == ((1.0, 2.0), (0.5, 1.0))
+    (fault,) = read(folder, row(**stream | {"durations": [1]}))
+    assert (fault.kind, fault.reason) == ("wrong times", "1 durations for 2 times")
+
+
+def test_where_a_manifest_comes_from_is_kept(folder):
+    meta = {"metric": "top-1", "license": "MIT", "sources": [{"file": "a.json", "sha256": "0"}]}
+    read(folder, row(), meta=meta)
+    manifest = open_manifest(str(folder / "m.jsonl"), split=None, root=None)
+    assert (manifest.metric, manifest.license, list(manifest.sources)) == tuple(meta.values())
+    for wrong in ("a.json", ["a.json"]):
+        with pytest.raises(ManifestError, match="'sources' is no list of objects"):
+            read(folder, row(), meta={"sources": wrong})

@@ -216,7 +216,9 @@ def test_splits_and_label_sets_of_several_manifests(tmp_path):
     encode(tmp_path / "a.mp4", numbered_frames(5))
     (tmp_path / "labels").mkdir()
     (tmp_path / "labels" / "c.json").write_text('[{"id": "r", "texts": ["red"]}]')
-    (tmp_path / "b.meta.json").write_text('{"split": "test"}')
+    (tmp_path / "b.meta.json").write_text(
+        '{"split": "test", "license": "MIT", "metric": "top-1", "sources": [{"home": "here"}]}'
+    )
     first, second = (
         write_manifest(tmp_path / f"{name}.jsonl", [caption(name, {"path": "a.mp4"}, **fields)])
         for name, fields in {"a": {}, "b": {"cand": "@labels/c", "gold": 0}}.items()
@@ -225,6 +227,8 @@ def test_splits_and_label_sets_of_several_manifests(tmp_path):
     assert summary.records == {"train": 1, "test": 1}
     dataset = open_dataset(tmp_path / "out")
     assert dataset.answer(dataset.annotations("test")[0][1]) == ("red",)
+    assert (dataset.license, dataset.metric) == ("MIT", "top-1")
+    assert dataset.sources == ({"home": "here"},)
 
 
 def test_workers_change_nothing(tmp_path, faulty, monkeypatch):

@@ -1,6 +1,6 @@
 import pytest
 
-from tests.helpers.official_files import write
+from tests.helpers.official_files import rows, write
 from vljepa_jax.data.records import Label
 from vljepa_jax.datasets.action_clips import HMDB51, KINETICS_400, SSV2, UCF101
 from vljepa_jax.datasets.adapter import AdapterError
@@ -26,7 +26,7 @@ SSV2_RECORDS = [
 )
 def test_ssv2(tmp_path, labels, annotations):
     write(tmp_path, {labels: SSV2_LABELS, annotations: SSV2_RECORDS, "videos/9.webm": b""})
-    assert list(SSV2.rows(tmp_path, "validation")) == [
+    assert list(rows(SSV2, tmp_path, "validation")) == [
         {
             "id": "8",
             "media": [{"path": "20bn-something-something-v2/8.webm"}],
@@ -49,7 +49,7 @@ def test_a_class_outside_the_vocabulary_is_named(tmp_path):
         "something-something-v2-validation.json": SSV2_RECORDS,
     }
     with pytest.raises(AdapterError, match="'Covering something with something', the class of 8"):
-        list(SSV2.rows(write(tmp_path, files), "validation"))
+        list(rows(SSV2, write(tmp_path, files), "validation"))
 
 
 KINETICS = """label,youtube_id,time_start,time_end,split
@@ -68,7 +68,7 @@ def test_kinetics(tmp_path):
         "val/x_cdefghij_000005_000015.mp4": b"",
     }
     write(tmp_path, files)
-    assert list(KINETICS_400.rows(tmp_path, "val")) == [
+    assert list(rows(KINETICS_400, tmp_path, "val")) == [
         {
             "id": "--abcdefghi_000020_000030",
             "media": [
@@ -95,14 +95,14 @@ def test_kinetics(tmp_path):
 def test_kinetics_with_labels_quoted_twice(tmp_path):
     quoted = KINETICS.format(label='"""massaging person\'s head"""')
     files = {"kinetics_train.csv": quoted, "kinetics_val.csv": quoted}
-    first = next(KINETICS_400.rows(write(tmp_path, files), "val"))
+    first = next(rows(KINETICS_400, write(tmp_path, files), "val"))
     assert first["media"][0]["path"].startswith("videos_val/massaging_person's_head/")
 
 
 def test_kinetics_without_its_header(tmp_path):
     files = {"kinetics_train.csv": "air drumming,b,0,10,train\n", "kinetics_val.csv": ""}
     with pytest.raises(AdapterError, match=r"kinetics_train.csv: begins with \['air drumming'"):
-        list(KINETICS_400.rows(write(tmp_path, files), "val"))
+        list(rows(KINETICS_400, write(tmp_path, files), "val"))
 
 
 def test_ucf101(tmp_path):
@@ -113,7 +113,7 @@ def test_ucf101(tmp_path):
     }
     write(tmp_path, files)
     # The class is the folder: the file is spelt otherwise.
-    assert list(UCF101.rows(tmp_path, "test01")) == [
+    assert list(rows(UCF101, tmp_path, "test01")) == [
         {
             "id": "test01/v_HandStandPushups_g01_c02.avi",
             "media": [{"path": "UCF-101/HandstandPushups/v_HandStandPushups_g01_c02.avi"}],
@@ -122,7 +122,7 @@ def test_ucf101(tmp_path):
             "tags": {"group": "g01"},
         }
     ]
-    assert [row["gold"] for row in UCF101.rows(tmp_path, "train01")] == [2]
+    assert [row["gold"] for row in rows(UCF101, tmp_path, "train01")] == [2]
     labels = UCF101.labels(tmp_path, "test01")["ucf101"]
     assert [label.texts[0] for label in labels] == [
         "apply eye makeup",
@@ -140,7 +140,7 @@ def test_hmdb51(tmp_path):
         f"{folder}/brush_hair_test_split1.txt": "a_brush_hair_0.avi 2 \n",
     }
     write(tmp_path, files)
-    assert list(HMDB51.rows(tmp_path, "test01")) == [
+    assert list(rows(HMDB51, tmp_path, "test01")) == [
         {
             "id": "test01/brush_hair/a_brush_hair_0.avi",
             "media": [{"path": "hmdb51_org/brush_hair/a_brush_hair_0.avi"}],
@@ -154,6 +154,6 @@ def test_hmdb51(tmp_path):
             "gold": 1,
         },
     ]
-    assert [row["id"] for row in HMDB51.rows(tmp_path, "train01")] == ["train01/wave/b_wave_0.avi"]
+    assert [row["id"] for row in rows(HMDB51, tmp_path, "train01")] == ["train01/wave/b_wave_0.avi"]
     labels = HMDB51.labels(tmp_path, "test01")["hmdb51"]
     assert [label.texts for label in labels] == [("brush hair",), ("wave",)]

@@ -1,7 +1,7 @@
 import pytest
 
-from tests.helpers.official_files import write
-from vljepa_jax.data.manifest import TASKS
+from tests.helpers.official_files import rows, write
+from vljepa_jax.data.manifest_row import TASKS, MediaEntry
 from vljepa_jax.datasets import registry
 from vljepa_jax.datasets.action_clips import SSV2
 from vljepa_jax.datasets.adapter import AdapterError, camel_words, manifest_row
@@ -39,7 +39,7 @@ def test_missing_files_are_named_with_where_they_come_from(name, tmp_path):
     adapter = registry.load(name)
     for split in adapter.splits:
         with pytest.raises(AdapterError) as caught:
-            list(adapter.rows(tmp_path, split.name))
+            list(rows(adapter, tmp_path, split.name))
         message = str(caught.value)
         assert message.startswith(f"{name}, split '{split.name}': there is no ")
         assert any(
@@ -70,25 +70,28 @@ def test_other_formats_are_named(tmp_path, annotations, fault):
     write(tmp_path, {"labels/labels.json": {"a": "0"}, "labels/train.json": annotations})
     pattern = f"ssv2, split 'train': labels/labels.json, labels/train.json below .*{fault}"
     with pytest.raises(AdapterError, match=pattern):
-        list(SSV2.rows(tmp_path, "train"))
+        list(rows(SSV2, tmp_path, "train"))
 
 
 def test_media_are_found_by_a_pattern(tmp_path):
     official = COIN_STEP.official(tmp_path, "testing")
     present = ("videos/ab.info.json", "videos/ab.mp4.part", "videos/ab.WebM", "videos/abc.mkv")
     write(tmp_path, dict.fromkeys((*present, "videos/7/[x]*.mov"), b""))
-    assert official.medium(video="ab", recipe=7) == {"path": "videos/ab.WebM"}
-    assert official.medium(video="abc", recipe=7) == {"path": "videos/abc.mkv"}
-    assert official.medium(video="[x]*", recipe=7) == {"path": "videos/7/[x]*.mov"}
-    assert official.medium(video="a", recipe=7, end=2.5) == {"path": "videos/a.mp4", "end": 2.5}
+    assert official.medium(video="ab", recipe=7).as_json() == {"path": "videos/ab.WebM"}
+    assert official.medium(video="abc", recipe=7).as_json() == {"path": "videos/abc.mkv"}
+    assert official.medium(video="[x]*", recipe=7).as_json() == {"path": "videos/7/[x]*.mov"}
+    assert official.medium(video="a", recipe=7, end=2.5).as_json() == {
+        "path": "videos/a.mp4",
+        "end": 2.5,
+    }
 
 
 def test_a_row_leaves_out_what_is_empty():
-    assert manifest_row("a", texts=["b"]) == {"id": "a", "texts": ["b"]}
+    assert manifest_row("a", texts=["b"]).as_json() == {"id": "a", "texts": ["b"]}
     row = manifest_row(
-        "a", media=[{"path": "x"}], labels="set", gold=0, times=[0.0], texts=["t"], tags={"n": 3}
+        "a", media=[MediaEntry("x")], labels="set", gold=0, times=[0.0], texts=["t"], tags={"n": 3}
     )
-    assert row == {
+    assert row.as_json() == {
         "id": "a",
         "media": [{"path": "x"}],
         "texts": ["t"],

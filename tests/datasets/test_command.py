@@ -9,7 +9,7 @@ import pytest
 import rich.console
 from pyarrow import parquet
 
-from tests.helpers.official_files import write
+from tests.helpers.official_files import rows, write
 from tests.helpers.sample_media import encode, numbered_frames
 from vljepa_jax.data.manifest import ManifestError, open_manifest
 from vljepa_jax.data.storage import open_dataset
@@ -43,22 +43,23 @@ def run(name, **options):
 
 
 def test_rows_are_a_manifest_and_absent_media_are_listed(ssv2, tmp_path):
-    rows = tmp_path / "out" / "rows.jsonl"
-    status, shown = run("ssv2", root=str(ssv2), splits=["validation"], rows=str(rows))
+    written = tmp_path / "out" / "rows.jsonl"
+    status, shown = run("ssv2", root=str(ssv2), splits=["validation"], rows=str(written))
     assert status == 0
     assert "split 'validation': 2 rows, not 24,777" in shown
     assert "split 'validation': 1 labels in ssv2, not 174" in shown
-    lines = [json.loads(line) for line in rows.read_text().splitlines()]
-    assert lines == list(SSV2.rows(ssv2, "validation"))
+    lines = [json.loads(line) for line in written.read_text().splitlines()]
+    assert lines == list(rows(SSV2, ssv2, "validation"))
     assert (tmp_path / "out/rows.absent.txt").read_text() == "20bn-something-something-v2/2.webm\n"
-    source = json.loads((tmp_path / "out/rows.source.json").read_text())
+    # As prepare reads it: its root, label sets and number of rows are right.
+    manifest = open_manifest(str(written), split=None, root=None)
+    assert manifest.license == SSV2.licence
+    (source,) = manifest.sources
     assert source["citation"] == SSV2.citation
     assert [file["path"] for file in source["files"]] == [
         "labels/labels.json",
         "labels/validation.json",
     ]
-    # As prepare reads it: its root, label sets and number of rows are right.
-    manifest = open_manifest(str(rows), split=None, root=None)
     first, second = manifest.rows()
     assert (manifest.name, manifest.split) == ("ssv2", "validation")
     assert first.annotation.task == "classification"
@@ -83,8 +84,8 @@ def test_a_dataset_without_what_is_absent(ssv2, tmp_path):
     ((_, annotation),) = dataset.annotations("validation")
     assert dataset.candidates(annotation) == (("Tearing something",),)
     assert (tmp_path / "d/absent.txt").read_text() == "20bn-something-something-v2/2.webm\n"
-    (source,) = json.loads((tmp_path / "d/sources.json").read_text())
-    assert source["licence"] == SSV2.licence
+    assert dataset.license == SSV2.licence
+    assert [source["home"] for source in dataset.sources] == [SSV2.home]
     assert not (tmp_path / "d/skipped.jsonl").exists()
 
 

@@ -1,6 +1,6 @@
 import pytest
 
-from tests.helpers.official_files import write
+from tests.helpers.official_files import rows, write
 from vljepa_jax.data.records import Label
 from vljepa_jax.datasets.adapter import AdapterError
 from vljepa_jax.datasets.egoexo4d import ATOMIC_DESCRIPTIONS, KEYSTEPS
@@ -25,7 +25,7 @@ KEYSTEP_FILES = {
 
 def test_keysteps(tmp_path):
     write(tmp_path, KEYSTEP_FILES)
-    assert list(KEYSTEPS.rows(tmp_path, "val")) == [
+    assert list(rows(KEYSTEPS, tmp_path, "val")) == [
         {
             "id": "val/some_take_1/start1.5_end3.0_aria02_214-1.mp4",
             # The clip is cut already: it has no span.
@@ -50,7 +50,7 @@ def test_a_label_that_is_not_mapped(tmp_path):
     segments = {"segments": [SEGMENT | {"label_id": 7}]}
     write(tmp_path, KEYSTEP_FILES | {"keystep_benchmark/keystep_segment_val.json": segments})
     with pytest.raises(AdapterError, match="has label 7, which is not in label_mapping.csv"):
-        list(KEYSTEPS.rows(tmp_path, "val"))
+        list(rows(KEYSTEPS, tmp_path, "val"))
 
 
 def described(time, text):
@@ -100,7 +100,7 @@ ATOMIC_FILES = {
 
 def test_atomic_descriptions(tmp_path):
     folder = "frame_aligned_videos/downscaled/448"
-    assert list(ATOMIC_DESCRIPTIONS.rows(write(tmp_path, ATOMIC_FILES), "val")) == [
+    assert list(rows(ATOMIC_DESCRIPTIONS, write(tmp_path, ATOMIC_FILES), "val")) == [
         {
             "id": "a",
             "media": [{"path": f"takes/take_1/{folder}/aria01_214-1.mp4"}],

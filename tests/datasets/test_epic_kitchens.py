@@ -1,4 +1,4 @@
-from tests.helpers.official_files import write
+from tests.helpers.official_files import rows, write
 from vljepa_jax.data.records import Label
 from vljepa_jax.datasets.epic_kitchens import ANTICIPATION, RECOGNITION
 
@@ -26,7 +26,7 @@ FILES = {"EPIC_100_train.csv": TRAINING, "EPIC_100_validation.csv": VALIDATION}
 
 def test_recognition(tmp_path):
     write(tmp_path, FILES | {"P02/P02_03.MP4": b""})
-    assert list(RECOGNITION.rows(tmp_path, "validation")) == [
+    assert list(rows(RECOGNITION, tmp_path, "validation")) == [
         {
             "id": "P02_03_0",
             "media": [{"path": "P02/P02_03.MP4", "start": 3.5, "end": 3665.25}],
@@ -42,7 +42,7 @@ def test_recognition(tmp_path):
             "tags": {"verb": "0", "noun": "1", "narration": "take fork"},
         },
     ]
-    (first, *_) = RECOGNITION.rows(tmp_path, "train")
+    (first, *_) = rows(RECOGNITION, tmp_path, "train")
     assert first["media"] == [{"path": "P01/videos/P01_01.MP4", "start": 1.0, "end": 2.0}]
 
 
@@ -55,16 +55,16 @@ def test_actions_of_training_come_first_in_both_label_sets(tmp_path):
 
 
 def test_what_anticipation_shows_ends_before_the_action_begins(tmp_path):
-    rows = list(ANTICIPATION.rows(write(tmp_path, FILES), "validation"))
-    assert len(rows) == 8
-    assert rows[0] == {
+    found = list(rows(ANTICIPATION, write(tmp_path, FILES), "validation"))
+    assert len(found) == 8
+    assert found[0] == {
         "id": "P02_03_0/1",
         "media": [{"path": "P02/videos/P02_03.MP4", "start": -1.5, "end": 2.5}],
         "cand": "@labels/epic_kitchens_100",
         "gold": 1,
         "tags": {"verb": "1", "noun": "2", "narration": "put cup", "tau": "1"},
     }
-    spans = [(row["media"][0]["start"], row["media"][0]["end"]) for row in rows]
+    spans = [(row["media"][0]["start"], row["media"][0]["end"]) for row in found]
     # 3.5 s and 60.1 s, less 1, 2, 4, 10 s; four seconds each, also before the video begins.
     assert spans == [
         (-1.5, 2.5),

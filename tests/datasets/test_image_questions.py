@@ -5,7 +5,7 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
-from tests.helpers.official_files import write
+from tests.helpers.official_files import rows, write
 from vljepa_jax.datasets.adapter import AdapterError
 from vljepa_jax.datasets.image_questions import CLEVR, GQA, POPE, POPE_V2, TALLYQA
 
@@ -26,7 +26,7 @@ def test_gqa(tmp_path):
         "testdev_balanced_questions.json": {"201": question("yes"), "202": question("zeppelin")},
     }
     write(tmp_path, files)
-    known, unknown = GQA.rows(tmp_path, "testdev")
+    known, unknown = rows(GQA, tmp_path, "testdev")
     assert known == {
         "id": "201",
         "media": [{"path": "images/n25.jpg"}],
@@ -66,8 +66,8 @@ def test_tallyqa(tmp_path):
         "visual_genome/VG_100K_2/24.jpg": b"",
     }
     write(tmp_path, files)
-    rows = list(TALLYQA.rows(tmp_path, "test"))
-    assert rows[0] == {
+    found = list(rows(TALLYQA, tmp_path, "test"))
+    assert found[0] == {
         "id": "test/1",
         "media": [{"path": "visual_genome/VG_100K_2/24.jpg"}],
         "query": "How many?",
@@ -76,11 +76,11 @@ def test_tallyqa(tmp_path):
         "gold": 4,
         "tags": {"source": "imported_genome", "subset": "simple"},
     }
-    assert [(row["tags"]["subset"], row.get("gold")) for row in rows[1:]] == [
+    assert [(row["tags"]["subset"], row.get("gold")) for row in found[1:]] == [
         ("complex", 15),
         ("complex", None),
     ]
-    (train,) = TALLYQA.rows(tmp_path, "train")
+    (train,) = rows(TALLYQA, tmp_path, "train")
     assert (train["gold"], train["tags"]) == (0, {"source": "imported_genome"})
 
 
@@ -96,8 +96,8 @@ def pope_files(label):
 
 
 def test_pope_numbers_its_questions_anew_in_each_file(tmp_path):
-    rows = list(POPE.rows(write(tmp_path, pope_files("yes")), "test"))
-    assert rows[3] == {
+    found = list(rows(POPE, write(tmp_path, pope_files("yes")), "test"))
+    assert found[3] == {
         "id": "popular/2",
         "media": [{"path": "val2014/COCO_1.jpg"}],
         "query": "Is there a dog?",
@@ -106,12 +106,12 @@ def test_pope_numbers_its_questions_anew_in_each_file(tmp_path):
         "gold": 0,
         "tags": {"subset": "popular"},
     }
-    assert len({row["id"] for row in rows}) == 6
+    assert len({row["id"] for row in found}) == 6
 
 
 def test_pope_with_an_answer_of_another_kind(tmp_path):
     with pytest.raises(AdapterError, match="after 1 rows .*'maybe' is neither yes nor no"):
-        list(POPE.rows(write(tmp_path, pope_files("maybe")), "test"))
+        list(rows(POPE, write(tmp_path, pope_files("maybe")), "test"))
 
 
 def test_popev2(tmp_path):
@@ -127,7 +127,7 @@ def test_popev2(tmp_path):
         "counterfactual_image": [{"bytes": b"without", "path": "000000000042.jpg"}],
     }
     parquet.write_table(pyarrow.table(table), tmp_path / "test.parquet")
-    assert list(POPE_V2.rows(tmp_path, "test")) == [
+    assert list(rows(POPE_V2, tmp_path, "test")) == [
         {
             "id": f"popev2-000000000042/{view}",
             "media": [{"path": f"{folder}/000000000042.jpg"}],
@@ -151,14 +151,14 @@ def test_popev2(tmp_path):
 def test_popev2_with_other_columns(tmp_path):
     parquet.write_table(pyarrow.table({"example_id": ["x"]}), tmp_path / "test.parquet")
     with pytest.raises(AdapterError, match="test.parquet: has no column image_id, target_object"):
-        list(POPE_V2.rows(tmp_path, "test"))
+        list(rows(POPE_V2, tmp_path, "test"))
 
 
 def test_parquet_without_its_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     write(tmp_path, {"test.parquet": b"PAR1"})
     with pytest.raises(AdapterError, match=r"test.parquet: Parquet needs .*vljepa_jax\[parquet\]"):
-        list(POPE_V2.rows(tmp_path, "test"))
+        list(rows(POPE_V2, tmp_path, "test"))
 
 
 @pytest.mark.parametrize("function", ["function", "type"])
@@ -181,8 +181,8 @@ def test_clevr(tmp_path, function):
         question(2, "metal", "query"),
     ]
     files = {"questions/CLEVR_val_questions.json": {"info": {}, "questions": questions}}
-    rows = list(CLEVR.rows(write(tmp_path, files), "val"))
-    assert rows[0] == {
+    found = list(rows(CLEVR, write(tmp_path, files), "val"))
+    assert found[0] == {
         "id": "val/0",
         "media": [{"path": "images/val/CLEVR_val_000000.png"}],
         "query": "Is it?",
@@ -193,4 +193,4 @@ def test_clevr(tmp_path, function):
     }
     labels = CLEVR.labels(tmp_path, "val")["clevr"]
     assert len({label.texts for label in labels}) == 28
-    assert [labels[row["gold"]].texts for row in rows] == [("no",), ("10",), ("metal",)]
+    assert [labels[row["gold"]].texts for row in found] == [("no",), ("10",), ("metal",)]

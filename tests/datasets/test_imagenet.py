@@ -1,6 +1,6 @@
 import pytest
 
-from tests.helpers.official_files import write
+from tests.helpers.official_files import rows, write
 from vljepa_jax.data.records import Label
 from vljepa_jax.datasets.adapter import AdapterError
 from vljepa_jax.datasets.imagenet import IMAGENET
@@ -16,7 +16,7 @@ FILES = {
 
 
 def test_rows(tmp_path):
-    assert list(IMAGENET.rows(write(tmp_path, FILES), "val")) == [
+    assert list(rows(IMAGENET, write(tmp_path, FILES), "val")) == [
         {
             "id": "ILSVRC2012_val_00000001",
             "media": [{"path": "ILSVRC/Data/CLS-LOC/val/n03/ILSVRC2012_val_00000001.JPEG"}],

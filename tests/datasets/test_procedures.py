@@ -1,6 +1,6 @@
 import pytest
 
-from tests.helpers.official_files import write
+from tests.helpers.official_files import rows, write
 from vljepa_jax.data.records import Label
 from vljepa_jax.datasets.adapter import AdapterError
 from vljepa_jax.datasets.procedures import (
@@ -51,7 +51,7 @@ def coin(tmp_path):
 
 
 def test_coin_steps_in_order_of_time(coin):
-    assert list(COIN_STEP.rows(coin, "testing")) == [
+    assert list(rows(COIN_STEP, coin, "testing")) == [
         {
             "id": "aa_a/0",
             "media": [{"path": "videos/aa_a.webm", "start": 9.0, "end": 15.0}],
@@ -94,7 +94,7 @@ def test_coin_labels_are_those_of_all_videos_by_what_they_say(coin):
 
 
 def test_coin_tasks_show_the_region_of_interest(coin):
-    assert list(COIN_TASK.rows(coin, "training")) == [
+    assert list(rows(COIN_TASK, coin, "training")) == [
         {
             "id": "bbb",
             "media": [{"path": "videos/bbb.mp4", "start": 4.25, "end": 80.5}],
@@ -102,11 +102,11 @@ def test_coin_tasks_show_the_region_of_interest(coin):
             "gold": 0,
         }
     ]
-    assert [row["gold"] for row in COIN_TASK.rows(coin, "testing")] == [1, 2]
+    assert [row["gold"] for row in rows(COIN_TASK, coin, "testing")] == [1, 2]
 
 
 def test_coin_next_step_shows_a_step_and_asks_for_the_following(coin):
-    (row,) = COIN_NEXT_STEP.rows(coin, "testing")
+    (row,) = rows(COIN_NEXT_STEP, coin, "testing")
     assert row["media"] == [{"path": "videos/aa_a.webm", "start": 9.0, "end": 15.0}]
     assert row["gold"] == 1
 
@@ -122,7 +122,7 @@ CROSSTASK_FILES = {
 
 
 def test_crosstask_steps_count_from_one(tmp_path):
-    assert list(CROSSTASK_STEP.rows(write(tmp_path, CROSSTASK_FILES), "val")) == [
+    assert list(rows(CROSSTASK_STEP, write(tmp_path, CROSSTASK_FILES), "val")) == [
         {
             "id": "105_-a_b/0",
             "media": [{"path": "videos/-a_b.mp4", "start": 1.5, "end": 4.25}],
@@ -143,7 +143,7 @@ def test_crosstask_steps_count_from_one(tmp_path):
 def test_crosstask_tasks(tmp_path):
     write(tmp_path, CROSSTASK_FILES)
     # Every annotated video of a primary task; 999 is none.
-    assert list(CROSSTASK_TASK.rows(tmp_path, "all")) == [
+    assert list(rows(CROSSTASK_TASK, tmp_path, "all")) == [
         {
             "id": "105_-a_b",
             "media": [{"path": "videos/-a_b.mp4"}],
@@ -166,4 +166,4 @@ def test_crosstask_with_a_step_too_many(tmp_path):
     tasks = tasks.replace("x\n3\n", "x\n2\n")
     write(tmp_path, CROSSTASK_FILES | {"crosstask_release/tasks_primary.txt": tasks})
     with pytest.raises(AdapterError, match="task 23 has 3 steps, not 2"):
-        list(CROSSTASK_STEP.rows(tmp_path, "val"))
+        list(rows(CROSSTASK_STEP, tmp_path, "val"))

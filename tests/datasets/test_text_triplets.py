@@ -1,6 +1,6 @@
 import pytest
 
-from tests.helpers.official_files import write
+from tests.helpers.official_files import rows, write
 from vljepa_jax.datasets.adapter import AdapterError
 from vljepa_jax.datasets.text_triplets import SUGARCREPE_PP, VISLA
 
@@ -19,14 +19,14 @@ def test_sugarcrepe(tmp_path):
 
     files = {f"data/{subset}.json": [triplet("A cat.")] for subset in SUBSETS}
     files["data/swap_obj.json"] = [triplet("A dog.")]  # equal to a positive, and kept
-    rows = list(SUGARCREPE_PP.rows(write(tmp_path, files), "test"))
-    assert rows[0] == {
+    found = list(rows(SUGARCREPE_PP, write(tmp_path, files), "test"))
+    assert found[0] == {
         "id": "replace_att/0",
         "texts": ["A dog.", "One dog.", "A cat."],
         "tags": {"subset": "replace_att", "image": "1.jpg"},
     }
-    assert [row["id"] for row in rows] == [f"{subset}/0" for subset in SUBSETS]
-    assert rows[-1]["texts"] == ["A dog.", "One dog.", "A dog."]
+    assert [row["id"] for row in found] == [f"{subset}/0" for subset in SUBSETS]
+    assert found[-1]["texts"] == ["A dog.", "One dog.", "A dog."]
 
 
 GENERIC = (
@@ -43,7 +43,7 @@ SPATIAL = (
 
 def test_visla_keeps_quotes_and_leaves_out_triplets_without_a_negative(tmp_path):
     files = {"Generic_VISLA.tsv": GENERIC, "data/Spatial_VISLA.tsv": SPATIAL}
-    assert list(VISLA.rows(write(tmp_path, files), "test")) == [
+    assert list(rows(VISLA, write(tmp_path, files), "test")) == [
         {
             "id": "generic/1",
             "texts": ['A shirt says "Go".', 'A shirt with the word "Go".', '"Go" hides a shirt.'],
@@ -61,7 +61,7 @@ def test_a_table_with_other_columns(tmp_path):
     generic = GENERIC.replace("second positive", "positive2")
     write(tmp_path, {"Generic_VISLA.tsv": generic, "Spatial_VISLA.tsv": SPATIAL})
     with pytest.raises(AdapterError, match="Generic_VISLA.tsv: has no column second positive"):
-        list(VISLA.rows(tmp_path, "test"))
+        list(rows(VISLA, tmp_path, "test"))
 
 
 def test_a_line_with_a_column_too_few(tmp_path):
@@ -69,4 +69,4 @@ def test_a_line_with_a_column_too_few(tmp_path):
         tmp_path, {"Generic_VISLA.tsv": GENERIC + "3.jpg\tA dog.\r\n", "Spatial_VISLA.tsv": SPATIAL}
     )
     with pytest.raises(AdapterError, match="Generic_VISLA.tsv, line 3: has another number"):
-        list(VISLA.rows(tmp_path, "test"))
+        list(rows(VISLA, tmp_path, "test"))

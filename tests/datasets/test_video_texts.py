@@ -4,7 +4,7 @@ import pickle
 
 import pytest
 
-from tests.helpers.official_files import write
+from tests.helpers.official_files import rows, write
 from vljepa_jax.datasets.adapter import AdapterError
 from vljepa_jax.datasets.video_texts import (
     ACTIVITYNET,
@@ -23,7 +23,7 @@ def test_msrvtt(tmp_path):
         'ret0,msr7010,video7010,"a man, a plan"\nret1,msr7011,video7011,a cat\n',
         "video7011.mp4": b"",
     }
-    assert list(MSRVTT_1KA.rows(write(tmp_path, files), "test")) == [
+    assert list(rows(MSRVTT_1KA, write(tmp_path, files), "test")) == [
         {
             "id": "ret0",
             "media": [{"path": "videos/all/video7010.mp4"}],
@@ -36,9 +36,9 @@ def test_msrvtt(tmp_path):
 def test_equal_captions_keep_rows_of_their_own(tmp_path):
     """Both videos are right for both; a tag "meaning" would leave one of them out."""
     table = "key,vid_key,video_id,sentence\nret0,m0,video0,a cat\nret1,m1,video1,a cat\n"
-    rows = list(MSRVTT_1KA.rows(write(tmp_path, {"msrvtt_test.csv": table}), "test"))
-    assert [row["texts"] for row in rows] == [["a cat"], ["a cat"]]
-    assert not any("tags" in row for row in rows)
+    found = list(rows(MSRVTT_1KA, write(tmp_path, {"msrvtt_test.csv": table}), "test"))
+    assert [row["texts"] for row in found] == [["a cat"], ["a cat"]]
+    assert not any("tags" in row for row in found)
 
 
 def test_activitynet_joins_sentences(tmp_path):
@@ -53,7 +53,7 @@ def test_activitynet_joins_sentences(tmp_path):
         },
         "videos/c.mkv": b"",  # without v_, as CLIP4Clip has it
     }
-    assert list(ACTIVITYNET.rows(write(tmp_path, files), "val_1")) == [
+    assert list(rows(ACTIVITYNET, write(tmp_path, files), "val_1")) == [
         {
             "id": "val_1/v_a-B",
             "media": [{"path": "videos/v_a-B.mp4"}],
@@ -89,7 +89,7 @@ def test_didemo_joins_the_descriptions_of_a_video(tmp_path):
     write(tmp_path, DIDEMO_FILES)
     # A name that ends in a bare dot is that of a converted file, too.
     dot = {"media": [{"path": "videos/3@N0_4.mp4", "end": 30}], "texts": ["a dog"]}
-    assert list(DIDEMO.rows(tmp_path, "test")) == [
+    assert list(rows(DIDEMO, tmp_path, "test")) == [
         {
             "id": "test/1@N0_2.m4v",
             "media": [{"path": "videos/1@N0_2.m4v", "end": 30}],
@@ -97,7 +97,7 @@ def test_didemo_joins_the_descriptions_of_a_video(tmp_path):
         },
         {"id": "test/3@N0_4.", **dot},
     ]
-    assert list(DIDEMO.rows(tmp_path, "test_1004")) == [{"id": "test_1004/3@N0_4.", **dot}]
+    assert list(rows(DIDEMO, tmp_path, "test_1004")) == [{"id": "test_1004/3@N0_4.", **dot}]
 
 
 def test_didemo_with_a_list_of_other_names(tmp_path):
@@ -105,7 +105,7 @@ def test_didemo_with_a_list_of_other_names(tmp_path):
     with pytest.raises(
         AdapterError, match="1 of 2 videos are not in test_data.json, the first is 1"
     ):
-        list(DIDEMO.rows(tmp_path, "test_1004"))
+        list(rows(DIDEMO, tmp_path, "test_1004"))
 
 
 def test_msvd_has_all_captions_in_one_row(tmp_path):
@@ -115,7 +115,7 @@ def test_msvd_has_all_captions_in_one_row(tmp_path):
         "test_list.txt": "a_1_5\n",
         "YouTubeClips/a_1_5.avi": b"",
     }
-    assert list(MSVD.rows(write(tmp_path, files), "test")) == [
+    assert list(rows(MSVD, write(tmp_path, files), "test")) == [
         {
             "id": "a_1_5",
             "media": [{"path": "YouTubeClips/a_1_5.avi"}],
@@ -132,7 +132,7 @@ class CallsSomething:
 def test_a_pickle_that_would_run_code_is_refused(tmp_path):
     files = {"raw-captions.pkl": pickle.dumps({"a": CallsSomething()}), "test_list.txt": "a\n"}
     with pytest.raises(AdapterError, match="it refers to posix.getpid"):
-        list(MSVD.rows(write(tmp_path, files), "test"))
+        list(rows(MSVD, write(tmp_path, files), "test"))
 
 
 YOUCOOK2_OFFICIAL = {
@@ -164,14 +164,14 @@ def test_youcook2(tmp_path):
     write(tmp_path, files)
     clip = [{"path": "validation/301/abc.mkv", "start": 12.0, "end": 20.0}]
     tags = {"video": "abc", "task": "301"}
-    assert list(YOUCOOK2.rows(tmp_path, "validation")) == [
+    assert list(rows(YOUCOOK2, tmp_path, "validation")) == [
         {"id": "validation/0", "media": clip, "texts": ["grate a carrot"], "tags": tags},
         {"id": "validation/1", "media": clip, "texts": ["again"], "tags": tags},
     ]
-    assert list(YOUCOOK2.rows(tmp_path, "validation_all")) == [
+    assert list(rows(YOUCOOK2, tmp_path, "validation_all")) == [
         {"id": "validation_all/0", "media": clip, "texts": ["grate a carrot"], "tags": tags}
     ]
-    assert list(YOUCOOK2.rows(tmp_path, "train")) == [
+    assert list(rows(YOUCOOK2, tmp_path, "train")) == [
         {
             "id": "train/0",
             "media": [{"path": "raw_videos/training/101/def.webm", "start": 1.0, "end": 9.0}],
@@ -197,7 +197,7 @@ def test_dream1k(tmp_path):
         "vid": 9,
     }
     root = write(tmp_path, {"DREAM-1k.jsonl": json.dumps(record) + "\n\n"})
-    assert list(DREAM_1K.rows(root, "test")) == [
+    assert list(rows(DREAM_1K, root, "test")) == [
         {
             "id": "7",
             "media": [{"path": "video/9.mp4"}],
@@ -214,7 +214,7 @@ def test_vdc_in_both_forms(tmp_path):
         {"video_id": "y-2", "captions": captions},
     ]
     files = {"VDC_1k.jsonl": "\n".join(map(json.dumps, lines)), "videos/videos/x-1.webm": b""}
-    assert list(VDC_1K.rows(write(tmp_path, files), "test")) == [
+    assert list(rows(VDC_1K, write(tmp_path, files), "test")) == [
         {
             "id": "x-1",
             "media": [{"path": "videos/videos/x-1.webm"}],

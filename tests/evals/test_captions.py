@@ -41,6 +41,9 @@ def test_by_hand():
 
 def test_what_is_in_all_documents_weighs_nothing():
     assert cider_d([words("a b c d")], [[words("a b c d")]])[0] == 0  # one pair alone
+    # Texts of one word have no longer n-grams, which count as 0 of the four.
+    singles = [[words(text)] for text in ("dog", "cat", "bird")]
+    np.testing.assert_allclose(cider_d([words(t) for t in ("dog", "cat", "bird")], singles), 250)
     common = [[words("the dog")], [words("the cat")]]
     scores = cider_d([words("the"), words("the cat")], common)
     assert scores[0] == 0

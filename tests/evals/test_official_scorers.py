@@ -349,6 +349,25 @@ def test_a_clip_that_cannot_be_read_is_last_in_both_directions():
     assert median_rank([None, None, 0], 7).value == 7
 
 
+def test_rows_of_one_clip_are_one_item():
+    """YouCook2 has two rows of one clip: either text finds it, and it is there once."""
+    config = benchmark(RetrieveConfig(k=(1,), video_to_text=True))
+    rows = [(0, "stir"), (0, "mix"), (1, "cut")]
+    made = [
+        make_example(config, record, Annotation(text, "caption", texts=(text,)), ())
+        for record, text in rows
+    ]
+    east, north = np.array([1.0, 0]), np.array([0, 1.0])
+    videos = {(made[0].clip, ""): east, (made[2].clip, ""): north}
+    texts = {"stir": east, "mix": east, "cut": east}
+    protocol = make_protocol(config)
+    assert protocol.needs(made).videos == videos.keys()
+    found = protocol.score(made, Embeddings(videos, texts)).metrics
+    assert found["_r1"].value == pytest.approx(2 / 3)  # "cut" finds the other clip
+    # Both of its texts count for the first clip, but "cut" is as near; a tie does not help.
+    assert (found["_v2t_r1"].value, found["_v2t_r1"].n) == (0, 2)
+
+
 def test_the_median_rank_by_hand():
     metric = median_rank([0, 2, 9, 4], 21)
     assert (metric.value, metric.chance, metric.n) == (4.0, 11.0, 4)  # of places 1, 3, 5, 10

@@ -2,6 +2,10 @@
 
 import json
 import pathlib
+from collections.abc import Iterator
+
+from vljepa_jax.data.manifest_row import ManifestRow
+from vljepa_jax.datasets.adapter import Adapter
 
 
 def write(root: pathlib.Path, files: dict) -> pathlib.Path:
@@ -22,3 +26,10 @@ def write(root: pathlib.Path, files: dict) -> pathlib.Path:
             text = content if isinstance(content, str) else json.dumps(content)
             file.write_bytes(text.encode())  # line ends as they are
     return root
+
+
+def rows(adapter: Adapter, root: pathlib.Path, split: str) -> Iterator[dict]:
+    """The rows of a split, as a manifest has them."""
+    for row in adapter.rows(root, split):
+        assert ManifestRow.from_json(row.as_json()) == row  # what is written is what is read
+        yield row.as_json()

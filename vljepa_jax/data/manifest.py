@@ -1,37 +1,20 @@
-r"""Manifests: what a person writes about ordinary files, one JSON object a line.
+"""Manifests: a file of rows (``manifest_row``), one JSON object a line, and what is wrong with it.
 
-    {"id": "a-1", "media": [{"path": "a.mp4", "start": 2, "end": 4.5}], "texts": ["a dog runs"]}
-    {"id": "a-2", "media": [{"path": "a.mp4", "start": 2, "end": 4.5}],
-     "query": "How many dogs?", "cand": ["one", "two"], "gold": 0, "tags": {"kind": "count"}}
+``NAME.meta.json`` beside ``NAME.jsonl`` may give
 
-Fields of a row:
-    id: text, unique.
-    media: the inputs, in order: [{"path": ..., "start": seconds, "end": seconds}, ...]. A path is
-        relative to the root; the file's content says what it is (kinds.py). Start and end may be
-        left out. With "member" the path is a tar archive, uncompressed, and the medium the file of
-        this name in it. Bytes of a name that are no UTF-8 are written as Python's JSON does,
-        "\udce9".
-    query: the question; the default is the ``query`` of the meta file, else none.
-    texts: what is to be said, in several wordings of one meaning. For the task "triplet": two
-        paraphrases and a negative. For "stream": one text per entry of ``times``.
-    cand: candidate answers: a list of texts, "@labels/NAME", or a list of media.
-    gold: index of the correct candidate.
-    times: seconds, one per text, ascending.
-    tags: {"name": "value"} to filter and to tell apart in reports.
-    task: "caption", "vqa", "classification", "state", "triplet" or "stream"; the default is the
-        ``task`` of the meta file, else what the other fields say (``infer_task``).
-
-``NAME.meta.json`` beside ``NAME.jsonl`` may give {"name", "task", "split", "query", "root",
-"labels", "n_expected"}: ``labels`` is a file, or a list of files, each a list of
-{"id": ..., "texts": [...]}; the set's name is the file's. "@labels/x" is also found in
-``labels/x.json`` beside the manifest.
+    name, task, split, query: of all rows, as text
+    root: where relative paths start
+    labels: a file, or a list of files, each a list of {"id": ..., "texts": [...]}; the set's name
+        is the file's. "@labels/x" is also found in ``labels/x.json`` beside the manifest.
+    n_expected: number of rows there should be
+    metric, license: how the rows are scored, and under which licence they are, as text
+    sources: a list of objects, where they come from. A dataset made of the manifest keeps these.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import os
 import pathlib
 from collections.abc import Iterator, Mapping
@@ -39,14 +22,12 @@ from typing import Any
 
 from vljepa_jax.config import nearest
 from vljepa_jax.data.kinds import MEDIA_EXTENSIONS, first_bytes, is_still, recognise
+from vljepa_jax.data.manifest_row import TASKS, ManifestRow, MediaEntry, RowError
 from vljepa_jax.data.media_bytes import find_member
 from vljepa_jax.data.records import LABELS_PREFIX, Annotation, ClipError, Label, Medium, shown
 
-TASKS = ("caption", "vqa", "classification", "state", "triplet", "stream")
-
-_ROW_FIELDS = ("id", "media", "query", "texts", "cand", "gold", "times", "tags", "task")
-_META_FIELDS = ("name", "task", "split", "query", "root", "labels", "n_expected")
-_MEDIUM_FIELDS = ("path", "member", "start", "end")
+_META_TEXTS = ("name", "task", "split", "query", "root", "metric", "license")
+_META_FIELDS = (*_META_TEXTS, "labels", "n_expected", "sources")
 
 
 class ManifestError(ValueError):
@@ -76,16 +57,8 @@ class Fault:
         return f"{shown(self.manifest)}, row {self.row}: {self.kind}: {self.reason}"
 
 
-class RowError(ValueError):
-    """Why one row cannot be used: ``kind`` as in ``Fault``, and the reason."""
-
-    def __init__(self, kind: str, reason: str):
-        super().__init__(reason)
-        self.kind = kind
-
-
 @dataclasses.dataclass(frozen=True)
-class ManifestRow:
+class CheckedRow:
     """One row that is sound as far as is known without decoding its media.
 
     Attributes:
@@ -113,6 +86,9 @@ class Manifest:
         query, task: defaults of the rows.
         labels: the label sets.
         n_expected: number of rows there should be.
+        metric: how the rows are scored, as text; "" if the meta file does not say.
+        license: of their contents; "" likewise.
+        sources: where they come from, as the meta file has it.
     """
 
     path: pathlib.Path
@@ -123,9 +99,12 @@ class Manifest:
     task: str | None
     labels: Mapping[str, tuple[Label, ...]]
     n_expected: int | None
+    metric: str
+    license: str
+    sources: tuple[Mapping[str, Any], ...]
 
-    def rows(self, *, texts_needed: bool = True) -> Iterator[ManifestRow | Fault]:
-        """Reads the rows, each as a ``ManifestRow`` or the ``Fault`` that is found first.
+    def rows(self, *, texts_needed: bool = True) -> Iterator[CheckedRow | Fault]:
+        """Reads the rows, each as a ``CheckedRow`` or the ``Fault`` that is found first.
 
         Args:
             texts_needed: whether a row with neither texts nor candidates is a fault.
@@ -151,37 +130,25 @@ class Manifest:
                 f"{self.path}: has {count} rows, but its meta file expects {self.n_expected}"
             )
 
-    def _row(self, number: int, fields: Any, texts_needed: bool) -> ManifestRow:
-        if not isinstance(fields, dict):
-            raise RowError("wrong type", "the row is no JSON object")
-        _check_names(fields, _ROW_FIELDS, "field")
-        name = _typed(fields, "id", str, None)
-        if not name:
-            raise RowError("missing field", "'id' is missing or empty")
-        texts = tuple(_list_of(fields, "texts", str))
-        for index, text in enumerate(texts):
-            if not text.strip():
-                raise RowError("empty text", f"texts[{index}] is empty")
-        media = tuple(
-            self._medium(m, f"media[{i}]") for i, m in enumerate(_list_of(fields, "media"))
-        )
-        candidates, candidate_media = self._candidates(fields)
-        query = _typed(fields, "query", str, None)
-        task = _typed(fields, "task", str, self.task)
+    def _row(self, number: int, fields: Any, texts_needed: bool) -> CheckedRow:
+        row = ManifestRow.from_json(fields)
+        media = tuple(self._medium(m, f"media[{i}]") for i, m in enumerate(row.media))
+        candidates, candidate_media = self._candidates(row)
         annotation = Annotation(
-            id=name,
-            task=task or infer_task(fields),
-            query=self.query if query is None else query,
-            texts=texts,
+            id=row.id,
+            task=row.task or self.task or row.inferred_task,
+            query=self.query if row.query is None else row.query,
+            texts=row.texts,
             inputs=tuple(range(len(media))),
             candidates=candidates,
             candidate_media=tuple(range(len(media), len(media) + len(candidate_media))),
-            gold=_typed(fields, "gold", int, None),
-            times=tuple(_number(t, f"times[{i}]") for i, t in enumerate(_list_of(fields, "times"))),
-            tags={str(k): str(v) for k, v in _typed(fields, "tags", dict, {}).items()},
+            gold=row.gold,
+            times=row.times,
+            durations=row.durations,
+            tags=row.tags,
         )
         self._check(annotation, texts_needed)
-        return ManifestRow(str(self.path), number, media + candidate_media, annotation)
+        return CheckedRow(str(self.path), number, media + candidate_media, annotation)
 
     def _check(self, annotation: Annotation, texts_needed: bool) -> None:
         task, texts, gold = annotation.task, annotation.texts, annotation.gold
@@ -197,6 +164,9 @@ class Manifest:
             raise RowError("wrong times", f"{len(annotation.times)} times for {len(texts)} texts")
         if list(annotation.times) != sorted(annotation.times):
             raise RowError("wrong times", "'times' are not ascending")
+        if annotation.durations and len(annotation.durations) != len(annotation.times):
+            counts = f"{len(annotation.durations)} durations for {len(annotation.times)} times"
+            raise RowError("wrong times", counts)
         if isinstance(annotation.candidates, str):
             name = annotation.candidates.removeprefix(LABELS_PREFIX)
             count = len(self.labels[name])
@@ -207,24 +177,11 @@ class Manifest:
         if texts_needed and not texts and not count:
             raise RowError("empty text", "has neither 'texts' nor 'cand'")
 
-    def _medium(self, fields: Any, where: str) -> Medium:
-        if not isinstance(fields, dict):
-            raise RowError("wrong type", f"{where} is no JSON object with a 'path'")
-        _check_names(fields, _MEDIUM_FIELDS, f"field of {where}")
-        path = fields.get("path")
-        if not isinstance(path, str) or not path:
-            raise RowError("missing field", f"{where} has no 'path'")
-        span = {
-            side: None if fields.get(side) is None else _number(fields[side], f"{where}.{side}")
-            for side in ("start", "end")
-        }
-        start, end = span["start"], span["end"]
-        if start is not None and end is not None and end <= start:
-            raise RowError("end before start", f"{where} ends at {end} s, but starts at {start} s")
+    def _medium(self, entry: MediaEntry, where: str) -> Medium:
+        path, member, start, end = entry.path, entry.member, entry.start, entry.end
         medium = Medium(path=str((self.root / path).absolute()), start=start, end=end)
         if not os.path.isfile(medium.path):
             raise RowError("missing file", f"{where}: there is no file {medium.path}")
-        member = _typed(fields, "member", str, None)
         try:
             if member is not None:
                 offset, length = find_member(medium.path, member)
@@ -243,45 +200,16 @@ class Manifest:
             raise RowError("wrong span", f"{where}: '{path}' is an image, and has no start or end")
         return medium
 
-    def _candidates(
-        self, fields: Mapping[str, Any]
-    ) -> tuple[tuple[str, ...] | str, tuple[Medium, ...]]:
-        candidates = fields.get("cand")
-        if candidates is None:
-            return (), ()
-        if isinstance(candidates, str):
-            name = candidates.removeprefix(LABELS_PREFIX)
-            if not candidates.startswith(LABELS_PREFIX):
-                raise RowError("wrong type", f"'cand' is a list, or '{LABELS_PREFIX}NAME'")
+    def _candidates(self, row: ManifestRow) -> tuple[tuple[str, ...] | str, tuple[Medium, ...]]:
+        if isinstance(row.cand, str):
+            name = row.cand.removeprefix(LABELS_PREFIX)
             if name not in self.labels:
                 hint = nearest(name, self.labels)
                 raise RowError("unknown labels", f"there is no label set '{name}'{hint}")
-            return candidates, ()
-        if not isinstance(candidates, list):
-            raise RowError("wrong type", f"'cand' is a list, or '{LABELS_PREFIX}NAME'")
-        if all(isinstance(candidate, str) for candidate in candidates):
-            if not all(candidate.strip() for candidate in candidates):
-                raise RowError("empty text", "a candidate is empty")
-            return tuple(candidates), ()
-        return (), tuple(self._medium(m, f"cand[{i}]") for i, m in enumerate(candidates))
-
-
-def infer_task(fields: Mapping[str, Any]) -> str:
-    """The task of a row that does not name it.
-
-    ``times``: stream; three texts without media: triplet; candidates that are media: state, that
-    are texts: vqa with a query of the row, classification without; else caption.
-    """
-    candidates = fields.get("cand")
-    if fields.get("times"):
-        return "stream"
-    if not fields.get("media") and len(fields.get("texts") or ()) == 3:
-        return "triplet"
-    if isinstance(candidates, list) and candidates and isinstance(candidates[0], dict):
-        return "state"
-    if candidates:
-        return "vqa" if fields.get("query") else "classification"
-    return "caption"
+            return row.cand, ()
+        if row.cand and isinstance(row.cand[0], MediaEntry):
+            return (), tuple(self._medium(m, f"cand[{i}]") for i, m in enumerate(row.cand))
+        return row.cand, ()
 
 
 def open_manifest(path: str, *, split: str | None, root: str | None) -> Manifest:
@@ -306,9 +234,12 @@ def open_manifest(path: str, *, split: str | None, root: str | None) -> Manifest
                 raise ManifestError(
                     f"{meta_path}: unknown field '{key}'{nearest(key, _META_FIELDS)}"
                 )
-        for key in ("name", "task", "split", "query", "root"):
+        for key in _META_TEXTS:
             if not isinstance(meta.get(key, ""), str):
                 raise ManifestError(f"{meta_path}: '{key}' is no text")
+        sources = meta.get("sources", [])
+        if not isinstance(sources, list) or not all(isinstance(s, dict) for s in sources):
+            raise ManifestError(f"{meta_path}: 'sources' is no list of objects")
     task = meta.get("task")
     if task is not None and task not in TASKS:
         raise ManifestError(f"{meta_path}: task '{task}' is unknown{nearest(task, TASKS)}")
@@ -324,6 +255,9 @@ def open_manifest(path: str, *, split: str | None, root: str | None) -> Manifest
         task=task,
         labels={label_file.stem: _read_labels(label_file) for label_file in label_files},
         n_expected=meta.get("n_expected"),
+        metric=meta.get("metric", ""),
+        license=meta.get("license", ""),
+        sources=tuple(meta.get("sources", ())),
     )
 
 
@@ -352,37 +286,3 @@ def _json(line: str) -> Any:
         return json.loads(line)
     except ValueError as error:
         raise RowError("no JSON", f"the line is no JSON: {error}") from error
-
-
-def _check_names(fields: Mapping[str, Any], known: tuple[str, ...], what: str) -> None:
-    for key in fields:
-        if key not in known:
-            raise RowError("unknown field", f"unknown {what}: '{key}'{nearest(key, known)}")
-
-
-def _typed(fields: Mapping[str, Any], key: str, kind: type, default: Any) -> Any:
-    value = fields.get(key)
-    if value is None:
-        return default
-    if not isinstance(value, kind) or isinstance(value, bool):
-        names = {str: "text", int: "an integer", dict: "an object"}
-        raise RowError("wrong type", f"'{key}' must be {names[kind]}, got {json.dumps(value)}")
-    return value
-
-
-def _list_of(fields: Mapping[str, Any], key: str, kind: type | None = None) -> list[Any]:
-    value = fields.get(key)
-    if value is None:
-        return []
-    if not isinstance(value, list) or (kind and not all(isinstance(v, kind) for v in value)):
-        of = " of texts" if kind is str else ""
-        raise RowError("wrong type", f"'{key}' must be a list{of}, got {json.dumps(value)}")
-    return value
-
-
-def _number(value: Any, where: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise RowError(
-            "wrong type", f"{where} must be a number of seconds, got {json.dumps(value)}"
-        )
-    return float(value)

@@ -14,7 +14,7 @@ import dataclasses
 import json
 import os
 import pathlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -25,7 +25,7 @@ import rich.text
 
 from vljepa_jax.data.cut import cut
 from vljepa_jax.data.kinds import kind_of
-from vljepa_jax.data.manifest import Fault, Manifest, ManifestError, ManifestRow
+from vljepa_jax.data.manifest import CheckedRow, Fault, Manifest, ManifestError
 from vljepa_jax.data.media_bytes import embedded
 from vljepa_jax.data.process_pool import ProcessPool
 from vljepa_jax.data.records import Annotation, ClipError, Label, Medium, Record, shown
@@ -121,6 +121,9 @@ def prepare(
                 name=name,
                 description=f"Prepared from {', '.join(m.path.name for m in manifests)}",
                 labels=labels,
+                license=_distinct(manifest.license for manifest in manifests),
+                metric=_distinct(manifest.metric for manifest in manifests),
+                sources=[source for manifest in manifests for source in manifest.sources],
                 approve=approve,
             )
         finally:
@@ -135,9 +138,13 @@ def prepare(
     return summary
 
 
-def _read_rows(manifests: Sequence[Manifest]) -> tuple[list[tuple[str, ManifestRow]], list[Fault]]:
+def _distinct(texts: Iterable[str]) -> str:
+    return "; ".join(dict.fromkeys(filter(None, texts)))
+
+
+def _read_rows(manifests: Sequence[Manifest]) -> tuple[list[tuple[str, CheckedRow]], list[Fault]]:
     """The rows with their splits, and the faults; an id that is there already is one."""
-    rows: list[tuple[str, ManifestRow]] = []
+    rows: list[tuple[str, CheckedRow]] = []
     faults: list[Fault] = []
     seen: dict[str, str] = {}
     for manifest in manifests:
@@ -164,9 +171,9 @@ def _merge_labels(manifests: Sequence[Manifest]) -> dict[str, tuple[Label, ...]]
     return merged
 
 
-def _group(rows: Sequence[tuple[str, ManifestRow]]) -> dict[str, list[Record]]:
+def _group(rows: Sequence[tuple[str, CheckedRow]]) -> dict[str, list[Record]]:
     """Rows of the same inputs -> one record with their annotations, in the order of the first."""
-    groups: dict[tuple[str, tuple[Medium, ...] | str], list[ManifestRow]] = {}
+    groups: dict[tuple[str, tuple[Medium, ...] | str], list[CheckedRow]] = {}
     for split, row in rows:
         inputs = tuple(row.media[i] for i in row.annotation.inputs)
         groups.setdefault((split, inputs or row.annotation.id), []).append(row)

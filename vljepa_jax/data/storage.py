@@ -40,6 +40,8 @@ class Dataset:
         name: its name.
         description: what it is.
         license: of its contents; "" where nothing was said.
+        metric: how its examples are scored, as text; "" likewise.
+        sources: where its contents come from: one object each, as the manifests have them.
         parts: of each split.
         labels: the label sets that annotations refer to as "@labels/NAME".
     """
@@ -50,6 +52,8 @@ class Dataset:
     license: str
     parts: Mapping[str, tuple[Part, ...]]
     labels: Mapping[str, tuple[Label, ...]]
+    metric: str = ""
+    sources: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def splits(self) -> dict[str, int]:
@@ -158,6 +162,9 @@ def open_dataset(directory: str | os.PathLike[str]) -> Dataset:
             name: tuple(Label(entry["id"], tuple(entry["texts"])) for entry in entries)
             for name, entries in metadata["labels"].items()
         },
+        # Datasets of before have neither.
+        metric=metadata.get("metric", ""),
+        sources=tuple(metadata.get("sources", ())),
     )
 
 
@@ -169,6 +176,8 @@ def write_dataset(
     description: str,
     labels: Mapping[str, Sequence[Label]],
     license: str = "",
+    metric: str = "",
+    sources: Sequence[Mapping[str, Any]] = (),
     approve: Callable[[], None] = lambda: None,
 ) -> None:
     """Writes a dataset; records are streamed, in their order, and never all in memory.
@@ -180,7 +189,7 @@ def write_dataset(
         directory: must not exist.
         splits: the records of each split; one without any is left out.
         labels: the label sets that annotations refer to as "@labels/NAME".
-        license: of the contents.
+        license, metric, sources: as in ``Dataset``.
         approve: called when all is written and before the directory appears; what it raises leaves
             nothing.
 
@@ -213,6 +222,8 @@ def write_dataset(
             "name": name,
             "description": description,
             "license": license,
+            "metric": metric,
+            "sources": list(sources),
             "splits": {split: list(map(dataclasses.asdict, own)) for split, own in written.items()},
             "labels": {key: list(map(dataclasses.asdict, own)) for key, own in labels.items()},
         }

@@ -1,1 +1,1 @@
-"""Public datasets: their official files -> manifest rows (``data.manifest``)."""
+"""Public datasets: their official files -> manifest rows (``data.manifest_row``)."""

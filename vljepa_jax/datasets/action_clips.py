@@ -9,13 +9,13 @@ import csv
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+from vljepa_jax.data.manifest_row import ManifestRow
 from vljepa_jax.data.records import Label
 from vljepa_jax.datasets.adapter import (
     Adapter,
     AdapterError,
     Official,
     OfficialFile,
-    Row,
     Split,
     camel_words,
     manifest_row,
@@ -29,7 +29,7 @@ def _class_rows(
     official: Official,
     read_clips: Callable[[Official], Iterator[Clip]],
     read_classes: Callable[[Official], Sequence[Label]],
-) -> Iterator[Row]:
+) -> Iterator[ManifestRow]:
     """A row a clip; ``read_classes`` gives the vocabulary, whose ids are the classes."""
     (name,) = official.adapter.label_counts
     index = {label.id: place for place, label in enumerate(read_classes(official))}

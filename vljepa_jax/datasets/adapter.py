@@ -1,8 +1,8 @@
 """The declaration of a dataset's adapter, and parts that adapters share: official files -> rows.
 
 An adapter knows the files that a dataset's authors publish, as they are, and yields rows of a
-manifest (``data.manifest``) from them. It opens no video and no image. Prompts, candidate templates
-and metrics belong to benchmarks.
+manifest (``data.manifest_row``) from them. It opens no video and no image. Prompts, candidate
+templates and metrics belong to benchmarks.
 """
 
 from __future__ import annotations
@@ -21,13 +21,10 @@ from typing import Any, TypeVar
 
 from vljepa_jax.config import nearest
 from vljepa_jax.data.kinds import MEDIA_EXTENSIONS
+from vljepa_jax.data.manifest_row import ManifestRow, MediaEntry
 from vljepa_jax.data.records import LABELS_PREFIX, Label
 
 T = TypeVar("T")
-
-# A row of a manifest as JSON has it, and one entry of its "media".
-Row = dict[str, Any]
-MediaEntry = dict[str, Any]
 
 
 class AdapterError(ValueError):
@@ -76,7 +73,7 @@ class Adapter:
         citation: authors, venue and arXiv number.
         licence: of the annotations, and of the media where it differs.
         home: address of the authors' page.
-        task: of the rows, one of ``data.manifest.TASKS``.
+        task: of the rows, one of ``data.manifest_row.TASKS``.
         files: the official layout.
         media: where a video or image may lie below the root: patterns of ``str.format`` over fields
             that ``read`` gives; a ``*`` in a file's name stands for anything, if it is the name of
@@ -101,13 +98,13 @@ class Adapter:
     media: tuple[str, ...]
     splits: tuple[Split, ...]
     known_from: str
-    read: Callable[[Official], Iterator[Row]]
+    read: Callable[[Official], Iterator[ManifestRow]]
     read_labels: Callable[[Official], Mapping[str, Sequence[Label]]] | None = None
     label_counts: Mapping[str, int | None] = dataclasses.field(default_factory=dict)
     read_media: Callable[[Official], Iterator[tuple[str, bytes]]] | None = None
     notes: tuple[str, ...] = ()
 
-    def rows(self, root: str | pathlib.Path, split: str) -> Iterator[Row]:
+    def rows(self, root: str | pathlib.Path, split: str) -> Iterator[ManifestRow]:
         """Yields the rows of a split, in the order of the official file.
 
         Args:
@@ -258,11 +255,8 @@ class Official:
             start, end: seconds.
             fields: of the patterns, and ``split``, which need not be given.
         """
-        span = {"start": start, "end": end}
         fields = {"split": self.split, **fields}
-        return {"path": self._medium_path(fields)} | {
-            side: seconds for side, seconds in span.items() if seconds is not None
-        }
+        return MediaEntry(self._medium_path(fields), start=start, end=end)
 
     def _medium_path(self, fields: Mapping[str, str | int]) -> str:
         for pattern in self.adapter.media:
@@ -298,19 +292,24 @@ def manifest_row(
     gold: int | None = None,
     times: Sequence[float] = (),
     tags: Mapping[str, object] | None = None,
-) -> Row:
-    """One row of a manifest as JSON has it; what is empty is left out.
+) -> ManifestRow:
+    """One row of a manifest.
 
     Args:
-        id, media, query, texts, gold, times: as in ``data.manifest``.
+        id, media, query, texts, gold, times: as in ``data.manifest_row``.
         labels: the name of a label set, or candidate texts.
         tags: values become text.
     """
-    row: Row = {"id": id, "media": list(media), "query": query, "texts": list(texts)}
-    row |= {"cand": LABELS_PREFIX + labels if isinstance(labels, str) else list(labels)}
-    row |= {"gold": gold, "times": list(times)}
-    row |= {"tags": {name: str(value) for name, value in (tags or {}).items()}}
-    return {name: value for name, value in row.items() if value not in (None, [], {})}
+    return ManifestRow(
+        id=id,
+        media=tuple(media),
+        query=query,
+        texts=tuple(texts),
+        cand=LABELS_PREFIX + labels if isinstance(labels, str) and labels else tuple(labels),
+        gold=gold,
+        times=tuple(times),
+        tags={name: str(value) for name, value in (tags or {}).items()},
+    )
 
 
 def distinct_labels(texts: Iterable[str]) -> tuple[tuple[Label, ...], dict[str, int]]:

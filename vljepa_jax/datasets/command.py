@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import pathlib
 import shutil
 import tempfile
@@ -98,8 +97,6 @@ def run(
                 num_workers=num_workers,
                 console=console,
             )
-            sources = [json.loads(_beside(path, "source.json").read_text()) for path in manifests]
-            pathlib.Path(output, "sources.json").write_text(json.dumps(sources, indent=1) + "\n")
             _list_absent(pathlib.Path(output, "absent.txt"), counts, console)
     return 0
 
@@ -127,8 +124,7 @@ def _keep_rows(
         # NAME.jsonl, or NAME.SPLIT.jsonl where there are several.
         kept = target if len(counts) == 1 else target.with_suffix(f".{count.split}{target.suffix}")
         shutil.move(manifest, kept)
-        for ending in ("meta.json", "source.json"):
-            shutil.move(_beside(manifest, ending), _beside(kept, ending))
+        shutil.move(_beside(manifest, "meta.json"), _beside(kept, "meta.json"))
         _list_absent(_beside(kept, "absent.txt"), [count], console)
         console.print(rich.text.Text(f"{count.rows:,} rows in {kept}"))
     if (labels := manifests[0].parent / "labels").is_dir():

@@ -10,8 +10,9 @@ import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from vljepa_jax.data.manifest_row import ManifestRow
 from vljepa_jax.data.records import Label
-from vljepa_jax.datasets.adapter import Adapter, AdapterError, Official, Row
+from vljepa_jax.datasets.adapter import Adapter, AdapterError, Official
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,9 +46,9 @@ def convert(
 
     Args:
         root: the folder with the official layout.
-        manifest: the file; ``None`` only counts. Beside it are written its meta file, its label
-            sets (``labels/NAME.json``), and where it comes from (``NAME.source.json``: citation,
-            licence, the official files and their SHA-256).
+        manifest: the file; ``None`` only counts. Beside it are written its label sets
+            (``labels/NAME.json``) and its meta file, which tells where it comes from: citation,
+            licence, the official files and their SHA-256.
         absent: whether rows about files that are not there are written, too.
 
     Raises:
@@ -58,13 +59,13 @@ def convert(
     seen: dict[str, bool] = {}
     rows = written = 0
 
-    def is_there(row: Row) -> bool:
-        for medium in row.get("media", ()):
-            if medium["path"] not in seen:
-                seen[medium["path"]] = os.path.isfile(os.path.join(root, medium["path"]))
-        return all(seen[medium["path"]] for medium in row.get("media", ()))
+    def is_there(row: ManifestRow) -> bool:
+        for medium in row.media:
+            if medium.path not in seen:
+                seen[medium.path] = os.path.isfile(os.path.join(root, medium.path))
+        return all(seen[medium.path] for medium in row.media)
 
-    def chosen() -> Iterable[Row]:
+    def chosen() -> Iterable[ManifestRow]:
         nonlocal rows, written
         for row in adapter.rows(root, split):
             rows += 1
@@ -77,7 +78,9 @@ def convert(
             pass
     else:
         with open(manifest, "w", encoding="utf-8") as file:
-            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in chosen())
+            file.writelines(
+                json.dumps(row.as_json(), ensure_ascii=False) + "\n" for row in chosen()
+            )
         _write_labels(manifest.parent / "labels", labels)
         meta = {
             "name": adapter.name,
@@ -86,12 +89,10 @@ def convert(
             "root": str(root.absolute()),
             "labels": [f"labels/{name}.json" for name in labels],
             "n_expected": written,
+            "license": adapter.licence,
+            "sources": [source(adapter.official(root, split))],
         }
         _write_json(manifest.with_name(f"{manifest.stem}.meta.json"), meta)
-        _write_json(
-            manifest.with_name(f"{manifest.stem}.source.json"),
-            source(adapter.official(root, split)),
-        )
     return SplitCount(
         split=split,
         rows=rows,

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from vljepa_jax.data.manifest_row import ManifestRow
 from vljepa_jax.data.records import Label
 from vljepa_jax.datasets.adapter import (
     Adapter,
     AdapterError,
     Official,
     OfficialFile,
-    Row,
     Split,
     manifest_row,
 )
@@ -26,7 +26,7 @@ def _classes(official: Official) -> list[Label]:
     return [Label(row["label_id"], (row["step_name"],)) for row in rows]
 
 
-def _keysteps(official: Official) -> Iterator[Row]:
+def _keysteps(official: Official) -> Iterator[ManifestRow]:
     index = {label.id: place for place, label in enumerate(_classes(official))}
     for segment in official.json("segments")["segments"]:
         name, label = segment["ego_segment_name"], str(segment["label_id"])
@@ -87,7 +87,7 @@ KEYSTEPS = Adapter(
 )
 
 
-def _atomic(official: Official) -> Iterator[Row]:
+def _atomic(official: Official) -> Iterator[ManifestRow]:
     takes = {take["take_uid"]: take for take in official.json("takes")}
     for uid, passes in official.json("descriptions")["annotations"].items():
         if uid not in takes:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 
+from vljepa_jax.data.manifest_row import ManifestRow
 from vljepa_jax.data.records import Label
 from vljepa_jax.datasets.adapter import (
     Adapter,
     Official,
     OfficialFile,
-    Row,
     Split,
     manifest_row,
 )
@@ -55,14 +55,14 @@ def _places(official: Official) -> dict[str, int]:
     return {label.id: place for place, label in enumerate(_labels(official)[_ALL])}
 
 
-def _recognition(official: Official) -> Iterator[Row]:
+def _recognition(official: Official) -> Iterator[ManifestRow]:
     index = _places(official)
     for row in official.table(official.split, _COLUMNS):
         start, end = _seconds(row["start_timestamp"]), _seconds(row["stop_timestamp"])
         yield _row(official, row["narration_id"], row, start, end, index, {})
 
 
-def _anticipation(official: Official) -> Iterator[Row]:
+def _anticipation(official: Official) -> Iterator[ManifestRow]:
     index = _places(official)
     for row in official.table(official.split, _COLUMNS):
         for time in ANTICIPATION_TIMES:
@@ -80,7 +80,7 @@ def _row(
     end: float,
     index: dict[str, int],
     tags: dict[str, object],
-) -> Row:
+) -> ManifestRow:
     action = _action(row)
     return manifest_row(
         identity,

@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from vljepa_jax.data.manifest_row import ManifestRow, MediaEntry
 from vljepa_jax.data.records import Label
 from vljepa_jax.datasets.adapter import (
     Adapter,
     AdapterError,
-    MediaEntry,
     Official,
     OfficialFile,
-    Row,
     Split,
     manifest_row,
 )
@@ -32,7 +31,7 @@ def _question_row(
     answers: Mapping[str, int],
     labels: str | Sequence[str],
     tags: Mapping[str, object],
-) -> Row:
+) -> ManifestRow:
     return manifest_row(
         identity,
         media=[image],
@@ -52,7 +51,7 @@ def _labels(texts: Sequence[str]) -> list[Label]:
     return [Label(text, (text,)) for text in texts]
 
 
-def _gqa(official: Official) -> Iterator[Row]:
+def _gqa(official: Official) -> Iterator[ManifestRow]:
     answers = _places(official.json("answers"))
     for identity, record in official.json("questions").items():
         yield _question_row(
@@ -108,7 +107,7 @@ GQA = Adapter(
 _COUNTS = tuple(str(number) for number in range(16))
 
 
-def _tallyqa(official: Official) -> Iterator[Row]:
+def _tallyqa(official: Official) -> Iterator[ManifestRow]:
     answers = _places(_COUNTS)
     for record in official.json("questions"):
         tags = {"source": record["data_source"]}
@@ -153,7 +152,7 @@ TALLYQA = Adapter(
 _POPE_SUBSETS = ("random", "popular", "adversarial")
 
 
-def _pope(official: Official) -> Iterator[Row]:
+def _pope(official: Official) -> Iterator[ManifestRow]:
     for subset in _POPE_SUBSETS:
         for record in official.json_lines(subset):
             yield _question_row(
@@ -206,7 +205,7 @@ POPE = Adapter(
 _VIEWS = ("normal", "counterfactual")
 
 
-def _popev2(official: Official) -> Iterator[Row]:
+def _popev2(official: Official) -> Iterator[ManifestRow]:
     columns = ["example_id", "image_id", "target_object", "question"]
     for record in _parquet(official, columns + [f"{view}_label" for view in _VIEWS]):
         for view in _VIEWS:
@@ -224,7 +223,7 @@ def _popev2(official: Official) -> Iterator[Row]:
 def _popev2_images(official: Official) -> Iterator[tuple[str, bytes]]:
     for record in _parquet(official, ["image_id", *(f"{view}_image" for view in _VIEWS)]):
         for view in _VIEWS:
-            yield _popev2_image(official, view, record)["path"], record[f"{view}_image"]["bytes"]
+            yield _popev2_image(official, view, record).path, record[f"{view}_image"]["bytes"]
 
 
 def _popev2_image(official: Official, view: str, record: Mapping[str, Any]) -> MediaEntry:
@@ -282,7 +281,7 @@ _CLEVR_ANSWERS = (
 )
 
 
-def _clevr(official: Official) -> Iterator[Row]:
+def _clevr(official: Official) -> Iterator[ManifestRow]:
     answers = _places(_CLEVR_ANSWERS)
     for record in official.json("questions")["questions"]:
         last = record["program"][-1]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from vljepa_jax.data.manifest_row import ManifestRow
 from vljepa_jax.data.records import Label
 from vljepa_jax.datasets.adapter import (
     Adapter,
     AdapterError,
     Official,
     OfficialFile,
-    Row,
     Split,
     manifest_row,
 )
@@ -27,7 +27,7 @@ def _classes(official: Official) -> list[Label]:
     return [Label(synset, (name,)) for (synset, _), name in zip(synsets, names, strict=True)]
 
 
-def _read(official: Official) -> Iterator[Row]:
+def _read(official: Official) -> Iterator[ManifestRow]:
     index = {label.id: place for place, label in enumerate(_classes(official))}
     for record in official.table("annotations", ("ImageId", "PredictionString")):
         # Synset and box of each object; all of an image are of one class.

@@ -11,12 +11,12 @@ import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
+from vljepa_jax.data.manifest_row import ManifestRow
 from vljepa_jax.data.records import Label
 from vljepa_jax.datasets.adapter import (
     Adapter,
     Official,
     OfficialFile,
-    Row,
     Split,
     camel_words,
     distinct_labels,
@@ -63,7 +63,7 @@ class Source:
     tasks: Callable[[Official], Iterable[str]]
     steps: Callable[[Official], Iterable[str]]
 
-    def step_rows(self, official: Official) -> Iterator[Row]:
+    def step_rows(self, official: Official) -> Iterator[ManifestRow]:
         """One row a step: its span, and its words among all steps."""
         for procedure, index, name in self._with_labels(official, self.steps):
             for number, step in enumerate(procedure.steps):
@@ -71,7 +71,7 @@ class Source:
                     official, procedure, number, step, name, index[label_key(step.text)]
                 )
 
-    def next_step_rows(self, official: Official) -> Iterator[Row]:
+    def next_step_rows(self, official: Official) -> Iterator[ManifestRow]:
         """One row a step but for the last of a video: its span, and the words of the next step."""
         for procedure, index, name in self._with_labels(official, self.steps):
             for number, following in enumerate(procedure.steps[1:]):
@@ -79,7 +79,7 @@ class Source:
                 gold = index[label_key(following.text)]
                 yield _step_row(official, procedure, number, step, name, gold)
 
-    def task_rows(self, official: Official) -> Iterator[Row]:
+    def task_rows(self, official: Official) -> Iterator[ManifestRow]:
         """One row a video: the part that shows the task, and its words among all tasks."""
         for procedure, index, name in self._with_labels(official, self.tasks):
             media = official.medium(start=procedure.start, end=procedure.end, **procedure.fields)
@@ -107,7 +107,7 @@ def _label_set(official: Official) -> str:
 
 def _step_row(
     official: Official, procedure: Procedure, number: int, step: Step, labels: str, gold: int
-) -> Row:
+) -> ManifestRow:
     return manifest_row(
         f"{procedure.id}/{number}",
         media=[official.medium(start=step.start, end=step.end, **procedure.fields)],

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from vljepa_jax.datasets.adapter import Adapter, Official, OfficialFile, Row, Split, manifest_row
+from vljepa_jax.data.manifest_row import ManifestRow
+from vljepa_jax.datasets.adapter import Adapter, Official, OfficialFile, Split, manifest_row
 
 _SUGARCREPE_SUBSETS = ("replace_att", "replace_obj", "replace_rel", "swap_att", "swap_obj")
 
 
-def _sugarcrepe(official: Official) -> Iterator[Row]:
+def _sugarcrepe(official: Official) -> Iterator[ManifestRow]:
     for subset in _SUGARCREPE_SUBSETS:
         for record in official.json(subset):
             yield manifest_row(
@@ -53,7 +54,7 @@ _VISLA = {
 _VISLA_IMAGE = {"generic": "filename", "spatial": "image"}
 
 
-def _visla(official: Official) -> Iterator[Row]:
+def _visla(official: Official) -> Iterator[ManifestRow]:
     for subset, columns in _VISLA.items():
         image = _VISLA_IMAGE[subset]
         # Quotes are part of captions here.

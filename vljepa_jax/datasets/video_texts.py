@@ -11,18 +11,18 @@ import pickle
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
+from vljepa_jax.data.manifest_row import ManifestRow
 from vljepa_jax.datasets.adapter import (
     Adapter,
     AdapterError,
     Official,
     OfficialFile,
-    Row,
     Split,
     manifest_row,
 )
 
 
-def _msrvtt(official: Official) -> Iterator[Row]:
+def _msrvtt(official: Official) -> Iterator[ManifestRow]:
     for row in official.table("annotations", ("key", "video_id", "sentence")):
         media = [official.medium(video=row["video_id"])]
         yield manifest_row(row["key"], media=media, texts=[row["sentence"]])
@@ -50,7 +50,7 @@ MSRVTT_1KA = Adapter(
 )
 
 
-def _activitynet(official: Official) -> Iterator[Row]:
+def _activitynet(official: Official) -> Iterator[ManifestRow]:
     for video, record in official.json("annotations").items():
         paragraph = " ".join(sentence.strip() for sentence in record["sentences"])
         media = [official.medium(video=video, id=video.removeprefix("v_"))]
@@ -89,7 +89,7 @@ ACTIVITYNET = Adapter(
 )
 
 
-def _didemo(official: Official) -> Iterator[Row]:
+def _didemo(official: Official) -> Iterator[ManifestRow]:
     descriptions: dict[str, list[str]] = {}
     for record in official.json("annotations"):
         descriptions.setdefault(record["video"], []).append(record["description"].strip())
@@ -179,7 +179,7 @@ def _plain_pickle(official: Official, role: str) -> Any:
             ) from error
 
 
-def _msvd(official: Official) -> Iterator[Row]:
+def _msvd(official: Official) -> Iterator[ManifestRow]:
     captions = _plain_pickle(official, "captions")
     for video in official.lines("videos"):
         texts = [" ".join(tokens) for tokens in captions[video]]
@@ -219,7 +219,7 @@ MSVD = Adapter(
 _YOUCOOK2_SUBSETS = {"train": "training", "validation_all": "validation"}
 
 
-def _youcook2(official: Official) -> Iterator[Row]:
+def _youcook2(official: Official) -> Iterator[ManifestRow]:
     if official.split == "validation":
         rows = official.table("annotations", ("end", "start", "task", "text", "video_id"))
         clips = (
@@ -285,7 +285,7 @@ YOUCOOK2 = Adapter(
 )
 
 
-def _dream1k(official: Official) -> Iterator[Row]:
+def _dream1k(official: Official) -> Iterator[ManifestRow]:
     for record in official.json_lines("annotations"):
         answers = [message for message in record["messages"] if message["role"] == "assistant"]
         reference = answers[0]["content"][0]["reference"]
@@ -322,7 +322,7 @@ DREAM_1K = Adapter(
 )
 
 
-def _vdc(official: Official) -> Iterator[Row]:
+def _vdc(official: Official) -> Iterator[ManifestRow]:
     for record in official.json_lines("annotations"):
         video = record["video_id"]
         captions = record.get("captions", record)
