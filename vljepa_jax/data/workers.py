@@ -34,6 +34,7 @@ def decode_media(
     requests: Sequence[ClipKey],
     video: VideoInput,
     num_workers: int,
+    ahead: int = 0,
 ) -> Iterator[np.ndarray | ClipError]:
     """Decodes clips for evaluation: uniform sampling, centre crop.
 
@@ -41,24 +42,29 @@ def decode_media(
         requests: (index of a record, indices of its media that form X_V); requests for the same
             record are best side by side.
         num_workers: decoding processes of a host; 0 decodes in a thread of this one.
+        ahead: see ``in_workers``.
 
     Yields:
         In the order of ``requests``: uint8 [frames, size, size, 3], or the error of a clip that
         cannot be read.
     """
-    yield from in_workers(functools.partial(_decode_requests, media, video), requests, num_workers)
+    decode = functools.partial(_decode_requests, media, video)
+    yield from in_workers(decode, requests, num_workers, ahead)
 
 
 def in_workers(
     function: Callable[[Sequence[T]], list[np.ndarray | ClipError]],
     requests: Sequence[T],
     num_workers: int,
+    ahead: int = 0,
 ) -> Iterator[np.ndarray | ClipError]:
     """Maps a function over chunks of requests.
 
     Args:
         function: gives an array, or an error, for each request of a chunk.
         num_workers: processes of a host; 0 calls it in a thread of this one.
+        ahead: results that may lie ready, where they are taken so many at a time; a few in any
+            case.
 
     Yields:
         In the order of ``requests``.
@@ -66,7 +72,8 @@ def in_workers(
     chunks = grain.MapDataset.range(0, len(requests), CHUNK)
     chunks = chunks.map(lambda first: list(requests[first : first + CHUNK]))
     chunks = chunks.map(function)
-    with read_ahead(chunks, num_workers, AHEAD * max(1, host.share(num_workers))) as iterator:
+    chunks_ahead = max(AHEAD * max(1, host.share(num_workers)), -(-ahead // CHUNK))
+    with read_ahead(chunks, num_workers, chunks_ahead) as iterator:
         for chunk in iterator:
             for result in chunk:
                 # Workers hand over shared memory, an open file each until it is let go.

@@ -64,11 +64,14 @@ class Datasets:
         return found
 
     def decode(
-        self, clips: Iterable[ClipRef], video: VideoInput
+        self, clips: Iterable[ClipRef], video: VideoInput, ahead: int = 0
     ) -> Iterator[tuple[ClipRef, np.ndarray | ClipError]]:
         """Decodes clips of any datasets, each with its error if it cannot be read.
 
         They come in the order of the files, which is faster than any other.
+
+        Args:
+            ahead: clips that may lie ready, as many as are taken at a time.
         """
         for (path, split), group in _by_split(clips).items():
             decoded = decode_media(
@@ -76,6 +79,7 @@ class Datasets:
                 [(clip.record, clip.media) for clip in group],
                 video,
                 self._num_workers,
+                ahead,
             )
             yield from zip(group, decoded, strict=True)
 

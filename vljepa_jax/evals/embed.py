@@ -113,7 +113,9 @@ def _embed_videos(
         return [missing[clip] for clip in clips]
 
     with Progress(transient=True, disable=not first_process()) as progress:
-        done = in_batches(predict, datasets.decode(missing, model.video), model.batch_size)
+        # While a batch is embedded, the next is decoded.
+        decoded = datasets.decode(missing, model.video, ahead=model.batch_size)
+        done = in_batches(predict, decoded, model.batch_size)
         for clip, rows in progress.track(done, len(missing), description="Embedding clips"):
             if isinstance(rows, ClipError):
                 unreadable[clip] = str(rows)
