@@ -5,7 +5,7 @@
 
 import dataclasses
 
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, config_dict
 
 from vljepa_jax.config.published_sizes import PUBLISHED
 
@@ -342,7 +342,8 @@ def benchmark(
             "path": path,
             "split": split,
             "filter": selection,  # task and tags that an annotation must have
-            "query": query,  # None: the annotation's own
+            # None: the annotation's own. Whether or not, a flag may set it.
+            "query": config_dict.placeholder(str) if query is None else query,
             "limit": limit,  # first n examples, 0 for all
             # Candidates in words, each with one "{}", whose embeddings are averaged.
             "templates": templates,

@@ -49,6 +49,7 @@ def get_config(variant: str = "") -> ConfigDict:
         raise ValueError(f"no group '{unknown[0]}': there are {', '.join(GROUPS)}; and query_free")
     config = ConfigDict()
     config.data = ""  # the folder of the datasets: --data
+    config.step = 0  # of the run's checkpoint; 0: the newest
     config.frames = 0  # taken of a clip; 0: as trained
     config.batch_size = 32  # clips and texts embedded at once
     config.num_workers = 0  # decoding processes; 0 decodes in this one

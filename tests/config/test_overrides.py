@@ -1,7 +1,8 @@
 import ml_collections
 import pytest
 
-from vljepa_jax.config import ConfigError
+from configs import common
+from vljepa_jax.config import ConfigError, plain_dict
 from vljepa_jax.config.overrides import settings, take_sweeps
 
 
@@ -33,3 +34,16 @@ def test_a_wrong_sweep_is_one_clear_error(config):
         list(settings(config, {"framez": ["4"]}))
     with pytest.raises(ConfigError, match="--sweep.frames=many"):
         list(settings(config, {"frames": ["many"]}))
+
+
+def test_prompts_are_swept_where_the_recipe_keeps_the_examples_own():
+    """None with a type, as ``configs.common.benchmark`` leaves a query, takes a value."""
+    benchmark = common.benchmark("b", common.choose(), path="d", split="test")
+    config = ml_collections.ConfigDict({"benchmarks": (benchmark,), "stream": None})
+    assert plain_dict(config)["benchmarks"][0]["query"] is None
+    queries = ["What is shown?", "Describe."]
+    runs = settings(config, {"benchmarks[0].query": queries})
+    assert [c.benchmarks[0].query for _, c in runs] == queries
+    assert config.benchmarks[0].query is None
+    with pytest.raises(ConfigError, match="'stream' is None, which no override can replace"):
+        list(settings(config, {"stream": ["x"]}))

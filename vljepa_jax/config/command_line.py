@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
+import ml_collections
 from absl import app, flags, logging
 from ml_collections import config_flags
 
@@ -162,12 +163,25 @@ def _check_overrides(argv: Sequence[str]) -> None:
     if not os.path.isfile(file):
         raise ConfigError(f"--config: there is no file '{file}'")
     try:
-        recipe = plain_dict(load_recipe(file, *variant))
+        recipe = overridable(load_recipe(file, *variant))
     except (TypeError, ValueError) as error:  # of the variant
         raise ConfigError(f"--config={path}: {type(error).__name__}: {error}") from error
     for argument in argv[1:]:
         if match := _OVERRIDE.match(argument):
             check_field(recipe, match[1])
+
+
+def overridable(value: Any) -> Any:
+    """``plain_dict``, but where a value may come in place of None (a placeholder), it has one."""
+    if isinstance(value, ml_collections.ConfigDict):
+        types = {key: value.get_type(key) for key in value}
+        return {
+            key: types[key]() if child is None and types[key] is str else overridable(child)
+            for key, child in value.items()
+        }
+    if isinstance(value, (tuple, list)):
+        return type(value)(map(overridable, value))
+    return plain_dict(value)
 
 
 def check_field(recipe: Mapping[str, Any], field: str) -> None:

@@ -14,8 +14,8 @@ import ml_collections
 from absl import flags
 from ml_collections import config_flags
 
-from vljepa_jax.config import ConfigError, plain_dict
-from vljepa_jax.config.command_line import check_field
+from vljepa_jax.config import ConfigError
+from vljepa_jax.config.command_line import check_field, overridable
 
 _SWEEP = re.compile(r"--?sweep\.([^=]+)(?:=(.*))?$")
 _COMMA = re.compile(r",(?![^(\[]*[)\]])")  # outside brackets: a tuple is one value
@@ -49,7 +49,7 @@ def settings(
     Raises:
         ConfigError: a field is unknown (the nearest is named), or a value has the wrong type.
     """
-    recipe = plain_dict(config)
+    recipe = overridable(config)
     for field in sweeps:
         check_field(recipe, field)
     for values in itertools.product(*sweeps.values()):
