@@ -10,9 +10,8 @@ def load_for(run_dir, config):
     return vljepa_jax.load(run_dir, frames=config.frames, batch_size=config.batch_size)
 
 
-def evaluate_run(run_dir, config, benchmarks, output, study=None, *, skip_empty=False):
-    model = load_for(run_dir, config)
-    write_evaluation(model, config, benchmarks, output, study, skip_empty=skip_empty)
+def evaluate_run(run_dir, config, benchmarks, output, study=None, **how):
+    write_evaluation(load_for(run_dir, config), config, benchmarks, output, study, **how)
 
 
 def sweep_run(run_dir, fields, settings, output):

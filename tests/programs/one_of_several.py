@@ -1,9 +1,9 @@
 """Run by test_multi_process.py: one process of a run.
 
-It trains, by a program without a reduce-scatter (Gloo's hangs now and then), and evaluates. Its
-rows of a batch go to rows-COUNT-INDEX.json in the workdir, the number of clips that it embedded to
-embedded-COUNT-INDEX.json. With a step as last argument, the last process gets a SIGTERM when it is
-about to make this step, and steps take longer, as the processes take some time to agree where to
+It trains, by a program without a reduce-scatter (Gloo's hangs now and then), and evaluates twice.
+Its rows of a batch go to rows-COUNT-INDEX.json in the workdir, the number of clips that it embedded
+to embedded-COUNT-INDEX.json. With a step as last argument, the last process gets a SIGTERM when it
+is about to make this step, and steps take longer, as the processes take some time to agree where to
 stop.
 """
 
@@ -63,7 +63,9 @@ def main(port, count, index, config_path, workdir, fatal_step):
 
     Model.encode_clips = counted
     evaluation = small_evaluation(config)
-    evaluate_run(workdir, evaluation, evaluation.benchmarks, workdir)
+    for again in (False, True):  # the second time, all that can be read is in the cache
+        how = {"cache": workdir / "embeddings", "again": again}
+        evaluate_run(workdir, evaluation, evaluation.benchmarks, workdir, **how)
     (workdir / f"embedded-{count}-{index}.json").write_text(json.dumps(embedded))
 
 
