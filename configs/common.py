@@ -193,8 +193,16 @@ def world() -> ConfigDict:
             "image_size": 96,  # pixels
             "frames": 16,  # of a clip
             "fps": 8,
+            "step_streams": 0,  # procedural ones, whose steps are asked for one by one
         }
     )
+
+
+def steps_world() -> ConfigDict:
+    """A world of nothing but the steps of procedures: what comes next?"""
+    config = backbone_world(seed=7)
+    config.step_streams = 8
+    return config
 
 
 def backbone_world(*, seed: int, clips: int = 0, triplets: int = 0) -> ConfigDict:

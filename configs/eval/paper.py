@@ -22,6 +22,7 @@ GROUPS = ("zero_shot", "vqa", "world_modeling", "text", "captioning")
 _ACTION = "What is the action shown?"
 _DETAIL = "Describe this video in detail."
 _FIGURE_2 = "paper: Figure 2"
+_ONE_QUESTION = "ours: none; who is fine-tuned for this alone needs none (configs/anticipation.py)"
 
 # Perception Encoder's, for Kinetics-400.
 _KINETICS_TEMPLATES = tuple(
@@ -200,9 +201,8 @@ def _world_modeling() -> tuple[ConfigDict, ...]:
             "testing",
             0,
             group="world_modeling",
-            query="What is the next action for the video?",
             task="classification",
-            query_source="official: VideoLLM-online's, without the words on the form of answers",
+            query_source=_ONE_QUESTION,
             labels="ours: the steps of all videos, not of the split alone",
             metric="official: VideoLLM-online's accuracy, from one step to the next",
         ),
@@ -222,10 +222,9 @@ def _anticipate(seconds: int, candidates: int, count: int, suffix: str) -> Confi
         count,
         group="world_modeling",
         suffix=suffix,
-        query="What action comes next?",
         task="classification",
         selection={"tau": str(seconds)},
-        query_source="ours: the paper does not say",
+        query_source=_ONE_QUESTION,
         labels=labels,
         span="official: 4 s that end so long before the action begins",
         metric="official: recall at 5, the mean over the actions that occur",

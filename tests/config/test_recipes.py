@@ -13,6 +13,7 @@ from jax.sharding import AbstractMesh
 
 from vljepa_jax.config import ConfigError, EvalConfig, TrainConfig, differences, load_recipe, parse
 from vljepa_jax.data.world.language import label_sets
+from vljepa_jax.datasets import registry
 from vljepa_jax.objectives import make_objective
 from vljepa_jax.parallel.sharding import AXES, state_shardings
 from vljepa_jax.training.optimizer import make_optimizer
@@ -41,6 +42,25 @@ def test_finetuning_goes_on_from_the_demo():
     assert adapted.data.sources[0].path == "datasets/clips"
     with pytest.raises(ValueError, match="name a dataset"):
         recipe("finetune.py")
+
+
+@pytest.mark.parametrize("variant", ["", "ek100", "coin"])
+def test_what_comes_next_is_learnt_from_a_model_that_knows_queries(variant):
+    config = parse(TrainConfig, recipe("anticipation.py", variant))
+    base = recipe("vljepa_1b.py", "sft") if variant else recipe("demo.py")
+    assert config.model == parse(TrainConfig, base).model
+    assert config.data.text == parse(TrainConfig, base).data.text
+    (source,) = config.data.sources
+    assert source.tasks == {"classification": 1.0}
+    if variant:
+        assert config.init_from == "runs/vljepa_1b_sft"
+        adapter = registry.load(source.path.removeprefix("datasets/"))
+        assert source.split in [split.name for split in adapter.splits]
+    else:
+        evaluated = parse(EvalConfig, recipe("eval/world_steps.py"))
+        assert (evaluated.world, source.split) == (config.world, "steps_train")
+        assert {benchmark.split for benchmark in evaluated.benchmarks} == {"steps_test"}
+        assert config.world.seed != parse(TrainConfig, base).world.seed
 
 
 PROBES = [("probe.py", variant) for variant in ("attentive", "linear")]
@@ -75,7 +95,7 @@ def test_probes_are_of_the_tiny_encoder_and_know_the_label_sets():
 
 
 def test_unknown_variants_are_named():
-    for name in ("probe.py", "vjepa2.py", "y_decoder.py", "y_decoder_1b.py"):
+    for name in ("probe.py", "vjepa2.py", "y_decoder.py", "y_decoder_1b.py", "anticipation.py"):
         with pytest.raises(ValueError, match="no variant 'large'"):
             recipe(name, "large")
 

@@ -21,7 +21,7 @@ _RENAMED = (
     (r"model", "told_tokens", "context_length"),
 )
 # (where it lies, a field that was not there then, what was always so).
-_ADDED = ((r"world", "stream_kind", "poisson"),)
+_ADDED = ((r"world", "stream_kind", "poisson"), (r"world", "step_streams", 0))
 # (objective then, a field that its model had then and has not now, objective now).
 _RENAMED_OBJECTIVES = (("vlm", "reading_share", "visual_reader"),)
 

@@ -34,6 +34,8 @@ class WorldConfig:
     image_size: int  # pixels
     frames: int  # frames of a clip
     fps: int
+    # Procedural streams whose steps are asked for one by one; configs of before have no such field.
+    step_streams: int = 0
 
 
 @dataclasses.dataclass(frozen=True)

@@ -25,6 +25,7 @@ from vljepa_jax.data.world.objects import SPRITE_LICENSE
 from vljepa_jax.data.world.render import clip_medium, image_medium, render_scene
 from vljepa_jax.data.world.scene import draw_cast, draw_scene
 from vljepa_jax.data.world.states import CANDIDATES, draw_state_change
+from vljepa_jax.data.world.steps import make_steps
 from vljepa_jax.data.world.streams import annotate_stream, draw_stream, render_stream
 from vljepa_jax.data.world.triplets import SUBSETS, draw_training_triplet, draw_triplet
 from vljepa_jax.host import available_cpus
@@ -32,8 +33,9 @@ from vljepa_jax.host import available_cpus
 # Raise this whenever the code changes what a config yields: cached worlds are then made anew.
 CONTENT_VERSION = 3
 
-SPLITS = ("train", "test", "test_compositional", "streams")
-_KINDS = ("clip", "state", "triplet", "stream")
+_STEPS = ("steps_train", "steps_test")  # the first and the second halves of the same streams
+SPLITS = ("train", "test", "test_compositional", "streams", *_STEPS)
+_KINDS = ("clip", "state", "triplet", "stream", "step")
 _STATE_SHARE, _TRIPLET_SHARE = 4, 4  # one state pair (test triplet) per so many clips
 
 _CHUNK = 16  # records made in a process at a time
@@ -102,6 +104,8 @@ def list_tasks(config: WorldConfig, split: str) -> list[Task]:
     """The records of a split, in order."""
     if split == "streams":
         return [Task(split, "stream", index) for index in range(config.streams)]
+    if split in _STEPS:
+        return [Task(split, "step", index) for index in range(config.step_streams)]
     clips = {
         "train": config.train_clips,
         "test": config.test_clips,
@@ -159,11 +163,19 @@ def _make_stream(config: WorldConfig, task: Task, rng: np.random.Generator) -> R
     return Record(task.id, (medium,), (annotate_stream(stream, task.id, rng),))
 
 
+def _make_steps(config: WorldConfig, task: Task, rng: np.random.Generator) -> Record:
+    del rng  # both halves are of one stream
+    rng = task_rng(config, dataclasses.replace(task, split=_STEPS[0]))
+    stream = draw_stream(rng, config.fps, "procedural", config.stream_density)
+    return make_steps(stream, task.id, config.image_size, train=task.split == _STEPS[0])
+
+
 _MAKERS = {
     "clip": _make_clip,
     "state": _make_state,
     "triplet": _make_triplet,
     "stream": _make_stream,
+    "step": _make_steps,
 }
 
 
@@ -172,6 +184,8 @@ def _content(config: WorldConfig) -> dict:
     del content["cache_dir"]
     if config.stream_kind == "poisson":
         del content["stream_kind"]  # worlds from before there was another kind keep their names
+    if not config.step_streams:
+        del content["step_streams"]  # and those from before there were steps
     return content
 
 
@@ -179,7 +193,7 @@ def _content(config: WorldConfig) -> dict:
 # Processes
 # ---------------------------------------------------------------------------------------------
 def _records(pool: ProcessPool, config: WorldConfig, tasks: list[Task]) -> Iterator[Record]:
-    size = 1 if tasks and tasks[0].kind == "stream" else _CHUNK
+    size = 1 if tasks and tasks[0].kind in ("stream", "step") else _CHUNK
     chunks = (tasks[first : first + size] for first in range(0, len(tasks), size))
     for records in pool.map(functools.partial(_make_records, config), chunks):
         yield from records
