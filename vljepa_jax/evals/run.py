@@ -134,7 +134,7 @@ def write_sweep(
     runs: list[dict[str, Any]] = []
     skipped: dict[str, str] = {}
     console = rich.console.Console()
-    directory = output / ("sweep_" + "_".join(fields))
+    directory = output / _plain("sweep_" + "_".join(fields))
     for values, config in settings:
         model = load(config)
         require_same_model(model)
@@ -168,9 +168,12 @@ def write_sweep(
 
 
 def _folder(name: str) -> str:
-    """A folder's name for a setting, whose values may hold any signs."""
-    digest = hashlib.sha256(name.encode()).hexdigest()[:6]
-    return f"{re.sub(r'[^A-Za-z0-9=.-]+', '_', name)[:60]}_{digest}"
+    """A folder's name for a setting, whose values may be long and hold any signs."""
+    return f"{_plain(name)[:60]}_{hashlib.sha256(name.encode()).hexdigest()[:6]}"
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9=._-]+", "_", name)
 
 
 def _print_done(console: rich.console.Console, done: Sequence[str]) -> None:

@@ -71,7 +71,8 @@ def load(
     Args:
         path: e.g. what ``launch/train.py`` was given as ``--workdir``.
         step: of a run's checkpoint, one of those that are kept; ``None`` for the newest.
-        y_decoder: the run of its Y-Decoder; by default ``path``/y_decoder, where there is one.
+        y_decoder: the run of its Y-Decoder; by default ``path``/y_decoder, where there is one, for
+            the newest checkpoint, and none for an earlier one.
         frames: frames taken of a video; 0 as trained.
         batch_size: inputs embedded at once; the memory it takes grows with it.
         mesh: what the model runs on (``sharding.make_mesh``), the inputs divided over it and the

@@ -68,7 +68,8 @@ def load_run(
         step=step,
     )
     beside = run_dir / "y_decoder"
-    if y_decoder is None and newest(beside) is not None:
+    # It is the newest checkpoint's: the Y-Encoder that it reads may have been another before.
+    if y_decoder is None and step == int(newest(run_dir).name) and newest(beside) is not None:
         y_decoder = beside
     if y_decoder is not None:
         model.attach(y_decoder)
