@@ -24,11 +24,11 @@ def vectors(count):
 
 def test_vectors_come_back_bit_by_bit_from_memory_and_from_disk(tmp_path):
     rows = vectors(10)
-    with EmbeddingCache(tmp_path, "model", 4, shard_bytes=3 * 32) as cache:
+    with EmbeddingCache(tmp_path, "model", 4, shard_bytes=3 * 16) as cache:
         for row in range(0, 10, 2):
             cache.add(KEYS[row : row + 2], rows[row : row + 2])
         # Full at three: what waits is written with the fourth, and none is kept in memory.
-        assert len(list((tmp_path / "model").glob("*.npy"))) == 2
+        assert len(list((tmp_path / "model").glob("*.keys.npy"))) == 2
         np.testing.assert_array_equal(cache.read(KEYS[::-1]), rows[::-1])
     again = EmbeddingCache(tmp_path, "model", 4)
     assert len(again) == 10
@@ -50,22 +50,26 @@ def test_another_process_is_seen_when_it_has_written(tmp_path):
 def test_what_was_not_completed_counts_for_nothing_and_is_swept_a_day_later(tmp_path):
     with EmbeddingCache(tmp_path, "model", 4) as cache:
         cache.add(KEYS[:1], vectors(1))
-    new, old = (tmp_path / "model" / name for name in ("a.tmp", "b.tmp"))
-    for path in (new, old):
+    names = ("a.keys.npy.tmp", "b.keys.npy.tmp", "c.vectors.npy")
+    new, *old = (tmp_path / "model" / name for name in names)
+    for path in (new, *old):
         path.write_bytes(b"half")
-    os.utime(old, (0, 0))
+    for path in old:
+        os.utime(path, (0, 0))
     assert len(EmbeddingCache(tmp_path, "model", 4)) == 1
-    assert (new.exists(), old.exists()) == (True, False)
+    assert [path.exists() for path in (new, *old)] == [True, False, False]
 
 
 def test_a_damaged_shard_is_named(tmp_path):
     with EmbeddingCache(tmp_path, "model", 4) as cache:
         cache.add(KEYS, vectors(10))
-    with pytest.raises(CacheError, match="holds no vectors of size 5 .* delete it"):
+    with pytest.raises(
+        CacheError, match=r"is float32 \[10, 4\], where float32 \[10, 5\] .* delete it"
+    ):
         EmbeddingCache(tmp_path, "model", 5)
-    (shard,) = (tmp_path / "model").glob("*.npy")
+    (shard,) = (tmp_path / "model").glob("*.vectors.npy")
     shard.write_bytes(shard.read_bytes()[:200])
-    with pytest.raises(CacheError, match=f"{shard}: cannot be read .* delete it"):
+    with pytest.raises(CacheError, match="keys.npy: cannot be read, or its vectors .* delete both"):
         EmbeddingCache(tmp_path, "model", 4)
 
 

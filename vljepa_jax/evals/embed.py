@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 from rich.progress import Progress
@@ -21,7 +21,7 @@ from vljepa_jax.evals.protocols.base import Embeddings, Needs, Vectors
 from vljepa_jax.inference.embedder import Embedder
 from vljepa_jax.parallel.processes import divided, first_process, gather, share, wait_for_all
 
-_TEXTS = 1 << 14  # embedded before they are kept
+_AT_ONCE = 1 << 14  # texts embedded before they are kept; vectors read from the cache
 
 
 def embed(
@@ -59,10 +59,10 @@ def _embed_texts(
         here = np.array([key in cache for key in keys], bool)
         missing = ~np.all(gather(here), axis=0)  # all processes embed the same ones together
         found = np.flatnonzero(~missing)
-        matrix[found] = cache.read([keys[i] for i in found])
+        _read(cache, keys, matrix, found)
     rows = np.flatnonzero(missing)
-    for start in range(0, len(rows), _TEXTS):
-        some = rows[start : start + _TEXTS]
+    for start in range(0, len(rows), _AT_ONCE):
+        some = rows[start : start + _AT_ONCE]
         matrix[some] = np.stack(divided(model.embed_text, [texts[i] for i in some]))
         if cache is not None and first_process():
             cache.add([keys[i] for i in some], matrix[some])
@@ -96,7 +96,7 @@ def _embed_videos(
             if clip in stamps
         }
         found = [row for row, key in keys.items() if key in cache]
-        matrix[found] = cache.read([keys[row] for row in found])
+        _read(cache, keys, matrix, found)
         for row in sorted(set(range(len(pairs))).difference(found)):
             missing[pairs[row][0]].append(row)
     unreadable: dict[ClipRef, str] = {}
@@ -126,3 +126,15 @@ def _embed_videos(
         unreadable = {clip: why for _, _, part in parts for clip, why in part.items()}
     rows = {pair: None if pair[0] in unreadable else row for row, pair in enumerate(pairs)}
     return Vectors(rows, matrix), unreadable
+
+
+def _read(
+    cache: EmbeddingCache,
+    keys: Sequence[bytes] | Mapping[int, bytes],
+    matrix: np.ndarray,
+    rows: Sequence[int] | np.ndarray,
+) -> None:
+    """Fills rows of a matrix, a few at a time: it may be all that there is room for."""
+    for start in range(0, len(rows), _AT_ONCE):
+        some = rows[start : start + _AT_ONCE]
+        matrix[some] = cache.read([keys[row] for row in some])

@@ -1,10 +1,10 @@
 """Embeddings of an evaluation on disk: computed once, for all benchmarks and later runs.
 
-A folder for each model, by its fingerprint, holds shards: NumPy arrays of (key, vector), mapped and
-not read whole. A key is a hash of all that a vector depends on beside the weights: what the media
-are, how they are read, and the query; or the text. Shards are only ever added and appear when they
-are whole, so that processes write at the same time and may be killed at any point. What no longer
-serves is deleted by hand, a model's folder at once.
+A folder for each model, by its fingerprint, holds shards, two files each: NAME.vectors.npy, which
+is mapped, and NAME.keys.npy. A key is a hash of all that a vector depends on beside the weights:
+what the media are, how they are read, and the query; or the text. Shards are only ever added and
+count from the moment that their keys appear, so that processes write at the same time and may be
+killed at any point. What no longer serves is deleted by hand, a model's folder at once.
 """
 
 from __future__ import annotations
@@ -62,9 +62,9 @@ class EmbeddingCache:
             CacheError: a file there is no shard of such vectors.
         """
         self._directory = Path(directory) / fingerprint
-        self._type = np.dtype([("key", f"V{_KEY}"), ("vector", "<f4", (size,))])
-        self._limit = max(1, shard_bytes // self._type.itemsize)
-        self._shards: dict[str, np.ndarray] = {}
+        self._size = size
+        self._limit = max(1, shard_bytes // (4 * size))  # vectors
+        self._shards: dict[str, np.ndarray] = {}  # the vectors, by the name of the keys' file
         self._starts: list[int] = []  # rows before each shard
         self._rows: dict[bytes, int] = {}
         self._waiting: dict[bytes, np.ndarray] = {}
@@ -86,7 +86,7 @@ class EmbeddingCache:
 
     def read(self, keys: Sequence[bytes]) -> Float[np.ndarray, "n e"]:
         """The vectors of keys that are there, as they were added."""
-        found = np.zeros((len(keys), *self._type["vector"].shape), np.float32)
+        found = np.zeros((len(keys), self._size), np.float32)
         shards = list(self._shards.values())
         # In the order of the files: what is mapped is then read once.
         for row, place in sorted((self._rows.get(key, -1), i) for i, key in enumerate(keys)):
@@ -94,7 +94,7 @@ class EmbeddingCache:
                 found[place] = self._waiting[keys[place]]
                 continue
             shard = bisect.bisect_right(self._starts, row) - 1
-            found[place] = shards[shard]["vector"][row - self._starts[shard]]
+            found[place] = shards[shard][row - self._starts[shard]]
         return found
 
     def add(self, keys: Sequence[bytes], vectors: Float[np.ndarray, "n e"]) -> None:
@@ -108,15 +108,14 @@ class EmbeddingCache:
         self._since = time.monotonic()
         if not self._waiting:
             return
-        shard = np.zeros(len(self._waiting), self._type)
-        shard["key"] = np.frombuffer(b"".join(self._waiting), f"V{_KEY}")
-        shard["vector"] = np.stack(list(self._waiting.values()))
+        keys = np.frombuffer(b"".join(self._waiting), np.uint8).reshape(-1, _KEY)
+        vectors = np.stack(list(self._waiting.values())).astype(np.float32)
         self._directory.mkdir(parents=True, exist_ok=True)
-        path = self._directory / f"{secrets.token_hex(8)}.npy"  # no other process has this name
-        temporary = path.with_suffix(".tmp")
-        with temporary.open("wb") as file:
-            np.save(file, shard)
-        os.replace(temporary, path)
+        path = (
+            self._directory / f"{secrets.token_hex(8)}.keys.npy"
+        )  # no other process has this name
+        _save(_vectors_of(path), vectors)
+        _save(path, keys)  # from here on it counts
         self._waiting.clear()
         self._open(path)
 
@@ -124,10 +123,12 @@ class EmbeddingCache:
         """Looks for shards that other processes have written since, and sweeps up."""
         if not self._directory.is_dir():
             return
-        for path in sorted(self._directory.glob("*.npy")):
+        for path in sorted(self._directory.glob("*.keys.npy")):
             if path.name not in self._shards:
                 self._open(path)
-        for path in self._directory.glob("*.tmp"):
+        whole = {_vectors_of(self._directory / name) for name in self._shards}
+        left = {*self._directory.glob("*.tmp"), *self._directory.glob("*.vectors.npy")} - whole
+        for path in left:
             try:
                 if time.time() - path.stat().st_mtime > _STALE:
                     path.unlink()
@@ -136,19 +137,32 @@ class EmbeddingCache:
 
     def _open(self, path: Path) -> None:
         try:
-            shard = np.load(path, mmap_mode="r")
+            keys, vectors = np.load(path), np.load(_vectors_of(path), mmap_mode="r")
         except (OSError, ValueError) as error:
             raise CacheError(
-                f"{path}: cannot be read ({error}); delete it, and what it held is embedded again"
+                f"{path}: cannot be read, or its vectors ({error}); delete both, and "
+                "what they held is embedded again"
             ) from error
-        if shard.dtype != self._type:
+        if vectors.dtype != np.float32 or vectors.shape != (len(keys), self._size):
             raise CacheError(
-                f"{path}: holds no vectors of size {self._type['vector'].shape[0]} with their "
-                "keys; delete it, and what it held is embedded again"
+                f"{_vectors_of(path)}: is {vectors.dtype} {list(vectors.shape)}, where float32 "
+                f"{[len(keys), self._size]} is expected; delete it and its keys, and what "
+                "they held is embedded again"
             )
         start = self._starts[-1] + len(list(self._shards.values())[-1]) if self._shards else 0
-        self._shards[path.name] = shard
+        self._shards[path.name] = vectors
         self._starts.append(start)
-        keys = shard["key"].tobytes()
-        for row in range(len(shard)):
-            self._rows[keys[row * _KEY : (row + 1) * _KEY]] = start + row
+        for row, key in enumerate(keys):
+            self._rows[key.tobytes()] = start + row
+
+
+def _vectors_of(keys: Path) -> Path:
+    return keys.with_name(keys.name.replace(".keys.", ".vectors."))
+
+
+def _save(path: Path, array: np.ndarray) -> None:
+    """Writes a file that appears when it is whole."""
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("wb") as file:
+        np.save(file, array)
+    os.replace(temporary, path)
