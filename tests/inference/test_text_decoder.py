@@ -1,6 +1,7 @@
 """The Y-Decoder on a loaded model, and the bank beside it."""
 
 import dataclasses
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -115,3 +116,17 @@ def test_what_does_not_belong_together_is_refused(runs, model, tmp_path):
     wrong = dataclasses.replace(config, data=dataclasses.replace(config.data, text=unended))
     with pytest.raises(ValueError, match="no special token '</s>'"):
         TextDecoder(wrong, decoder)
+
+
+def test_the_y_decoder_beside_a_run_is_that_of_its_newest_checkpoint(runs, tmp_path):
+    """An earlier checkpoint may have had another Y-Encoder; named, it is taken or refused."""
+    directory = tmp_path / "run"
+    shutil.copytree(runs[0], directory)
+    (first,) = (directory / "checkpoints").iterdir()
+    step = int(first.name)
+    shutil.copytree(first, first.with_name(f"{step + 1}"))
+    assert vljepa_jax.load(directory).text_decoder is not None
+    assert vljepa_jax.load(directory, step=step + 1).text_decoder is not None
+    assert vljepa_jax.load(directory, step=step).text_decoder is None
+    named = vljepa_jax.load(directory, step=step, y_decoder=directory / "y_decoder")
+    assert named.text_decoder is not None
