@@ -13,6 +13,9 @@ medians of ratios of one turn:
     work_alone_over_together  the same of the seconds of processors: 1 if the pipeline adds no work
     decoding_over_encoding    seconds of a clip, each alone
 
+The first batch is decoded before anything can be embedded, and the last embedded when nothing is
+left to decode: so many batches are needed that this does not count.
+
 Run it on a machine that does nothing else: but for the second, all ratios are of the clock.
 """
 
@@ -50,8 +53,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--checkpoint", required=True)
     parser.add_argument("--dataset", default=WORLD, help="a prepared dataset; %(default)s")
     parser.add_argument("--split", default="test", help="%(default)s")
-    parser.add_argument("--clips", type=int, default=512, help="of a turn; %(default)s")
-    parser.add_argument("--batch_size", type=int, default=64, help="%(default)s")
+    parser.add_argument("--clips", type=int, default=2_048, help="of a turn, at most; %(default)s")
+    parser.add_argument("--batch_size", type=int, default=32, help="%(default)s")
     parser.add_argument(
         "--num_workers", type=int, default=0, help="decoding processes; %(default)s"
     )
