@@ -14,7 +14,8 @@ from tests.helpers.official_files import write
 from vljepa_jax.config import EvalConfig, load_recipe, parse
 from vljepa_jax.data.video import write_mp4
 from vljepa_jax.datasets import command
-from vljepa_jax.evals.evaluate import Datasets, evaluate
+from vljepa_jax.evals.datasets import Datasets
+from vljepa_jax.evals.evaluate import evaluate
 from vljepa_jax.evals.run import write_evaluation
 
 RECIPE = Path(__file__).parents[2] / "configs" / "eval" / "paper.py"

@@ -9,7 +9,8 @@ import vljepa_jax
 from tests.helpers.tiny import tiny_train_config, tiny_world_config
 from tests.helpers.trained import trained_losses
 from vljepa_jax.config import EvalConfig, load_recipe, parse
-from vljepa_jax.evals.evaluate import Datasets, evaluate
+from vljepa_jax.evals.datasets import Datasets
+from vljepa_jax.evals.evaluate import evaluate
 
 RECIPE = Path(__file__).parents[2] / "configs" / "eval" / "world_steps.py"
 
