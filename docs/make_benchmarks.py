@@ -38,9 +38,9 @@ A metric's name is its benchmark's with an ending, which stands before the name 
 - `_macro`: a mean over the subsets.
 - `_cider`: of what the model writes.
 
-Two rows of the paper are of models that are fine-tuned from SFT, for EPIC-KITCHENS' anticipation and
-for COIN's next steps: `configs/anticipation.py:ek100` and `:coin`. Without a variant it does the
-same with the bundled world's procedures, on the first halves of eight streams:
+Two rows of the paper are of models that are fine-tuned from SFT, for EPIC-KITCHENS' anticipation
+and for COIN's next steps: `configs/anticipation.py:ek100` and `:coin`. Without a variant it does
+the same with the bundled world's procedures, on the first halves of eight streams:
 
     python launch/train.py --config=configs/anticipation.py --workdir=runs/steps \\
         --config.init_from=runs/demo:params
