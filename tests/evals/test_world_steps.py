@@ -9,16 +9,18 @@ import vljepa_jax
 from tests.helpers.tiny import tiny_train_config, tiny_world_config
 from tests.helpers.trained import trained_losses
 from vljepa_jax.config import EvalConfig, load_recipe, parse
+from vljepa_jax.data.world import streams
 from vljepa_jax.evals.datasets import Datasets
 from vljepa_jax.evals.evaluate import evaluate
 
 RECIPE = Path(__file__).parents[2] / "configs" / "eval" / "world_steps.py"
 
 
-def test_steps_are_trained_on_and_scored(tmp_path):
+def test_steps_are_trained_on_and_scored(tmp_path, monkeypatch):
+    monkeypatch.setattr(streams, "SECONDS", (60.0, 60.0))  # or it takes minutes
     base = tiny_train_config(steps=2)
     none = dict.fromkeys(("train_clips", "test_clips", "compositional_clips", "streams"), 0)
-    world = dataclasses.replace(tiny_world_config(), **none, step_streams=1)
+    world = dataclasses.replace(tiny_world_config(str(tmp_path)), **none, step_streams=1)
     (source,) = base.data.sources
     source = dataclasses.replace(source, split="steps_train", tasks={"classification": 1.0})
     data = dataclasses.replace(base.data, sources=(source,))
@@ -36,7 +38,7 @@ def test_steps_are_trained_on_and_scored(tmp_path):
     tags = [a.tags for _, a in datasets.annotations("@world", "steps_test")]
     for kind in ("anticipation", "next_step"):
         recall = metrics[f"world/{kind}_r5"]
-        assert recall.n == sum(tag["kind"] == kind for tag in tags) > 20
+        assert recall.n == sum(tag["kind"] == kind for tag in tags) > 5
         classes = {
             a.gold
             for _, a in datasets.annotations("@world", "steps_test")
