@@ -43,6 +43,14 @@ from vljepa_jax.config.protocols import (
     TripletsConfig,
 )
 from vljepa_jax.config.recipe_file import load_recipe
+from vljepa_jax.config.studies import (
+    SECTION,
+    Effort,
+    LatencyConfig,
+    StudyConfig,
+    StudySection,
+    Variant,
+)
 from vljepa_jax.config.texts import (
     ContextConfig,
     DecodedTextConfig,
@@ -84,6 +92,7 @@ from vljepa_jax.config.video_encoders import (
 __all__ = [
     "OBJECTIVES",
     "PROTOCOLS",
+    "SECTION",
     "STREAM_REFERENCE_RATE",
     "WORLD",
     "AnyProtocol",
@@ -98,11 +107,13 @@ __all__ = [
     "DataConfig",
     "DecodedTextConfig",
     "DialogueConfig",
+    "Effort",
     "EvalConfig",
     "GemmaConfig",
     "Grid",
     "LanguageModelConfig",
     "LlamaConfig",
+    "LatencyConfig",
     "LossConfig",
     "MaskConfig",
     "MaskPredictorConfig",
@@ -125,6 +136,8 @@ __all__ = [
     "SourceConfig",
     "StreamSet",
     "StreamStudyConfig",
+    "StudyConfig",
+    "StudySection",
     "TextConfig",
     "TextPairsConfig",
     "TokenTargetConfig",
@@ -135,6 +148,7 @@ __all__ = [
     "VisualReaderConfig",
     "VJEPA2Config",
     "VICRegConfig",
+    "Variant",
     "VideoConfig",
     "VideoInput",
     "WorldConfig",

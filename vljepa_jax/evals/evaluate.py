@@ -125,7 +125,7 @@ def divide(
     for benchmark in benchmarks:
         try:
             protocol = make_protocol(benchmark)
-            _check_any(protocol, _read_examples(protocol, datasets))
+            _check_any(protocol, read_examples(protocol, datasets))
         except NoExamplesError as error:
             skipped[benchmark_name(benchmark)] = str(error)
         else:
@@ -148,7 +148,7 @@ def evaluate(
         EvaluationError: an example does not fit its benchmark's protocol, or the model's frames.
     """
     protocols = [make_protocol(benchmark) for benchmark in benchmarks]
-    examples = [_read_examples(protocol, datasets) for protocol in protocols]
+    examples = [read_examples(protocol, datasets) for protocol in protocols]
     needs = [
         _needs(protocol, chosen, model.video)
         for protocol, chosen in zip(protocols, examples, strict=True)
@@ -174,7 +174,7 @@ def require_scorable(
 ) -> None:
     """Raises what ``evaluate`` would of a model that sees ``video``, without embedding anything."""
     for protocol in map(make_protocol, benchmarks):
-        _needs(protocol, _read_examples(protocol, datasets), video)
+        _needs(protocol, read_examples(protocol, datasets), video)
 
 
 def _needs(protocol: Protocol, examples: Sequence[Example], video: VideoInput) -> Needs:
@@ -189,7 +189,13 @@ def _needs(protocol: Protocol, examples: Sequence[Example], video: VideoInput) -
     return needs
 
 
-def _read_examples(protocol: Protocol, datasets: Datasets) -> list[Example]:
+def read_examples(protocol: Protocol, datasets: Datasets) -> list[Example]:
+    """The examples of a protocol's benchmark, in the dataset's order.
+
+    Raises:
+        NoExamplesError: the dataset has nothing for it.
+        DatasetError: there is no such dataset or split.
+    """
     benchmark, bank = protocol.benchmark, _read_bank(protocol, datasets)
     chosen = [
         make_example(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -12,8 +13,9 @@ from vljepa_jax.evals.examples import Example
 from vljepa_jax.evals.protocols.base import Embeddings, Needs, Option, Outcome, Protocol, Scores
 
 # Metric -> what its texts are called where they are shown.
-_WRITTEN, _NEAREST = "_cider", "_cider_nearest_neighbour"
-_SHOWN_AS = {_WRITTEN: "written", _NEAREST: "nearest"}
+WRITTEN, _NEAREST = "_cider", "_cider_nearest_neighbour"
+_NO_TEXTS = "this model writes no texts: captions are the nearest texts alone"
+_SHOWN_AS = {WRITTEN: "written", _NEAREST: "nearest"}
 
 
 class Caption(Protocol):
@@ -21,7 +23,7 @@ class Caption(Protocol):
 
     intro = "What the model writes and the nearest training caption, each with its CIDEr."
     judged = False
-    suffixes = (_WRITTEN, _NEAREST)
+    suffixes = (WRITTEN, _NEAREST)
 
     @property
     def bank_split(self) -> str:
@@ -37,40 +39,59 @@ class Caption(Protocol):
     def score(self, examples: Sequence[Example], embeddings: Embeddings) -> Scores:
         bank = _bank(examples)
         matrix = np.stack([embeddings.texts[text] for text in bank])
-        rng = np.random.default_rng(0)
-        drawn = [bank[index] for index in rng.integers(len(bank), size=len(examples))]
         asked = [(example.clip, example.query) for example in examples]
         predicted = [embeddings.videos[video] for video in asked]
         texts: dict[str, list[str]] = {}
         # An unreadable clip has no text, which scores 0.
         if embeddings.written is not None:
-            texts[_WRITTEN] = [embeddings.written.get(video, "") for video in asked]
+            texts[WRITTEN] = [embeddings.written.get(video, "") for video in asked]
         texts[_NEAREST] = ["" if p is None else bank[int(np.argmax(matrix @ p))] for p in predicted]
-        score = CiderD([[tokenise(text) for text in example.texts] for example in examples])
-        chance = float(score([tokenise(text) for text in drawn]).mean())
-        cider = {name: score([tokenise(text) for text in texts[name]]) for name in texts}
-        outcomes = tuple(
-            Outcome(
-                id=example.id,
-                clip=example.clip,
-                question=example.query,
-                options=(
-                    *(_option(name, texts[name][i], float(cider[name][i])) for name in texts),
-                    Option(example.texts[0], None, True, label="reference"),
-                ),
-                gold=example.texts[0],
-                rank=None,
-                unreadable=() if predicted[i] is not None else (example.clip,),
-            )
-            for i, example in enumerate(examples)
+        unread = [p is None for p in predicted]
+        notes = () if embeddings.written is not None else (_NO_TEXTS,)
+        return dataclasses.replace(score_texts(examples, texts, unread), notes=notes)
+
+
+def score_texts(
+    examples: Sequence[Example],
+    texts: Mapping[str, Sequence[str]],
+    unreadable: Sequence[bool],
+) -> Scores:
+    """CIDEr-D of texts about the examples' clips, wherever these come from.
+
+    Args:
+        texts: suffix of the metric, ``WRITTEN`` or that of the nearest -> [n] texts.
+        unreadable: [n], whether a clip could not be read.
+    """
+    score = CiderD([[tokenise(text) for text in example.texts] for example in examples])
+    bank, rng = _bank(examples), np.random.default_rng(0)
+    drawn = [bank[index] for index in rng.integers(len(bank), size=len(examples))]
+    chance = float(score([tokenise(text) for text in drawn]).mean())
+    cider = {name: score([tokenise(text) for text in texts[name]]) for name in texts}
+    outcomes = tuple(
+        Outcome(
+            id=example.id,
+            clip=example.clip,
+            question=example.query,
+            options=(
+                *(_option(name, texts[name][i], float(cider[name][i])) for name in texts),
+                Option(example.texts[0], None, True, label="reference"),
+            ),
+            gold=example.texts[0],
+            rank=None,
+            unreadable=(example.clip,) if unreadable[i] else (),
         )
-        return Scores(
-            outcomes,
-            {name: metrics.mean_score(scores, chance, "cider") for name, scores in cider.items()},
-            notes=()
-            if embeddings.written is not None
-            else ("this model writes no texts: captions are the nearest texts alone",),
-        )
+        for i, example in enumerate(examples)
+    )
+    return Scores(
+        outcomes,
+        {name: metrics.mean_score(scores, chance, "cider") for name, scores in cider.items()},
+    )
+
+
+def score_of(outcome: Outcome, metric: str) -> float:
+    """What an example scored; ``metric`` is the suffix of one of ``score_texts``."""
+    name = _SHOWN_AS[metric]
+    return next(o.score for o in outcome.options if o.label.split(" ")[0] == name)
 
 
 def _bank(examples: Sequence[Example]) -> list[str]:
