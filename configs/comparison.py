@@ -60,13 +60,13 @@ def _rates() -> ConfigDict:
             for model, make in (("vljepa", _vljepa_variant), ("vlm", _vlm_variant))
             for rate in RATES
         ),
-        full=_effort((0,), (STEPS // 4,), limit=200),
+        full=_effort((0,), (STEPS // 4,), limit=100),
         quick=_effort((0,), (32,), limit=50),
     )
     section.world = common.world()
     section.world.seed = 11  # the training clips of this world are captions to be near to, alone
     section.world.train_clips, section.world.streams = 300, 0
-    section.world.test_clips = section.world.compositional_clips = 300
+    section.world.test_clips = section.world.compositional_clips = 200
     return section
 
 

@@ -30,7 +30,7 @@ def draw_comparison(summary: Mapping[str, Any], path: Path) -> None:
         _draw_parameters(next(axes), summary)
     if "latency" in summary:
         _draw_latency(next(axes), summary["latency"])
-    figure.suptitle(summary["title"])
+    figure.suptitle(f"{summary['title']} (dashed: seen pairs, dotted: compositional ones)")
     figure.savefig(path, dpi=120)
 
 
@@ -58,7 +58,7 @@ def _draw_curves(axes: Axes, column: str, metrics: list[str], variants: Mapping[
                 values = [np.mean([at[name] for name in part]) for at in variant["metrics"]]
                 axes.plot(variant["samples"], scale * np.array(values), style, color=colour, lw=0.8)
     axes.set_xscale("log", base=2)
-    axes.set_xlabel("samples seen (dashed: seen pairs, dotted: compositional)")
+    axes.set_xlabel("samples seen")
     axes.set_title(_NAMES.get(column, column))
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
@@ -90,9 +90,10 @@ def _draw_latency(axes: Axes, latency: Mapping[str, Any]) -> None:
     for place, left, width, colour, label in bars:
         axes.barh(place, width, left=left, color=colour, label=label)
     axes.set_yticks((0, 1), ("VL-JEPA", "VLM"))
-    axes.invert_yaxis()
-    axes.set_title(f"latency of a clip, ms (median of {latency['repeats']})")
-    axes.legend(frameon=False, fontsize=7, loc="lower center")
+    axes.set_ylim(2.6, -0.6)  # room for the legend below
+    axes.set_title("latency of a clip, ms")
+    axes.set_xlabel(f"median of {latency['repeats']}")
+    axes.legend(frameon=False, fontsize=7, loc="lower right")
 
 
 def draw_rows(summary: Mapping[str, Any], path: Path) -> None:
