@@ -26,6 +26,7 @@ import numpy as np
 import rich.console
 
 from vljepa_jax.config import (
+    SECTION,
     ConfigError,
     Effort,
     StudyConfig,
