@@ -193,6 +193,7 @@ def world() -> ConfigDict:
             "image_size": 96,  # pixels
             "frames": 16,  # of a clip
             "fps": 8,
+            "wordings": 0,  # ways to say a sentence, and a motion, in captions; 0 for all
         }
     )
 

@@ -7,6 +7,7 @@ Sections, for ``--only``:
     primary      VL-JEPA and VLM, three seeds
     rates        the search of the learning rate that both got, on a validation world
     encoder      with an X-Encoder that was never taught to speak to the language model, one seed
+    wordings_N   with N ways to say a sentence, and a motion; primary has 7 and 6
 
 Both models see the same clips, queries and wordings in the same order (launch/compare.py refuses
 them otherwise). The VL-JEPA's Y-Encoder is frozen, as in the paper, whose targets there are those
@@ -23,6 +24,8 @@ LIMIT = 200  # examples of each benchmark, on seen and on compositional pairs
 # What section "rates" found, of RATES (docs/findings.md).
 RATE = {"vljepa": 1e-3, "vlm": 1e-3}
 RATES = (5e-4, 1e-3, 2e-3)
+# Ways to say the same; the argument for embeddings predicts a gap that grows with them.
+WORDINGS = (1, 2, 4)
 # Paper 3.2: VQA, captions and classification; ours: captions, as they are compared, the most.
 TASKS = {"caption": 2.0, "classification": 1.0, "vqa": 1.0}
 
@@ -30,7 +33,7 @@ TASKS = {"caption": 2.0, "classification": 1.0, "vqa": 1.0}
 def get_config() -> ConfigDict:
     config = ConfigDict()
     config.report = "comparison"
-    config.sections = (_primary(), _rates(), _encoder())
+    config.sections = (_primary(), _rates(), _encoder(), *map(_wordings, WORDINGS))
     config.batch_size = 64  # clips and texts evaluated at once
     config.num_workers = 0  # decoding processes of evaluation; 0 decodes in this one
     config.latency = ConfigDict({"repeats": 100, "quick_repeats": 20})  # paper: 100
@@ -84,6 +87,22 @@ def _encoder() -> ConfigDict:
         quick=_effort((0,), (16, 32, 64), limit=100),
     )
     section.pretrained = ConfigDict({"x_encoder": pretraining})
+    return section
+
+
+def _wordings(count: int) -> ConfigDict:
+    section = _section(
+        f"wordings_{count}",
+        f"Captions in {count} wording" + "s" * (count > 1),
+        (_vljepa_variant(), _vlm_variant()),
+        full=_effort((0,), (STEPS // 8, STEPS // 4, STEPS // 2, STEPS), limit=LIMIT),
+        quick=_effort((0,), (16, 32, 64), limit=100),
+    )
+    section.world.wordings = count
+    for variant in section.variants:
+        variant.train.world.wordings = count
+        if variant.y_decoder is not None:
+            variant.y_decoder.world.wordings = count
     return section
 
 

@@ -5,7 +5,7 @@ import pytest
 import scipy.stats
 
 from vljepa_jax.studies.bootstrap import ExampleScores, estimate, resampled, value_of
-from vljepa_jax.studies.comparison import samples_to_reach
+from vljepa_jax.studies.comparison import ratio_of, samples_to_reach
 
 
 def scores(*values, split="test", records=None):
@@ -75,3 +75,12 @@ def test_a_level_that_is_never_reached_is_no_number():
 )
 def test_samples_to_a_level_are_log_linear(level, samples):
     assert samples_to_reach([100, 200, 400], [10, 20, 30], level) == pytest.approx(samples)
+
+
+def test_a_ratio_to_nothing_is_unknown():
+    """Of 100 resamples of the divisor three are 0: the upper end of the ratio is anything."""
+    ours, theirs = np.full(100, 2.0), np.array([0.0] * 3 + [1.0] * 97)
+    assert ratio_of(2.0, 0.97, ours, theirs)["value"] is None
+    assert "cannot be told from 0" in ratio_of(2.0, 0.0, ours, ours)["reason"]
+    theirs[:2] = 1.0
+    assert ratio_of(2.0, 0.99, ours, theirs)["interval"] == [2.0, 2.0]

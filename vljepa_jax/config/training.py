@@ -33,6 +33,9 @@ class WorldConfig:
     image_size: int  # pixels
     frames: int  # frames of a clip
     fps: int
+    # Ways to say a sentence, and to say a motion, that captions are drawn from; 0 for all. Runs of
+    # before have no such field.
+    wordings: int = 0
 
 
 @dataclasses.dataclass(frozen=True)

@@ -39,8 +39,9 @@ def compare(
         last = str(len(curve) - 1)
         values = {name: value_of(figure) for name, figure in named.items()}
         if column == "cider":
-            ratio = drawn[last] / drawn["theirs"]
-            found["cider_ratio_final"] = estimate(values[last] / values["theirs"], ratio)
+            found["cider_ratio_final"] = ratio_of(
+                values[last], values["theirs"], drawn[last], drawn["theirs"]
+            )
             found["samples_to_equal_cider_ratio"] = _samples_ratio(samples, values, drawn)
         else:
             difference = values[last] - values["theirs"]
@@ -59,6 +60,22 @@ def compare(
         summary["latency"] = latency = measure_latency(*folders, section.world, repeats)
         found["latency_ratio_without_text"] = latency["ratio_without_text"]
     return summary
+
+
+def ratio_of(
+    ours: float, theirs: float, our_resamples: np.ndarray, their_resamples: np.ndarray
+) -> dict[str, Any]:
+    """A ratio with its interval; unknown where the divisor is, or may well be, 0."""
+    if theirs <= 0 or np.mean(their_resamples <= 0) > 0.025:
+        reason = "what it is divided by cannot be told from 0"
+        return {"value": None, "interval": [None, None], "reason": reason}
+    drawn = np.divide(
+        our_resamples,
+        their_resamples,
+        out=np.full(our_resamples.shape, np.inf),
+        where=their_resamples > 0,
+    )
+    return estimate(ours / theirs, drawn)
 
 
 def _samples_ratio(

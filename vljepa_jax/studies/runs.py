@@ -198,8 +198,15 @@ def _train(
         earlier = dataclasses.replace(
             variant.pretraining, seed=config.seed, init_from=_params(start), evaluations=()
         )
-        train(earlier, folder / "pretraining")
-    train(config, folder)
+        _train_to_end(earlier, folder / "pretraining")
+    _train_to_end(config, folder)
+
+
+def _train_to_end(config: TrainConfig, run: Path) -> None:
+    """Trains, unless that is done: a study that is finished may be moved."""
+    path = newest(run)
+    if path is None or int(path.name) < config.steps:
+        train(config, run)
 
 
 def _pretrained(
@@ -207,7 +214,7 @@ def _pretrained(
 ) -> Path:
     """The directory of a part that the section pretrains, once for all of its variants."""
     run, exported = folder / f"pretrained_{part}", folder / f"exported_{part}"
-    train(section.pretrained[part], run)
+    _train_to_end(section.pretrained[part], run)
     if not (exported / "config.json").is_file():  # which is written last
         shutil.rmtree(exported, ignore_errors=True)
         export_checkpoint(run, exported, console)
@@ -227,7 +234,7 @@ def _train_y_decoder(
         directories = {part: backbone_directory(part, path) for part, path in given.items()}
         convert_checkpoint(config, directories, start, console)
     parts = f"{folder / 'start'}:y_encoder,{start}:y_decoder"
-    train(dataclasses.replace(config, init_from=parts), decoder)
+    _train_to_end(dataclasses.replace(config, init_from=parts), decoder)
     return decoder
 
 

@@ -128,7 +128,9 @@ def _make_clip(config: WorldConfig, task: Task, rng: np.random.Generator) -> Rec
     scene = draw_scene(rng, cast, config.frames, config.fps)
     medium = clip_medium(render_scene(scene, config.image_size), config.fps)
     held_out_phrasing = task.split != "train"
-    annotations = annotate_clip(scene, task.id, rng, held_out_phrasing=held_out_phrasing)
+    annotations = annotate_clip(
+        scene, task.id, rng, held_out_phrasing=held_out_phrasing, wordings=config.wordings
+    )
     return Record(task.id, (medium,), annotations)
 
 
@@ -172,6 +174,8 @@ def _content(config: WorldConfig) -> dict:
     del content["cache_dir"]
     if config.stream_kind == "poisson":
         del content["stream_kind"]  # worlds from before there was another kind keep their names
+    if config.wordings == 0:
+        del content["wordings"]  # likewise
     return content
 
 
