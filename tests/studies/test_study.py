@@ -177,7 +177,7 @@ def test_results_of_other_settings_are_refused(done, study):
         ({"batch_size": 4}, "batch_size: 8 -> 4"),
         ({"micro_batch_size": 4}, None),
         (
-            {"optimizer": dataclasses.replace(tiny_vlm_config().optimizer, schedule="constant")},
+            {"optimizer": dataclasses.replace(tiny_vlm_config().optimizer, schedule="cosine")},
             "optimizer.schedule",
         ),
         (
