@@ -8,7 +8,7 @@ BACKBONES ?= runs/backbones
 LOCKS  ?= locks
 INSTALL = $(RUN) -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo demo-seeds backbones test test-pythons test-parity test-slow test-full-size test-browser test-buckets gpu-check
+.PHONY: help demo demo-seeds comparison ablations study backbones test test-pythons test-parity test-slow test-full-size test-browser test-buckets gpu-check
 .PHONY: lint format goldens lock lock-newest clean
 .DEFAULT_GOAL := help
 
@@ -47,6 +47,17 @@ demo-seeds:  ## The demo with three seeds; mean and spread in runs/demo_seeds/re
 	    $(MAKE) demo DEMO=runs/demo_seeds/$$seed SEED=$$seed || exit 1; done
 	$(RUN) launch/spread.py --output=runs/demo_seeds \
 	    --runs=runs/demo_seeds/0,runs/demo_seeds/1,runs/demo_seeds/2
+
+comparison: $(VENV)/installed  ## Embeddings against tokens: the paper's Figure 3 on the video world (90 minutes; SECTIONS=rates,encoder for others).
+	$(RUN) launch/compare.py --config=configs/comparison.py --workdir=runs/comparison \
+	    --only=$(or $(SECTIONS),primary)
+
+ablations: $(VENV)/installed  ## The paper's Table 7 on the video world (two hours; SECTIONS=b for a part).
+	$(RUN) launch/compare.py --config=configs/ablations.py --workdir=runs/ablations --only=$(SECTIONS)
+
+study: $(VENV)/installed  ## Selective decoding on 32 streams, with the model of make demo (half an hour).
+	$(RUN) launch/eval.py --config=configs/eval/streams.py --checkpoint=$(DEMO) \
+	    --benchmarks=stream --output=runs/study
 
 backbones: $(VENV)/installed  ## Pretrain the backbones in vljepa_jax/backbones anew (hours).
 	$(RUN) launch/train.py --config=configs/language_model.py:causal \

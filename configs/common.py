@@ -194,6 +194,7 @@ def world() -> ConfigDict:
             "frames": 16,  # of a clip
             "fps": 8,
             "step_streams": 0,  # procedural ones, whose steps are asked for one by one
+            "wordings": 0,  # ways to say a sentence, and a motion, in captions; 0 for all
         }
     )
 

@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).parents[1] / "vljepa_jax"
 ORDER = (
     *("places", "host", "fingerprint", "buckets", "config", "data", "datasets", "parallel"),
     *("run_dir", "losses", "models", "objectives", "training", "planning", "convert"),
-    *("inference", "evals"),
+    *("inference", "evals", "studies"),
 )
 # A command joins the other processes of its job once its flags are read.
 ALLOWED = {("config/command_line.py", "parallel")}

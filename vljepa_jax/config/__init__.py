@@ -44,6 +44,14 @@ from vljepa_jax.config.protocols import (
     YesNoConfig,
 )
 from vljepa_jax.config.recipe_file import load_recipe
+from vljepa_jax.config.studies import (
+    SECTION,
+    Effort,
+    LatencyConfig,
+    StudyConfig,
+    StudySection,
+    Variant,
+)
 from vljepa_jax.config.texts import (
     ContextConfig,
     DecodedTextConfig,
@@ -87,6 +95,7 @@ __all__ = [
     "DATA",
     "OBJECTIVES",
     "PROTOCOLS",
+    "SECTION",
     "STREAM_REFERENCE_RATE",
     "WORLD",
     "AnyProtocol",
@@ -101,11 +110,13 @@ __all__ = [
     "DataConfig",
     "DecodedTextConfig",
     "DialogueConfig",
+    "Effort",
     "EvalConfig",
     "GemmaConfig",
     "Grid",
     "LanguageModelConfig",
     "LlamaConfig",
+    "LatencyConfig",
     "LossConfig",
     "MaskConfig",
     "MaskPredictorConfig",
@@ -128,6 +139,8 @@ __all__ = [
     "SourceConfig",
     "StreamSet",
     "StreamStudyConfig",
+    "StudyConfig",
+    "StudySection",
     "TextConfig",
     "TextPairsConfig",
     "TokenTargetConfig",
@@ -138,6 +151,7 @@ __all__ = [
     "VisualReaderConfig",
     "VJEPA2Config",
     "VICRegConfig",
+    "Variant",
     "VideoConfig",
     "VideoInput",
     "WorldConfig",

@@ -36,6 +36,9 @@ class WorldConfig:
     fps: int
     # Procedural streams whose steps are asked for one by one; configs of before have no such field.
     step_streams: int = 0
+    # Ways to say a sentence, and to say a motion, that captions are drawn from; 0 for all. Runs of
+    # before have no such field.
+    wordings: int = 0
 
 
 @dataclasses.dataclass(frozen=True)

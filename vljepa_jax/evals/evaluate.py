@@ -81,7 +81,7 @@ def divide(
     for benchmark in benchmarks:
         try:
             protocol = make_protocol(benchmark)
-            _check_any(protocol, _read_examples(protocol, datasets))
+            _check_any(protocol, read_examples(protocol, datasets))
         except (NoExamplesError, AbsentDatasetError) as error:
             skipped[benchmark_name(benchmark)] = str(error)
         else:
@@ -144,7 +144,7 @@ class _Asked:
     @classmethod
     def of(cls, benchmark: BenchmarkConfig, datasets: Datasets, video: VideoInput) -> _Asked:
         protocol = make_protocol(benchmark)
-        examples = _read_examples(protocol, datasets)
+        examples = read_examples(protocol, datasets)
         chosen = examples[: benchmark.limit] if benchmark.limit else examples
         return cls(protocol, chosen, len(examples), _needs(protocol, chosen, video))
 
@@ -182,7 +182,13 @@ def _needs(protocol: Protocol, examples: Sequence[Example], video: VideoInput) -
     return needs
 
 
-def _read_examples(protocol: Protocol, datasets: Datasets) -> list[Example]:
+def read_examples(protocol: Protocol, datasets: Datasets) -> list[Example]:
+    """The examples of a protocol's benchmark, in the dataset's order; its limit is not applied.
+
+    Raises:
+        NoExamplesError: the dataset has nothing for it.
+        DatasetError: there is no such dataset or split.
+    """
     benchmark, bank = protocol.benchmark, _read_bank(protocol, datasets)
     seen: dict[tuple[tuple[str, ...], ...], tuple[tuple[str, ...], ...]] = {}
 

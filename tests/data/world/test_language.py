@@ -99,3 +99,22 @@ def test_layouts_agree_with_each_other():
             r"The (\w+) is (?:to the )?(left|right) of the (\w+)\.", text
         ).groups()
         assert (first, second) == (("dog", "owl") if side == "left" else ("owl", "dog"))
+
+
+def test_wordings_bound_the_ways_to_say_a_thing():
+    """One way: the first sentence and the labels. Two: two sentences, two phrases each motion."""
+    said = {
+        count: {
+            text
+            for seed in range(300)
+            for text in language.captions(
+                [(DOG, "grow")], np.random.default_rng(seed), 4, wordings=count
+            )
+        }
+        for count in (1, 2, 0)
+    }
+    (only,) = said[1]
+    assert only == f"{DOG.indefinite} {phrases.MOTIONS['grow'].label}.".capitalize()
+    assert len(said[2]) == 4
+    assert said[1] < said[2] < said[0]
+    assert len(said[0]) == len(phrases.SEEN_TEMPLATES) * len(phrases.MOTIONS["grow"].seen)

@@ -20,15 +20,21 @@ _OBJECT_INDEX = {name: index for index, name in enumerate(BY_NAME)}
 
 
 def annotate_clip(
-    scene: Scene, record_id: str, rng: np.random.Generator, *, held_out_phrasing: bool
+    scene: Scene,
+    record_id: str,
+    rng: np.random.Generator,
+    *,
+    held_out_phrasing: bool,
+    wordings: int = 0,
 ) -> tuple[Annotation, ...]:
     """Everything that is said and asked about a clip.
 
     Args:
         held_out_phrasing: adds a caption in words that training never hears.
+        wordings: see ``language.captions``.
     """
     annotations = [
-        *_captions(scene, rng, held_out_phrasing),
+        *_captions(scene, rng, held_out_phrasing, wordings),
         *_motion_questions(scene, rng),
         *_object_questions(scene, rng),
         _count_question(scene, rng),
@@ -75,12 +81,14 @@ def _tags(kind: str, scene: Scene, phrasing: str = "seen", **more: str) -> dict[
     return {"kind": kind, "phrasing": phrasing, "objects": str(len(scene.actors)), **more}
 
 
-def _captions(scene: Scene, rng: np.random.Generator, held_out: bool) -> list[dict]:
+def _captions(scene: Scene, rng: np.random.Generator, held_out: bool, wordings: int) -> list[dict]:
     return [
         {
             "task": "caption",
             "query": language.CAPTION_QUERY,
-            "texts": language.captions(_events(scene), rng, PARAPHRASES, held_out=unheard),
+            "texts": language.captions(
+                _events(scene), rng, PARAPHRASES, held_out=unheard, wordings=wordings
+            ),
             "tags": _tags(
                 "caption", scene, "held_out" if unheard else "seen", meaning=scene.meaning
             ),

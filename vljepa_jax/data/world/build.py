@@ -132,7 +132,9 @@ def _make_clip(config: WorldConfig, task: Task, rng: np.random.Generator) -> Rec
     scene = draw_scene(rng, cast, config.frames, config.fps)
     medium = clip_medium(render_scene(scene, config.image_size), config.fps)
     held_out_phrasing = task.split != "train"
-    annotations = annotate_clip(scene, task.id, rng, held_out_phrasing=held_out_phrasing)
+    annotations = annotate_clip(
+        scene, task.id, rng, held_out_phrasing=held_out_phrasing, wordings=config.wordings
+    )
     return Record(task.id, (medium,), annotations)
 
 
@@ -186,6 +188,8 @@ def _content(config: WorldConfig) -> dict:
         del content["stream_kind"]  # worlds from before there was another kind keep their names
     if not config.step_streams:
         del content["step_streams"]  # and those from before there were steps
+    if config.wordings == 0:
+        del content["wordings"]  # likewise
     return content
 
 

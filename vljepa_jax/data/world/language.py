@@ -16,6 +16,7 @@ CAPTION_QUERY = "Describe this video in one sentence."  # the paper's, Figure 2
 STATE_QUERY = "What happened between the two images?"
 COUNT_LABELS = ("one", "two", "three", "four", "five")
 YES_NO_LABELS = ("yes", "no")
+_DRAWS = 50  # of a sentence that is wanted, until there seem to be no others
 
 
 def label_sets() -> dict[str, tuple[Label, ...]]:
@@ -33,30 +34,42 @@ def label_sets() -> dict[str, tuple[Label, ...]]:
 # Captions
 # ---------------------------------------------------------------------------------------------
 def captions(
-    events: Sequence[Event], rng: np.random.Generator, count: int, *, held_out: bool = False
+    events: Sequence[Event],
+    rng: np.random.Generator,
+    count: int,
+    *,
+    held_out: bool = False,
+    wordings: int = 0,
 ) -> tuple[str, ...]:
-    """Draws ``count`` different sentences of one meaning.
+    """Draws ``count`` different sentences of one meaning, or as many as ``wordings`` allows.
 
     Args:
         held_out: uses phrasings that training never hears, of the sentence and of every motion;
             else only those that it hears.
+        wordings: takes the first so many ways to say the sentence, and each motion; 0 for all.
     """
+    templates = (HELD_OUT_TEMPLATES if held_out else SEEN_TEMPLATES)[: wordings or None]
     texts: dict[str, None] = {}
-    while len(texts) < count:
-        templates = HELD_OUT_TEMPLATES if held_out else SEEN_TEMPLATES
+    for _ in range(_DRAWS * count):
         template = templates[rng.integers(len(templates))]
         order = [events[index] for index in rng.permutation(len(events))]
-        texts[_sentence(template, order, rng, held_out)] = None
+        texts[_sentence(template, order, rng, held_out, wordings)] = None
+        if len(texts) == count:
+            break
     return tuple(texts)
 
 
 def _sentence(
-    template: Template, events: Sequence[Event], rng: np.random.Generator, held_out: bool
+    template: Template,
+    events: Sequence[Event],
+    rng: np.random.Generator,
+    held_out: bool,
+    wordings: int,
 ) -> str:
     parts = []
     for thing, motion in events:
         wording = WORDINGS[motion]
-        phrases = wording.held_out if held_out else wording.seen
+        phrases = (wording.held_out if held_out else wording.seen)[: wordings or None]
         phrase = phrases[rng.integers(len(phrases))]
         parts.append(
             template.event.format(thing=thing.indefinite, verb=phrase.verb, gerund=phrase.gerund)

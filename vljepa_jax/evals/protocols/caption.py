@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -12,8 +13,8 @@ from vljepa_jax.evals.examples import Example
 from vljepa_jax.evals.protocols.base import Embeddings, Needs, Option, Outcome, Protocol, Scores
 
 # Metric -> what its texts are called where they are shown.
-_WRITTEN, _NEAREST = "_cider", "_cider_nearest_neighbour"
-_SHOWN_AS = {_WRITTEN: "written", _NEAREST: "nearest"}
+WRITTEN, _NEAREST = "_cider", "_cider_nearest_neighbour"
+_SHOWN_AS = {WRITTEN: "written", _NEAREST: "nearest"}
 _TOKENISERS = {"words": tokenise, "ptb": tokenise_ptb}
 
 
@@ -25,7 +26,7 @@ class Caption(Protocol):
 
     @property
     def suffixes(self) -> tuple[str, ...]:
-        return (_WRITTEN, _NEAREST) if self.parameters.bank_split else (_WRITTEN,)
+        return (WRITTEN, _NEAREST) if self.parameters.bank_split else (WRITTEN,)
 
     @property
     def bank_split(self) -> str | None:
@@ -44,15 +45,31 @@ class Caption(Protocol):
         texts: dict[str, list[str]] = {}
         # An unreadable clip has no text, which scores 0.
         if embeddings.written is not None:
-            texts[_WRITTEN] = [embeddings.written.get(video, "") for video in asked]
+            texts[WRITTEN] = [embeddings.written.get(video, "") for video in asked]
         if bank := self._bank(examples):
             matrix = np.stack([embeddings.texts[text] for text in bank])
             nearest = ["" if p is None else bank[int(np.argmax(matrix @ p))] for p in predicted]
             texts[_NEAREST] = nearest
+        unreadable = [p is None for p in predicted]
+        notes = () if embeddings.written is not None else (self._unwritten,)
+        return dataclasses.replace(self.score_texts(examples, texts, unreadable), notes=notes)
+
+    def score_texts(
+        self,
+        examples: Sequence[Example],
+        texts: Mapping[str, Sequence[str]],
+        unreadable: Sequence[bool],
+    ) -> Scores:
+        """Scores texts about the examples' clips, wherever these come from.
+
+        Args:
+            texts: suffix of the metric, ``WRITTEN`` or that of the nearest -> [n] texts.
+            unreadable: [n], whether a clip could not be read.
+        """
         tokenised = _TOKENISERS[self.parameters.tokens]
         score = CiderD([[tokenised(text) for text in example.texts] for example in examples])
         rng = np.random.default_rng(0)
-        guesses = bank or [example.texts[0] for example in examples]
+        guesses = self._bank(examples) or [example.texts[0] for example in examples]
         drawn = [guesses[index] for index in rng.integers(len(guesses), size=len(examples))]
         chance = float(score([tokenised(text) for text in drawn]).mean())
         cider = {name: score([tokenised(text) for text in texts[name]]) for name in texts}
@@ -67,7 +84,7 @@ class Caption(Protocol):
                 ),
                 gold=example.texts[0],
                 rank=None,
-                unreadable=() if predicted[i] is not None else (example.clip,),
+                unreadable=(example.clip,) if unreadable[i] else (),
                 values={name: float(cider[name][i]) for name in texts},
             )
             for i, example in enumerate(examples)
@@ -75,7 +92,6 @@ class Caption(Protocol):
         return Scores(
             outcomes,
             {name: metrics.mean_score(scores, chance, "cider") for name, scores in cider.items()},
-            notes=() if embeddings.written is not None else (self._unwritten,),
         )
 
     @property

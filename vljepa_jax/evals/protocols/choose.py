@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -61,12 +61,25 @@ class Choose(Protocol):
         )
 
     def score(self, examples: Sequence[Example], embeddings: Embeddings) -> Scores:
+        return self.score_rows(
+            examples,
+            cosines(examples, embeddings, self.benchmark.templates),
+            unreadable_clips(examples, embeddings),
+        )
+
+    def score_rows(
+        self,
+        examples: Sequence[Example],
+        rows: Iterable[np.ndarray | None],
+        unreadable: Sequence[tuple[ClipRef, ...]],
+    ) -> Scores:
+        """Scores choices, wherever the candidates' scores come from; see ``score_choices``."""
         candidates, gold = [e.candidates for e in examples], [e.gold for e in examples]
         scored = score_choices(
             examples,
             shown_candidates(examples),
-            cosines(examples, embeddings, self.benchmark.templates),
-            unreadable_clips(examples, embeddings),
+            rows,
+            unreadable,
             {k: metrics.choice_chance(candidates, gold, k) for k in self.parameters.k},
         )
         if not self.parameters.recall:
@@ -99,10 +112,10 @@ def unreadable_clips(
 def candidate_texts(examples: Sequence[Example], templates: Sequence[str]) -> frozenset[str]:
     """All texts whose embeddings ``cosines`` reads."""
     lists = candidate_lists(examples).values()
-    return frozenset(t for own in lists for texts in own for t in _worded(texts, templates))
+    return frozenset(t for own in lists for texts in own for t in worded(texts, templates))
 
 
-def _worded(texts: Sequence[str], templates: Sequence[str]) -> list[str]:
+def worded(texts: Sequence[str], templates: Sequence[str]) -> list[str]:
     """Texts of a candidate in every template; as they are where there is none."""
     return [t.replace("{}", text) for text in texts for t in templates or ("{}",)]
 
@@ -118,7 +131,7 @@ def cosines(
     def matrix(key: int) -> np.ndarray:
         return np.stack(
             [
-                mean_embedding([embeddings.texts[t] for t in _worded(texts, templates)])
+                mean_embedding([embeddings.texts[t] for t in worded(texts, templates)])
                 for texts in lists[key]
             ]
         )

@@ -1,0 +1,238 @@
+"""The controlled comparison (paper 4.5, Figure 3): predicting embeddings against tokens.
+
+    python launch/compare.py --config=configs/comparison.py --workdir=runs/comparison
+
+Sections, for ``--only``:
+
+    primary      VL-JEPA and VLM, three seeds
+    rates        the search of the learning rate that both got, on a validation world
+    encoder      with an X-Encoder that was never taught to speak to the language model, one seed
+    wordings_N   with N ways to say a sentence, and a motion; primary has 7 and 6
+
+Both models see the same clips, queries and wordings in the same order (launch/compare.py refuses
+them otherwise). The VL-JEPA's Y-Encoder is frozen, as in the paper, whose targets there are those
+of a text autoencoder; so is the head that was put on it in closed form. Its Y-Decoder learns from
+the same captions to invert both.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import common, demo, vlm, x_encoder, y_decoder
+
+STEPS = 256
+LIMIT = 200  # examples of each benchmark, on seen and on compositional pairs
+# What section "rates" found, of RATES (docs/findings.md).
+RATE = {"vljepa": 1e-3, "vlm": 1e-3}
+RATES = (5e-4, 1e-3, 2e-3)
+# Ways to say the same; the argument for embeddings predicts a gap that grows with them.
+WORDINGS = (1, 2, 4)
+# Paper 3.2: VQA, captions and classification; ours: captions, as they are compared, the most.
+TASKS = {"caption": 2.0, "classification": 1.0, "vqa": 1.0}
+
+
+def get_config() -> ConfigDict:
+    config = ConfigDict()
+    config.report = "comparison"
+    config.sections = (_primary(), _rates(), _encoder(), *map(_wordings, WORDINGS))
+    config.batch_size = 64  # clips and texts evaluated at once
+    config.num_workers = 0  # decoding processes of evaluation; 0 decodes in this one
+    config.latency = ConfigDict({"repeats": 100, "quick_repeats": 20})  # paper: 100
+    return config
+
+
+# ---------------------------------------------------------------------------------------------
+# Sections
+# ---------------------------------------------------------------------------------------------
+def _primary() -> ConfigDict:
+    return _section(
+        "primary",
+        "Embeddings against tokens",
+        (_vljepa_variant(), _vlm_variant()),
+        full=_effort((0, 1, 2), (STEPS // 8, STEPS // 4, STEPS // 2, STEPS), limit=LIMIT),
+        quick=_effort((0,), (16, 32, 64), limit=100),
+    )
+
+
+def _rates() -> ConfigDict:
+    """A quarter of the steps, on clips of another world, so that no test clip has a say."""
+    section = _section(
+        "rates",
+        "Search of the learning rate",
+        tuple(
+            make(name=f"{model}_{rate:g}", label=f"{model}, {rate:g}", rate=rate)
+            for model, make in (("vljepa", _vljepa_variant), ("vlm", _vlm_variant))
+            for rate in RATES
+        ),
+        full=_effort((0,), (STEPS // 4,), limit=100),
+        quick=_effort((0,), (32,), limit=50),
+    )
+    section.world = common.world()
+    section.world.seed = 11  # the training clips of this world are captions to be near to, alone
+    section.world.train_clips, section.world.streams = 300, 0
+    section.world.test_clips = section.world.compositional_clips = 200
+    return section
+
+
+def _encoder() -> ConfigDict:
+    """The box's X-Encoder learnt, in its last stage, to be read by the last layers of the box's
+    language model, which both models have. This one has only been asked for labels."""
+    pretraining = x_encoder.get_config("single")
+    pretraining.steps, pretraining.world.train_clips = 800, 6_000
+    start = {"x_encoder": "@section"}
+    section = _section(
+        "encoder",
+        "An X-Encoder that no language model has read",
+        (_vljepa_variant(start=start), _vlm_variant(start=start)),
+        full=_effort((0,), (STEPS // 8, STEPS // 4, STEPS // 2, STEPS), limit=LIMIT),
+        quick=_effort((0,), (16, 32, 64), limit=100),
+    )
+    section.pretrained = ConfigDict({"x_encoder": pretraining})
+    return section
+
+
+def _wordings(count: int) -> ConfigDict:
+    section = _section(
+        f"wordings_{count}",
+        f"Captions in {count} wording" + "s" * (count > 1),
+        (_vljepa_variant(), _vlm_variant()),
+        full=_effort((0,), (STEPS // 8, STEPS // 4, STEPS // 2, STEPS), limit=LIMIT),
+        quick=_effort((0,), (16, 32, 64), limit=100),
+    )
+    section.world.wordings = count
+    for variant in section.variants:
+        variant.train.world.wordings = count
+        if variant.y_decoder is not None:
+            variant.y_decoder.world.wordings = count
+    return section
+
+
+def _section(
+    name: str, title: str, variants: tuple[ConfigDict, ...], *, full: ConfigDict, quick: ConfigDict
+) -> ConfigDict:
+    return ConfigDict(
+        {
+            "name": name,
+            "title": title,
+            "pretrained": {},
+            "variants": variants,
+            "world": common.world(),
+            "benchmarks": (
+                *benchmarks("test", ""),
+                *benchmarks("test_compositional", "_compositional"),
+            ),
+            # The mean of these, on seen and on compositional pairs alike.
+            "columns": {
+                "cider": _both("world/caption_cider"),
+                "top5": (*_both("world/motion_top5"), *_both("world/object_top5")),
+                "vqa": (
+                    *_both("world/vqa_what_top1"),
+                    *_both("world/vqa_count_top1"),
+                    *_both("world/vqa_presence_top1"),
+                ),
+            },
+            "same_data": True,
+            "full": full,
+            "quick": quick,
+        }
+    )
+
+
+def _both(metric: str) -> tuple[str, str]:
+    return metric, f"{metric}_compositional"
+
+
+def _effort(seeds: tuple[int, ...], evaluated: tuple[int, ...], *, limit: int) -> ConfigDict:
+    return ConfigDict(
+        {"seeds": seeds, "steps": evaluated[-1], "evaluated": evaluated, "limit": limit}
+    )
+
+
+def benchmarks(split: str, suffix: str) -> tuple[ConfigDict, ...]:
+    def benchmark(name: str, protocol: ConfigDict, **selection: str) -> ConfigDict:
+        return common.benchmark(
+            f"world/{name}", protocol, path="@world", split=split, suffix=suffix, **selection
+        )
+
+    choose = common.choose
+    return (
+        benchmark("caption", common.caption(), task="caption", kind="caption", phrasing="seen"),
+        benchmark("motion", choose(k=(1, 5)), task="classification", kind="motion"),
+        benchmark("object", choose(k=(1, 5)), task="classification", kind="object"),
+        benchmark("vqa_what", choose(), task="vqa", kind="what"),
+        benchmark("vqa_count", choose(), task="vqa", kind="count"),
+        benchmark("vqa_presence", choose(), task="vqa", kind="presence"),
+    )
+
+
+# ---------------------------------------------------------------------------------------------
+# The two recipes
+# ---------------------------------------------------------------------------------------------
+def vljepa_recipe(rate: float = RATE["vljepa"]) -> ConfigDict:
+    config = demo.get_config()
+    config.data.sources = (common.source("@world", TASKS),)
+    config.batch_size = 128  # the paper's
+    config.optimizer.learning_rate = rate
+    # The Y-Encoder and its head are frozen: targets do not move, and one Y-Decoder serves all.
+    frozen = common.rule(r"^x_encoder/|^token_embedding/|^y_encoder/|^y_head/", frozen=True)
+    config.optimizer.rules = (
+        frozen,
+        common.rule(r"^log_logit_scale$|norm|bias$", weight_decay_multiplier=0.0),
+        common.rule(r".*"),
+    )
+    config.evaluations = ()
+    return config
+
+
+def vlm_recipe(rate: float = RATE["vlm"]) -> ConfigDict:
+    config = vlm.in_token_space(vljepa_recipe(), common.language_model(), end_token="[EOS]")
+    config.optimizer.learning_rate = rate
+    return config
+
+
+def y_decoder_recipe() -> ConfigDict:
+    """Learns from the same captions as both, to invert the frozen Y-Encoder."""
+    config = y_decoder.get_config()
+    config.data.sources = (common.source("@world", {"caption": 1.0}),)
+    return config
+
+
+def _vljepa_variant(
+    name: str = "vljepa",
+    label: str = "VL-JEPA",
+    rate: float = RATE["vljepa"],
+    start: dict[str, str] | None = None,
+) -> ConfigDict:
+    parts = ("x_encoder", "predictor", "y_encoder", "y_decoder")
+    backbones = dict.fromkeys(parts, "@bundled") | (start or {})
+    return ConfigDict(
+        {
+            "name": name,
+            "label": label,
+            "pretraining": None,
+            "train": vljepa_recipe(rate),
+            "start": backbones,
+            "align": True,
+            "y_decoder": y_decoder_recipe(),
+            "paper": {"cider": 14.8, "top5": 0.41} if name == "vljepa" else {},  # at 15M samples
+        }
+    )
+
+
+def _vlm_variant(
+    name: str = "vlm",
+    label: str = "VLM",
+    rate: float = RATE["vlm"],
+    start: dict[str, str] | None = None,
+) -> ConfigDict:
+    return ConfigDict(
+        {
+            "name": name,
+            "label": label,
+            "pretraining": None,
+            "train": vlm_recipe(rate),
+            "start": dict.fromkeys(("x_encoder", "predictor"), "@bundled") | (start or {}),
+            "align": False,
+            "y_decoder": None,
+            "paper": {"cider": 7.1, "top5": 0.272} if name == "vlm" else {},
+        }
+    )

@@ -1,0 +1,119 @@
+"""The pictures of a study."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from vljepa_jax.studies.results import units
+
+_COLOURS = ("#3b82f6", "#e0703a", "#3aa675", "#a26bd6", "#c9a227", "#d6558a")
+_NAMES = {"cider": "caption CIDEr", "top5": "top-5 accuracy, %", "vqa": "VQA accuracy, %"}
+_GREY = "#888888"
+
+
+def draw_comparison(summary: Mapping[str, Any], path: Path) -> None:
+    """The paper's Figure 3: each column against the samples seen, on seen and compositional pairs;
+    trained parameters; and the latency, where it was measured."""
+    columns, variants = summary["columns"], summary["variants"]
+    panels = len(columns) + ("parameters" in summary) + ("latency" in summary)
+    figure = Figure(figsize=(3.4 * panels, 3.2), layout="constrained")
+    axes = iter(figure.subplots(1, panels, squeeze=False)[0])
+    for column, metrics in columns.items():
+        _draw_curves(next(axes), column, metrics, variants)
+    if "parameters" in summary:
+        _draw_parameters(next(axes), summary)
+    if "latency" in summary:
+        _draw_latency(next(axes), summary["latency"])
+    figure.suptitle(f"{summary['title']} (dashed: seen pairs, dotted: compositional ones)")
+    figure.savefig(path, dpi=120)
+
+
+def _draw_curves(axes: Axes, column: str, metrics: list[str], variants: Mapping[str, Any]) -> None:
+    scale = units([column])[column]
+    for colour, variant in zip(_COLOURS, variants.values(), strict=False):
+        own = variant["columns"][column]
+        axes.plot(
+            variant["samples"],
+            scale * np.array(own["curve"]),
+            "o-",
+            color=colour,
+            ms=3,
+            label=variant["label"],
+        )
+        ends = [end for end in own["interval"] if end is not None]
+        if len(ends) == 2:
+            axes.plot(
+                [variant["samples"][-1]] * 2, scale * np.array(ends), color=colour, lw=3, alpha=0.3
+            )
+        for style, compositional in ((":", True), ("--", False)):
+            part = [name for name in metrics if name.endswith("_compositional") == compositional]
+            # The rule of a VLM's choices is the column's: where it is the mean, by its own name.
+            if part and all(name in variant["metrics"][0] for name in part):
+                values = [np.mean([at[name] for name in part]) for at in variant["metrics"]]
+                axes.plot(variant["samples"], scale * np.array(values), style, color=colour, lw=0.8)
+    axes.set_xscale("log", base=2)
+    axes.set_xlabel("samples seen")
+    axes.set_title(_NAMES.get(column, column))
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False)
+
+
+def _draw_parameters(axes: Axes, summary: Mapping[str, Any]) -> None:
+    names, left = [], {}
+    for place, (name, parts) in enumerate(summary["parameters"].items()):
+        names.append(summary["variants"][name]["label"])
+        for part, count in parts.items():
+            colour = _COLOURS[place] if part == "model" else _GREY
+            axes.barh(place, count / 1e6, left=left.get(place, 0.0), color=colour)
+            left[place] = left.get(place, 0.0) + count / 1e6
+    axes.set_yticks(range(len(names)), names)
+    axes.invert_yaxis()
+    axes.set_title("trained parameters, million")
+    axes.set_xlabel("grey: the Y-Decoder")
+
+
+def _draw_latency(axes: Axes, latency: Mapping[str, Any]) -> None:
+    seconds = {name: 1000 * of["median"] for name, of in latency["seconds"].items()}
+    query, without = seconds["query"], seconds["encoder_and_predictor"]
+    bars = (
+        (0, 0.0, query, _COLOURS[2], "query"),
+        (0, query, max(without - query, 0.0), _COLOURS[0], "encoder and predictor"),
+        (0, without, seconds["text"], _GREY, "text, when it is wanted"),
+        (1, 0.0, seconds["encoder_and_llm"], _COLOURS[1], "encoder and LLM"),
+    )
+    for place, left, width, colour, label in bars:
+        axes.barh(place, width, left=left, color=colour, label=label)
+    axes.set_yticks((0, 1), ("VL-JEPA", "VLM"))
+    axes.set_ylim(2.6, -0.6)  # room for the legend below
+    axes.set_title("latency of a clip, ms")
+    axes.set_xlabel(f"median of {latency['repeats']}")
+    axes.legend(frameon=False, fontsize=7, loc="lower right")
+
+
+def draw_rows(summary: Mapping[str, Any], path: Path) -> None:
+    """A variant a row, with its 95 % interval; the paper's figures in grey, on their own scale."""
+    columns, variants = summary["columns"], list(summary["variants"].values())
+    figure = Figure(figsize=(3.6 * len(columns), 1.2 + 0.32 * len(variants)), layout="constrained")
+    all_axes = figure.subplots(1, len(columns), squeeze=False, sharey=True)[0]
+    for axes, column in zip(all_axes, columns, strict=True):
+        scale = units([column])[column]
+        for place, variant in enumerate(variants):
+            found = variant["columns"][column]
+            axes.plot(scale * found["value"], place, "o", color=_COLOURS[0])
+            ends = [end for end in found["interval"] if end is not None]
+            if len(ends) == 2:
+                axes.plot(scale * np.array(ends), [place] * 2, color=_COLOURS[0], alpha=0.5)
+            if found["paper"] is not None:
+                axes.plot(scale * found["paper"], place, "x", color=_GREY)
+        axes.set_title(f"{_NAMES.get(column, column)} (x: the paper, its own data)", fontsize=9)
+        axes.grid(alpha=0.3)
+    all_axes[0].set_yticks(range(len(variants)), [variant["label"] for variant in variants])
+    all_axes[0].invert_yaxis()
+    figure.suptitle(summary["title"])
+    figure.savefig(path, dpi=120)

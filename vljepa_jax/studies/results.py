@@ -1,0 +1,84 @@
+"""What the runs of a section scored, as figures: a column is the mean of several metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from vljepa_jax.config import StudySection
+from vljepa_jax.evals.token_space import PER_TOKEN
+from vljepa_jax.studies.bootstrap import Figure, estimate, resampled, value_of
+from vljepa_jax.studies.runs import StepResult
+
+# Variant -> seed -> the results of its evaluated steps.
+Results = Mapping[str, Mapping[int, Sequence[StepResult]]]
+
+
+def figures(results: Results, variant: str, metrics: Sequence[str]) -> list[Figure]:
+    """The figure of a column at each evaluated step.
+
+    A VLM has two scores of every choice, by the sum and by the mean of its tokens' logarithms. The
+    one that is better for it after the last step is taken for all of a column's choices.
+    """
+    runs = list(results[variant].values())
+    scored = list(metrics)
+    last = [run[-1] for run in runs]
+    per_token = [_per_token(name) for name in metrics]
+    if all(name in result.examples for name in per_token for result in last):
+        rules = [scored, per_token]
+        scored = max(rules, key=lambda names: value_of(_figure(last, names)))
+    return [_figure(at, scored) for at in zip(*runs, strict=True)]
+
+
+def _per_token(metric: str) -> str:
+    """world/motion_top5_compositional -> world/motion_top5_per_token_compositional."""
+    for ending in ("_top1", "_top5"):
+        if ending in metric:
+            return metric.replace(ending, ending + PER_TOKEN)
+    return metric + PER_TOKEN
+
+
+def _figure(results: Sequence[StepResult], metrics: Sequence[str]) -> Figure:
+    return [[result.examples[name] for result in results] for name in metrics]
+
+
+def summarise(section: StudySection, results: Results) -> dict[str, Any]:
+    """The values of each variant's columns with intervals, and their curves over the steps."""
+    variants = {}
+    for variant in section.variants:
+        runs = list(results[variant.name].values())
+        columns = {}
+        for column, metrics in section.columns.items():
+            at_steps = figures(results, variant.name, metrics)
+            ((_, drawn),) = resampled({"": at_steps[-1]}).items()
+            columns[column] = estimate(value_of(at_steps[-1]), drawn) | {
+                "curve": [value_of(figure) for figure in at_steps],
+                "per_seed": [
+                    value_of([[metric[seed]] for metric in at_steps[-1]])
+                    for seed in range(len(runs))
+                ],
+                "paper": variant.paper.get(column),
+            }
+        variants[variant.name] = {
+            "label": variant.label,
+            "seeds": list(results[variant.name]),
+            "steps": [result.step for result in runs[0]],
+            "samples": [result.samples for result in runs[0]],
+            "columns": columns,
+            "metrics": [
+                {name: float(np.mean([r.metrics[name] for r in at])) for name in at[0].metrics}
+                for at in zip(*runs, strict=True)
+            ],
+        }
+    return {
+        "title": section.title,
+        "columns": {column: list(metrics) for column, metrics in section.columns.items()},
+        "variants": variants,
+    }
+
+
+def units(columns: Sequence[str]) -> dict[str, float]:
+    """What a column is multiplied with where it is shown: CIDEr is x 100 already."""
+    return {column: 1.0 if column == "cider" else 100.0 for column in columns}
