@@ -28,6 +28,8 @@ from vljepa_jax.places import in_bucket
 # Seconds of a medium.
 Span = tuple[float, float]
 
+_MOST_WINDOWS = 1_000_000  # of a clip: a damaged one may say that it is months long
+
 
 @dataclasses.dataclass(frozen=True)
 class Place:
@@ -117,6 +119,8 @@ class Item:
             return None
         # A last window that begins less than a tenth of a stride after another would be a twin.
         count = int(np.ceil((end - start - window) / stride - 0.1))
+        if count > _MOST_WINDOWS:
+            raise clip_error(media[0], f"is {end - start:.0f} s long: {count:,} windows")
         starts = [start + index * stride for index in range(count)] + [end - window]
         return [(round(first, 3), round(first + window, 3)) for first in starts]
 

@@ -21,6 +21,10 @@ Fields of a row:
     task: "caption", "vqa", "classification", "state", "triplet" or "stream"; the default is the
         ``task`` of the meta file, else what the other fields say (``infer_task``).
 
+The files are in UTF-8 or UTF-16, with a byte order mark or without. In any other encoding they are
+refused, unless it is named (``launch/prepare.py --encoding``). Texts are whole characters: half of
+one, "\ud83d", is a fault.
+
 ``NAME.meta.json`` beside ``NAME.jsonl`` may give {"name", "task", "split", "query", "root",
 "labels", "n_expected"}: ``labels`` is a file, or a list of files, each a list of
 {"id": ..., "texts": [...]}; the set's name is the file's. "@labels/x" is also found in
@@ -31,7 +35,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import os
 import pathlib
 from collections.abc import Iterator, Mapping
@@ -41,12 +44,15 @@ from vljepa_jax.config import nearest
 from vljepa_jax.data.kinds import MEDIA_EXTENSIONS, first_bytes, is_still, recognise
 from vljepa_jax.data.media_bytes import find_member
 from vljepa_jax.data.records import LABELS_PREFIX, Annotation, ClipError, Label, Medium, shown
+from vljepa_jax.json_text import JSONError, parse_json
 
 TASKS = ("caption", "vqa", "classification", "state", "triplet", "stream")
 
 _ROW_FIELDS = ("id", "media", "query", "texts", "cand", "gold", "times", "tags", "task")
 _META_FIELDS = ("name", "task", "split", "query", "root", "labels", "n_expected")
 _MEDIUM_FIELDS = ("path", "member", "start", "end")
+_LONGEST_SECONDS = 1e7  # four months: beyond it a time is a mistake
+_SHOWN = 80  # characters of a wrong value
 
 
 class ManifestError(ValueError):
@@ -113,6 +119,7 @@ class Manifest:
         query, task: defaults of the rows.
         labels: the label sets.
         n_expected: number of rows there should be.
+        encoding: of the file.
     """
 
     path: pathlib.Path
@@ -123,6 +130,7 @@ class Manifest:
     task: str | None
     labels: Mapping[str, tuple[Label, ...]]
     n_expected: int | None
+    encoding: str
 
     def rows(self, *, texts_needed: bool = True) -> Iterator[ManifestRow | Fault]:
         """Reads the rows, each as a ``ManifestRow`` or the ``Fault`` that is found first.
@@ -131,25 +139,34 @@ class Manifest:
             texts_needed: whether a row with neither texts nor candidates is a fault.
 
         Raises:
-            ManifestError: their number differs from ``n_expected``.
+            ManifestError: their number differs from ``n_expected``, or the file has another
+                encoding.
         """
         count = 0
-        with open(self.path, encoding="utf-8") as file:
-            for number, line in enumerate(file, 1):
-                if not line.strip():
-                    continue
-                count += 1
-                fields: Any = None
-                try:
-                    fields = _json(line)
-                    yield self._row(number, fields, texts_needed)
-                except RowError as error:
-                    name = fields.get("id", "") if isinstance(fields, dict) else ""
-                    yield Fault(str(self.path), number, str(name), error.kind, shown(str(error)))
+        for number, line in enumerate(self._lines(), 1):
+            if not line.strip():
+                continue
+            count += 1
+            fields: Any = None
+            try:
+                fields = _json(line)
+                yield self._row(number, fields, texts_needed)
+            except RowError as error:
+                name = fields.get("id", "") if isinstance(fields, dict) else ""
+                yield Fault(str(self.path), number, str(name), error.kind, shown(str(error)))
         if self.n_expected is not None and count != self.n_expected:
             raise ManifestError(
                 f"{self.path}: has {count} rows, but its meta file expects {self.n_expected}"
             )
+
+    def _lines(self) -> Iterator[str]:
+        try:
+            with open(self.path, encoding=self.encoding) as file:
+                yield from file
+        except UnicodeError as error:
+            raise ManifestError(_other_encoding(self.path, self.encoding, error)) from error
+        except OSError as error:
+            raise ManifestError(f"{self.path}: cannot be read ({error.strerror})") from error
 
     def _row(self, number: int, fields: Any, texts_needed: bool) -> ManifestRow:
         if not isinstance(fields, dict):
@@ -158,15 +175,18 @@ class Manifest:
         name = _typed(fields, "id", str, None)
         if not name:
             raise RowError("missing field", "'id' is missing or empty")
+        _check_text(name, "'id'", name=True)
         texts = tuple(_list_of(fields, "texts", str))
         for index, text in enumerate(texts):
             if not text.strip():
                 raise RowError("empty text", f"texts[{index}] is empty")
+            _check_text(text, f"texts[{index}]")
         media = tuple(
             self._medium(m, f"media[{i}]") for i, m in enumerate(_list_of(fields, "media"))
         )
         candidates, candidate_media = self._candidates(fields)
         query = _typed(fields, "query", str, None)
+        _check_text(query or "", "'query'")
         task = _typed(fields, "task", str, self.task)
         annotation = Annotation(
             id=name,
@@ -180,6 +200,8 @@ class Manifest:
             times=tuple(_number(t, f"times[{i}]") for i, t in enumerate(_list_of(fields, "times"))),
             tags={str(k): str(v) for k, v in _typed(fields, "tags", dict, {}).items()},
         )
+        for tag in annotation.tags.items():
+            _check_text("=".join(tag), "'tags'")
         self._check(annotation, texts_needed)
         return ManifestRow(str(self.path), number, media + candidate_media, annotation)
 
@@ -262,6 +284,8 @@ class Manifest:
         if all(isinstance(candidate, str) for candidate in candidates):
             if not all(candidate.strip() for candidate in candidates):
                 raise RowError("empty text", "a candidate is empty")
+            for index, candidate in enumerate(candidates):
+                _check_text(candidate, f"cand[{index}]")
             return tuple(candidates), ()
         return (), tuple(self._medium(m, f"cand[{i}]") for i, m in enumerate(candidates))
 
@@ -284,23 +308,31 @@ def infer_task(fields: Mapping[str, Any]) -> str:
     return "caption"
 
 
-def open_manifest(path: str, *, split: str | None, root: str | None) -> Manifest:
+def open_manifest(
+    path: str, *, split: str | None, root: str | None, encoding: str | None = None
+) -> Manifest:
     """Opens a manifest, with its meta file if there is one.
 
     Args:
         split: overrides the meta file's; "train" if neither says.
         root: overrides the meta file's; the manifest's own folder if neither says.
+        encoding: of its files; ``None`` for UTF-8 or UTF-16, as they show.
 
     Raises:
         ManifestError: a file is missing or wrong.
     """
     file = pathlib.Path(path)
-    if not file.is_file():
+    if encoding is not None:
+        try:
+            "".encode(encoding)
+        except LookupError as error:  # some of Python's codecs are not of texts
+            raise ManifestError(f"'{encoding}' is no encoding of texts") from error
+    if not os.path.isfile(file):
         raise ManifestError(f"{path}: no such manifest")
     meta_path = file.with_name(f"{file.stem}.meta.json")
     meta: dict[str, Any] = {}
-    if meta_path.is_file():
-        meta = _read_json(meta_path, dict)
+    if os.path.isfile(meta_path):
+        meta = _read_json(meta_path, dict, encoding)
         for key in meta:
             if key not in _META_FIELDS:
                 raise ManifestError(
@@ -309,11 +341,26 @@ def open_manifest(path: str, *, split: str | None, root: str | None) -> Manifest
         for key in ("name", "task", "split", "query", "root"):
             if not isinstance(meta.get(key, ""), str):
                 raise ManifestError(f"{meta_path}: '{key}' is no text")
+        count = meta.get("n_expected")
+        if count is not None and (not isinstance(count, int) or isinstance(count, bool)):
+            raise ManifestError(
+                f"{meta_path}: 'n_expected' is {_told(count)}, not a number of rows"
+            )
+        try:
+            for key in ("name", "split", "query"):
+                _check_text(meta.get(key, ""), f"'{key}'")
+        except RowError as error:
+            raise ManifestError(shown(f"{meta_path}: {error}")) from error
     task = meta.get("task")
     if task is not None and task not in TASKS:
         raise ManifestError(f"{meta_path}: task '{task}' is unknown{nearest(task, TASKS)}")
     files = meta.get("labels") or []
-    label_files = [file.parent / name for name in ([files] if isinstance(files, str) else files)]
+    files = [files] if isinstance(files, str) else files
+    if not isinstance(files, list) or not all(isinstance(name, str) for name in files):
+        raise ManifestError(
+            f"{meta_path}: 'labels' is {_told(files)}, not a file or a list of them"
+        )
+    label_files = [file.parent / name for name in files]
     label_files += sorted((file.parent / "labels").glob("*.json"))
     return Manifest(
         path=file,
@@ -322,26 +369,43 @@ def open_manifest(path: str, *, split: str | None, root: str | None) -> Manifest
         root=pathlib.Path(root) if root else file.parent / meta.get("root", ""),
         query=meta.get("query", ""),
         task=task,
-        labels={label_file.stem: _read_labels(label_file) for label_file in label_files},
+        labels={label_file.stem: _read_labels(label_file, encoding) for label_file in label_files},
         n_expected=meta.get("n_expected"),
+        encoding=encoding or _encoding(file),
     )
 
 
-def _read_labels(path: pathlib.Path) -> tuple[Label, ...]:
+def _read_labels(path: pathlib.Path, encoding: str | None) -> tuple[Label, ...]:
     labels = []
-    for index, entry in enumerate(_read_json(path, list)):
+    for index, entry in enumerate(_read_json(path, list, encoding)):
         texts = entry.get("texts") if isinstance(entry, dict) else None
         if not isinstance(texts, list) or not all(isinstance(t, str) and t.strip() for t in texts):
             raise ManifestError(f'{path}: entry {index} is not {{"id": ..., "texts": [...]}}')
-        labels.append(Label(str(entry.get("id", index)), tuple(texts)))
+        label = Label(str(entry.get("id", index)), tuple(texts))
+        try:
+            for text in (label.id, *texts):
+                _check_text(text, f"entry {index}")
+        except RowError as error:
+            raise ManifestError(f"{path}: {error}") from error
+        labels.append(label)
     return tuple(labels)
 
 
-def _read_json(path: pathlib.Path, kind: type) -> Any:
+def _encoding(path: pathlib.Path) -> str:
+    """The encoding of a file that begins with JSON, UTF-8 unless it is UTF-16 or UTF-32."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ManifestError(f"{path}: cannot be read ({error})") from error
+        with open(path, "rb") as file:
+            return json.detect_encoding(file.read(4))
+    except OSError as error:
+        raise ManifestError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def _read_json(path: pathlib.Path, kind: type, encoding: str | None) -> Any:
+    try:
+        data = path.read_bytes()
+        value = parse_json(data.decode(encoding) if encoding else data)
+    except (OSError, ValueError) as error:  # no file has a name with \0
+        raise ManifestError(shown(f"{path}: cannot be read ({error})")) from error
     if not isinstance(value, kind):
         raise ManifestError(f"{path}: holds a JSON {type(value).__name__}, not a {kind.__name__}")
     return value
@@ -349,9 +413,36 @@ def _read_json(path: pathlib.Path, kind: type) -> Any:
 
 def _json(line: str) -> Any:
     try:
-        return json.loads(line)
-    except ValueError as error:
-        raise RowError("no JSON", f"the line is no JSON: {error}") from error
+        return parse_json(line)
+    except JSONError as error:
+        raise RowError("no JSON", f"the line {error}") from error
+
+
+def _other_encoding(path: pathlib.Path, encoding: str, error: UnicodeError) -> str:
+    return (
+        f"{path}: is not in {encoding} ({error}): save it in UTF-8, or name its encoding, e.g. "
+        "launch/prepare.py --encoding=cp1252"
+    )
+
+
+def _check_text(text: str, where: str, *, name: bool = False) -> None:
+    """A text that a tokenizer and a report take: one with half of a character is none.
+
+    Args:
+        name: whether it may be that of a file, whose bytes that are no UTF-8 Python has so.
+    """
+    try:
+        text.encode(errors="surrogateescape" if name else "strict")
+    except UnicodeEncodeError as error:
+        raise RowError(
+            "no text", f"{where} holds {text[error.start]!r}, half a character"
+        ) from error
+
+
+def _told(value: Any) -> str:
+    """A wrong value, as JSON, its beginning if it is long."""
+    text = json.dumps(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
 def _check_names(fields: Mapping[str, Any], known: tuple[str, ...], what: str) -> None:
@@ -366,7 +457,7 @@ def _typed(fields: Mapping[str, Any], key: str, kind: type, default: Any) -> Any
         return default
     if not isinstance(value, kind) or isinstance(value, bool):
         names = {str: "text", int: "an integer", dict: "an object"}
-        raise RowError("wrong type", f"'{key}' must be {names[kind]}, got {json.dumps(value)}")
+        raise RowError("wrong type", f"'{key}' must be {names[kind]}, got {_told(value)}")
     return value
 
 
@@ -376,13 +467,16 @@ def _list_of(fields: Mapping[str, Any], key: str, kind: type | None = None) -> l
         return []
     if not isinstance(value, list) or (kind and not all(isinstance(v, kind) for v in value)):
         of = " of texts" if kind is str else ""
-        raise RowError("wrong type", f"'{key}' must be a list{of}, got {json.dumps(value)}")
+        raise RowError("wrong type", f"'{key}' must be a list{of}, got {_told(value)}")
     return value
 
 
 def _number(value: Any, where: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not abs(value) <= _LONGEST_SECONDS:  # nor is NaN
         raise RowError(
-            "wrong type", f"{where} must be a number of seconds, got {json.dumps(value)}"
+            "wrong type",
+            f"{where} must be a number of seconds, at most {_LONGEST_SECONDS:g}, got "
+            f"{_told(value)}",
         )
     return float(value)

@@ -17,9 +17,12 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+import dacite
+
 from vljepa_jax.config import nearest
 from vljepa_jax.data.records import LABELS_PREFIX, Annotation, Label, Record
 from vljepa_jax.data.shards import Annotations, DatasetError, Media, Part, PartWriter
+from vljepa_jax.json_text import JSONError, read_json
 from vljepa_jax.places import DATASET_BUCKETS, complaint, in_bucket, place
 
 # Of all files of a dataset. Raise it whenever they change: older datasets are refused then.
@@ -100,6 +103,17 @@ class Dataset:
         return self.parts[split]
 
 
+@dataclasses.dataclass(frozen=True)
+class _Metadata:
+    """What ``dataset.json`` holds beside its format."""
+
+    name: str
+    description: str
+    license: str
+    splits: dict[str, tuple[Part, ...]]
+    labels: dict[str, tuple[Label, ...]]
+
+
 def is_dataset(directory: str | os.PathLike[str]) -> bool:
     """Whether a directory of a disk holds a dataset, of this format or the one before."""
     return any(os.path.isfile(os.path.join(directory, name)) for name in (_METADATA, _METADATA_1))
@@ -123,29 +137,32 @@ def open_dataset(directory: str | os.PathLike[str]) -> Dataset:
         if not path.is_dir():
             raise DatasetError(f"{path}: no such directory; launch/prepare.py makes datasets")
     if (path / _METADATA).is_file():
-        metadata = json.loads((path / _METADATA).read_text(encoding="utf-8"))
+        try:
+            metadata = read_json(path / _METADATA, dict)
+        except JSONError as error:
+            raise DatasetError(f"{error}; copy the dataset or make it anew") from error
     elif (path / _METADATA_1).is_file():
         metadata = {"format": 1}
     else:
         raise DatasetError(f"{path}: holds no dataset; launch/prepare.py makes datasets")
-    if metadata["format"] != FORMAT:
+    if (form := metadata.get("format")) != FORMAT:
         raise DatasetError(
-            f"{path}: is a dataset of format {metadata['format']}, and this version reads format "
+            f"{path}: is a dataset of format {form}, and this version reads format "
             f"{FORMAT}. Make it anew: python launch/prepare.py --manifest=... --output=..."
         )
+    try:
+        content = dacite.from_dict(_Metadata, metadata, dacite.Config(cast=[tuple]))
+    except (dacite.DaciteError, TypeError) as error:
+        raise DatasetError(
+            f"{path / _METADATA}: is damaged ({error}); copy the dataset or make it anew"
+        ) from error
     return Dataset(
         directory=str(path),
-        name=metadata["name"],
-        description=metadata["description"],
-        license=metadata["license"],
-        parts={
-            split: tuple(Part(**part | {"tasks": tuple(part["tasks"])}) for part in parts)
-            for split, parts in metadata["splits"].items()
-        },
-        labels={
-            name: tuple(Label(entry["id"], tuple(entry["texts"])) for entry in entries)
-            for name, entries in metadata["labels"].items()
-        },
+        name=content.name,
+        description=content.description,
+        license=content.license,
+        parts=content.splits,
+        labels=content.labels,
     )
 
 

@@ -21,7 +21,7 @@ from typing import Any
 import jax
 import jinja2
 
-from vljepa_jax.config import EvalConfig, as_dict
+from vljepa_jax.config import ConfigError, EvalConfig, as_dict
 from vljepa_jax.evals.benchmarks import STREAM, benchmark_name, metric_name
 from vljepa_jax.evals.evaluate import Result
 from vljepa_jax.evals.figures import training_curves
@@ -29,6 +29,7 @@ from vljepa_jax.evals.gallery import HOW_CHOSEN, Gallery
 from vljepa_jax.evals.protocols.registry import make_protocol
 from vljepa_jax.host import available_cpus
 from vljepa_jax.inference.embedder import Embedder
+from vljepa_jax.json_text import JSONError, read_json
 from vljepa_jax.places import write_text
 
 # Settings of an evaluation that change no result of another benchmark.
@@ -78,9 +79,16 @@ class MetricRow:
 # report.json
 # ---------------------------------------------------------------------------------------------
 def read_report(directory: Path) -> dict[str, Any]:
-    """The report that is there, or an empty one."""
+    """The report that is there, or an empty one.
+
+    Raises:
+        ConfigError: it is damaged.
+    """
     path = directory / "report.json"
-    return json.loads(path.read_text()) if path.is_file() else {}
+    try:
+        return read_json(path, dict) if path.is_file() else {}
+    except JSONError as error:
+        raise ConfigError(f"{error}; remove it, and all is measured anew") from error
 
 
 def make_report(
