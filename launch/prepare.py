@@ -34,9 +34,9 @@ Public datasets are read from the files that their authors publish (docs/dataset
 import os
 import re
 
-import rich.console
 from absl import flags
 
+from vljepa_jax import terminal
 from vljepa_jax.config import command_line
 from vljepa_jax.host import available_cpus
 
@@ -114,7 +114,7 @@ def _prepare_dataset() -> int:
             on_error=_ON_ERROR.value,
             embed=_EMBED.value,
             num_workers=_NUM_WORKERS.value,
-            console=rich.console.Console(),
+            console=terminal.PlainConsole(),
         )
 
 
@@ -139,7 +139,7 @@ def _prepare_manifests() -> None:
             on_error=_ON_ERROR.value,
             embed=_EMBED.value,
             num_workers=_NUM_WORKERS.value,
-            console=rich.console.Console(),
+            console=terminal.PlainConsole(),
         )
 
 

@@ -224,8 +224,9 @@ def _stamp(medium: Medium) -> str:
         return hashlib.sha256(span + medium.data).hexdigest()[:16]
     try:
         status = os.stat(medium.path)
-    except OSError as error:
-        raise clip_error(medium, f"cannot be opened ({error.strerror})") from error
+    except (OSError, ValueError) as error:  # no file has a name with \0
+        reason = getattr(error, "strerror", None) or error
+        raise clip_error(medium, f"cannot be opened ({reason})") from error
     return f"{status.st_size}-{status.st_mtime_ns}"
 
 

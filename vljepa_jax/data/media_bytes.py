@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 from vljepa_jax.config import nearest
-from vljepa_jax.data.records import Medium, clip_error
+from vljepa_jax.data.records import ClipError, Medium, clip_error
 
 
 def open_bytes(medium: Medium) -> BinaryIO:
@@ -121,5 +121,8 @@ class _Member(io.RawIOBase):
 def _explained(medium: Medium) -> Iterator[None]:
     try:
         yield
-    except OSError as error:
-        raise clip_error(medium, f"cannot be opened ({error.strerror})") from error
+    except ClipError:
+        raise
+    except (OSError, ValueError) as error:  # no file has a name with \0
+        reason = getattr(error, "strerror", None) or error
+        raise clip_error(medium, f"cannot be opened ({reason})") from error

@@ -8,7 +8,9 @@ from typing import Any
 
 import rich.console
 import rich.table
+from rich.text import Text
 
+from vljepa_jax import terminal
 from vljepa_jax.config import BenchmarkConfig, EvalConfig, StreamStudyConfig
 from vljepa_jax.evals import report
 from vljepa_jax.evals.evaluate import Datasets, divide, evaluate, require_same_model
@@ -70,7 +72,7 @@ def write_evaluation(
         stream_report.save_pictures(output, made["streams"], streams)
     measured = [name for result in results for name in result.metrics]
     measured += [] if streams is None else stream_report.metrics(streams, study)
-    console = rich.console.Console()
+    console = terminal.PlainConsole()
     console.print(_results_table({name: made["metrics"][name] for name in measured}))
     for note in dict.fromkeys(note for result in results for note in result.notes):
         console.print(note, style="yellow", highlight=False)
@@ -118,7 +120,7 @@ def write_sweep(
     page = report.sections(made, _curves(model), [], {})
     directory = output / ("sweep_" + "_".join(fields))
     report.write_report(directory, made, f"{_title(model)}, sweep", page)
-    console = rich.console.Console()
+    console = terminal.PlainConsole()
     console.print(sweep_table(made["sweep"]))
     _print_skipped(console, skipped)
     console.print(f"report: {directory / 'report.html'}", highlight=False)
@@ -148,7 +150,7 @@ def _results_table(metrics: Mapping[str, Mapping[str, Any]]) -> rich.table.Table
             report.shown(number, metric["unit"])
             for number in (metric["value"], metric["chance"], *metric["interval"])
         )
-        bold = f"[bold]{value}[/]" if report.above_chance(metric) else value
+        bold = Text(value, "bold") if report.above_chance(metric) else value
         table.add_row(name, bold, chance, f"{low} to {high}", str(metric["n"]))
     table.caption = "Shares in percent, CIDEr x 100, ratios with ×."
     return table
