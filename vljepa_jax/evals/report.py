@@ -26,6 +26,7 @@ from vljepa_jax.evals.benchmarks import STREAM, benchmark_name, metric_name
 from vljepa_jax.evals.evaluate import Result
 from vljepa_jax.evals.figures import training_curves
 from vljepa_jax.evals.gallery import HOW_CHOSEN, Gallery
+from vljepa_jax.evals.metrics import Metric
 from vljepa_jax.evals.protocols.registry import make_protocol
 from vljepa_jax.host import available_cpus
 from vljepa_jax.inference.embedder import Embedder
@@ -166,10 +167,16 @@ def _metrics(result: Result, frames: int) -> dict[str, Any]:
         "frames": frames,
         "unreadable": len(result.unreadable),
     }
-    return {
-        name: {**dataclasses.asdict(metric), "interval": list(metric.interval), **how}
-        for name, metric in result.metrics.items()
-    }
+    return {name: _as_json(metric) | how for name, metric in result.metrics.items()}
+
+
+def _as_json(metric: Metric) -> dict[str, Any]:
+    """A metric without a value has null, and "undefined", which no other has, says why."""
+    fields = dataclasses.asdict(metric)
+    fields["interval"] = None if metric.interval is None else list(metric.interval)
+    if not metric.undefined:
+        del fields["undefined"]
+    return fields
 
 
 def _measured_alike(previous: Mapping[str, Any], report: Mapping[str, Any]) -> bool:
@@ -276,21 +283,27 @@ def percent(share: float) -> str:
     return f"{100 * share:.1f}".removesuffix(".0") if share in (0, 1) else f"{100 * share:.1f}"
 
 
-def shown(number: float, unit: str) -> str:
-    """A metric's number: a share in percent, a ratio as "2.85×"."""
+def shown(number: float | None, unit: str) -> str:
+    """A metric's number: a share in percent, a ratio as "2.85×"; "–" where it is not defined."""
+    if number is None:
+        return "–"
     if unit == "share":
         return percent(number)
     return f"{number:.2f}×" if unit == "ratio" else f"{number:.1f}"
 
 
-def shown_interval(interval: Sequence[float], unit: str) -> str:
-    """ "12.9 – 14.1", "0.51 – 2.85×"."""
+def shown_interval(interval: Sequence[float] | None, unit: str) -> str:
+    """ "12.9 – 14.1", "0.51 – 2.85×", "–"."""
+    if interval is None:
+        return "–"
     low, high = (shown(number, unit) for number in interval)
     return f"{low.removesuffix('×')} – {high}"
 
 
 def above_chance(metric: Mapping[str, Any]) -> bool:
     """Whether the whole interval lies above chance."""
+    if metric["value"] is None:
+        return False
     return metric["interval"][0] > metric["chance"]
 
 
@@ -304,6 +317,7 @@ def metrics_table(
         first: heading of the rows' names.
         more: headings of their further columns.
     """
+    groups = {name: [*map(_with_reason, rows)] for name, rows in groups.items()}
     notes = list(dict.fromkeys(row.note for rows in groups.values() for row in rows if row.note))
 
     def drawn(row: MetricRow) -> dict[str, Any]:
@@ -326,6 +340,13 @@ def metrics_table(
         "bars": any(row.metric["unit"] == "share" for rows in groups.values() for row in rows),
         "notes": notes,
     }
+
+
+def _with_reason(row: MetricRow) -> MetricRow:
+    """The row, noted why its metric has no value."""
+    reason = row.metric.get("undefined", "")
+    parts = filter(None, (reason and f"{reason}.", row.note))
+    return dataclasses.replace(row, note=" ".join(parts))
 
 
 def _verdict(metrics: Mapping[str, Any]) -> str:

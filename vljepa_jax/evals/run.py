@@ -77,6 +77,8 @@ def write_evaluation(
     for note in dict.fromkeys(note for result in results for note in result.notes):
         console.print(note, style="yellow", highlight=False)
     for name in measured:
+        if reason := made["metrics"][name].get("undefined"):
+            console.print(f"{name} has no value: {reason}", style="yellow", highlight=False)
         if caveat := made["metrics"][name].get("caveat"):
             console.print(f"{name} says little: {caveat}", style="yellow", highlight=False)
     _print_skipped(console, skipped)
@@ -148,7 +150,7 @@ def _results_table(metrics: Mapping[str, Mapping[str, Any]]) -> rich.table.Table
     for name, metric in metrics.items():
         value, chance, low, high = (
             report.shown(number, metric["unit"])
-            for number in (metric["value"], metric["chance"], *metric["interval"])
+            for number in (metric["value"], metric["chance"], *(metric["interval"] or (None, None)))
         )
         bold = Text(value, "bold") if report.above_chance(metric) else value
         table.add_row(name, bold, chance, f"{low} to {high}", str(metric["n"]))
