@@ -102,17 +102,23 @@ def _read_media(seeds: Path, scratch: Path, rng: np.random.Generator) -> None:
         play,  # launch/stream.py
         lambda: cut(span),  # launch/prepare.py
     )
-    _each(steps, EXPECTED)
+    _each(steps, EXPECTED, medium.source)
 
 
-def _each(steps, expected) -> None:
-    """Does all steps; raises the first error that is expected, at the end, so that it counts."""
+def _each(steps, expected, name: str = "") -> None:
+    """Does all steps; raises the first error that is expected, at the end, so that it counts.
+
+    Args:
+        name: what each error has to name, in one line that any terminal takes.
+    """
     refused = None
     for step in steps:
         try:
             step()
         except expected as error:
             refused = refused or error
+            if name and not (name in str(error) and str(error).isprintable()):
+                raise AssertionError(f"names not what it is about: {error!r}") from error
     if refused is not None:
         raise refused
 
@@ -164,7 +170,11 @@ def _read_manifest(seeds: Path, scratch: Path, rng: np.random.Generator) -> None
     from vljepa_jax.data.prepare import prepare
     from vljepa_jax.data.storage import open_dataset
 
-    which = rng.choice(["rows", "rows", "rows", "meta", "labels", "bytes"])
+    which = rng.choice(["rows", "rows", "rows", "meta", "labels", "bytes", "tar"])
+    if which == "tar":
+        seeds = Path(shutil.copytree(seeds, scratch / "media"))
+        archive = (seeds / "m.tar").read_bytes()
+        (seeds / "m.tar").write_bytes(damaged(archive, [archive], rng))
     rows = [strange(row, rng) if which == "rows" and rng.random() < 0.4 else row for row in _ROWS]
     meta = strange(_META, rng) if which == "meta" else dict(_META)
     labels = strange(_LABELS, rng) if which == "labels" else _LABELS
@@ -178,7 +188,7 @@ def _read_manifest(seeds: Path, scratch: Path, rng: np.random.Generator) -> None
         (scratch / "m.meta.json").write_bytes(written(meta, rng))
     (scratch / "things.json").write_bytes(written(labels, rng))
     if rng.random() < 0.2:
-        shutil.copytree(scratch, scratch / "labels", ignore=lambda *_: ["labels", "m.jsonl"])
+        shutil.copytree(scratch, scratch / "labels", ignore=lambda *_: ["labels", "media"])
 
     def prepared() -> None:
         prepare(

@@ -1,6 +1,6 @@
 """Reads damaged files by the commands' own functions, in processes of limited memory and time.
 
-    python tests/programs/fuzz.py [--media=2000] [--manifests=400] [--others=200] [--seed=0]
+    python -m tests.programs.fuzz [--media=10000] [--manifests=2000] [--others=1000] [--seed=0]
         [--hours=0] [--processes=2] [--only=TARGET] [--keep=DIR]
 
 Whatever a file is, its reader either reads it or raises an error of the package that names it. All
@@ -14,6 +14,7 @@ import argparse
 import collections
 import functools
 import itertools
+import json
 import os
 import resource
 import shutil
@@ -73,7 +74,7 @@ def _run_limited(seeds: Path, keep: Path | None, cases: list[Case]) -> list[Outc
     running = seeds / f"running-{os.getpid()}"
     outcomes = []
     for case in cases:
-        running.write_text(repr(tuple(case)))
+        running.write_text(json.dumps(case))
         taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (taken + _MEMORY, resource.RLIM_INFINITY))
         for timer, seconds in ((signal.ITIMER_PROF, _SECONDS), (signal.ITIMER_REAL, 600)):
@@ -97,9 +98,10 @@ def run_cases(cases: list[Case], seeds: Path, processes: int, keep: Path | None 
                     yield from outcomes
                     done += len(outcomes)
         except BrokenProcessPool:
-            suspects = [Case(*eval(f.read_text())) for f in seeds.glob("running-*")]
-            for file in seeds.glob("running-*"):
-                file.unlink()
+            # Of those that were at work, the pool has ended all but one; an empty file is of a case
+            # that had not begun.
+            running = (file.read_text() for file in seeds.glob("running-*"))
+            suspects = [Case(*json.loads(text)) for text in running if text]
             for case in suspects:
                 try:
                     with ProcessPool(1) as pool:
@@ -107,6 +109,8 @@ def run_cases(cases: list[Case], seeds: Path, processes: int, keep: Path | None 
                 except BrokenProcessPool:
                     yield Outcome(case, False, "ends its process: a crash, or over its time")
             cases = [case for case in cases[done:] if case not in suspects]
+            for file in seeds.glob("running-*"):
+                file.unlink()
         else:
             return
 
@@ -133,7 +137,7 @@ def make_cases(counts: dict[str, int], targets, seed: int, first: int = 0) -> li
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    for group, count in {"media": 2000, "manifests": 400, "others": 200}.items():
+    for group, count in {"media": 10_000, "manifests": 2_000, "others": 1_000}.items():
         parser.add_argument(f"--{group}", type=int, default=count)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--first", type=int, default=0)
@@ -142,6 +146,7 @@ def main() -> int:
     parser.add_argument("--only", choices=TARGETS)
     parser.add_argument("--keep", type=Path)
     asked = parser.parse_args()
+    os.environ |= {"SVT_LOG": "0", "JAX_PLATFORMS": "cpu"}
     targets = [asked.only] if asked.only else list(TARGETS)
     counts = {group: getattr(asked, group) for group in ("media", "manifests", "others")}
     began, tally, faults = time.monotonic(), collections.Counter(), 0

@@ -198,7 +198,7 @@ def write_dataset(
     if target.exists():
         raise FileExistsError(f"{target} exists; remove it or name another directory")
     for split in splits:
-        if not re.fullmatch(r"\w[\w.-]*", split):
+        if not re.fullmatch(r"\w[\w.-]{0,99}", split):
             raise DatasetError(
                 f"{target}: '{split}' is no name of a split, which has letters, digits, _ . and -"
             )
