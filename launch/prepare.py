@@ -53,6 +53,9 @@ _NAME = flags.DEFINE_string(
 _SPLIT = flags.DEFINE_string(
     "split", None, "Of manifests without one; else the meta file's, train."
 )
+_ENCODING = flags.DEFINE_string(
+    "encoding", None, "Of manifests in neither UTF-8 nor UTF-16, e.g. cp1252."
+)
 _ON_ERROR = flags.DEFINE_enum("on_error", "skip", ["skip", "refuse"], "What faulty rows lead to.")
 _EMBED = flags.DEFINE_bool(
     "embed", True, "Copy the media into the dataset; --noembed refers to the files by their paths."
@@ -72,7 +75,7 @@ _CHECK = flags.DEFINE_bool(
 )
 
 
-_OF_MANIFESTS = ["manifest", "name", "split"]
+_OF_MANIFESTS = ["manifest", "name", "split", "encoding"]
 _OF_DATASETS = ["splits", "rows", "check"]
 
 
@@ -130,7 +133,8 @@ def _prepare_manifests() -> None:
         for entry in ",".join(_MANIFESTS.value).split(","):
             named = re.fullmatch(r"(\w+)=(.+)", entry)
             split, path = named.groups() if named else (_SPLIT.value, entry)
-            manifests.append(open_manifest(path, split=split, root=_ROOT.value))
+            where = {"split": split, "root": _ROOT.value}
+            manifests.append(open_manifest(path, **where, encoding=_ENCODING.value))
         output = os.path.abspath(_OUTPUT.value)
         prepare(
             manifests,

@@ -1,6 +1,7 @@
 """Readers of what the package and others wrote name the damaged file and the mend."""
 
 import json
+import pathlib
 import re
 import shutil
 
@@ -10,12 +11,14 @@ import pytest
 from tests.fuzz.targets import TARGETS
 from tests.helpers.published_twins import twin_config, write_part
 from tests.helpers.random_run import random_params, save_run
+from tests.helpers.sample_tokenizer import write_tokenizer
 from tests.helpers.tiny import tiny_train_config
 from vljepa_jax import run_dir
 from vljepa_jax.config import ConfigError
 from vljepa_jax.convert.published import read_backbone
 from vljepa_jax.data.shards import DatasetError
 from vljepa_jax.data.storage import open_dataset
+from vljepa_jax.data.tokenizers import Tokenizer, TokenizerError
 from vljepa_jax.evals.report import read_report
 from vljepa_jax.inference.search.index import SearchIndexError, VideoIndex
 from vljepa_jax.run_dir import CheckpointError
@@ -139,6 +142,16 @@ def test_a_wrong_field_in_the_metadata(copied, field):
         open_dataset(path.parent)
 
 
+def test_metadata_without_a_label_set(copied):
+    path = copied("dataset") / "dataset.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"labels": {}}))
+    dataset = open_dataset(path.parent)
+    asked = [annotation for _, annotation in dataset.annotations("test") if annotation.candidates]
+    for look_up in (dataset.candidates, dataset.answer):
+        with pytest.raises(DatasetError, match="has no label set 'things'.*make it anew"):
+            look_up(asked[0])
+
+
 @pytest.mark.parametrize("kind", ["media.array_record", "annotations.array_record", "table.npy"])
 @pytest.mark.parametrize("keep", [0.0, 0.5, 0.99])
 def test_short_files_of_a_split(copied, kind, keep):
@@ -191,6 +204,29 @@ def test_a_wrong_value_in_published_settings(tmp_path, value):
     (fault,) = (fault for fault in faults if "config.json" in fault)
     assert len(fault) < 300
     assert "is nested deeper" in fault or "hidden_size: is " in fault
+
+
+def test_a_number_larger_than_any_float_in_published_settings(tmp_path):
+    config = twin_config(tmp_path)
+    directory = write_part(tmp_path / "llama", "predictor")
+    path = directory / "config.json"
+    path.write_text(path.read_text().replace('"rope_theta": 100.0', f'"rope_theta": {NUMBER}'))
+    _, faults = read_backbone(config, "predictor", directory, {})
+    assert any("rope_theta: is 1000" in fault and len(fault) < 300 for fault in faults)
+
+
+def test_a_tokenizer_that_adds_tokens_that_it_lacks(tmp_path):
+    path = write_tokenizer(tmp_path / "tokenizer.json")
+    content = json.loads(pathlib.Path(path).read_text())
+    content["post_processor"] = {
+        "type": "TemplateProcessing",
+        "single": [{"SpecialToken": {"id": "[GONE]", "type_id": 0}}],
+        "pair": [],
+        "special_tokens": {},
+    }
+    pathlib.Path(path).write_text(json.dumps(content))
+    with pytest.raises(TokenizerError, match="tokenizer.json: is no tokenizer.json"):
+        Tokenizer(path)
 
 
 @pytest.mark.parametrize("shard", [1, None, ["a"], {"b": "c"}, "x" * 300, "a\0b", "../a", ""])

@@ -1,4 +1,6 @@
 import io
+import subprocess
+import sys
 import traceback
 import zlib
 from pathlib import Path
@@ -177,3 +179,24 @@ def test_a_small_file_of_a_large_picture_is_not_decoded(size):
     data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
     with pytest.raises(ClipError, match="has more than 89,478,485 pixels"):
         video.read_frames(Medium(data=bytes(data)), [0.5], np.asarray)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("mode", "form"), [("I;16", "png"), ("P", "gif"), ("RGBA", "webp"), ("CMYK", "jpeg")]
+)
+def test_the_largest_pictures_fit_in_two_gibibytes(tmp_path, mode, form):
+    side = int(media_errors.MAX_PIXELS**0.5)
+    path = tmp_path / f"large.{form}"
+    Image.new(mode, (side, side)).save(path)
+    program = (
+        "import resource, sys\n"
+        "from vljepa_jax.data import video\n"
+        "from vljepa_jax.data.records import Medium\n"
+        "used = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "before = used()\n"
+        "video.load_clip([Medium(path=sys.argv[1])], video.thumbnails(1, 64), None)\n"
+        "print((used() - before) << 10)\n"
+    )
+    taken = subprocess.check_output([sys.executable, "-c", program, str(path)])
+    assert side**2 * 3 < int(taken) < 2 << 30

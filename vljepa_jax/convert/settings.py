@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -90,5 +91,7 @@ def _agrees(found: Any, setting: Setting) -> bool:
     wanted = setting.value
     if not isinstance(wanted, int | float) or isinstance(wanted, bool):
         return False
-    # Not by math.isclose: a whole number in JSON may be larger than any float.
-    return found == wanted or abs(found - wanted) <= 1e-9 * abs(wanted)
+    try:
+        return math.isclose(found, wanted, rel_tol=1e-9)
+    except OverflowError:  # a whole number in JSON may be larger than any float
+        return False

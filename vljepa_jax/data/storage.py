@@ -81,18 +81,29 @@ class Dataset:
             yield Record(record.id, record.media, annotations.of(index))
 
     def candidates(self, annotation: Annotation) -> tuple[tuple[str, ...], ...]:
-        """The candidate answers of an annotation, each with its texts."""
+        """The candidate answers of an annotation, each with its texts.
+
+        Raises:
+            DatasetError: the metadata lacks its label set.
+        """
         if isinstance(annotation.candidates, str):
-            labels = self.labels[annotation.candidates.removeprefix(LABELS_PREFIX)]
-            return tuple(label.texts for label in labels)
+            return tuple(label.texts for label in self._label_set(annotation.candidates))
         return tuple((text,) for text in annotation.candidates)
 
     def answer(self, annotation: Annotation) -> tuple[str, ...]:
         """The texts of the correct candidate; the annotation must have ``gold``."""
         if isinstance(annotation.candidates, str):
-            labels = self.labels[annotation.candidates.removeprefix(LABELS_PREFIX)]
-            return labels[annotation.gold].texts
+            return self._label_set(annotation.candidates)[annotation.gold].texts
         return (annotation.candidates[annotation.gold],)
+
+    def _label_set(self, reference: str) -> tuple[Label, ...]:
+        name = reference.removeprefix(LABELS_PREFIX)
+        if name not in self.labels:
+            raise DatasetError(
+                f"{self.directory}: its metadata has no label set '{name}', which annotations ask "
+                "for; copy the dataset or make it anew"
+            )
+        return self.labels[name]
 
     def _parts_of(self, split: str) -> tuple[Part, ...]:
         if split not in self.parts:
