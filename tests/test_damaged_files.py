@@ -142,6 +142,19 @@ def test_a_wrong_field_in_the_metadata(copied, field):
         open_dataset(path.parent)
 
 
+@pytest.mark.parametrize("parts", [3, [3], ["x"], [{"media": 10**400}], [{"media": -1}]])
+def test_wrong_parts_in_the_metadata(copied, parts):
+    path = copied("dataset") / "dataset.json"
+    content = json.loads(path.read_text())
+    sound = content["splits"]["train"][0]
+    if isinstance(parts, list) and isinstance(parts[0], dict):
+        parts = [sound | parts[0]]
+    content["splits"]["train"] = parts
+    path.write_text(json.dumps(content))
+    with pytest.raises(DatasetError, match="dataset.json: is damaged .*make it anew"):
+        open_dataset(path.parent)
+
+
 def test_metadata_without_a_label_set(copied):
     path = copied("dataset") / "dataset.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"labels": {}}))

@@ -8,6 +8,7 @@ a disk, and read there or, where it was copied to, on gs://.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import os
 import pathlib
@@ -30,6 +31,7 @@ FORMAT = 2
 _METADATA = "dataset.json"
 _METADATA_1 = "dataset_info.json"  # of format 1, which TFDS wrote
 _PART_BYTES = 512 << 20
+_MOST_ENTRIES = 1 << 32  # of a part: its table numbers them with 32 bits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,9 +165,12 @@ def open_dataset(directory: str | os.PathLike[str]) -> Dataset:
         )
     try:
         content = dacite.from_dict(_Metadata, metadata, dacite.Config(cast=[tuple]))
-    except (dacite.DaciteError, TypeError) as error:
+        for part in itertools.chain(*content.splits.values()):
+            if not all(0 <= count < _MOST_ENTRIES for count in (part.media, part.annotations)):
+                raise ValueError("a part has a number of entries that none can have")
+    except (dacite.DaciteError, TypeError, AttributeError, ValueError) as error:
         raise DatasetError(
-            f"{path / _METADATA}: is damaged ({error}); copy the dataset or make it anew"
+            f"{path / _METADATA}: is damaged ({str(error)[:200]}); copy the dataset or make it anew"
         ) from error
     return Dataset(
         directory=str(path),
