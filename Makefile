@@ -4,12 +4,13 @@ VENV   ?= .venv
 RUN     = $(VENV)/bin/python
 DEMO   ?= runs/demo
 SEED ?= 0
+HOURS ?= 0
 BACKBONES ?= runs/backbones
 LOCKS  ?= locks
 INSTALL = $(RUN) -m pip install --quiet --disable-pip-version-check
 
 .PHONY: help demo demo-seeds comparison ablations study backbones test test-pythons test-parity test-slow test-full-size test-browser test-buckets gpu-check
-.PHONY: lint format goldens lock lock-newest clean
+.PHONY: fuzz lint format goldens lock lock-newest clean
 .DEFAULT_GOAL := help
 
 help:  ## List the targets.
@@ -109,6 +110,9 @@ test-buckets: $(VENV)/installed-emulators  ## Train, kill, resume and evaluate o
 gpu-check: $(VENV)/installed-parity  ## Measure on one NVIDIA GPU what no plan tells (8 minutes; writes docs/gpu.json).
 	$(INSTALL) -c $(LOCKS)/parity.txt "jax[cuda13]"
 	$(RUN) benchmarks/gpu_check.py
+
+fuzz: $(VENV)/installed  ## Read 13,000 damaged files by the commands' own functions (10 minutes); HOURS=8 goes on, SEED=1 takes others.
+	$(RUN) -m tests.programs.fuzz --seed=$(SEED) --hours=$(HOURS)
 
 lint: $(VENV)/installed-lint  ## Check style, shell scripts, the Dockerfile and Kubernetes manifests.
 	$(VENV)/bin/ruff check .

@@ -21,9 +21,9 @@ docs/weights.md says where the weights are to be had, and under which licence.
 
 from pathlib import Path
 
-import rich.console
 from absl import flags
 
+from vljepa_jax import terminal
 from vljepa_jax.config import TrainConfig, command_line, parse
 from vljepa_jax.models.parts import BACKBONES
 from vljepa_jax.places import BUCKETS, place
@@ -60,7 +60,7 @@ flags.register_multi_flags_validator(
 
 
 def main() -> None:
-    console = rich.console.Console()
+    console = terminal.PlainConsole()
     with command_line.explained():
         config = parse(TrainConfig, _CONFIG.value) if _CONFIG.value else None
     # Only now: a misspelt command is answered at once.

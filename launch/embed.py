@@ -25,9 +25,9 @@ Started as several processes, as launch/train.py may be, they embed a share of t
 
 import os
 
-import rich.console
 from absl import flags
 
+from vljepa_jax import terminal
 from vljepa_jax.config import command_line
 from vljepa_jax.host import host_cpus
 from vljepa_jax.places import BUCKETS, DATASET_BUCKETS, in_bucket
@@ -92,7 +92,7 @@ def main() -> None:
             drop_missing=_DROP_MISSING.value,
             shard_rows=_SHARD_ROWS.value,
             num_workers=_NUM_WORKERS.value,
-            console=rich.console.Console(quiet=not first_process()),
+            console=terminal.PlainConsole(quiet=not first_process()),
         )
 
 

@@ -9,10 +9,10 @@ is recognised as rarely as a prediction: set it as ``model.noise`` in the Y-Deco
 Started as several processes, as launch/train.py may be, they embed a share of the clips each.
 """
 
-import rich.console
 import rich.table
 from absl import flags
 
+from vljepa_jax import terminal
 from vljepa_jax.config import EvalConfig, command_line, parse
 from vljepa_jax.inference.gap import Gap
 from vljepa_jax.places import BUCKETS
@@ -54,7 +54,7 @@ def _show(gap: Gap) -> None:
     rows = zip(gap.levels, gap.noisy_cosine, gap.noisy_recall, strict=True)
     for level, cosine, recall in rows:
         table.add_row(f"noise {level:.2f}", f"{cosine:.3f}", f"{100 * recall:.1f}")
-    console = rich.console.Console()
+    console = terminal.PlainConsole()
     console.print(table)
     console.print(f"{gap.n} clips. As low a cosine: noise {gap.same_cosine:.2f}.")
     console.print(f"As rarely recognised: noise {gap.same_recall:.2f}; set it as model.noise.")

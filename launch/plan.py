@@ -28,6 +28,7 @@ import rich.console
 import rich.table
 from absl import flags
 
+from vljepa_jax import terminal
 from vljepa_jax.config import TrainConfig, command_line, parse
 
 _CONFIG = command_line.define_config(
@@ -51,7 +52,7 @@ def main() -> int | None:
     from vljepa_jax.planning.plan import PlanError, plan
     from vljepa_jax.planning.sweep import advice, sweep
 
-    console = rich.console.Console(stderr=_JSON.value)
+    console = terminal.PlainConsole(stderr=_JSON.value)
     if _TOPOLOGY.value == "list":
         console.print("\n".join((*TOPOLOGIES, "cpu:N", "local")), highlight=False)
         return None

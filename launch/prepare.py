@@ -34,9 +34,9 @@ Public datasets are read from the files that their authors publish (docs/dataset
 import os
 import re
 
-import rich.console
 from absl import flags
 
+from vljepa_jax import terminal
 from vljepa_jax.config import command_line
 from vljepa_jax.host import available_cpus
 
@@ -52,6 +52,9 @@ _NAME = flags.DEFINE_string(
 )
 _SPLIT = flags.DEFINE_string(
     "split", None, "Of manifests without one; else the meta file's, train."
+)
+_ENCODING = flags.DEFINE_string(
+    "encoding", None, "Of manifests in neither UTF-8 nor UTF-16, e.g. cp1252."
 )
 _ON_ERROR = flags.DEFINE_enum("on_error", "skip", ["skip", "refuse"], "What faulty rows lead to.")
 _EMBED = flags.DEFINE_bool(
@@ -72,7 +75,7 @@ _CHECK = flags.DEFINE_bool(
 )
 
 
-_OF_MANIFESTS = ["manifest", "name", "split"]
+_OF_MANIFESTS = ["manifest", "name", "split", "encoding"]
 _OF_DATASETS = ["splits", "rows", "check"]
 
 
@@ -114,7 +117,7 @@ def _prepare_dataset() -> int:
             on_error=_ON_ERROR.value,
             embed=_EMBED.value,
             num_workers=_NUM_WORKERS.value,
-            console=rich.console.Console(),
+            console=terminal.PlainConsole(),
         )
 
 
@@ -130,7 +133,8 @@ def _prepare_manifests() -> None:
         for entry in ",".join(_MANIFESTS.value).split(","):
             named = re.fullmatch(r"(\w+)=(.+)", entry)
             split, path = named.groups() if named else (_SPLIT.value, entry)
-            manifests.append(open_manifest(path, split=split, root=_ROOT.value))
+            where = {"split": split, "root": _ROOT.value}
+            manifests.append(open_manifest(path, **where, encoding=_ENCODING.value))
         output = os.path.abspath(_OUTPUT.value)
         prepare(
             manifests,
@@ -139,7 +143,7 @@ def _prepare_manifests() -> None:
             on_error=_ON_ERROR.value,
             embed=_EMBED.value,
             num_workers=_NUM_WORKERS.value,
-            console=rich.console.Console(),
+            console=terminal.PlainConsole(),
         )
 
 

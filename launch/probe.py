@@ -16,9 +16,9 @@ the clips each; --x_encoder is for one process alone.
 
 from pathlib import Path
 
-import rich.console
 from absl import flags
 
+from vljepa_jax import terminal
 from vljepa_jax.config import ConfigError, TrainConfig, command_line, parse
 from vljepa_jax.places import BUCKETS, place
 
@@ -68,7 +68,7 @@ def main() -> None:
         TokenizerError,
     )
     with command_line.in_job(*errors, saves_on_sigterm=True):
-        console = rich.console.Console(quiet=not first_process())
+        console = terminal.PlainConsole(quiet=not first_process())
         require_shared(output)
         start = place(_CHECKPOINT.value or output / "x_encoder")
         if _X_ENCODER.value:
@@ -82,7 +82,7 @@ def main() -> None:
         source = load_config(start)
         probes = {name: output / name for name in _PROBES.value}
         for name, run_dir in probes.items():
-            console.print(f"[bold]{name} probe")
+            console.print(f"{name} probe", style="bold")
             train(with_x_encoder(config, source, start, name), run_dir)
         probed = _CHECKPOINT.value or _X_ENCODER.value
         write_probe_report(output, probes, _SPLITS.value, probed)

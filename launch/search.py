@@ -12,11 +12,11 @@ line breaks, control characters and bytes that are no UTF-8 are shown as escapes
 import json
 import os
 
-import rich.console
 import rich.table
 import rich.text
 from absl import flags
 
+from vljepa_jax import terminal
 from vljepa_jax.config import command_line
 from vljepa_jax.places import BUCKETS
 
@@ -44,7 +44,7 @@ def main(text: str) -> None:
     from vljepa_jax.inference.search.index import SearchIndexError, VideoIndex
     from vljepa_jax.run_dir import CheckpointError
 
-    console = rich.console.Console()
+    console = terminal.PlainConsole()
     with command_line.explained(CheckpointError, SearchIndexError, TokenizerError):
         index = VideoIndex(_INDEX.value)
         model = vljepa_jax.load(_CHECKPOINT.value or index.checkpoint)

@@ -8,8 +8,7 @@ the demo with three seeds, and calls this.
 
 from pathlib import Path
 
-import rich.console
-
+from vljepa_jax import terminal
 from vljepa_jax.config import command_line
 
 _RUNS = command_line.define_path(
@@ -25,7 +24,7 @@ def main() -> None:
 
     with command_line.explained(EvaluationError):
         runs = [Path(run) for run in _RUNS.value]
-        write_spread(runs, Path(_OUTPUT.value), rich.console.Console())
+        write_spread(runs, Path(_OUTPUT.value), terminal.PlainConsole())
 
 
 if __name__ == "__main__":

@@ -11,9 +11,9 @@ same examples, with a 95 % interval.
 
 from pathlib import Path
 
-import rich.console
 from absl import flags
 
+from vljepa_jax import terminal
 from vljepa_jax.config import ConfigError, command_line
 
 _RUNS = command_line.define_path(
@@ -35,7 +35,7 @@ def main() -> None:
             raise ConfigError(f"--compare: give two of {', '.join(runs)}, not {','.join(names)}")
         output = Path(_OUTPUT.value)
         tables = write_tables(runs, output, [names] if names else [])
-        console = rich.console.Console()
+        console = terminal.PlainConsole()
         for table in tables:
             console.print(markdown(table), markup=False, highlight=False, soft_wrap=True)
         console.print(f"tables: {output / 'tables.html'}", highlight=False)

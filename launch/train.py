@@ -22,9 +22,9 @@ launch/cluster/.
 writes a profile of these steps to WORKDIR/profile, for tensorboard or ui.perfetto.dev.
 """
 
-import rich.console
 from absl import flags
 
+from vljepa_jax import terminal
 from vljepa_jax.config import TrainConfig, command_line, parse
 from vljepa_jax.places import BUCKETS
 
@@ -57,7 +57,7 @@ def main() -> None:
         if _SUMMARY.value:
             from vljepa_jax.planning.summary import print_summary
 
-            print_summary(config, rich.console.Console())
+            print_summary(config, terminal.PlainConsole())
             return
     # Only now: with these, a misspelt command would take seconds to be answered.
     from vljepa_jax.data.pipeline import DataError

@@ -16,10 +16,11 @@ A step directory appears under its name only when it is complete.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -30,7 +31,9 @@ import orbax.checkpoint as ocp
 from vljepa_jax.buckets import commit_options
 from vljepa_jax.config import ConfigError, TrainConfig, as_dict, differences
 from vljepa_jax.config.saved import read_saved, with_present_names
+from vljepa_jax.data.records import shown
 from vljepa_jax.data.tokenizers import WORLD_TOKENIZER, named_tokenizers, with_tokenizers
+from vljepa_jax.json_text import JSONError, parse_json, read_json
 from vljepa_jax.parallel.sharding import path_name
 from vljepa_jax.places import (
     AnyPath,
@@ -147,8 +150,21 @@ def directory_of(run_dir: str | os.PathLike[str]) -> AnyPath:
 
 
 def read(path: AnyPath, **items: ocp.args.CheckpointArgs) -> Mapping[str, Any]:
-    with _checkpointer(path) as checkpointer:
+    with _explained(path), _checkpointer(path) as checkpointer:
         return checkpointer.restore(path, ocp.args.Composite(**items))
+
+
+@contextlib.contextmanager
+def _explained(path: AnyPath) -> Iterator[None]:
+    """Around calls of Orbax alone, which raises nearly any kind of error on damaged files."""
+    try:
+        yield
+    except Exception as error:
+        reason = shown(str(error).strip().partition("\n")[0])
+        raise CheckpointError(
+            f"'{path}' cannot be read ({type(error).__name__}: {reason}): it is damaged. Copy it "
+            "anew, or remove it: the newest one that is left is taken"
+        ) from error
 
 
 def _checkpointer(path: AnyPath) -> ocp.Checkpointer:
@@ -158,7 +174,8 @@ def _checkpointer(path: AnyPath) -> ocp.Checkpointer:
 
 
 def saved_tree(path: AnyPath, item: str) -> PyTree:
-    return ocp.StandardCheckpointHandler().metadata(path / item).tree
+    with _explained(path):
+        return ocp.StandardCheckpointHandler().metadata(path / item).tree
 
 
 def check_tree(path: AnyPath, item: str, abstract: PyTree) -> None:
@@ -259,7 +276,10 @@ def check_config(workdir: AnyPath, config: TrainConfig) -> None:
                     f"name '{kept}', or take another --workdir"
                 )
             held.append(f"data.text.{field}:")
-    saved = with_present_names(json.loads(path.read_text()))
+    try:
+        saved = with_present_names(read_json(path, dict))
+    except JSONError as error:
+        raise ConfigError(f"{error}; mend it, or take another --workdir") from error
     faults = differences(saved, json.loads(json.dumps(as_dict(config))))
     faults = [fault for fault in faults if not fault.startswith((*_FREE, *held))]
     if faults:
@@ -291,16 +311,38 @@ def load_config(directory: str | os.PathLike[str]) -> TrainConfig:
 
 
 def read_summary(run_dir: AnyPath) -> dict[str, Any]:
-    """The values of a run's ``train.json``; empty before its end."""
+    """The values of a run's ``train.json``; empty before its end.
+
+    Raises:
+        CheckpointError: the file is damaged.
+    """
     path = run_dir / "train.json"
-    return json.loads(path.read_text()) if path.is_file() else {}
+    try:
+        return read_json(path, dict) if path.is_file() else {}
+    except JSONError as error:
+        raise CheckpointError(f"{error}; remove it, and the run counts as unfinished") from error
 
 
 def read_metrics(run_dir: AnyPath) -> list[dict[str, Any]]:
-    """The rows of ``metrics.jsonl``, without a last line that a killed process left unfinished."""
+    """The rows of ``metrics.jsonl``, without a last line that a killed process left unfinished.
+
+    Raises:
+        CheckpointError: another line is damaged.
+    """
     path = run_dir / "metrics.jsonl"
-    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-    return [json.loads(line) for line in lines if line.endswith("\n")]
+    lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+    rows = []
+    for number, line in enumerate(lines, 1):
+        if not line.endswith(b"\n"):
+            continue
+        try:
+            row = parse_json(line)
+        except JSONError as error:
+            raise CheckpointError(f"{path}, line {number}: {error}; delete the line") from error
+        if not isinstance(row, dict) or not isinstance(row.get("step"), int):
+            raise CheckpointError(f"{path}, line {number}: tells of no step; delete the line")
+        rows.append(row)
+    return rows
 
 
 def check_reachable(directory: str | os.PathLike[str]) -> None:

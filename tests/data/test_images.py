@@ -8,7 +8,7 @@ import pytest
 from PIL import Image, ImageSequence
 
 from tests.helpers.sample_media import png
-from vljepa_jax.data import images
+from vljepa_jax.data import images, media_errors
 from vljepa_jax.data.images import animation_end, image_format, read_images, to_rgb
 from vljepa_jax.data.records import ClipError, Medium
 from vljepa_jax.data.video import play_time, read_frames
@@ -544,7 +544,7 @@ def test_heic_is_its_primary_image_whole_and_upright(monkeypatch):
     ids=["png", "gif", "avif"],
 )
 def test_images_too_large_are_refused(monkeypatch, data):
-    monkeypatch.setattr(images, "MAX_PIXELS", 599)
+    monkeypatch.setattr(media_errors, "MAX_PIXELS", 599)
     with pytest.raises(ClipError, match="has more than 599 pixels, the most that are read"):
         read(data)
     monkeypatch.undo()

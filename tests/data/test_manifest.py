@@ -171,7 +171,7 @@ FAULTS = {
     "start of wrong type": [
         row(media=[{"path": "a.mp4", "start": "3"}]),
         "wrong type",
-        'media[0].start must be a number of seconds, got "3"',
+        'media[0].start must be a number of seconds, at most 1e+07, got "3"',
     ],
     "span of an image": [row(media=[{"path": "c.png", "end": 3}]), "wrong span", "is an image"],
     "span of an image by content": [
@@ -179,6 +179,38 @@ FAULTS = {
         "wrong span",
         "'image.mp4' is an image",
     ],
+    "start of hundreds of digits": [
+        row(media=[{"path": "a.mp4", "start": 10**400}]),
+        "wrong type",
+        "media[0].start must be a number of seconds, at most 1e+07, got 1000",
+    ],
+    **{
+        f"end of {seconds}": [
+            f'{{"id": "x", "media": [{{"path": "a.mp4", "end": {seconds}}}], "texts": ["a"]}}',
+            "wrong type",
+            "media[0].end must be a number of seconds, at most 1e+07",
+        ]
+        for seconds in ("1e308", "1e300", "-1e300", "NaN", "Infinity", "9223372036854775808")
+    },
+    "nested too deep": ["[" * 100_000, "no JSON", "the line is nested deeper than 100 times"],
+    "tags nested too deep": [
+        '{"id": "x", "tags": ' + '{"a": ' * 200 + "1" + "}" * 201,
+        "no JSON",
+        "nested deeper than 100 times",
+    ],
+    "number of thousands of digits": ["1" * 5000, "no JSON", "the line is no JSON (Exceeds"],
+    "long path": [row(media=[{"path": "x" * 300 + ".mp4"}]), "missing file", "there is no file"],
+    **{
+        f"surrogate in {name}": [fields, "no text", f"{where} holds '\\ud83d', half a character"]
+        for name, fields, where in (
+            ("id", row(id="a\ud83d"), "'id'"),
+            ("text", row(texts=["a", "b\ud83d"]), "texts[1]"),
+            ("query", row(query="\ud83d?"), "'query'"),
+            ("candidate", row(cand=["\ud83d", "b"]), "cand[0]"),
+            ("tag", row(tags={"a": "\ud83d"}), "'tags'"),
+        )
+    },
+    "bytes in a text": [row(texts=["caf\udce9"]), "no text", r"holds '\udce9', half a"],
     "empty text": [row(texts=["a", " "]), "empty text", "texts[1] is empty"],
     "texts of wrong type": [row(texts=["a", 1]), "wrong type", "'texts' must be a list of texts"],
     "texts no list": [row(texts="a"), "wrong type", "'texts' must be a list of texts"],
@@ -275,3 +307,57 @@ def test_where_a_manifest_comes_from_is_kept(folder):
     for wrong in ("a.json", ["a.json"]):
         with pytest.raises(ManifestError, match="'sources' is no list of objects"):
             read(folder, row(), meta={"sources": wrong})
+
+
+@pytest.mark.parametrize(
+    "encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"]
+)
+def test_encodings_that_show(folder, encoding):
+    write(folder, [row(id="1", texts=["a café"], cand="@labels/x", gold=0), row(id="2")], encoding)
+    first, second = open_manifest(
+        str(folder / "m.jsonl"), split=None, root=str(folder / "media")
+    ).rows()
+    assert first.annotation.texts == ("a café",)
+    assert (first.number, second.number) == (1, 2)
+
+
+def write(folder, rows, encoding):
+    lines = "".join(json.dumps(each, ensure_ascii=False) + "\n" for each in rows)
+    (folder / "m.jsonl").write_bytes(lines.encode(encoding))
+    (folder / "m.meta.json").write_bytes(json.dumps({"query": "é?"}).encode(encoding))
+    (folder / "labels").mkdir()
+    (folder / "labels/x.json").write_bytes(json.dumps([{"texts": ["é"]}]).encode(encoding))
+
+
+def test_another_encoding_is_refused_unless_it_is_named(folder):
+    write(folder, [row(), row(id="2", texts=["a café"])], "cp1252")
+    where = {"split": None, "root": str(folder / "media")}
+    with pytest.raises(ManifestError, match=r"m.jsonl: is not in utf-8 .*--encoding=cp1252"):
+        list(open_manifest(str(folder / "m.jsonl"), **where).rows())
+    named = open_manifest(str(folder / "m.jsonl"), **where, encoding="cp1252")
+    assert [found.annotation.texts for found in named.rows()] == [("a dog",), ("a café",)]
+    assert named.query == "é?"
+    with pytest.raises(ManifestError, match="'utf-9' is no encoding"):
+        open_manifest(str(folder / "m.jsonl"), **where, encoding="utf-9")
+
+
+@pytest.mark.parametrize(
+    ("meta", "reason"),
+    [
+        ({"labels": 1.5}, "'labels' is 1.5, not a file or a list of them"),
+        ({"labels": [1]}, r"'labels' is \[1\], not a file or a list of them"),
+        ({"n_expected": "1"}, "'n_expected' is \"1\", not a number"),
+        ({"n_expected": True}, "'n_expected' is true, not a number"),
+        ({"query": "\ud83d"}, "'query' holds '.ud83d', half a character"),
+        ({"labels": "gone\0.json"}, "cannot be read"),
+        ({"labels": "x" * 300}, "cannot be read"),
+    ],
+)
+def test_meta_files_that_cannot_be_used(folder, meta, reason):
+    with pytest.raises(ManifestError, match=reason):
+        read(folder, row(), meta=meta)
+
+
+def test_labels_of_half_a_character(folder):
+    with pytest.raises(ManifestError, match="x.json: entry 0 holds .*half a character"):
+        read(folder, row(), labels={"x": [{"texts": ["\ud83d"]}]})

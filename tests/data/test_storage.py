@@ -220,9 +220,10 @@ def test_datasets_of_other_formats_are_refused(tmp_path):
         open_dataset(tmp_path / "new")
 
 
-def test_names_of_splits_that_no_file_can_have_are_refused(tmp_path):
-    with pytest.raises(DatasetError, match="toy: 'a/b' is no name of a split"):
-        write(tmp_path / "toy", **{"a/b": RECORDS})
+@pytest.mark.parametrize("name", ["a/b", "x" * 101, "", ".a", "a\n"])
+def test_names_of_splits_that_no_file_can_have_are_refused(tmp_path, name):
+    with pytest.raises(DatasetError, match=f"toy: '{name}' is no name of a split"):
+        write(tmp_path / "toy", **{name: RECORDS})
     assert not list(tmp_path.iterdir())
 
 

@@ -185,7 +185,7 @@ def test_load_reads_a_run_directory(tmp_path, config, params, model):
     ):
         vljepa_jax.load(tmp_path)
     (tmp_path / "config.json").write_text('{"objective":')
-    with pytest.raises(CheckpointError, match="config.json' is no JSON"):
+    with pytest.raises(CheckpointError, match="config.json: is no JSON"):
         vljepa_jax.load(tmp_path)
     (tmp_path / "config.json").unlink()
     save_run(tmp_path, config, params)

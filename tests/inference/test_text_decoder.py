@@ -75,6 +75,14 @@ def test_caption_decodes_the_prediction(model, clips):
     assert asked == model.decode(model.embed_video(clips, "What moves?"))
 
 
+def test_what_cannot_be_decoded_is_told(model):
+    embeddings = model.embed_text(["a dog", "a cat"])
+    with pytest.raises(TypeError, match=r"an array \[n, 16\], as embed_video .* not list"):
+        model.decode(list(embeddings))
+    with pytest.raises(ValueError, match="max_tokens is -1, where a text has at least one token"):
+        model.decode(embeddings, max_tokens=-1)
+
+
 def test_the_bank_takes_the_nearest_text(model):
     texts = ["a dog", "a red car", "two cats"]
     bank = model.text_bank(texts)

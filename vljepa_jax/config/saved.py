@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from typing import Any
 
-from vljepa_jax.config.parsing import parse
+from vljepa_jax.config.parsing import ConfigError, parse
 from vljepa_jax.config.training import TrainConfig
+from vljepa_jax.json_text import JSONError, read_json
 from vljepa_jax.places import AnyPath
 
 # (where it lies, its name then, its name now); the path as messages write it, "" at the top.
@@ -30,16 +30,22 @@ def read_saved(path: AnyPath) -> TrainConfig:
     """The config of a ``config.json`` or ``recipe.json``, of this or an earlier version.
 
     Raises:
-        ConfigError: a field is wrong.
+        ConfigError: the file is damaged, or a field is wrong.
     """
-    return parse(TrainConfig, with_present_names(json.loads(path.read_text())))
+    try:
+        return parse(TrainConfig, with_present_names(read_json(path, dict)))
+    except JSONError as error:
+        raise ConfigError(f"{error}; copy it anew from where the run was made") from error
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
 
 
 def with_present_names(saved: Mapping[str, Any]) -> dict[str, Any]:
     """A saved config, as a plain dict, under the names of today."""
     present = _renamed(saved, "")
     for old, field, new in _RENAMED_OBJECTIVES:
-        if saved.get("objective") == old and field in saved["model"]:
+        model = saved.get("model")
+        if saved.get("objective") == old and isinstance(model, Mapping) and field in model:
             present["objective"] = new
     return present
 

@@ -6,7 +6,7 @@ code when they are opened, and those are never opened here.
 
 from __future__ import annotations
 
-import json
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import safetensors
 
+from vljepa_jax import json_text
 from vljepa_jax.convert.transforms import Misfit
 
 _SINGLE = "model.safetensors"
@@ -59,17 +60,20 @@ class SafetensorsFolder(Mapping[str, np.ndarray]):
     def _open_shards(self, directory: Path) -> None:
         index = directory / _INDEX
         try:
-            names = json.loads(index.read_text())["weight_map"]
-            shards: dict[str, set[str]] = {}
-            for key, shard in names.items():
-                shards.setdefault(shard, set()).add(key)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            self.faults.append(f"{index}: is no index of shards ({error!r})")
+            names = json_text.read_json(index, dict).get("weight_map")
+        except json_text.JSONError as error:
+            self.faults.append(str(error))
             return
+        if not isinstance(names, dict) or not all(isinstance(n, str) for n in names.values()):
+            self.faults.append(f"{index}: has no 'weight_map' from tensors to files beside it")
+            return
+        shards: dict[str, set[str]] = {}
+        for key, shard in names.items():
+            shards.setdefault(shard, set()).add(key)
         for shard, keys in sorted(shards.items()):
             if Path(shard).name != shard:
                 self.faults.append(f"{index}: names '{shard}', which is not beside it")
-            elif not (directory / shard).is_file():
+            elif not os.path.isfile(directory / shard):  # nor is what no file can be called
                 self.faults.append(f"{index}: names the shard {shard}, which is missing")
             else:
                 self._open(directory / shard, keys)
@@ -108,15 +112,12 @@ class Joined(Mapping[str, np.ndarray]):
 
 def read_json(path: Path) -> tuple[dict[str, Any] | None, list[str]]:
     """The object in a JSON file, or None and why not."""
-    try:
-        found = json.loads(path.read_text())
-    except FileNotFoundError:
+    if not path.exists():
         return None, [f"{path}: is missing"]
-    except (ValueError, OSError) as error:
-        return None, [f"{path}: is no JSON ({error})"]
-    if not isinstance(found, dict):
-        return None, [f"{path}: holds no JSON object"]
-    return found, []
+    try:
+        return json_text.read_json(path, dict), []
+    except json_text.JSONError as error:
+        return None, [str(error)]
 
 
 def _list(directory: Path) -> list[Path]:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 _REQUIRED = object()
+_SHOWN = 100  # characters of a value that is wrong: it may have any length
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +48,7 @@ def mismatches(published: Mapping[str, Any], settings: Sequence[Setting]) -> lis
         if found is _REQUIRED:
             faults.append(f"{key}: is absent, where {_expected(setting)} is expected")
         elif not _agrees(found, setting):
-            faults.append(f"{key}: is {found!r}, where {_expected(setting)} is expected")
+            faults.append(f"{key}: is {_told(found)}, where {_expected(setting)} is expected")
     return faults
 
 
@@ -77,14 +78,20 @@ def _expected(setting: Setting) -> str:
     return repr(setting.value)
 
 
+def _told(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+
+
 def _agrees(found: Any, setting: Setting) -> bool:
     if isinstance(found, bool) or not isinstance(found, int | float):
         return found == setting.value
     if setting.at_least is not None:
         return found >= setting.at_least
     wanted = setting.value
-    return (
-        isinstance(wanted, int | float)
-        and not isinstance(wanted, bool)
-        and math.isclose(found, wanted, rel_tol=1e-9)
-    )
+    if not isinstance(wanted, int | float) or isinstance(wanted, bool):
+        return False
+    try:
+        return math.isclose(found, wanted, rel_tol=1e-9)
+    except OverflowError:  # a whole number in JSON may be larger than any float
+        return False

@@ -26,6 +26,10 @@ _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_WITHOUT_ALPHA = (0, 2, 3)
 
 
+class AnimationError(ValueError):
+    """A file that is no whole animation; the message is the reason."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Frame:
     """One frame of an animation.
@@ -90,16 +94,16 @@ def read_animation(data: bytes) -> Animation | None:
     Delays of 10 ms or less become 100 ms in every format, as browsers have it.
 
     Raises:
-        ValueError: the file is truncated or malformed.
+        AnimationError: the file is truncated or malformed.
     """
     for signature, read in _READERS.items():
         if data.startswith(signature):
             try:
                 animation = read(data)
             except (IndexError, struct.error) as error:
-                raise ValueError("truncated or malformed") from error
+                raise AnimationError("truncated or malformed") from error
             if animation and not animation.frames:
-                raise ValueError("holds no frames")
+                raise AnimationError("holds no frames")
             return animation
     return None
 
@@ -174,7 +178,7 @@ def _read_webp(data: bytes) -> Animation | None:
     if data[8:12] != b"WEBP":
         return None
     if len(data) < struct.unpack_from("<I", data, 4)[0] + 8:
-        raise ValueError("truncated")
+        raise AnimationError("truncated")
     size, exif, frames = (0, 0), b"", []
     for name, chunk in _riff_chunks(memoryview(data)[12:]):
         if name == b"VP8X":
@@ -215,7 +219,7 @@ def _riff_chunks(data: memoryview) -> Iterator[tuple[bytes, memoryview]]:
     while position + 8 <= len(data):
         name, length = struct.unpack_from("<4sI", data, position)
         if position + 8 + length > len(data):
-            raise ValueError("truncated")
+            raise AnimationError("truncated")
         yield name, data[position + 8 : position + 8 + length]
         position += 8 + length + (length & 1)
 
@@ -248,7 +252,7 @@ def _read_png(data: bytes) -> Animation | None:
         elif name == b"fdAT":
             drawn[-1][1].append(chunk[4:])
     if len(drawn) < count:
-        raise ValueError("truncated")
+        raise AnimationError("truncated")
     alpha = header[9] not in _PNG_WITHOUT_ALPHA or any(name == b"tRNS" for name, _ in shared)
     frames = []
     for control, parts in drawn[:count]:
@@ -272,7 +276,7 @@ def _png_chunks(data: memoryview) -> Iterator[tuple[bytes, memoryview]]:
     while name != b"IEND":
         length, name = struct.unpack_from(">I4s", data, position)
         if position + 12 + length > len(data):
-            raise ValueError("truncated")
+            raise AnimationError("truncated")
         yield name, data[position + 8 : position + 8 + length]
         position += 12 + length
 

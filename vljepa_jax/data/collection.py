@@ -18,7 +18,7 @@ from vljepa_jax.data.datasets import find_dataset
 from vljepa_jax.data.manifest import Fault, open_manifest
 from vljepa_jax.data.media_bytes import stamp
 from vljepa_jax.data.media_files import each_once, media_files, why_nothing
-from vljepa_jax.data.records import ClipError, Medium
+from vljepa_jax.data.records import ClipError, Medium, clip_error
 from vljepa_jax.data.shards import Media
 from vljepa_jax.data.storage import Dataset, is_dataset, open_dataset
 from vljepa_jax.data.video import load_clip, play_time
@@ -27,6 +27,8 @@ from vljepa_jax.places import in_bucket
 
 # Seconds of a medium.
 Span = tuple[float, float]
+
+_MOST_WINDOWS = 1_000_000  # of a clip: a damaged one may say that it is months long
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,6 +119,8 @@ class Item:
             return None
         # A last window that begins less than a tenth of a stride after another would be a twin.
         count = int(np.ceil((end - start - window) / stride - 0.1))
+        if count > _MOST_WINDOWS:
+            raise clip_error(media[0], f"is {end - start:.0f} s long: {count:,} windows")
         starts = [start + index * stride for index in range(count)] + [end - window]
         return [(round(first, 3), round(first + window, 3)) for first in starts]
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from vljepa_jax.data.ffmpeg import Timeline, VideoFile
 from vljepa_jax.data.media_bytes import embedded
+from vljepa_jax.data.media_errors import reading
 from vljepa_jax.data.packet_reader import PacketReader
 from vljepa_jax.data.records import ROUNDING, ClipError, Medium
 from vljepa_jax.data.video import read_frames
@@ -43,7 +44,7 @@ def cut(medium: Medium) -> Medium:
     own = [form for form in _CONTAINERS if form in forms]
     for form in dict.fromkeys([*own, *_CONTAINERS]) if timeline.keyframes else ():
         # What a muxer refuses, and what a reader then cannot read, another container may hold.
-        with contextlib.suppress(av.FFmpegError, ClipError, ValueError):
+        with contextlib.suppress(ClipError), reading(medium):
             part = _copy(medium, timeline, form)
             if _shows_the_same(part, medium, timeline, expected):
                 return part

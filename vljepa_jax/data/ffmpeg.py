@@ -21,6 +21,7 @@ from typing import NamedTuple, NoReturn
 import av
 from PIL import Image
 
+from vljepa_jax.data.media_errors import reading
 from vljepa_jax.data.packet_reader import PacketReader
 from vljepa_jax.data.records import ROUNDING, ClipError, Medium, clip_error
 
@@ -208,7 +209,7 @@ class VideoFile:
                 trust, run = _Trust(trust + 1), None
             if run.shown[1] is not imaged:
                 imaged = run.shown[1]
-                image = self._reader.decoder.image(imaged)
+                image = self._image(imaged)
             yield image
 
     def play(self) -> Iterator[PlayedFrame]:
@@ -226,7 +227,7 @@ class VideoFile:
             begin = float((stamp - origin) * decoder.tick)
             end = begin + float((frame.duration or decoder.frame_ticks) * decoder.tick)
             self._check_time(end)
-            yield PlayedFrame(begin, end, functools.partial(decoder.image, frame))
+            yield PlayedFrame(begin, end, functools.partial(self._image, frame))
 
     # -----------------------------------------------------------------------------------------
     # Timestamps
@@ -246,7 +247,7 @@ class VideoFile:
         stamps, keyframes, counted = [], [], False
         last, length = origin, 0  # the frame that is shown last, and for how long
         at_end = True
-        with self._reader.refusing():
+        with reading(self._reader.medium):
             packets = self._reader.from_keyframe(span, self._reader.limit(origin))
             for index, packet in enumerate(packets):
                 if packet is None:
@@ -328,7 +329,7 @@ class VideoFile:
         A damaged frame is an error even where it is not wanted: the frames after it are built on
         it.
         """
-        with self._reader.refusing():
+        with reading(self._reader.medium):
             for frame in self._reader.decoder.frames(packets, wanted):
                 if frame.is_corrupt:
                     self._refuse_frame(frame)
@@ -337,11 +338,15 @@ class VideoFile:
 
     def _play(self) -> Iterator[tuple[int, av.VideoFrame]]:
         """All frames, from where the file is opened on."""
-        with self._reader.refusing():
+        with reading(self._reader.medium):
             for stamp, frame in self._reader.decoder.play(self._reader.demux()):
                 if frame.is_corrupt:
                     self._refuse_frame(frame)
                 yield stamp, frame
+
+    def _image(self, frame: av.VideoFrame) -> Image.Image:
+        with reading(self._reader.medium):
+            return self._reader.decoder.image(frame)
 
     def _check_time(self, seconds: float) -> None:
         if seconds > _LONGEST_SECONDS:

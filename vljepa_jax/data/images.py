@@ -10,33 +10,20 @@ import contextlib
 import dataclasses
 import io
 import itertools
-import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 from PIL import Image, ImageOps, features
 
-from vljepa_jax.data.animations import Animation, browser_delay, read_animation
+from vljepa_jax.data.animations import Animation, AnimationError, browser_delay, read_animation
 from vljepa_jax.data.kinds import REFUSED_IMAGES, image_format
 from vljepa_jax.data.media_bytes import read_bytes
+from vljepa_jax.data.media_errors import check_size, reading
 from vljepa_jax.data.records import ROUNDING, ClipError, Medium, clip_error
 
 # What shows through transparent pixels: white, as img2dataset (which downloads DataComp and its
 # like) composites it, and as most pages that the images come from.
 BACKGROUND = (255, 255, 255)
-# Larger images are refused: where Pillow begins to warn of decompression bombs.
-MAX_PIXELS = 89_478_485
-
-# What Pillow and its plugins raise on damaged files.
-_ERRORS = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    RuntimeError,
-    ArithmeticError,
-    struct.error,
-)
 # Greys of fewer than 8 bits: Pillow scales the pixels by this, but not the transparent grey.
 _GREY_STEP = {"L;2": 85, "L;4": 17}
 
@@ -180,11 +167,15 @@ class _Pictures:
 
 
 def _opened(medium: Medium) -> _Pictures:
-    with _faults(medium):
+    with reading(medium):
         data = read_bytes(medium)
         form = image_format(data[:64])
-        if animation := read_animation(data):
-            _check_size(animation.size)
+        try:
+            animation = read_animation(data)
+        except AnimationError as error:
+            raise clip_error(medium, f"cannot be decoded ({error})") from error
+        if animation:
+            check_size(animation.size)
             delays = [frame.delay for frame in animation.frames]
             return _Pictures(delays, lambda indices: _composed(animation, form, indices))
         _refuse_unread(medium, form)
@@ -194,22 +185,8 @@ def _opened(medium: Medium) -> _Pictures:
         return _Pictures([0.0], lambda _: map(to_rgb, [image]))
 
 
-@contextlib.contextmanager
-def _faults(medium: Medium) -> Iterator[None]:
-    """Makes ClipError of what Pillow raises."""
-    try:
-        yield
-    except ClipError:
-        raise
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        reason = f"has more than {MAX_PIXELS:,} pixels, the most that are read: scale it down"
-        raise clip_error(medium, reason) from error
-    except _ERRORS as error:
-        raise clip_error(medium, f"cannot be decoded ({error})") from error
-
-
 def _named(medium: Medium, images: Iterable[Image.Image]) -> Iterator[Image.Image]:
-    with _faults(medium):
+    with reading(medium):
         yield from images
 
 
@@ -236,7 +213,7 @@ def _refuse_unread(medium: Medium, form: str | None) -> None:
 def _still(data: bytes, form: str) -> Image.Image:
     """An image file, opened but not decoded, by no other reader than that of its format."""
     image = Image.open(io.BytesIO(data), formats=["HEIF" if form == "HEIC" else form])
-    _check_size(image.size)
+    check_size(image.size)
     if form == "PNG" and isinstance(key := image.info.get("transparency"), (int, tuple)):
         depth = image.tile[0][3]
         if depth in _GREY_STEP:
@@ -244,11 +221,6 @@ def _still(data: bytes, form: str) -> Image.Image:
         elif depth == "RGB;16B":
             image.info["transparency"] = tuple(value >> 8 for value in key)
     return image
-
-
-def _check_size(size: tuple[int, int]) -> None:
-    if size[0] * size[1] > MAX_PIXELS:
-        raise Image.DecompressionBombError
 
 
 def _composed(animation: Animation, form: str, indices: Sequence[int]) -> Iterator[Image.Image]:

@@ -9,6 +9,10 @@
     n_expected: number of rows there should be
     metric, license: how the rows are scored, and under which licence they are, as text
     sources: a list of objects, where they come from. A dataset made of the manifest keeps these.
+
+The files are in UTF-8 or UTF-16, with a byte order mark or without. In any other encoding they are
+refused, unless it is named (``launch/prepare.py --encoding``). Texts are whole characters: half of
+one, "\\ud83d", is a fault.
 """
 
 from __future__ import annotations
@@ -22,9 +26,17 @@ from typing import Any
 
 from vljepa_jax.config import nearest
 from vljepa_jax.data.kinds import MEDIA_EXTENSIONS, first_bytes, is_still, recognise
-from vljepa_jax.data.manifest_row import TASKS, ManifestRow, MediaEntry, RowError
+from vljepa_jax.data.manifest_row import (
+    TASKS,
+    ManifestRow,
+    MediaEntry,
+    RowError,
+    check_text,
+    told,
+)
 from vljepa_jax.data.media_bytes import find_member
 from vljepa_jax.data.records import LABELS_PREFIX, Annotation, ClipError, Label, Medium, shown
+from vljepa_jax.json_text import JSONError, parse_json
 
 _META_TEXTS = ("name", "task", "split", "query", "root", "metric", "license")
 _META_FIELDS = (*_META_TEXTS, "labels", "n_expected", "sources")
@@ -89,6 +101,7 @@ class Manifest:
         metric: how the rows are scored, as text; "" if the meta file does not say.
         license: of their contents; "" likewise.
         sources: where they come from, as the meta file has it.
+        encoding: of the file.
     """
 
     path: pathlib.Path
@@ -102,6 +115,7 @@ class Manifest:
     metric: str
     license: str
     sources: tuple[Mapping[str, Any], ...]
+    encoding: str
 
     def rows(self, *, texts_needed: bool = True) -> Iterator[CheckedRow | Fault]:
         """Reads the rows, each as a ``CheckedRow`` or the ``Fault`` that is found first.
@@ -110,25 +124,34 @@ class Manifest:
             texts_needed: whether a row with neither texts nor candidates is a fault.
 
         Raises:
-            ManifestError: their number differs from ``n_expected``.
+            ManifestError: their number differs from ``n_expected``, or the file has another
+                encoding.
         """
         count = 0
-        with open(self.path, encoding="utf-8") as file:
-            for number, line in enumerate(file, 1):
-                if not line.strip():
-                    continue
-                count += 1
-                fields: Any = None
-                try:
-                    fields = _json(line)
-                    yield self._row(number, fields, texts_needed)
-                except RowError as error:
-                    name = fields.get("id", "") if isinstance(fields, dict) else ""
-                    yield Fault(str(self.path), number, str(name), error.kind, shown(str(error)))
+        for number, line in enumerate(self._lines(), 1):
+            if not line.strip():
+                continue
+            count += 1
+            fields: Any = None
+            try:
+                fields = _json(line)
+                yield self._row(number, fields, texts_needed)
+            except RowError as error:
+                name = fields.get("id", "") if isinstance(fields, dict) else ""
+                yield Fault(str(self.path), number, str(name), error.kind, shown(str(error)))
         if self.n_expected is not None and count != self.n_expected:
             raise ManifestError(
                 f"{self.path}: has {count} rows, but its meta file expects {self.n_expected}"
             )
+
+    def _lines(self) -> Iterator[str]:
+        try:
+            with open(self.path, encoding=self.encoding) as file:
+                yield from file
+        except UnicodeError as error:
+            raise ManifestError(_other_encoding(self.path, self.encoding, error)) from error
+        except OSError as error:
+            raise ManifestError(f"{self.path}: cannot be read ({error.strerror})") from error
 
     def _row(self, number: int, fields: Any, texts_needed: bool) -> CheckedRow:
         row = ManifestRow.from_json(fields)
@@ -212,23 +235,31 @@ class Manifest:
         return row.cand, ()
 
 
-def open_manifest(path: str, *, split: str | None, root: str | None) -> Manifest:
+def open_manifest(
+    path: str, *, split: str | None, root: str | None, encoding: str | None = None
+) -> Manifest:
     """Opens a manifest, with its meta file if there is one.
 
     Args:
         split: overrides the meta file's; "train" if neither says.
         root: overrides the meta file's; the manifest's own folder if neither says.
+        encoding: of its files; ``None`` for UTF-8 or UTF-16, as they show.
 
     Raises:
         ManifestError: a file is missing or wrong.
     """
     file = pathlib.Path(path)
-    if not file.is_file():
+    if encoding is not None:
+        try:
+            "".encode(encoding)
+        except LookupError as error:  # some of Python's codecs are not of texts
+            raise ManifestError(f"'{encoding}' is no encoding of texts") from error
+    if not os.path.isfile(file):
         raise ManifestError(f"{path}: no such manifest")
     meta_path = file.with_name(f"{file.stem}.meta.json")
     meta: dict[str, Any] = {}
-    if meta_path.is_file():
-        meta = _read_json(meta_path, dict)
+    if os.path.isfile(meta_path):
+        meta = _read_json(meta_path, dict, encoding)
         for key in meta:
             if key not in _META_FIELDS:
                 raise ManifestError(
@@ -240,11 +271,22 @@ def open_manifest(path: str, *, split: str | None, root: str | None) -> Manifest
         sources = meta.get("sources", [])
         if not isinstance(sources, list) or not all(isinstance(s, dict) for s in sources):
             raise ManifestError(f"{meta_path}: 'sources' is no list of objects")
+        count = meta.get("n_expected")
+        if count is not None and (not isinstance(count, int) or isinstance(count, bool)):
+            raise ManifestError(f"{meta_path}: 'n_expected' is {told(count)}, not a number of rows")
+        try:
+            for key in ("name", "split", "query"):
+                check_text(meta.get(key, ""), f"'{key}'")
+        except RowError as error:
+            raise ManifestError(shown(f"{meta_path}: {error}")) from error
     task = meta.get("task")
     if task is not None and task not in TASKS:
         raise ManifestError(f"{meta_path}: task '{task}' is unknown{nearest(task, TASKS)}")
     files = meta.get("labels") or []
-    label_files = [file.parent / name for name in ([files] if isinstance(files, str) else files)]
+    files = [files] if isinstance(files, str) else files
+    if not isinstance(files, list) or not all(isinstance(name, str) for name in files):
+        raise ManifestError(f"{meta_path}: 'labels' is {told(files)}, not a file or a list of them")
+    label_files = [file.parent / name for name in files]
     label_files += sorted((file.parent / "labels").glob("*.json"))
     return Manifest(
         path=file,
@@ -253,29 +295,46 @@ def open_manifest(path: str, *, split: str | None, root: str | None) -> Manifest
         root=pathlib.Path(root) if root else file.parent / meta.get("root", ""),
         query=meta.get("query", ""),
         task=task,
-        labels={label_file.stem: _read_labels(label_file) for label_file in label_files},
+        labels={label_file.stem: _read_labels(label_file, encoding) for label_file in label_files},
         n_expected=meta.get("n_expected"),
         metric=meta.get("metric", ""),
         license=meta.get("license", ""),
         sources=tuple(meta.get("sources", ())),
+        encoding=encoding or _encoding(file),
     )
 
 
-def _read_labels(path: pathlib.Path) -> tuple[Label, ...]:
+def _read_labels(path: pathlib.Path, encoding: str | None) -> tuple[Label, ...]:
     labels = []
-    for index, entry in enumerate(_read_json(path, list)):
+    for index, entry in enumerate(_read_json(path, list, encoding)):
         texts = entry.get("texts") if isinstance(entry, dict) else None
         if not isinstance(texts, list) or not all(isinstance(t, str) and t.strip() for t in texts):
             raise ManifestError(f'{path}: entry {index} is not {{"id": ..., "texts": [...]}}')
-        labels.append(Label(str(entry.get("id", index)), tuple(texts)))
+        label = Label(str(entry.get("id", index)), tuple(texts))
+        try:
+            for text in (label.id, *texts):
+                check_text(text, f"entry {index}")
+        except RowError as error:
+            raise ManifestError(f"{path}: {error}") from error
+        labels.append(label)
     return tuple(labels)
 
 
-def _read_json(path: pathlib.Path, kind: type) -> Any:
+def _encoding(path: pathlib.Path) -> str:
+    """The encoding of a file that begins with JSON, UTF-8 unless it is UTF-16 or UTF-32."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ManifestError(f"{path}: cannot be read ({error})") from error
+        with open(path, "rb") as file:
+            return json.detect_encoding(file.read(4))
+    except OSError as error:
+        raise ManifestError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def _read_json(path: pathlib.Path, kind: type, encoding: str | None) -> Any:
+    try:
+        data = path.read_bytes()
+        value = parse_json(data.decode(encoding) if encoding else data)
+    except (OSError, ValueError) as error:  # no file has a name with \0
+        raise ManifestError(shown(f"{path}: cannot be read ({error})")) from error
     if not isinstance(value, kind):
         raise ManifestError(f"{path}: holds a JSON {type(value).__name__}, not a {kind.__name__}")
     return value
@@ -283,6 +342,13 @@ def _read_json(path: pathlib.Path, kind: type) -> Any:
 
 def _json(line: str) -> Any:
     try:
-        return json.loads(line)
-    except ValueError as error:
-        raise RowError("no JSON", f"the line is no JSON: {error}") from error
+        return parse_json(line)
+    except JSONError as error:
+        raise RowError("no JSON", f"the line {error}") from error
+
+
+def _other_encoding(path: pathlib.Path, encoding: str, error: UnicodeError) -> str:
+    return (
+        f"{path}: is not in {encoding} ({error}): save it in UTF-8, or name its encoding, e.g. "
+        "launch/prepare.py --encoding=cp1252"
+    )

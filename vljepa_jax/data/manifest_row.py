@@ -27,13 +27,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 from collections.abc import Mapping
 from typing import Any
 
 from vljepa_jax.config import nearest
 from vljepa_jax.data.records import LABELS_PREFIX
 
+_LONGEST_SECONDS = 1e7  # four months: beyond it a time is a mistake
+_SHOWN = 80  # characters of a wrong value
 TASKS = ("caption", "vqa", "classification", "state", "triplet", "stream")
 
 
@@ -111,20 +112,27 @@ class ManifestRow:
         name = _typed(fields, "id", str, None)
         if not name:
             raise RowError("missing field", "'id' is missing or empty")
+        check_text(name, "'id'", name=True)
         texts = tuple(_list_of(fields, "texts", str))
         for index, text in enumerate(texts):
             if not text.strip():
                 raise RowError("empty text", f"texts[{index}] is empty")
+            check_text(text, f"texts[{index}]")
+        query = _typed(fields, "query", str, None)
+        check_text(query or "", "'query'")
+        tags = {str(k): str(v) for k, v in _typed(fields, "tags", dict, {}).items()}
+        for tag in tags.items():
+            check_text("=".join(tag), "'tags'")
         return cls(
             id=name,
             media=_media(_list_of(fields, "media"), "media"),
-            query=_typed(fields, "query", str, None),
+            query=query,
             texts=texts,
             cand=_candidates(fields.get("cand")),
             gold=_typed(fields, "gold", int, None),
             times=_numbers(fields, "times"),
             durations=_numbers(fields, "durations"),
-            tags={str(k): str(v) for k, v in _typed(fields, "tags", dict, {}).items()},
+            tags=tags,
             task=_typed(fields, "task", str, None),
         )
 
@@ -175,6 +183,8 @@ def _candidates(candidates: Any) -> str | tuple[str, ...] | tuple[MediaEntry, ..
     if all(isinstance(candidate, str) for candidate in candidates):
         if not all(candidate.strip() for candidate in candidates):
             raise RowError("empty text", "a candidate is empty")
+        for index, candidate in enumerate(candidates):
+            check_text(candidate, f"cand[{index}]")
         return tuple(candidates)
     return _media(candidates, "cand")
 
@@ -192,7 +202,7 @@ def _typed(fields: Mapping[str, Any], key: str, kind: type, default: Any) -> Any
         return default
     if not isinstance(value, kind) or isinstance(value, bool):
         names = {str: "text", int: "an integer", dict: "an object"}
-        raise RowError("wrong type", f"'{key}' must be {names[kind]}, got {json.dumps(value)}")
+        raise RowError("wrong type", f"'{key}' must be {names[kind]}, got {told(value)}")
     return value
 
 
@@ -202,7 +212,7 @@ def _list_of(fields: Mapping[str, Any], key: str, kind: type | None = None) -> l
         return []
     if not isinstance(value, list) or (kind and not all(isinstance(v, kind) for v in value)):
         of = " of texts" if kind is str else ""
-        raise RowError("wrong type", f"'{key}' must be a list{of}, got {json.dumps(value)}")
+        raise RowError("wrong type", f"'{key}' must be a list{of}, got {told(value)}")
     return value
 
 
@@ -211,8 +221,33 @@ def _numbers(fields: Mapping[str, Any], key: str) -> tuple[float, ...]:
 
 
 def _number(value: Any, where: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not abs(value) <= _LONGEST_SECONDS:  # nor is NaN
         raise RowError(
-            "wrong type", f"{where} must be a number of seconds, got {json.dumps(value)}"
+            "wrong type",
+            f"{where} must be a number of seconds, at most {_LONGEST_SECONDS:g}, got {told(value)}",
         )
     return float(value)
+
+
+def check_text(text: str, where: str, *, name: bool = False) -> None:
+    """A text that a tokenizer and a report take: one with half of a character is none.
+
+    Args:
+        name: whether it may be that of a file, whose bytes that are no UTF-8 Python has so.
+
+    Raises:
+        RowError: it is none.
+    """
+    try:
+        text.encode(errors="surrogateescape" if name else "strict")
+    except UnicodeEncodeError as error:
+        raise RowError(
+            "no text", f"{where} holds {text[error.start]!r}, half a character"
+        ) from error
+
+
+def told(value: Any) -> str:
+    """A wrong value, as JSON, its beginning if it is long."""
+    text = json.dumps(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 from vljepa_jax.config import nearest
-from vljepa_jax.data.records import Medium, clip_error
+from vljepa_jax.data.records import ClipError, Medium, clip_error
 from vljepa_jax.places import file_stamp
 
 
@@ -62,8 +62,9 @@ def stamp(medium: Medium) -> str:
         return hashlib.sha256(span + medium.data).hexdigest()[:16]
     try:
         return file_stamp(pathlib.Path(medium.path))
-    except OSError as error:
-        raise clip_error(medium, f"cannot be opened ({error.strerror})") from error
+    except (OSError, ValueError) as error:  # no file has a name with \0
+        reason = getattr(error, "strerror", None) or error
+        raise clip_error(medium, f"cannot be opened ({reason})") from error
 
 
 def embedded(medium: Medium) -> Medium:
@@ -139,5 +140,8 @@ class _Member(io.RawIOBase):
 def _explained(medium: Medium) -> Iterator[None]:
     try:
         yield
-    except OSError as error:
-        raise clip_error(medium, f"cannot be opened ({error.strerror})") from error
+    except ClipError:
+        raise
+    except (OSError, ValueError) as error:  # no file has a name with \0
+        reason = getattr(error, "strerror", None) or error
+        raise clip_error(medium, f"cannot be opened ({reason})") from error

@@ -13,11 +13,12 @@ import itertools
 import os
 import re
 from collections.abc import Iterator
-from typing import BinaryIO, NoReturn
+from typing import BinaryIO
 
 import av
 
 from vljepa_jax.data.media_bytes import open_bytes
+from vljepa_jax.data.media_errors import reading
 from vljepa_jax.data.records import Medium, clip_error
 from vljepa_jax.data.video_decoder import NoVideo, VideoDecoder, is_last, open_media
 
@@ -52,17 +53,16 @@ class PacketReader:
             self._source: str | BinaryIO = os.path.abspath(medium.path)  # never a protocol
         else:
             self._source = open_bytes(medium)
-        try:
-            self._container = open_media(self._source)
-        except FileNotFoundError as error:
-            raise clip_error(self.medium, "no such file") from error
-        except av.FFmpegError as error:
-            self._refuse(error)
-        try:
-            self.decoder = VideoDecoder(self._container)
-        except NoVideo as error:
-            self._close()
-            raise clip_error(self.medium, str(error)) from error
+        with reading(medium):
+            try:
+                self._container = open_media(self._source)
+            except FileNotFoundError as error:
+                raise clip_error(medium, "no such file") from error
+            try:
+                self.decoder = VideoDecoder(self._container)
+            except NoVideo as error:
+                self._close()
+                raise clip_error(medium, str(error)) from error
         self._at_start = True
         self._last: int | None = None  # decoding time of the packet read last
 
@@ -88,7 +88,7 @@ class PacketReader:
             return self.decoder.start
         self.rewind()
         packets = itertools.islice(self.demux(), _REORDERED)
-        with self.refusing():
+        with reading(self.medium):
             return min((packet.pts for packet in packets if packet.pts is not None), default=0)
 
     def limit(self, origin: int) -> float:
@@ -114,7 +114,7 @@ class PacketReader:
     def _read_ascends(self) -> bool:
         self.rewind()
         last = None
-        with self.refusing():
+        with reading(self.medium):
             for packet in self.demux():
                 if packet.dts is None:
                     continue
@@ -195,17 +195,6 @@ class PacketReader:
         if not self._at_start:
             self._close()
             self._open()
-
-    @contextlib.contextmanager
-    def refusing(self) -> Iterator[None]:
-        """FFmpeg's errors inside the block are the medium's."""
-        try:
-            yield
-        except av.FFmpegError as error:
-            self._refuse(error)
-
-    def _refuse(self, error: av.FFmpegError) -> NoReturn:
-        raise clip_error(self.medium, f"cannot be decoded ({error.strerror})") from error
 
 
 @functools.lru_cache(maxsize=1024)

@@ -28,7 +28,7 @@ import msgpack
 import numpy as np
 from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 
-from vljepa_jax.data.records import Annotation, MediaRecord, Medium, Record
+from vljepa_jax.data.records import Annotation, MediaRecord, Medium, Record, shown
 from vljepa_jax.places import DATASET_BUCKETS, AnyPath, in_bucket, place
 
 # A row of the table: the media record of an annotation, by its index in the part; its task, by its
@@ -155,18 +155,38 @@ class Shards:
         """Entries of a part, unpacked."""
         if first == end:
             return []
-        entries = self._reader(part).read(first, end)
-        return [msgpack.unpackb(entry, use_list=False, unicode_errors=_NAMES) for entry in entries]
+        reader = self._reader(part)
+        try:
+            return [
+                msgpack.unpackb(entry, use_list=False, unicode_errors=_NAMES)
+                for entry in reader.read(first, end)
+            ]
+        except Exception as error:  # of either library, whose kinds of errors are their own
+            raise DatasetError(
+                f"{self._path(part)}: is damaged ({shown(str(error))}); copy or make it anew"
+            ) from error
 
     def _open_shard(self, part: int) -> ArrayRecordReader:
-        path = _shard_path(place(self.directory, DATASET_BUCKETS), self.split, part, self.kind)
-        reader = ArrayRecordReader(
-            os.fspath(path), _READER_OPTIONS, file_reader_buffer_size=_READER_BUFFER
-        )
-        found, wanted = reader.num_records(), getattr(self._parts[part], self.kind)
-        if found != wanted:  # 0 where there is no such file
-            raise DatasetError(f"{path}: missing or damaged, {found} of {wanted} entries are there")
+        path = self._path(part)
+        wanted = getattr(self._parts[part], self.kind)
+        try:
+            reader = ArrayRecordReader(
+                os.fspath(path), _READER_OPTIONS, file_reader_buffer_size=_READER_BUFFER
+            )
+            found = reader.num_records()  # 0 where there is no such file
+        except Exception as error:  # as above
+            raise DatasetError(
+                f"{path}: is damaged ({shown(str(error))}); copy or make it anew"
+            ) from error
+        if found != wanted:
+            raise DatasetError(
+                f"{path}: missing or damaged, {found} of {wanted} entries are there; copy or make "
+                "it anew"
+            )
         return reader
+
+    def _path(self, part: int) -> AnyPath:
+        return _shard_path(place(self.directory, DATASET_BUCKETS), self.split, part, self.kind)
 
 
 class Media(Shards):
@@ -225,7 +245,13 @@ class Annotations(Shards):
         for index, part in enumerate(self._parts):
             table = self._table(index)
             counted = table["task"][table["trainable"]] if trainable else table["task"]
-            found.update(part.tasks[task] for task in np.unique(counted))
+            numbers = np.unique(counted)
+            if len(numbers) and numbers[-1] >= len(part.tasks):
+                raise DatasetError(
+                    f"{self.directory}, split '{self.split}', part {index}: its table has tasks "
+                    "that its metadata does not; copy or make it anew"
+                )
+            found.update(part.tasks[task] for task in numbers)
         return sorted(found)
 
     def records(self, tasks: Collection[str], *, trainable: bool) -> np.ndarray:
@@ -252,10 +278,22 @@ class Annotations(Shards):
 
     def _open_table(self, part: int) -> np.ndarray:
         path = _table_path(place(self.directory, DATASET_BUCKETS), self.split, part)
-        if not in_bucket(path):
-            return np.asarray(np.load(path, mmap_mode="r"))  # a bare view is faster to index
-        with path.open("rb") as file:
-            return np.load(file)
+        try:
+            if in_bucket(path):
+                with path.open("rb") as file:
+                    table = np.load(file)
+            else:
+                table = np.asarray(np.load(path, mmap_mode="r"))  # a bare view is faster to index
+        except Exception as error:  # numpy raises nearly any kind on a damaged header
+            raise DatasetError(
+                f"{path}: missing or damaged ({shown(str(error))}); copy or make it anew"
+            ) from error
+        expected = self._parts[part].annotations
+        if table.dtype != TABLE or table.shape != (expected,):
+            raise DatasetError(
+                f"{path}: damaged, it is no table of {expected} annotations; copy or make it anew"
+            )
+        return table
 
 
 def _shard_path(directory: AnyPath, split: str, part: int, kind: Kind) -> AnyPath:

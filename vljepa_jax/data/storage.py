@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import itertools
 import json
 import os
 import pathlib
@@ -19,9 +20,12 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+import dacite
+
 from vljepa_jax.config import nearest
 from vljepa_jax.data.records import LABELS_PREFIX, Annotation, Label, Record
 from vljepa_jax.data.shards import Annotations, DatasetError, Media, Part, PartWriter
+from vljepa_jax.json_text import JSONError, read_json
 from vljepa_jax.places import DATASET_BUCKETS, complaint, file_stamp, in_bucket, place
 
 # Of all files of a dataset. Raise it whenever they change: older datasets are refused then.
@@ -29,6 +33,7 @@ FORMAT = 2
 _METADATA = "dataset.json"
 _METADATA_1 = "dataset_info.json"  # of format 1, which TFDS wrote
 _PART_BYTES = 512 << 20
+_MOST_ENTRIES = 1 << 32  # of a part: its table numbers them with 32 bits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,21 +96,36 @@ class Dataset:
             yield Record(record.id, record.media, annotations.of(index))
 
     def candidates(self, annotation: Annotation) -> tuple[tuple[str, ...], ...]:
-        """The candidate answers of an annotation, each with its texts; of a set, one object."""
+        """The candidate answers of an annotation, each with its texts; of a set, one object.
+
+        Raises:
+            DatasetError: the metadata lacks its label set.
+        """
         if isinstance(annotation.candidates, str):
-            return self._label_texts[annotation.candidates.removeprefix(LABELS_PREFIX)]
+            name = annotation.candidates.removeprefix(LABELS_PREFIX)
+            if name not in self._label_texts:
+                self._label_set(annotation.candidates)  # raises
+            return self._label_texts[name]
         return tuple((text,) for text in annotation.candidates)
 
     def answer(self, annotation: Annotation) -> tuple[str, ...]:
         """The texts of the correct candidate; the annotation must have ``gold``."""
         if isinstance(annotation.candidates, str):
-            labels = self.labels[annotation.candidates.removeprefix(LABELS_PREFIX)]
-            return labels[annotation.gold].texts
+            return self._label_set(annotation.candidates)[annotation.gold].texts
         return (annotation.candidates[annotation.gold],)
 
     @functools.cached_property
     def _label_texts(self) -> dict[str, tuple[tuple[str, ...], ...]]:
         return {name: tuple(label.texts for label in own) for name, own in self.labels.items()}
+
+    def _label_set(self, reference: str) -> tuple[Label, ...]:
+        name = reference.removeprefix(LABELS_PREFIX)
+        if name not in self.labels:
+            raise DatasetError(
+                f"{self.directory}: its metadata has no label set '{name}', which annotations ask "
+                "for; copy the dataset or make it anew"
+            )
+        return self.labels[name]
 
     def _parts_of(self, split: str) -> tuple[Part, ...]:
         if split not in self.parts:
@@ -114,6 +134,20 @@ class Dataset:
                 f"it has {', '.join(self.parts)}"
             )
         return self.parts[split]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Metadata:
+    """What ``dataset.json`` holds beside its format."""
+
+    name: str
+    description: str
+    license: str
+    splits: dict[str, tuple[Part, ...]]
+    labels: dict[str, tuple[Label, ...]]
+    # Datasets of before have neither.
+    metric: str = ""
+    sources: tuple[dict[str, Any], ...] = ()
 
 
 def is_dataset(directory: str | os.PathLike[str]) -> bool:
@@ -139,32 +173,37 @@ def open_dataset(directory: str | os.PathLike[str]) -> Dataset:
         if not path.is_dir():
             raise DatasetError(f"{path}: no such directory; launch/prepare.py makes datasets")
     if (path / _METADATA).is_file():
-        metadata = json.loads((path / _METADATA).read_text(encoding="utf-8"))
+        try:
+            metadata = read_json(path / _METADATA, dict)
+        except JSONError as error:
+            raise DatasetError(f"{error}; copy the dataset or make it anew") from error
     elif (path / _METADATA_1).is_file():
         metadata = {"format": 1}
     else:
         raise DatasetError(f"{path}: holds no dataset; launch/prepare.py makes datasets")
-    if metadata["format"] != FORMAT:
+    if (form := metadata.get("format")) != FORMAT:
         raise DatasetError(
-            f"{path}: is a dataset of format {metadata['format']}, and this version reads format "
+            f"{path}: is a dataset of format {form}, and this version reads format "
             f"{FORMAT}. Make it anew: python launch/prepare.py --manifest=... --output=..."
         )
+    try:
+        content = dacite.from_dict(_Metadata, metadata, dacite.Config(cast=[tuple]))
+        for part in itertools.chain(*content.splits.values()):
+            if not all(0 <= count < _MOST_ENTRIES for count in (part.media, part.annotations)):
+                raise ValueError("a part has a number of entries that none can have")
+    except (dacite.DaciteError, TypeError, AttributeError, ValueError) as error:
+        raise DatasetError(
+            f"{path / _METADATA}: is damaged ({str(error)[:200]}); copy the dataset or make it anew"
+        ) from error
     return Dataset(
         directory=str(path),
-        name=metadata["name"],
-        description=metadata["description"],
-        license=metadata["license"],
-        parts={
-            split: tuple(Part(**part | {"tasks": tuple(part["tasks"])}) for part in parts)
-            for split, parts in metadata["splits"].items()
-        },
-        labels={
-            name: tuple(Label(entry["id"], tuple(entry["texts"])) for entry in entries)
-            for name, entries in metadata["labels"].items()
-        },
-        # Datasets of before have neither.
-        metric=metadata.get("metric", ""),
-        sources=tuple(metadata.get("sources", ())),
+        name=content.name,
+        description=content.description,
+        license=content.license,
+        parts=content.splits,
+        labels=content.labels,
+        metric=content.metric,
+        sources=content.sources,
     )
 
 
@@ -202,7 +241,7 @@ def write_dataset(
     if target.exists():
         raise FileExistsError(f"{target} exists; remove it or name another directory")
     for split in splits:
-        if not re.fullmatch(r"\w[\w.-]*", split):
+        if not re.fullmatch(r"\w[\w.-]{0,99}", split):
             raise DatasetError(
                 f"{target}: '{split}' is no name of a split, which has letters, digits, _ . and -"
             )

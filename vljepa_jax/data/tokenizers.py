@@ -80,7 +80,10 @@ class Tokenizer:
         try:
             content = self.read()
             self._tokenizer = tokenizers.Tokenizer.from_buffer(content)
-        except Exception as error:  # the library raises nothing narrower
+            self._tokenizer.encode("")  # looks up the tokens that it adds to every text
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # of Rust, as which the library's panics come
             raise TokenizerError(f"{self.path}: is no tokenizer.json ({error})") from error
         self.sha256 = hashlib.sha256(content).hexdigest()
         self._tokenizer.no_padding()

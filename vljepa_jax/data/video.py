@@ -20,6 +20,7 @@ from vljepa_jax.config import Preprocessing, VideoInput
 from vljepa_jax.data.ffmpeg import PlayedFrame, VideoFile
 from vljepa_jax.data.images import animation_end, play_images, read_images
 from vljepa_jax.data.kinds import kind_of
+from vljepa_jax.data.media_errors import reading
 from vljepa_jax.data.records import ClipError, Medium, clip_error
 
 # Distance of keyframes written by write_mp4, so that a span of a long video is near one.
@@ -120,7 +121,7 @@ def read_frames(
         return read_images(medium, lambda end: _times(medium, end, moments), render)
     rendered: list[np.ndarray] = []
     last = None
-    with VideoFile(medium) as video:
+    with reading(medium), VideoFile(medium) as video:
         timeline = video.timeline()
         targets = [timeline.stamp(time) for time in _times(medium, timeline.end, moments)]
         for image in video.decode(timeline, targets):
@@ -140,7 +141,7 @@ def play_time(medium: Medium) -> tuple[float, float] | None:
         if end is None:
             return None
     else:
-        with VideoFile(medium) as video:
+        with reading(medium), VideoFile(medium) as video:
             end = video.timeline().end
     first, last = _times(medium, end, (0.0, 1.0))
     if first >= end:
@@ -158,7 +159,7 @@ def play(medium: Medium) -> Iterator[PlayedFrame]:
         for begin, end, image in play_images(medium):
             yield PlayedFrame(begin, end, lambda image=image: image)
     else:
-        with VideoFile(medium) as video:
+        with reading(medium), VideoFile(medium) as video:
             yield from video.play()
 
 

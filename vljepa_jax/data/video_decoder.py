@@ -20,6 +20,7 @@ from av.video.reformatter import VideoReformatter
 from PIL import Image
 
 from vljepa_jax.data.images import to_rgb
+from vljepa_jax.data.media_errors import MAX_PIXELS, check_size
 
 # Formats whose timestamps may start anew inside a file, as where two are joined: a frame this much
 # before the last one, or this much after it, follows it (the thresholds of FFmpeg's own program).
@@ -41,6 +42,9 @@ _WIDEST = 20.0
 # How tags that are no UTF-8 are decoded; PyAV 19 does so by itself, and can be told nothing else.
 _TAGS = {} if int(av.__version__.split(".")[0]) >= 19 else {"metadata_errors": "surrogateescape"}
 
+# FFmpeg's own name of the most pixels that it decodes a picture of.
+_LIMITS = {"max_pixels": str(MAX_PIXELS)}
+
 
 class NoVideo(ValueError):
     """Why the video of an open container cannot be decoded."""
@@ -52,8 +56,12 @@ def fraction(rate: object) -> Fraction | None:
 
 
 def open_media(source: str | BinaryIO, **options: Any) -> av.container.InputContainer:
-    """``av.open`` of files whose titles and other tags may be in any encoding."""
-    return av.open(source, **_TAGS, **options)
+    """``av.open`` of files whose tags may be in any encoding, and whose pictures of any size.
+
+    Without the limit a small file may fill the memory as soon as FFmpeg looks what it holds.
+    """
+    limited = _LIMITS | options.pop("options", {})
+    return av.open(source, options=limited, **_TAGS, **options)
 
 
 class VideoDecoder:
@@ -73,6 +81,7 @@ class VideoDecoder:
 
         Raises:
             NoVideo: there is none, or none that can be shown.
+            DecompressionBombError: its pictures are too large (``media_errors.check_size``).
         """
         self._container = container
         self.stream = _choose(container)
@@ -86,9 +95,11 @@ class VideoDecoder:
         self._ahead = _AHEAD_SECONDS / self.tick
         self.seekable = container.format.name not in _INEXACT
         self._context = _context(self.stream)
+        self._context.options = _LIMITS
         self._context.thread_count = 1  # loader workers are the parallelism
         self._skips = self._context.name in _SKIPPING
         self._reformatter = VideoReformatter()  # setting it up costs more than its work
+        check_size((self.stream.width, self.stream.height))
         aspect = fraction(self.stream.sample_aspect_ratio)
         self._aspect = float(aspect) if aspect and aspect > 0 else 1.0
         if not 1 / _WIDEST <= self._aspect <= _WIDEST:
@@ -165,9 +176,9 @@ class VideoDecoder:
 
         last, end, shift = None, self.start or 0, 0  # end: of the frame before
         for frame in self.frames(fed()):
-            if times is not None:
+            if times:
                 stamp = times.popleft()
-            elif frame.pts is None:
+            elif frame.pts is None or times is not None:  # a damaged file gave more than it told
                 stamp = end
             else:
                 stamp = frame.pts + shift

@@ -26,6 +26,7 @@ _STYLE = {
     "lines.linewidth": 1.3,
     "legend.frameon": False,
     "legend.fontsize": 7,
+    "text.parse_math": False,  # a $ in a name is a $
     **dict.fromkeys(
         (
             "text.color",

@@ -21,20 +21,23 @@ class Metric:
     """A figure with its uncertainty.
 
     Attributes:
-        value: the share of examples that are correct, in [0, 1], or their mean score.
+        value: the share of examples that are correct, in [0, 1], or their mean score; ``None``
+            where it is not defined, and then so are ``chance`` and ``interval``.
         chance: what guessing would score; how it is counted is the protocol's matter.
         n: number of examples.
         interval: 95 % confidence interval of ``value`` (of a share Wilson's, else the bootstrap's).
         unit: "share", "cider", whose values are x 100, "ratio", or "rank", which counts from 1.
         better: which side of chance is the better one; "neither" where there is no telling.
+        undefined: why it has no value; "" where it has one.
     """
 
-    value: float
-    chance: float
+    value: float | None
+    chance: float | None
     n: int
-    interval: tuple[float, float]
+    interval: tuple[float, float] | None
     unit: Literal["share", "cider", "ratio", "rank"] = "share"
     better: Literal["higher", "lower", "neither"] = "higher"
+    undefined: str = ""
 
 
 def proportion(correct: Sequence[bool] | np.ndarray, chance: float) -> Metric:
@@ -63,6 +66,9 @@ def wilson_interval(successes: int, n: int) -> tuple[float, float]:
 def mean_score(scores: np.ndarray, chance: float, unit: Literal["cider"]) -> Metric:
     """Mean of the examples' scores, with its bootstrap interval over the examples.
 
+    CIDEr of one example is not defined: it weighs an n-gram by how few of the clips have it, which
+    is nothing where there is one, and would be 0 for a perfect caption.
+
     Args:
         scores: [n]. CIDEr's rarity of n-grams is that of the whole set, not of each resample.
 
@@ -71,6 +77,9 @@ def mean_score(scores: np.ndarray, chance: float, unit: Literal["cider"]) -> Met
     """
     if len(scores) == 0:
         raise ValueError("a metric needs at least one example")
+    if unit == "cider" and len(scores) == 1:
+        reason = "CIDEr weighs words by how few of the clips have them: of one clip it has no value"
+        return Metric(None, None, 1, None, unit, undefined=reason)
     interval = bootstrap_interval(scores)
     return Metric(float(np.mean(scores)), float(chance), len(scores), interval, unit)
 

@@ -14,10 +14,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import rich.console
 import rich.table
 from rich.progress import Progress
+from rich.text import Text
 
+from vljepa_jax import terminal
 from vljepa_jax.config import ConfigError, TrainConfig, as_dict
 from vljepa_jax.data.datasets import find_dataset
 from vljepa_jax.data.records import Annotation, ClipError
@@ -243,7 +244,7 @@ def write_probe_report(
     }
     page = report.sections(made, read_metrics(first), [], {})
     report.write_report(output, made, f"Probes of {source}", page)
-    console = rich.console.Console()
+    console = terminal.PlainConsole()
     console.print(_table(measured))
     console.print(f"report: {output / 'report.html'}", highlight=False)
 
@@ -256,7 +257,7 @@ def _table(measured: Mapping[str, Any]) -> rich.table.Table:
         value = report.percent(metric["value"])
         table.add_row(
             name,
-            f"[bold]{value}[/]" if report.above_chance(metric) else value,
+            Text(value, "bold") if report.above_chance(metric) else value,
             report.percent(metric["chance"]),
             " to ".join(report.percent(end) for end in metric["interval"]),
             str(metric["n"]),

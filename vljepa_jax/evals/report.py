@@ -21,7 +21,7 @@ from typing import Any
 import jax
 import jinja2
 
-from vljepa_jax.config import EvalConfig, as_dict
+from vljepa_jax.config import ConfigError, EvalConfig, as_dict
 from vljepa_jax.evals.benchmarks import (
     STREAM,
     benchmark_name,
@@ -31,9 +31,11 @@ from vljepa_jax.evals.benchmarks import (
 from vljepa_jax.evals.evaluate import Result
 from vljepa_jax.evals.figures import training_curves
 from vljepa_jax.evals.gallery import HOW_CHOSEN, Gallery
+from vljepa_jax.evals.metrics import Metric
 from vljepa_jax.evals.protocols.registry import make_protocol
 from vljepa_jax.host import available_cpus
 from vljepa_jax.inference.embedder import Embedder
+from vljepa_jax.json_text import JSONError, read_json
 from vljepa_jax.places import write_text
 
 # Settings of an evaluation that change no result of another benchmark.
@@ -84,9 +86,16 @@ class MetricRow:
 # report.json
 # ---------------------------------------------------------------------------------------------
 def read_report(directory: Path) -> dict[str, Any]:
-    """The report that is there, or an empty one."""
+    """The report that is there, or an empty one.
+
+    Raises:
+        ConfigError: it is damaged.
+    """
     path = directory / "report.json"
-    return json.loads(path.read_text()) if path.is_file() else {}
+    try:
+        return read_json(path, dict) if path.is_file() else {}
+    except JSONError as error:
+        raise ConfigError(f"{error}; remove it, and all is measured anew") from error
 
 
 def make_report(
@@ -166,10 +175,16 @@ def _metrics(result: Result, frames: int) -> dict[str, Any]:
         "expected": benchmark.expected or result.there,
         "missing": missing_examples(benchmark, result.examples, result.there),
     }
-    return {
-        name: {**dataclasses.asdict(metric), "interval": list(metric.interval), **how}
-        for name, metric in result.metrics.items()
-    }
+    return {name: _as_json(metric) | how for name, metric in result.metrics.items()}
+
+
+def _as_json(metric: Metric) -> dict[str, Any]:
+    """A metric without a value has null, and "undefined", which no other has, says why."""
+    fields = dataclasses.asdict(metric)
+    fields["interval"] = None if metric.interval is None else list(metric.interval)
+    if not metric.undefined:
+        del fields["undefined"]
+    return fields
 
 
 def _measured_alike(previous: Mapping[str, Any], report: Mapping[str, Any]) -> bool:
@@ -284,21 +299,27 @@ def percent(share: float) -> str:
     return f"{100 * share:.1f}".removesuffix(".0") if share in (0, 1) else f"{100 * share:.1f}"
 
 
-def shown(number: float, unit: str) -> str:
-    """A metric's number: a share in percent, a ratio as "2.85×", a rank as it is."""
+def shown(number: float | None, unit: str) -> str:
+    """A metric's number: a share in percent, a ratio as "2.85×", a rank as it is; "–" for none."""
+    if number is None:
+        return "–"
     if unit == "share":
         return percent(number)
     return f"{number:.2f}×" if unit == "ratio" else f"{number:.1f}"
 
 
-def shown_interval(interval: Sequence[float], unit: str) -> str:
-    """ "12.9 – 14.1", "0.51 – 2.85×"."""
+def shown_interval(interval: Sequence[float] | None, unit: str) -> str:
+    """ "12.9 – 14.1", "0.51 – 2.85×", "–"."""
+    if interval is None:
+        return "–"
     low, high = (shown(number, unit) for number in interval)
     return f"{low.removesuffix('×')} – {high}"
 
 
 def above_chance(metric: Mapping[str, Any]) -> bool:
     """Whether the whole interval lies on the better side of chance."""
+    if metric["value"] is None:
+        return False
     low, high = metric["interval"]
     # Those of older reports do not say which side that is: it was always above.
     better = metric.get("better", "higher")
@@ -315,6 +336,7 @@ def metrics_table(
         first: heading of the rows' names.
         more: headings of their further columns.
     """
+    groups = {name: [*map(_with_reason, rows)] for name, rows in groups.items()}
     notes = list(dict.fromkeys(row.note for rows in groups.values() for row in rows if row.note))
 
     def drawn(row: MetricRow) -> dict[str, Any]:
@@ -337,6 +359,13 @@ def metrics_table(
         "bars": any(row.metric["unit"] == "share" for rows in groups.values() for row in rows),
         "notes": notes,
     }
+
+
+def _with_reason(row: MetricRow) -> MetricRow:
+    """The row, noted why its metric has no value."""
+    reason = row.metric.get("undefined", "")
+    parts = filter(None, (reason and f"{reason}.", row.note))
+    return dataclasses.replace(row, note=" ".join(parts))
 
 
 def _verdict(metrics: Mapping[str, Any]) -> str:

@@ -10,7 +10,9 @@ from typing import Any
 
 import rich.console
 import rich.table
+from rich.text import Text
 
+from vljepa_jax import terminal
 from vljepa_jax.config import BenchmarkConfig, EvalConfig, StreamStudyConfig
 from vljepa_jax.evals import report
 from vljepa_jax.evals.datasets import Datasets
@@ -93,13 +95,15 @@ def write_evaluation(
         stream_report.save_pictures(output, made["streams"], streams)
     measured = [name for result in results for name in result.metrics]
     measured += [] if streams is None else stream_report.metrics(streams, study)
-    console = rich.console.Console()
+    console = terminal.PlainConsole()
     console.print(_results_table({name: made["metrics"][name] for name in measured}))
     _print_done(console, done)
     for note in dict.fromkeys(note for result in results for note in result.notes):
         console.print(note, style="yellow", highlight=False)
     for name in measured:
         metric = made["metrics"][name]
+        if reason := metric.get("undefined"):
+            console.print(f"{name} has no value: {reason}", style="yellow", highlight=False)
         if caveat := metric.get("caveat"):
             console.print(f"{name} says little: {caveat}", style="yellow", highlight=False)
         if part := report.partial(metric):
@@ -133,7 +137,7 @@ def write_sweep(
     """
     runs: list[dict[str, Any]] = []
     skipped: dict[str, str] = {}
-    console = rich.console.Console()
+    console = terminal.PlainConsole()
     directory = output / _plain("sweep_" + "_".join(fields))
     for values, config in settings:
         model = load(config)
@@ -207,9 +211,9 @@ def _results_table(metrics: Mapping[str, Mapping[str, Any]]) -> rich.table.Table
     for name, metric in metrics.items():
         value, chance, low, high = (
             report.shown(number, metric["unit"])
-            for number in (metric["value"], metric["chance"], *metric["interval"])
+            for number in (metric["value"], metric["chance"], *(metric["interval"] or (None, None)))
         )
-        bold = f"[bold]{value}[/]" if report.above_chance(metric) else value
+        bold = Text(value, "bold") if report.above_chance(metric) else value
         table.add_row(name, bold, chance, f"{low} to {high}", str(metric["n"]))
     table.caption = "Shares in percent, CIDEr x 100, ratios with ×."
     return table

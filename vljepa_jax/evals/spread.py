@@ -53,6 +53,8 @@ def write_spread(runs: Sequence[Path], output: Path, console: rich.console.Conso
 def spread(runs: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     """Metric -> mean, standard deviation (of a sample, n - 1), lowest, highest and all values.
 
+    They are ``None`` where the metric of a run has no value, and "undefined" says why.
+
     Args:
         runs: name -> "metrics" of its report.
 
@@ -73,19 +75,27 @@ def spread(runs: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     found = {}
     for name, metric in runs[first].items():
         values = [metrics[name]["value"] for metrics in runs.values()]
+        defined = None not in values
         found[name] = {
-            "mean": float(np.mean(values)),
-            "standard_deviation": float(np.std(values, ddof=1)),
-            "lowest": min(values),
-            "highest": max(values),
+            "mean": float(np.mean(values)) if defined else None,
+            "standard_deviation": float(np.std(values, ddof=1)) if defined else None,
+            "lowest": min(values) if defined else None,
+            "highest": max(values) if defined else None,
             "values": values,
         } | {key: metric[key] for key in ("chance", "n", "unit", "path", "split")}
+        if not defined:
+            reasons = (metrics[name].get("undefined") for metrics in runs.values())
+            found[name]["undefined"] = next(filter(None, reasons), "a run has no value")
     return found
 
 
 def _draw(metrics: Mapping[str, Any], runs: int) -> Figure:
     """Shares alone: each run a dot, the mean a line, chance a tick."""
-    rows = {name: metric for name, metric in metrics.items() if metric["unit"] == "share"}
+    rows = {
+        name: metric
+        for name, metric in metrics.items()
+        if metric["unit"] == "share" and metric["mean"] is not None
+    }
     figure = Figure(figsize=(7, 0.8 + 0.25 * len(rows)), layout="constrained")
     axes = figure.subplots()
     for row, metric in enumerate(rows.values()):

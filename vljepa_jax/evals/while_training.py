@@ -62,7 +62,8 @@ class Evaluator:
                 self._model.batch_size = plan.batch_size
                 for result in evaluate(self._model, plan.benchmarks, datasets):
                     for name, metric in result.metrics.items():
-                        metrics[f"eval/{name}"] = metric.value
+                        if metric.value is not None:  # a curve has no point there
+                            metrics[f"eval/{name}"] = metric.value
         self._model.take(None)  # the memory is training's again
         return metrics
 

@@ -18,6 +18,7 @@ from jaxtyping import Float, Int, UInt8
 
 from vljepa_jax.config import ConfigError, TrainConfig, VideoInput
 from vljepa_jax.inference import tasks
+from vljepa_jax.inference.arguments import warn_of_frames
 from vljepa_jax.inference.search.index import Hit, VideoIndex
 from vljepa_jax.inference.tasks import CAPTION_QUERY, LabelTexts, Scored
 from vljepa_jax.inference.text_decoder import Method, TextBank
@@ -129,6 +130,8 @@ class Embedder(abc.ABC):
             TypeError: something is no video at all.
             ValueError: as many queries as videos are needed.
         """
+        if is_batch(videos):
+            warn_of_frames(videos)
         videos = list(videos) if is_batch(videos) else [videos]
         queries = [query] * len(videos) if isinstance(query, str) else list(query)
         if len(queries) != len(videos):

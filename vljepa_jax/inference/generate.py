@@ -102,7 +102,12 @@ def generate(
     Args:
         first_row: the number of the first row among all that are written, batch by batch, so that
             "top_p" draws for each batch anew.
+
+    Raises:
+        ValueError: ``max_tokens`` is below 1.
     """
+    if max_tokens < 1:
+        raise ValueError(f"max_tokens is {max_tokens}, where a text has at least one token")
     first = (model, params, inputs, max_tokens, end_id)
     if decoding.method == "greedy":
         return greedy(*first, mesh=mesh)

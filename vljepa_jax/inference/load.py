@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import pkgutil
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from jax.sharding import Mesh
 
 from vljepa_jax.convert.exported import is_exported
 from vljepa_jax.inference.embedder import Embedder
+from vljepa_jax.json_text import JSONError, read_json
 from vljepa_jax.places import AnyPath, place
 from vljepa_jax.run_dir import CheckpointError, check_reachable
 
@@ -37,9 +37,9 @@ def _is_run(path: AnyPath) -> bool:
     if not config.is_file():
         return False
     try:
-        return "objective" in json.loads(config.read_text())
-    except ValueError as error:
-        raise CheckpointError(f"'{config}' is no JSON ({error})") from error
+        return "objective" in read_json(config, dict)
+    except JSONError as error:
+        raise CheckpointError(str(error)) from error
 
 
 # The first that recognises a directory loads it. A new implementation adds a row.

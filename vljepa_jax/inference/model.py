@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from vljepa_jax.convert.exported import load_exported
 from vljepa_jax.convert.rules import ConversionError
 from vljepa_jax.data.tokenizers import Tokenizer
 from vljepa_jax.fingerprint import fingerprint
+from vljepa_jax.inference.arguments import check_least, check_texts
 from vljepa_jax.inference.embedder import Embedder, History
 from vljepa_jax.inference.text_decoder import load_text_decoder
 from vljepa_jax.models.placement import (
@@ -145,11 +147,14 @@ class Model(Embedder):
             source, step: where they are from, for card and history; ``None`` for nowhere.
 
         Raises:
-            ConfigError: the run trained no VL-JEPA, or the X-Encoder cannot take this number of
-                frames.
+            ConfigError: the run trained no VL-JEPA, the X-Encoder cannot take this number of
+                frames, or fewer than one input would be embedded at once.
         """
         require_vljepa(config)
+        check_least("batch_size", batch_size, 1)
+        check_least("frames", frames, 0)
         self.config = config
+        self._cut: set[str] = set()  # lengths of which a text was longer
         self.batch_size = batch_size
         self.embedding_size = config.model.embedding_size
         self._source, self._step = source, step
@@ -189,8 +194,9 @@ class Model(Embedder):
 
     def embed_text(self, texts: str | Sequence[str]) -> Float[np.ndarray, "n e"]:
         texts = [texts] if isinstance(texts, str) else list(texts)
-        prompt, length = self.config.data.text.target_prompt, self.config.data.text.target_length
-        tokens, mask = self._target_tokenizer.encode([prompt + text for text in texts], length)
+        check_texts("texts", texts)
+        prompted = [self.config.data.text.target_prompt + text for text in texts]
+        tokens, mask = self._encoded(self._target_tokenizer, prompted, "target_length")
         embeddings = self._empty(len(texts))
         for rows, ids, valid in self._text_batches(tokens, mask):
             embedded = np.asarray(self._encode_text(self._params, self._placed(ids, valid)))
@@ -247,8 +253,8 @@ class Model(Embedder):
         rows: Int[np.ndarray, " n"],
         queries: Sequence[str],
     ) -> Float[np.ndarray, "n e"]:
-        length = self.config.data.text.query_length
-        tokens, mask = self._query_tokenizer.encode(list(queries), length)
+        check_texts("queries", queries)
+        tokens, mask = self._encoded(self._query_tokenizer, list(queries), "query_length")
         embeddings = self._empty(len(rows))
         for picked, ids, valid in self._text_batches(tokens, mask):
             # Gathered by a function of its own: the shapes of the next do not depend on m.
@@ -257,6 +263,23 @@ class Model(Embedder):
             predicted = np.asarray(self._predict(self._params, self._placed(visual, ids, valid)))
             embeddings[picked] = predicted[: len(picked)]
         return embeddings
+
+    def _encoded(
+        self, tokenizer: Tokenizer, texts: list[str], field: str
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Tokens and mask; the first text that is longer than this field allows is warned of."""
+        length = getattr(self.config.data.text, field)
+        tokens, mask = tokenizer.encode(texts, length)
+        if field not in self._cut:
+            full = [texts[row] for row in np.flatnonzero(mask.all(axis=1))]
+            if any(len(whole) > length for whole in tokenizer.encode_whole(full)):
+                self._cut.add(field)
+                warnings.warn(
+                    f"a text is cut after {length} tokens, data.text.{field}: what follows counts "
+                    "for nothing",
+                    stacklevel=3,
+                )
+        return tokens, mask
 
     def _placed(self, *arrays: Any) -> tuple[Array, ...]:
         return on_rows(arrays, self.mesh)

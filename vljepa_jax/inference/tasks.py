@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from vljepa_jax.inference.arguments import candidate_texts
 from vljepa_jax.inference.labels import mean_embedding
 from vljepa_jax.inference.search.index import Hit, SearchIndexError, VideoIndex
 from vljepa_jax.inference.text_decoder import Method, TextBank
@@ -41,15 +42,12 @@ def classify(
         videos: as for ``Embedder.embed_video``; several give a list for each.
         labels: a text each, or several texts of one meaning, whose embeddings are averaged.
         query: X_Q, e.g. "What is the action shown?"; "" is the query-free form.
+
+    Raises:
+        TypeError: the labels are one text, or no texts.
+        ValueError: there are no labels, or one has no text.
     """
-    texts = [[label] if isinstance(label, str) else list(label) for label in labels]
-    embedded = iter(model.embed_text([text for label in texts for text in label]))
-    matrix = np.stack([mean_embedding([next(embedded) for _ in label]) for label in texts])
-    ranked = []
-    for scores in model.embed_video(videos, query) @ matrix.T:
-        order = np.argsort(-scores, kind="stable")
-        ranked.append([Scored(texts[i][0], float(scores[i])) for i in order])
-    return ranked if is_batch(videos) else ranked[0]
+    return _ranked(model, videos, candidate_texts("labels", labels), query)
 
 
 def answer(
@@ -58,8 +56,12 @@ def answer(
     question: str,
     candidates: Sequence[LabelTexts],
 ) -> Scored | list[Scored]:
-    """Discriminative VQA: the candidate answer nearest to Ŝ_Y under the question."""
-    ranked = classify(model, videos, candidates, question)
+    """Discriminative VQA: the candidate answer nearest to Ŝ_Y under the question.
+
+    Raises:
+        TypeError, ValueError: as ``classify``.
+    """
+    ranked = _ranked(model, videos, candidate_texts("candidates", candidates), question)
     return [best for best, *_ in ranked] if is_batch(videos) else ranked[0]
 
 
@@ -76,7 +78,13 @@ def caption(
 
 
 def text_bank(model: Embedder, texts: Sequence[str]) -> TextBank:
-    """A bank whose ``decode`` takes the nearest text: the baseline of ``Embedder.decode``."""
+    """A bank whose ``decode`` takes the nearest text: the baseline of ``Embedder.decode``.
+
+    Raises:
+        TypeError: it is one text, or no texts.
+        ValueError: it is empty.
+    """
+    texts = [text for (text,) in candidate_texts("texts", texts)]
     return TextBank(texts, model.embed_text(texts))
 
 
@@ -98,7 +106,10 @@ def retrieve(
 
     Raises:
         SearchIndexError: there is no index, or another model made it.
+        ValueError: fewer than one hit is asked for.
     """
+    if top < 1:
+        raise ValueError(f"top is {top}, where at least one hit is asked for")
     if not isinstance(index, VideoIndex):
         index = VideoIndex(index)
     if index.settings.model != model.fingerprint:
@@ -109,3 +120,15 @@ def retrieve(
         )
     hits = index.search(model.embed_text(texts), top, each_once=each_once)
     return hits[0] if isinstance(texts, str) else hits
+
+
+def _ranked(
+    model: Embedder, videos: Video | Sequence[Video], texts: list[list[str]], query: str
+) -> list[Scored] | list[list[Scored]]:
+    embedded = iter(model.embed_text([text for label in texts for text in label]))
+    matrix = np.stack([mean_embedding([next(embedded) for _ in label]) for label in texts])
+    ranked = []
+    for scores in model.embed_video(videos, query) @ matrix.T:
+        order = np.argsort(-scores, kind="stable")
+        ranked.append([Scored(texts[i][0], float(scores[i])) for i in order])
+    return ranked if is_batch(videos) else ranked[0]

@@ -16,6 +16,7 @@ from jaxtyping import Float
 from vljepa_jax.config import ConfigError, TrainConfig, YDecoderConfig
 from vljepa_jax.data.tokenizers import Tokenizer
 from vljepa_jax.fingerprint import fingerprint
+from vljepa_jax.inference.arguments import checked_embeddings
 from vljepa_jax.inference.generate import Decoding, Method, generate
 from vljepa_jax.models.parts import PARTS, Y_DECODER
 from vljepa_jax.models.placement import bucket_rows, everywhere, on_rows, pad_rows
@@ -83,11 +84,10 @@ class TextDecoder:
             max_tokens: at most; 0 for as many as in training.
 
         Raises:
-            ValueError: the embeddings are of another size, or a setting is out of range.
+            TypeError: the embeddings are no array.
+            ValueError: they are of another size, or a setting is out of range.
         """
-        size = self.config.model.vljepa.embedding_size
-        if embeddings.ndim != 2 or embeddings.shape[1] != size:
-            raise ValueError(f"embeddings: {list(embeddings.shape)}, where [n, {size}] is expected")
+        embeddings = checked_embeddings(embeddings, self.config.model.vljepa.embedding_size)
         decoding = Decoding(method, **settings)
         longest = max_tokens or self.config.data.text.length
         texts: list[str] = []
@@ -151,6 +151,11 @@ class TextBank:
         self._embeddings = embeddings
 
     def decode(self, embeddings: Float[np.ndarray, "n e"]) -> list[str]:
-        """The text of the bank with the highest cosine to each embedding; the first of equals."""
+        """The text of the bank with the highest cosine to each embedding; the first of equals.
+
+        Raises:
+            TypeError, ValueError: the embeddings are no array, or of another size.
+        """
+        embeddings = checked_embeddings(embeddings, self._embeddings.shape[1])
         nearest = np.argmax(embeddings @ self._embeddings.T, axis=1)
         return [self.texts[index] for index in nearest]

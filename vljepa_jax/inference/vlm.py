@@ -16,6 +16,7 @@ from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from vljepa_jax.config import ConfigError, TrainConfig, VLMConfig
 from vljepa_jax.data.tokenizers import Tokenizer
+from vljepa_jax.inference.arguments import check_least
 from vljepa_jax.inference.generate import Decoding, Method, generate
 from vljepa_jax.losses import token_cross_entropy
 from vljepa_jax.models.llama import KVCache
@@ -74,10 +75,11 @@ class VisionLanguageModel:
         """See ``load_vlm``; ``params`` are those of ``models.vlm.VLM``.
 
         Raises:
-            ConfigError: the run trained no VLM.
+            ConfigError: the run trained no VLM, or fewer than one row would be computed at once.
         """
         if not isinstance(config.model, VLMConfig):
             raise ConfigError(f"this run trained objective '{config.objective}', and no VLM")
+        check_least("batch_size", batch_size, 1)
         self.config = config
         self.video = dataclasses.replace(config.video_input, sampling="uniform", crop="centre")
         self.batch_size = batch_size
@@ -181,6 +183,8 @@ class VisionLanguageModel:
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Tokens and mask [m, t] of m texts; int [n, c], which of them each row's candidates are;
         bool [n, c], where there is one (what is not there is the first text)."""
+        if isinstance(candidates, str):
+            raise TypeError(f"candidates is one text, where a list is needed: [{candidates!r}]")
         if not candidates:
             raise ValueError("no candidates")
         shared = isinstance(candidates[0], str)

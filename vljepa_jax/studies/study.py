@@ -15,6 +15,7 @@ import rich.console
 import rich.markup
 import rich.table
 
+from vljepa_jax import terminal
 from vljepa_jax.config import (
     ConfigError,
     StudyConfig,
@@ -59,7 +60,7 @@ def run_study(
     sections = select_sections(study, only)
     for section in sections:
         require_same_data(section)
-    console = rich.console.Console()
+    console = terminal.PlainConsole()
     workdir = workdir / "quick" if quick else workdir
     workdir.mkdir(parents=True, exist_ok=True)
     path = workdir / "report.json"

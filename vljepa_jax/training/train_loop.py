@@ -21,6 +21,7 @@ import jax
 import rich.console
 from absl import logging
 
+from vljepa_jax import terminal
 from vljepa_jax.config import ConfigError, TrainConfig, nearest
 from vljepa_jax.data.pipeline import Batch, TrainPipeline, array_spec, check_paths
 from vljepa_jax.losses import Histogram
@@ -80,7 +81,7 @@ def train(
         CheckpointError: ``init_from`` or a checkpoint does not fit, or one cannot be written.
         NonFiniteLoss: the newest checkpoint is then the last good one.
     """
-    console = rich.console.Console(quiet=not first_process())
+    console = terminal.PlainConsole(quiet=not first_process())
     run_dir = place(workdir)
     if watch.profile and in_bucket(run_dir):
         raise ConfigError("--profile writes its trace to a disk: give it a --workdir there")

@@ -23,15 +23,19 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import dacite
 import numpy as np
 from jaxtyping import Float
 
 from vljepa_jax.data.collection import Item, Place, Span
 from vljepa_jax.data.records import Medium
 from vljepa_jax.inference.search.exact import nearest
+from vljepa_jax.json_text import JSONError, read_json
 from vljepa_jax.places import write_text
 
 _FORMAT = 1
+# What building an object of a wrong document raises.
+_MALFORMED = (ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError)
 
 
 class SearchIndexError(ValueError):
@@ -283,9 +287,13 @@ class _Shard:
         """``size``: dimensions to check the embeddings by; ``None`` does not look at them."""
         self.path = path
         try:
-            self.entries = [_entry(fields) for fields in json.loads(path.read_text())]
-        except (ValueError, KeyError, TypeError) as error:
-            raise SearchIndexError(f"{path}: is no shard of an index ({error!r})") from error
+            self.entries = [_entry(fields) for fields in read_json(path, list)]
+        except JSONError as error:
+            raise SearchIndexError(f"{error}; delete it, and embed again") from error
+        except _MALFORMED as error:
+            raise SearchIndexError(
+                f"{path}: is no shard of an index ({error!r}); delete it, and embed again"
+            ) from error
         if size is not None:
             expected = (sum(len(entry.spans) for entry in self.entries), size)
             found = self.embeddings().shape
@@ -300,7 +308,7 @@ class _Shard:
         some = any(entry.spans for entry in self.entries)  # nothing cannot be mapped
         try:
             return np.load(path, mmap_mode="r" if some else None)
-        except (OSError, ValueError) as error:
+        except Exception as error:  # numpy raises nearly any kind on a damaged header
             raise SearchIndexError(
                 f"{path}: cannot be read ({error}); delete it and {self.path.name}, and embed again"
             ) from error
@@ -330,16 +338,22 @@ def _read_header(directory: Path) -> tuple[IndexSettings, str]:
     path = directory / "index.json"
     if not path.is_file():
         raise SearchIndexError(f"'{directory}' is no index; launch/embed.py makes one")
+    mend = "embed the collection into another --output"
     try:
-        fields = json.loads(path.read_text())
-        form, checkpoint = fields.pop("format"), fields.pop("checkpoint")
-        if form != _FORMAT:
-            raise SearchIndexError(f"{path}: is of form {form}, this version reads form {_FORMAT}")
-        return IndexSettings(**fields), checkpoint
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        if isinstance(error, SearchIndexError):
-            raise
-        raise SearchIndexError(f"{path}: is no header of an index ({error!r})") from error
+        fields = read_json(path, dict)
+    except JSONError as error:
+        raise SearchIndexError(f"{error}; {mend}") from error
+    if fields.get("format") != _FORMAT:
+        raise SearchIndexError(
+            f"{path}: is of form {fields.get('format')}, this version reads form {_FORMAT}"
+        )
+    try:
+        settings = {field.name: fields[field.name] for field in dataclasses.fields(IndexSettings)}
+        # A whole number of seconds is a number too.
+        made = dacite.from_dict(IndexSettings, settings, dacite.Config(cast=[float]))
+        return made, os.fspath(fields["checkpoint"])
+    except (*_MALFORMED, dacite.DaciteError) as error:
+        raise SearchIndexError(f"{path}: is no header of an index ({error!r}); {mend}") from error
 
 
 def _check_same(directory: Path, settings: IndexSettings) -> None:
@@ -366,13 +380,14 @@ def _fields(entry: Entry) -> dict:
 
 
 def _entry(fields: dict) -> Entry:
+    """Raises one of ``_MALFORMED`` for what is no entry."""
     item, place = fields["item"], fields["item"]["place"]
+    media = tuple(Medium(**medium) for medium in item["media"])
+    for text in (item["name"], fields["stamp"], *(medium.path for medium in media)):
+        if not isinstance(text, str):
+            raise TypeError(f"{text!r} is no text")
     return Entry(
-        Item(
-            item["name"],
-            tuple(Medium(**medium) for medium in item["media"]),
-            place and Place(**{**place, "inputs": tuple(place["inputs"])}),
-        ),
+        Item(item["name"], media, place and Place(**{**place, "inputs": tuple(place["inputs"])})),
         fields["stamp"],
-        tuple(span and (span[0], span[1]) for span in fields["spans"]),
+        tuple(span and (float(span[0]), float(span[1])) for span in fields["spans"]),
     )

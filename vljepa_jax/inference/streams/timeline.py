@@ -12,11 +12,12 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image, ImageOps
 
-from vljepa_jax.data.records import Medium
+from vljepa_jax.data.records import Medium, shown
 from vljepa_jax.data.video import read_frames
 
 FRAMES, PIXELS = 16, 96  # shown above the curve
 _COLOURS = ("#3b82f6", "#e0703a", "#3aa675", "#a26bd6")
+_STYLE = {"font.size": 7, "svg.fonttype": "none", "text.parse_math": False}  # a $ is a $
 _WIDTH = 12.0  # inches
 _ROWS = 4  # texts of neighbouring segments stand in so many rows, so that they do not overlap
 
@@ -69,7 +70,7 @@ class Timeline:
 def draw_timeline(timeline: Timeline) -> Figure:
     """The picture, in colours that do on light and on dark."""
     rows = 3 if timeline.events else 2
-    with matplotlib.rc_context({"font.size": 7, "svg.fonttype": "none"}):
+    with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(_WIDTH, 1.2 + 1.3 + 1.5 * (rows - 1)), layout="constrained")
         top, curve, *texts = figure.subplots(
             rows + 1, 1, height_ratios=[0.9, 1.2, *([1.4] * (rows - 1))]
@@ -114,5 +115,5 @@ def _draw_texts(axes: matplotlib.axes.Axes, parts: Sequence[Spoken], colour: str
         axes.plot(
             [part.start, max(part.end, part.start + 0.05)], [row + 0.12] * 2, color=colour, lw=2.5
         )
-        text = textwrap.shorten(part.text, 44, placeholder="…")
+        text = textwrap.shorten(shown(part.text), 44, placeholder="…")
         axes.text(part.start, row + 0.25, text, color="#888888", clip_on=True, fontsize=6)
