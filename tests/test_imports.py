@@ -8,7 +8,17 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "vljepa_jax"
 # Each may import what stands before it, and itself.
 ORDER = (
-    *("places", "host", "fingerprint", "buckets", "config", "data", "datasets", "parallel"),
+    *(
+        "places",
+        "ownership",
+        "host",
+        "fingerprint",
+        "buckets",
+        "config",
+        "data",
+        "datasets",
+        "parallel",
+    ),
     *("run_dir", "losses", "models", "objectives", "training", "planning", "convert"),
     *("inference", "evals"),
 )

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
 import os
 from collections.abc import Iterator, Sequence
 
@@ -17,8 +16,9 @@ import numpy as np
 from vljepa_jax.config import WORLD, ConfigError, VideoInput, WorldConfig
 from vljepa_jax.data.datasets import find_dataset
 from vljepa_jax.data.manifest import Fault, open_manifest
+from vljepa_jax.data.media_bytes import stamp
 from vljepa_jax.data.media_files import each_once, media_files, why_nothing
-from vljepa_jax.data.records import ClipError, Medium, clip_error
+from vljepa_jax.data.records import ClipError, Medium
 from vljepa_jax.data.shards import Media
 from vljepa_jax.data.storage import Dataset, is_dataset, open_dataset
 from vljepa_jax.data.video import load_clip, play_time
@@ -80,7 +80,7 @@ class Item:
         Raises:
             ClipError: a file is missing.
         """
-        return " ".join(_stamp(medium) for medium in self.open())
+        return " ".join(map(stamp, self.open()))
 
     def decode(self, video: VideoInput, span: Span | None) -> np.ndarray:
         """X_V, uint8 [frames, size, size, 3], of the whole or of a span (see ``windows``).
@@ -212,17 +212,6 @@ def _medium_name(medium: Medium) -> str:
         return medium.source
     ends = ("" if seconds is None else f"{seconds:g}" for seconds in (medium.start, medium.end))
     return f"{medium.source} [{'-'.join(ends)} s]"
-
-
-def _stamp(medium: Medium) -> str:
-    if medium.data:
-        span = f"{medium.start} {medium.end}".encode()
-        return hashlib.sha256(span + medium.data).hexdigest()[:16]
-    try:
-        status = os.stat(medium.path)
-    except OSError as error:
-        raise clip_error(medium, f"cannot be opened ({error.strerror})") from error
-    return f"{status.st_size}-{status.st_mtime_ns}"
 
 
 @functools.lru_cache(maxsize=8)

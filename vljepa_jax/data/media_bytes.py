@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import hashlib
 import io
 import os
 import tarfile
@@ -55,6 +56,20 @@ def embedded(medium: Medium) -> Medium:
         ClipError: as ``read_bytes``.
     """
     return Medium(read_bytes(medium), start=medium.start, end=medium.end)
+
+
+def stamp(medium: Medium) -> str:
+    """Changes with the content: size and time of a file, a hash of embedded bytes.
+
+    Raises:
+        ClipError: the file is not there.
+    """
+    if medium.data:
+        span = f"{medium.start} {medium.end}".encode()
+        return hashlib.sha256(span + medium.data).hexdigest()[:16]
+    with _explained(medium):
+        status = os.stat(medium.path)
+    return f"{status.st_size}-{status.st_mtime_ns}"
 
 
 def find_member(path: str, name: str) -> tuple[int, int]:

@@ -56,11 +56,14 @@ class Part:
         media: number of media records.
         annotations: their number.
         tasks: names, which ``TABLE`` refers to.
+        paths: whether a medium is a file outside of the dataset, or in an archive; ``None`` in
+            datasets that were written before this was told.
     """
 
     media: int
     annotations: int
     tasks: tuple[str, ...]
+    paths: bool | None = None
 
 
 class PartWriter:
@@ -81,11 +84,13 @@ class PartWriter:
         self._columns |= {"trainable": array.array("B")}
         self._tasks: dict[str, int] = {}
         self._media = 0
+        self._paths = False
         self.size = 0  # bytes of the entries written so far
 
     def add(self, record: Record) -> None:
         """Writes a media record and its annotations."""
         media = [_set_fields(medium) for medium in record.media]
+        self._paths |= any(medium.path for medium in record.media)
         self._write("media", {"id": record.id, "media": media})
         for annotation in record.annotations:
             self._write("annotations", {"record": self._media, **_set_fields(annotation)})
@@ -103,7 +108,7 @@ class PartWriter:
         for name, column in self._columns.items():
             table[name] = np.frombuffer(column, column.typecode)
         np.save(self._table_path, table)
-        return Part(self._media, len(table), tuple(self._tasks))
+        return Part(self._media, len(table), tuple(self._tasks), self._paths)
 
     def _write(self, kind: Kind, fields: dict[str, Any]) -> None:
         data = msgpack.packb(fields, unicode_errors=_NAMES)
@@ -179,6 +184,21 @@ class Media(Shards):
         (fields,) = self._read(part, first, first + 1)
         media = tuple(Medium(**medium) for medium in fields["media"])
         return MediaRecord(fields["id"], media)
+
+    def has_paths(self, index: int) -> bool:
+        """Whether media of a record may be files outside of the dataset, which may change."""
+        return self._part_has_paths(self._locate(index)[0])
+
+    def _set_up(self) -> None:
+        super()._set_up()
+        self._part_has_paths = functools.cache(self._look_for_paths)
+
+    def _look_for_paths(self, part: int) -> bool:
+        told = self._parts[part].paths
+        if told is not None:
+            return told
+        first = self._ends[part] - self._parts[part].media  # launch/prepare.py makes all alike
+        return any(medium.path for medium in self[first].media)
 
 
 class Annotations(Shards):
