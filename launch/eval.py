@@ -18,6 +18,7 @@ import functools
 import sys
 from pathlib import Path
 
+import rich.console
 from absl import flags
 
 from vljepa_jax.config import ConfigError, EvalConfig, command_line, parse
@@ -57,13 +58,19 @@ def main(sweeps: dict[str, list[str]]) -> None:
     from vljepa_jax.data.storage import DatasetError
     from vljepa_jax.data.tokenizers import TokenizerError
     from vljepa_jax.evals.run import write_evaluation, write_sweep
+    from vljepa_jax.parallel.processes import owned_by_first
     from vljepa_jax.run_dir import CheckpointError
 
     def load(config: EvalConfig) -> vljepa_jax.Embedder:
         return vljepa_jax.load(run_dir, frames=config.frames, batch_size=config.batch_size)
 
     errors = (CheckpointError, ClipError, DatasetError, EvaluationError, TokenizerError)
-    with command_line.in_job(*errors):
+    # Of reports alone, so that a run may be evaluated while it trains; and at once, so that what
+    # cannot be written is not computed either.
+    reports = functools.partial(
+        owned_by_first, output, rich.console.Console(), name=".reports.lock"
+    )
+    with command_line.in_job(*errors), reports():
         if sweeps:
             runs = [(v, dataclasses.replace(config, benchmarks=b)) for v, config, b, _ in chosen]
             write_sweep(load, list(sweeps), runs, output, skip_empty=not _BENCHMARKS.value)
