@@ -13,6 +13,7 @@ import contextlib
 import errno
 import fcntl
 import functools
+import multiprocessing
 import os
 import pathlib
 import re
@@ -201,22 +202,26 @@ def _clear(paths: list[pathlib.Path]) -> None:
 def shared_memory_prefix() -> str:
     """How the names of this process's segments of shared memory begin; "" where none are seen.
 
-    When it is called first, it frees the segments of processes that have ended without doing so:
-    those whose lock nobody holds. Each process has its own from before its first segment.
+    Those of the semaphores that ``multiprocessing`` makes from then on begin so too. When it is
+    called first, it frees what processes that have ended have left: whose lock nobody holds. Each
+    has its own from before its first segment.
     """
     if not _SHARED_MEMORY.is_dir():
         return ""
-    found = _SHARED_MEMORY.glob(f"{_SEGMENT}*")
-    for prefix in {re.match(rf"{_SEGMENT}[0-9a-f]*", path.name)[0] for path in found}:
+    found = _SHARED_MEMORY.glob(f"*{_SEGMENT}*")
+    for prefix in {re.search(rf"{_SEGMENT}[0-9a-f]*", path.name)[0] for path in found}:
         with (
             contextlib.suppress(InUse, PermissionError),  # alive, or another user's
             owned(_SHARED_MEMORY, name=f"{prefix}{LOCK}") as held,
         ):
             if held:
                 _clear(list(_SHARED_MEMORY.glob(f"{prefix}-*")))
+                _clear(list(_SHARED_MEMORY.glob(f"sem.{prefix}-*")))
     prefix = f"{_SEGMENT}{secrets.token_hex(8)}"
     until_the_end = contextlib.ExitStack()
     # Another process may look at the lock's file while it is made, but not for long.
     until_the_end.enter_context(owned(_SHARED_MEMORY, name=f"{prefix}{LOCK}", wait=True))
     atexit.register(until_the_end.close)
+    # Handed on to the processes that are started. The standard library has no public way.
+    multiprocessing.current_process()._config["semprefix"] = f"/{prefix}"
     return f"{prefix}-"

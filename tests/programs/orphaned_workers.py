@@ -1,4 +1,4 @@
-"""Run by test_ownership.py: has workers of a kind at work, prints their ids, and waits."""
+"""Run by test_ownership.py: has workers of a kind at work, prints who they are, and waits."""
 
 import functools
 import multiprocessing
@@ -10,6 +10,7 @@ import numpy as np
 
 from vljepa_jax.data.process_pool import ProcessPool
 from vljepa_jax.data.workers import in_workers
+from vljepa_jax.ownership import shared_memory_prefix
 
 
 def own_id(item):
@@ -37,7 +38,7 @@ def tell(found, pid):
     found.add(pid)
     if len(found) == 2:
         children = {child.pid for child in multiprocessing.active_children()}
-        print(*(found | children), flush=True)
+        print(shared_memory_prefix(), *(found | children), flush=True)
         time.sleep(600)
 
 

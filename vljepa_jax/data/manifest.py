@@ -40,7 +40,15 @@ from typing import Any
 from vljepa_jax.config import nearest
 from vljepa_jax.data.kinds import MEDIA_EXTENSIONS, first_bytes, is_still, recognise
 from vljepa_jax.data.media_bytes import find_member
-from vljepa_jax.data.records import LABELS_PREFIX, Annotation, ClipError, Label, Medium, shown
+from vljepa_jax.data.records import (
+    LABELS_PREFIX,
+    SPLIT_NAME,
+    Annotation,
+    ClipError,
+    Label,
+    Medium,
+    shown,
+)
 
 TASKS = ("caption", "vqa", "classification", "state", "triplet", "stream")
 
@@ -312,12 +320,17 @@ def open_manifest(path: str, *, split: str | None, root: str | None) -> Manifest
     task = meta.get("task")
     if task is not None and task not in TASKS:
         raise ManifestError(f"{meta_path}: task '{task}' is unknown{nearest(task, TASKS)}")
+    split = split or meta.get("split") or "train"
+    if not SPLIT_NAME.fullmatch(split):
+        raise ManifestError(
+            f"{path}: '{shown(split)}' is no name of a split, which has letters, digits, _ . and -"
+        )
     files = meta.get("labels") or []
     label_files = [file.parent / name for name in ([files] if isinstance(files, str) else files)]
     label_files += sorted((file.parent / "labels").glob("*.json"))
     return Manifest(
         path=file,
-        split=split or meta.get("split") or "train",
+        split=split,
         name=meta.get("name", ""),
         root=pathlib.Path(root) if root else file.parent / meta.get("root", ""),
         query=meta.get("query", ""),

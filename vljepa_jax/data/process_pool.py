@@ -17,6 +17,8 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
+from vljepa_jax.ownership import shared_memory_prefix
+
 T = TypeVar("T")
 U = TypeVar("U")
 
@@ -36,6 +38,7 @@ class ProcessPool:
 
     def __enter__(self) -> ProcessPool:
         if self._count:
+            shared_memory_prefix()
             # Not forked from this one: a forked copy of a process with threads may hang.
             context = multiprocessing.get_context("forkserver")
             self._executor = ProcessPoolExecutor(self._count, context, initializer=end_with_parent)

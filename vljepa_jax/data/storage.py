@@ -11,12 +11,18 @@ import dataclasses
 import json
 import os
 import pathlib
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from vljepa_jax.config import nearest
-from vljepa_jax.data.records import LABELS_PREFIX, Annotation, Label, Record, shown
+from vljepa_jax.data.records import (
+    LABELS_PREFIX,
+    SPLIT_NAME,
+    Annotation,
+    Label,
+    Record,
+    shown,
+)
 from vljepa_jax.data.shards import Annotations, DatasetError, Media, Part, PartWriter
 from vljepa_jax.ownership import new_directory
 from vljepa_jax.places import DATASET_BUCKETS, complaint, in_bucket, place
@@ -127,6 +133,8 @@ def open_dataset(directory: str | os.PathLike[str]) -> Dataset:
         metadata = {"format": 1}
     else:
         raise DatasetError(f"{path}: holds no dataset; launch/prepare.py makes datasets")
+    for split in metadata.get("splits", ()):
+        check_split_name(split, path)
     if metadata["format"] != FORMAT:
         raise DatasetError(
             f"{path}: is a dataset of format {metadata['format']}, and this version reads format "
@@ -204,7 +212,7 @@ def write_dataset(
 
 def check_split_name(split: str, where: str | os.PathLike[str]) -> None:
     """Raises DatasetError for a name that no split can have: it begins the names of its files."""
-    if not re.fullmatch(r"\w[\w.-]*", split):
+    if not SPLIT_NAME.fullmatch(split):
         raise DatasetError(
             f"{where}: '{shown(split)}' is no name of a split, which has letters, digits, _ . and -"
         )
