@@ -76,6 +76,24 @@ def test_a_signal_ends_in_one_line_after_tidying_up(tmp_path, number):
     assert errors == f"tidied up\nerror: ended by {number.name}\n"
 
 
+def test_a_signal_counts_also_where_python_ignores_exceptions(tmp_path):
+    in_vain = """
+class Freed:
+    def __del__(self):
+        print('ready', flush=True)
+        time.sleep(60)
+
+Freed()
+time.sleep(60)
+"""
+    process = command(tmp_path, in_vain)
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGTERM)
+    status, _, errors = ended(process)
+    assert status == 128 + signal.SIGTERM
+    assert errors == "tidied up\nerror: ended by SIGTERM\n"
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_second_signal_kills(tmp_path, number):
     stuck = """

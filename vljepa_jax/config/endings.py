@@ -13,6 +13,7 @@ import errno
 import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -54,6 +55,7 @@ def one_line() -> Iterator[None]:
     output any more, as in ``| head``, it is asked to end as by SIGTERM.
     """
     output = _Output()
+    sys.unraisablehook = _raised_in_vain
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) != signal.SIG_IGN:  # as a shell sets it in the background
             signal.signal(number, _stop)
@@ -78,6 +80,16 @@ def one_line() -> Iterator[None]:
     except OSError as error:
         output.discard()  # it may be the output that cannot be written
         sys.exit(f"error: {told(error)}")
+
+
+def _raised_in_vain(unraisable: Any) -> None:
+    """Asks again where the exception came up in what Python calls by itself, as to free memory."""
+    if not isinstance(unraisable.exc_value, Stopped):
+        sys.__unraisablehook__(unraisable)
+        return
+    number = unraisable.exc_value.number
+    signal.signal(number, _stop)
+    threading.Timer(0.1, os.kill, (os.getpid(), number)).start()
 
 
 def _stop(number: int, frame: Any) -> None:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import array
 import bisect
+import contextlib
 import dataclasses
 import functools
 import itertools
@@ -67,7 +68,7 @@ class Part:
 
 
 class PartWriter:
-    """Writes the files of one part.
+    """Writes the files of one part; methods raise OSError where they cannot be written.
 
     Args:
         directory: where they will lie, on a disk.
@@ -103,7 +104,8 @@ class PartWriter:
     def close(self) -> Part:
         """Completes the files."""
         for writer in self._shards.values():
-            writer.close()
+            with _explained(self._table_path.parent):
+                writer.close()
         table = np.zeros(len(self._columns["record"]), TABLE)
         for name, column in self._columns.items():
             table[name] = np.frombuffer(column, column.typecode)
@@ -112,8 +114,17 @@ class PartWriter:
 
     def _write(self, kind: Kind, fields: dict[str, Any]) -> None:
         data = msgpack.packb(fields, unicode_errors=_NAMES)
-        self._shards[kind].write(data)
+        with _explained(self._table_path.parent):
+            self._shards[kind].write(data)
         self.size += len(data)
+
+
+@contextlib.contextmanager
+def _explained(directory: AnyPath) -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:  # array_record has no other, of the disk too
+        raise OSError(f"{directory}: records cannot be written: {error}") from error
 
 
 class Shards:
