@@ -31,6 +31,7 @@ from pathlib import Path
 import numpy as np
 
 from tests.helpers.random_run import random_params, save_run
+from tests.helpers.sample_media import encode, numbered_frames
 from tests.helpers.small_run import computed, small_config, write_clips
 from vljepa_jax.config import as_dict
 from vljepa_jax.data.video import write_mp4
@@ -383,7 +384,9 @@ class Chaos:
         """An address that is not there at first, breaks off once, and then gives all."""
         output = self.new_output(name)
         output.mkdir()
-        data = (self.folder / "media" / "00.mp4").read_bytes()
+        recording = self.folder / "recording.mkv"  # which is read from its beginning on
+        encode(recording, numbered_frames(40))
+        data = recording.read_bytes()
         asked = []
 
         class Server(http.server.BaseHTTPRequestHandler):
@@ -403,7 +406,7 @@ class Chaos:
         server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Server)
         threading.Thread(target=server.serve_forever, daemon=True).start()
         try:
-            source = f"http://me:secret@127.0.0.1:{server.server_port}/00.mp4?key=secret"
+            source = f"http://me:secret@127.0.0.1:{server.server_port}/a.mkv?key=secret"
             status, out, errors = Command(*self.stream(output, source), "--fast").end()
         finally:
             server.shutdown()
@@ -411,7 +414,7 @@ class Chaos:
         require("secret" not in out + errors + (output / "events.jsonl").read_text(), out)
         reference = self.new_output(name)
         reference.mkdir()
-        require(Command(*self.stream(reference), "--fast").end()[0] == 0)
+        require(Command(*self.stream(reference, recording), "--fast").end()[0] == 0)
         ticks, expected = (
             [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
             for folder in (output, reference)

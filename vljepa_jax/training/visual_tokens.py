@@ -7,7 +7,8 @@ clip, and of the clips; the cache's key names the first two, and it lies beside 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -68,17 +69,15 @@ def cache_visual_tokens(config: TrainConfig, params: Any, console: Console) -> s
     _, *shape = array_spec(config)["visual_tokens"][0]
     for media, clips, name in cached_clips(config) if first_process() else ():
         directory = cache_directory(media.directory, media.split, name, key)
+        stamps = dict(zip(clips, clip_stamps(media, clips), strict=True))
+        if _is_current(config, media, directory, stamps):  # nothing is to be written
+            continue
         # Of several runs that need it one computes, and the others wait.
         with owned(
             directory.parent, name=f".{directory.name}{LOCK}", wait=True, tell=console.print
         ):
-            stamps = dict(zip(clips, clip_stamps(media, clips), strict=True))
-            own = TokenCache(directory)
-            absent = [clip for clip, stamp in stamps.items() if not own.holds(clip, stamp)]
-            if all(own.refuses(clip, stamps[clip]) for clip in absent) and all(
-                isinstance(found, ClipError) for found in _decoded(config, media, absent)
-            ):
-                continue  # all is there but for what cannot be read now either
+            if _is_current(config, media, directory, stamps):  # by the one that was waited for
+                continue
             # An earlier run may have needed some of the clips: another stage, other tasks.
             caches = caches_of(media.directory, media.split, key)
             known = {
@@ -101,6 +100,17 @@ def cache_visual_tokens(config: TrainConfig, params: Any, console: Console) -> s
                 write_token_cache(directory, clips, all_tokens, tuple(shape), list(stamps.values()))
     wait_for_all()
     return key
+
+
+def _is_current(
+    config: TrainConfig, media: Media, directory: Path, stamps: Mapping[ClipKey, str]
+) -> bool:
+    """Whether a cache has all these clips, but for those that cannot be read now either."""
+    cache = TokenCache(directory)
+    absent = [clip for clip, stamp in stamps.items() if not cache.holds(clip, stamp)]
+    return all(cache.refuses(clip, stamps[clip]) for clip in absent) and all(
+        isinstance(found, ClipError) for found in _decoded(config, media, absent)
+    )
 
 
 def _decoded(

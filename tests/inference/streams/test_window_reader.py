@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
@@ -217,6 +218,22 @@ def test_a_recording_at_an_address_is_waited_for_like_a_file(fast):
     ends = [arrival.window.end for arrival in arrivals]
     np.testing.assert_allclose(ends, np.arange(0.5, 3.01, 0.25), atol=1e-6)
     assert not pauses if fast else sum(pauses) > 2.0  # of 3 seconds
+
+
+def test_a_finished_playlist_is_a_recording(tmp_path):
+    with av.open(str(tmp_path / "a.m3u8"), "w", format="hls", options={"hls_time": "1"}) as output:
+        stream = output.add_stream("libx264", rate=8, options={"g": "8"})
+        stream.width, stream.height, stream.pix_fmt = 32, 32, "yuv420p"
+        for frame in frames(24):
+            picture = av.VideoFrame.from_image(frame.image().resize((32, 32)))
+            output.mux(stream.encode(picture))
+        output.mux(stream.encode())
+    source = parse_source(f"file://{tmp_path}/a.m3u8")
+    with WindowReader(source, sliding(), fast=True, capacity=2) as reader:
+        time.sleep(0.3)
+        ends = [arrival.window.end for arrival in everything(reader)]
+    assert reader.dropped == reader.reconnections == 0
+    np.testing.assert_allclose(ends, np.arange(0.5, 3.01, 0.25), atol=1e-3)
 
 
 def test_a_recording_that_breaks_goes_on_where_it_was():

@@ -153,7 +153,7 @@ class WindowReader:
 
     def _follow(self) -> None:
         """Plays the source once, from its opening to its end."""
-        began, end = None, self._offset
+        began, end = None, max(self._offset, self._reached)
         for frame in self._until_its_end():
             if self._stop.is_set():
                 return
