@@ -241,8 +241,11 @@ def test_a_recording_that_breaks_goes_on_where_it_was():
 
     def player(_):
         plays.append(1)
-        yield from recorded(12 if len(plays) == 1 else 24)
         if len(plays) == 1:
+            time.sleep(0.3)
+            raise SourceError("made-up: not there yet")
+        yield from recorded(12 if len(plays) == 2 else 24)
+        if len(plays) == 2:
             raise SourceError("made-up: broken off")
         raise SourceEnded
 
@@ -257,7 +260,7 @@ def test_a_recording_that_breaks_goes_on_where_it_was():
         notify=lambda _: None,
     ) as reader:
         arrivals = everything(reader)
-    assert reader.reconnections == 1
+    assert reader.reconnections == 2
     assert [arrival.restarted for arrival in arrivals] == [True] + [False] * 10
     ends = [arrival.window.end for arrival in arrivals]
     np.testing.assert_allclose(ends, np.arange(0.5, 3.01, 0.25), atol=1e-6)

@@ -158,7 +158,7 @@ class WindowReader:
             if self._stop.is_set():
                 return
             if isinstance(frame, RecordedFrame):
-                self._recorded = True
+                self._recorded, self._offset = True, 0.0  # its own clock, whenever it came
                 if frame.begin < self._reached:  # had before the source broke
                     continue
             elif self._fast and self._source.reconnects:
