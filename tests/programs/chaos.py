@@ -68,7 +68,13 @@ def require(condition, *told):
 
 
 class Command:
-    """A command under way, in a session of its own."""
+    """A command under way, in a session of its own.
+
+    Attributes:
+        started: the processes of all commands.
+    """
+
+    started = set()
 
     def __init__(self, script, *flags, limit=0):
         """``limit``: bytes that a file may grow to; 0 for none."""
@@ -83,6 +89,7 @@ class Command:
             text=True,
             start_new_session=True,
         )
+        self.started.add(self.process.pid)
 
     def end(self, signals=(), after=0.0):
         """Sends signals, the first after so many seconds; gives status, output and errors."""
@@ -128,12 +135,13 @@ def of_session(session):
 
 
 def dead_segments():
-    """What lies in shared memory of processes that have ended."""
+    """What lies in shared memory of commands that were started here and have ended."""
     dead = []
     for lock in Path("/dev/shm").glob("vljepa_jax-*.lock"):
         with contextlib.suppress(FileNotFoundError, BlockingIOError), lock.open() as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            dead += Path("/dev/shm").glob(f"*{lock.name.removesuffix('.lock')}*")
+            if set(file.read().split()[1:2]) <= {str(pid) for pid in Command.started}:
+                dead += Path("/dev/shm").glob(f"*{lock.name.removesuffix('.lock')}*")
     return dead
 
 
