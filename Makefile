@@ -9,7 +9,7 @@ BACKBONES ?= runs/backbones
 LOCKS  ?= locks
 INSTALL = $(RUN) -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo demo-seeds comparison ablations study backbones test test-pythons test-parity test-slow test-full-size test-browser test-buckets gpu-check
+.PHONY: help demo demo-seeds comparison ablations study backbones test test-pythons test-parity test-slow test-full-size test-browser test-buckets chaos gpu-check
 .PHONY: fuzz lint format goldens lock lock-newest clean
 .DEFAULT_GOAL := help
 
@@ -106,6 +106,10 @@ test-browser: $(VENV)/installed-browser  ## Open the report pages (needs Debian'
 
 test-buckets: $(VENV)/installed-emulators  ## Train, kill, resume and evaluate on emulated gs:// and s3:// (2 minutes).
 	$(RUN) -m pytest -m buckets
+
+KILLS ?= 4
+chaos: $(VENV)/installed  ## Kill each command KILLS times, start it twice, on bad disks (20 minutes; SEED=0).
+	$(RUN) tests/programs/chaos.py --seed=$(SEED) --kills=$(KILLS)
 
 gpu-check: $(VENV)/installed-parity  ## Measure on one NVIDIA GPU what no plan tells (8 minutes; writes docs/gpu.json).
 	$(INSTALL) -c $(LOCKS)/parity.txt "jax[cuda13]"

@@ -80,7 +80,7 @@ def train(config: TrainConfig, params: Any, oracle: Oracle, console: rich.consol
         if not directory.exists():
             annotations = open_dataset(media.directory).annotations(media.split)
             tokens = (oracle(annotations.of(record), inputs) for record, inputs in clips)
-            write_token_cache(directory, clips, tokens, oracle.shape)
+            write_token_cache(directory, clips, tokens, oracle.shape, [""] * len(clips))
     trainer = Trainer(config, make_objective(config), make_mesh(config.sharding))
     state = trainer.init()
     given = jax.tree.map(lambda new, at: jax.device_put(new, at.sharding), params, state.params)

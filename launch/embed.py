@@ -81,7 +81,7 @@ def main() -> None:
         model = vljepa_jax.load(run_dir, frames=_FRAMES.value, batch_size=_BATCH_SIZE.value)
         world = None if model.history is None else model.history.config.world
         items, faults = list_items(_VIDEOS.value, world)
-        embed_collection(
+        summary = embed_collection(
             model,
             items,
             faults,
@@ -94,6 +94,8 @@ def main() -> None:
             num_workers=_NUM_WORKERS.value,
             console=terminal.PlainConsole(quiet=not first_process()),
         )
+        if not summary.embedded and not summary.unchanged:
+            raise SearchIndexError("no clip was embedded: none of those named can be read")
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ import functools
 import sys
 from pathlib import Path
 
+import rich.console
 from absl import flags
 
 from vljepa_jax.config import ConfigError, EvalConfig, command_line, parse
@@ -76,6 +77,7 @@ def main(sweeps: dict[str, list[str]]) -> None:
     from vljepa_jax.data.storage import DatasetError
     from vljepa_jax.data.tokenizers import TokenizerError
     from vljepa_jax.evals.run import write_evaluation, write_sweep
+    from vljepa_jax.parallel.processes import owned_by_first
     from vljepa_jax.run_dir import CheckpointError
 
     def load(config: EvalConfig) -> vljepa_jax.Embedder:
@@ -89,7 +91,12 @@ def main(sweeps: dict[str, list[str]]) -> None:
         "again": _AGAIN.value,
     }
     errors = (CheckpointError, ClipError, DatasetError, EvaluationError, TokenizerError)
-    with command_line.in_job(*errors):
+    # Of reports alone, so that a run may be evaluated while it trains; and at once, so that what
+    # cannot be written is not computed either.
+    reports = functools.partial(
+        owned_by_first, output, rich.console.Console(), name=".reports.lock"
+    )
+    with command_line.in_job(*errors), reports():
         if sweeps:
             runs = [(v, dataclasses.replace(config, benchmarks=b)) for v, config, b, _ in chosen]
             write_sweep(load, list(sweeps), runs, output, **how)

@@ -14,6 +14,7 @@ Started as several processes, as launch/train.py may be, they train together and
 the clips each; --x_encoder is for one process alone.
 """
 
+import contextlib
 from pathlib import Path
 
 from absl import flags
@@ -54,7 +55,7 @@ def main() -> None:
     from vljepa_jax.data.storage import DatasetError
     from vljepa_jax.data.tokenizers import TokenizerError
     from vljepa_jax.evals.probe import with_x_encoder, write_probe_report
-    from vljepa_jax.parallel.processes import first_process, require_shared
+    from vljepa_jax.parallel.processes import first_process, owned_by_first, require_shared
     from vljepa_jax.run_dir import CheckpointError, load_config
     from vljepa_jax.training.train_loop import NonFiniteLoss, train
 
@@ -67,9 +68,11 @@ def main() -> None:
         NonFiniteLoss,
         TokenizerError,
     )
-    with command_line.in_job(*errors, saves_on_sigterm=True):
+    owning = contextlib.ExitStack()
+    with command_line.in_job(*errors, saves_on_sigterm=True), owning:
         console = terminal.PlainConsole(quiet=not first_process())
         require_shared(output)
+        owning.enter_context(owned_by_first(output, console))
         start = place(_CHECKPOINT.value or output / "x_encoder")
         if _X_ENCODER.value:
             if jax.process_count() > 1:

@@ -40,7 +40,7 @@ def main(text: str) -> None:
     import vljepa_jax
     from vljepa_jax.data.records import shown
     from vljepa_jax.data.tokenizers import TokenizerError
-    from vljepa_jax.inference.search.contact_sheet import contact_sheet, when
+    from vljepa_jax.inference.search.contact_sheet import contact_sheet
     from vljepa_jax.inference.search.index import SearchIndexError, VideoIndex
     from vljepa_jax.run_dir import CheckpointError
 
@@ -49,27 +49,33 @@ def main(text: str) -> None:
         index = VideoIndex(_INDEX.value)
         model = vljepa_jax.load(_CHECKPOINT.value or index.checkpoint)
         hits = model.retrieve(text, index, top=_TOP.value, each_once=_EACH_ONCE.value)
-    if _CONTACT_SHEET.value:
-        contact_sheet(text, hits).save(_CONTACT_SHEET.value)
     if _JSON.value:
         rows = [
             {"rank": rank, "score": hit.score, "name": hit.name, "start": hit.start, "end": hit.end}
             for rank, hit in enumerate(hits, 1)
         ]
         print(json.dumps(rows, indent=2))
-        return
+    else:
+        console.print(_table(f"{text!r} among {len(index)} embeddings", hits))
+    if _CONTACT_SHEET.value:  # last: where it cannot be written, the hits have been shown
+        contact_sheet(text, hits).save(_CONTACT_SHEET.value)
+        if not _JSON.value:
+            console.print(rich.text.Text(f"drawn in {shown(_CONTACT_SHEET.value)}"))
+
+
+def _table(title: str, hits: list) -> rich.table.Table:
+    from vljepa_jax.data.records import shown
+    from vljepa_jax.inference.search.contact_sheet import when
+
     # As rich.text.Text, so that [ and :smile: in a text or a name are no markup.
-    title = rich.text.Text(f"{text!r} among {len(index)} embeddings", "table.title")
-    table = rich.table.Table(title=title)
+    table = rich.table.Table(title=rich.text.Text(title, "table.title"))
     table.add_column("score", justify="right")
     table.add_column("when")
     table.add_column("clip", overflow="fold")
     for hit in hits:
         name = min(hit.name, os.path.relpath(hit.name), key=len)
         table.add_row(f"{hit.score:.3f}", when(hit), rich.text.Text(shown(name)))
-    console.print(table)
-    if _CONTACT_SHEET.value:
-        console.print(rich.text.Text(f"drawn in {shown(_CONTACT_SHEET.value)}"))
+    return table
 
 
 if __name__ == "__main__":

@@ -21,10 +21,12 @@ def main() -> None:
     # Only now: a misspelt command is answered at once.
     from vljepa_jax.evals.examples import EvaluationError
     from vljepa_jax.evals.spread import write_spread
+    from vljepa_jax.ownership import owned
 
     with command_line.explained(EvaluationError):
         runs = [Path(run) for run in _RUNS.value]
-        write_spread(runs, Path(_OUTPUT.value), terminal.PlainConsole())
+        with owned(Path(_OUTPUT.value), name=".reports.lock"):
+            write_spread(runs, Path(_OUTPUT.value), terminal.PlainConsole())
 
 
 if __name__ == "__main__":

@@ -7,18 +7,20 @@ r"""Follows a live source and says what it shows, only when it changes.
         python launch/stream.py --checkpoint=runs/demo --source=- --size=96x96 --fps=25
 
 --source is a file, rtsp:// or another address, "camera" ("camera:1" is the second), or "-" for raw
-rgb24 frames on standard input. A file is followed at its own pace, or with --fast as fast as it can
-be. Every line has the seconds it tells of; a line is printed when a segment of one meaning ends, or
-has lasted --patience seconds, and only if it says something new.
+rgb24 frames on standard input. A recording, in a file or at an address (also a finished HLS
+playlist), is followed at its own pace, or with --fast as fast as it can be. Every line has the
+seconds it tells of; a line is printed when a segment of one meaning ends, or has lasted --patience
+seconds, and only if it says something new.
 
 Texts are the Y-Decoder's, where the run has one (or --y_decoder names one), else the nearest of the
 texts in --texts. With --labels=FILE, a label a line ("a dog | a puppy" are one), it monitors: each
 line is the best label with its cosine. While it runs, a line typed is the next query (not with
 --source=-), and so is the content of --query_file whenever it changes.
 
---jsonl=FILE writes every event for other programs, --timeline=out.png a picture at the end. Where
-the machine is too slow, windows are dropped and it says so. A camera or an address that breaks or
-falls silent is tried again, after 1, 2, 4, ... 30 seconds. Ctrl-C ends with a summary.
+--jsonl=FILE adds every event, with the time of day, for other programs; --timeline=out.png is a
+picture at the end. Where the machine is too slow, windows are dropped and it says so. A camera or
+an address that breaks or falls silent is tried again, after 1, 2, 4, ... 30 seconds. Ctrl-C ends
+with a summary.
 """
 
 import sys
@@ -46,7 +48,7 @@ _THRESHOLD = flags.DEFINE_float("threshold", None, "On the gain of a split, inst
 _CHANGE_WINDOW = flags.DEFINE_float("change_window", 4.0, "Seconds to look for a change in.")
 _CHANGE_DELAY = flags.DEFINE_float("change_delay", 1.0, "Seconds that a change must be old.")
 _PATIENCE = flags.DEFINE_float("patience", 5.0, "Say what lasts so many seconds; 0: at its end.")
-_FAST = flags.DEFINE_bool("fast", False, "Read a file as fast as it can be.")
+_FAST = flags.DEFINE_bool("fast", False, "Read a recording as fast as it can be.")
 _SIZE = flags.DEFINE_string("size", "", "WIDTHxHEIGHT of raw frames.")
 _FPS = flags.DEFINE_float("fps", 0.0, "Raw frames a second.")
 _JSONL = command_line.define_path("jsonl", "Events for other programs.")

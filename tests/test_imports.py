@@ -8,9 +8,9 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "vljepa_jax"
 # Each may import what stands before it, and itself.
 ORDER = (
-    *("places", "json_text", "host", "fingerprint", "buckets", "config", "data", "terminal"),
-    *("datasets", "parallel", "run_dir", "losses", "models", "objectives", "training", "planning"),
-    *("convert", "inference", "evals", "studies"),
+    *("places", "json_text", "ownership", "host", "fingerprint", "buckets", "config", "data"),
+    *("terminal", "datasets", "parallel", "run_dir", "losses", "models", "objectives", "training"),
+    *("planning", "convert", "inference", "evals", "studies"),
 )
 # A command joins the other processes of its job once its flags are read.
 ALLOWED = {("config/command_line.py", "parallel")}

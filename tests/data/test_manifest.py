@@ -260,6 +260,7 @@ def test_unusable_manifests_are_named(folder):
         ({"nmae": "x"}, r"unknown field 'nmae' \(did you mean 'name'\?\)"),
         ({"task": "capton"}, r"task 'capton' is unknown \(did you mean 'caption'\?\)"),
         ({"split": 3}, "'split' is no text"),
+        ({"split": "../../../esc"}, "'../../../esc' is no name of a split"),
         ([], "holds a JSON list, not a dict"),
         ({"labels": "none.json"}, "none.json: cannot be read"),
     ]:

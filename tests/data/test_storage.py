@@ -227,6 +227,16 @@ def test_names_of_splits_that_no_file_can_have_are_refused(tmp_path, name):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_split_that_leads_out_of_the_dataset_is_not_opened(tmp_path):
+    write(tmp_path / "toy")
+    path = tmp_path / "toy" / "dataset.json"
+    metadata = json.loads(path.read_text())
+    metadata["splits"] = {"../../../esc": next(iter(metadata["splits"].values()))}
+    path.write_text(json.dumps(metadata))
+    with pytest.raises(DatasetError, match="'../../../esc' is no name of a split"):
+        open_dataset(tmp_path / "toy")
+
+
 def test_a_failed_build_leaves_nothing(tmp_path):
     def broken():
         yield RECORDS[0]

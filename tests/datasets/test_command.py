@@ -42,6 +42,20 @@ def run(name, **options):
     return status, console.file.getvalue()
 
 
+def test_names_in_official_files_stay_below_the_root(ssv2, tmp_path):
+    labels = ssv2 / "labels/validation.json"
+    (tmp_path / "secret.webm").write_bytes((ssv2 / "videos/1.webm").read_bytes())
+    record = {"id": "../../secret", "template": "Tearing [something]"}
+    labels.write_text(json.dumps([record]))
+    with pytest.raises(AdapterError, match="names what is not below --root"):
+        run("ssv2", root=str(ssv2), splits=["validation"], output=str(tmp_path / "out"))
+    for path in ("/etc/passwd", "..", "a/../../b"):
+        with pytest.raises(AdapterError, match="not below --root"):
+            conversion.inside(ssv2, path)
+    assert conversion.inside(ssv2, "a/../..b") == ssv2 / "a/../..b"
+    assert not (tmp_path / "out").exists()
+
+
 def test_rows_are_a_manifest_and_absent_media_are_listed(ssv2, tmp_path):
     written = tmp_path / "out" / "rows.jsonl"
     status, shown = run("ssv2", root=str(ssv2), splits=["validation"], rows=str(written))

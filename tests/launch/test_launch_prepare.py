@@ -48,4 +48,5 @@ def test_refusal_exits_with_an_error(folder):
 
 def test_help_shows_an_example():
     done = run("--help")
+    assert done.returncode == 0
     assert "python launch/prepare.py --manifest=clips.jsonl --root=videos" in done.stdout

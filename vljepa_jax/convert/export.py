@@ -25,6 +25,7 @@ from vljepa_jax.convert.families import (
 from vljepa_jax.convert.rules import ConversionError, export
 from vljepa_jax.convert.settings import Setting, as_json
 from vljepa_jax.data.tokenizers import Tokenizer, TokenizerError
+from vljepa_jax.ownership import owned
 from vljepa_jax.places import AnyPath, write_bytes, write_text
 from vljepa_jax.run_dir import load_config, load_teacher_params
 
@@ -49,7 +50,8 @@ def export_checkpoint(
     Raises:
         CheckpointError: ``run_dir`` is no run's, or holds no checkpoint.
         ConversionError: a backbone has no counterpart in the Hugging Face layout, or ``output`` is
-            in use.
+            not empty.
+        InUse: another process is writing to ``output``.
     """
     config = load_config(run_dir)
     parts = parts_of(config.model)
@@ -58,7 +60,14 @@ def export_checkpoint(
         faults.append(f"{output}: is not empty")
     if faults:
         raise ConversionError(faults)
-    _, params = load_teacher_params(run_dir)
+    with owned(output):
+        _export(config, load_teacher_params(run_dir)[1], output, console, dtype)
+
+
+def _export(
+    config: TrainConfig, params: PyTree, output: Path, console: rich.console.Console, dtype: str
+) -> None:
+    parts = parts_of(config.model)
     for part in parts:
         export_backbone(config.model, part, backbone(params, part), output / part, dtype)
         console.print(f"{part}: {output / part}")

@@ -24,6 +24,7 @@ from vljepa_jax.convert.safetensors_folder import Joined, SafetensorsFolder, rea
 from vljepa_jax.convert.settings import mismatches
 from vljepa_jax.data.tokenizers import Tokenizer, TokenizerError
 from vljepa_jax.objectives import make_objective
+from vljepa_jax.ownership import owned
 from vljepa_jax.places import AnyPath
 from vljepa_jax.run_dir import require_empty, save_params
 from vljepa_jax.training.head_init import align_heads
@@ -65,6 +66,7 @@ def convert_checkpoint(
         ConversionError: anything does not fit; the faults of all directories are in it.
         ConfigError, DatasetError: there are no texts to align the heads by.
         CheckpointError: ``output`` holds a checkpoint.
+        InUse: another process is writing to ``output``.
     """
     require_empty(output)
     has = parts_of(config.model)
@@ -104,7 +106,8 @@ def convert_checkpoint(
         # Of the compiled function, only what is returned is computed and allocated.
         make = jax.jit(lambda key: {name: init(key)[0][name] for name in random})
         params |= make(jax.random.key(config.seed))
-    save_params(output, dataclasses.replace(config, init_from=""), params)
+    with owned(output):
+        save_params(output, dataclasses.replace(config, init_from=""), params)
     console.print(f"Start training from it with --config.init_from={output}:params")
 
 

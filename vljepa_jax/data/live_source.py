@@ -36,8 +36,16 @@ class SourceError(ValueError):
     """A source that cannot be read; the message names it and the reason."""
 
 
+class NoSource(SourceError):
+    """A source that no later attempt will read either: its address is wrong."""
+
+
 class SourceEnded(Exception):
     """A recording at an address is over: it has a length, and this was its end."""
+
+
+class RecordedFrame(PlayedFrame):
+    """A frame of a recording at an address: it can be waited for, and had again."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,6 +70,11 @@ class LiveSource:
     def reconnects(self) -> bool:
         """Whether its end is a fault, after which it may come back."""
         return self.kind in ("camera", "network")
+
+    def __str__(self) -> str:
+        """For people: without what an address says to be let in, a name with a password or keys."""
+        text = re.sub(r"(?<=://)[^/?#@]*@", "", self.name)
+        return shown(re.sub(r"[?#].*", "", text) if self.kind == "network" else text)
 
 
 def parse_source(text: str, *, size: str = "", rate: float = 0.0) -> LiveSource:
@@ -90,7 +103,7 @@ def parse_source(text: str, *, size: str = "", rate: float = 0.0) -> LiveSource:
         form, name = _CAMERAS[sys.platform]
         return LiveSource("camera", name.format(match[1] or 0), form)
     if text.startswith(("gs:/", "s3:/")):  # FFmpeg knows no such protocol
-        raise SourceError(f"'{shown(text)}' {why_not(text)}")
+        raise NoSource(f"'{shown(text)}' {why_not(text)}")
     if "://" in text:
         return LiveSource("network", text)
     raise SourceError(f"there is no file '{shown(text)}' (nor is it 'camera', an address, or '-')")
@@ -101,6 +114,8 @@ def play(source: LiveSource, stdin: BinaryIO | None = None) -> Iterator[PlayedFr
 
     Args:
         stdin: what "-" reads, unbuffered; standard input by default.
+
+    Those of a recording at an address, a file or a finished HLS playlist, are ``RecordedFrame``.
 
     Raises:
         SourceEnded: an address that holds a recording, at its end.
@@ -139,6 +154,8 @@ def _live_frames(source: LiveSource) -> Iterator[PlayedFrame]:
             source.name, format=source.form or None, options=options, timeout=_TIMEOUT
         ) as container:
             decoder = VideoDecoder(container)
+            recorded = source.kind == "network" and bool(container.duration)
+            kind = RecordedFrame if recorded else PlayedFrame
             first = last = None
             for stamp, frame in decoder.play(decoder.packets()):
                 if frame.is_corrupt:
@@ -146,15 +163,17 @@ def _live_frames(source: LiveSource) -> Iterator[PlayedFrame]:
                 first = stamp if first is None else first
                 now = float((stamp - first) * decoder.tick)
                 if last is not None and now > last + _JUMP:
-                    raise SourceError(
-                        f"{source.name}: its clock jumps from {last:.1f} s to {now:.1f}"
-                    )
+                    raise SourceError(f"{source}: its clock jumps from {last:.1f} s to {now:.1f}")
                 last = now
                 end = now + float((frame.duration or decoder.frame_ticks) * decoder.tick)
-                yield PlayedFrame(now, end, functools.partial(decoder.image, frame))
-            if source.kind == "network" and container.duration:
+                yield kind(now, end, functools.partial(decoder.image, frame))
+            if recorded:
                 raise SourceEnded
     except NoVideo as error:
-        raise SourceError(f"{source.name}: {error}") from error
+        raise SourceError(f"{source}: {error}") from error
+    except av.error.ProtocolNotFoundError as error:
+        raise NoSource(f"{source}: FFmpeg knows no such protocol") from error
+    except av.error.ExitError as error:  # PyAV's answer where its timeout has passed
+        raise SourceError(f"{source}: silent for {_TIMEOUT:.0f} s") from error
     except (av.FFmpegError, OSError) as error:
-        raise SourceError(f"{source.name}: {getattr(error, 'strerror', None) or error}") from error
+        raise SourceError(f"{source}: {getattr(error, 'strerror', None) or error}") from error

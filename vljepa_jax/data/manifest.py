@@ -35,7 +35,15 @@ from vljepa_jax.data.manifest_row import (
     told,
 )
 from vljepa_jax.data.media_bytes import find_member
-from vljepa_jax.data.records import LABELS_PREFIX, Annotation, ClipError, Label, Medium, shown
+from vljepa_jax.data.records import (
+    LABELS_PREFIX,
+    SPLIT_NAME,
+    Annotation,
+    ClipError,
+    Label,
+    Medium,
+    shown,
+)
 from vljepa_jax.json_text import JSONError, parse_json
 
 _META_TEXTS = ("name", "task", "split", "query", "root", "metric", "license")
@@ -282,6 +290,11 @@ def open_manifest(
     task = meta.get("task")
     if task is not None and task not in TASKS:
         raise ManifestError(f"{meta_path}: task '{task}' is unknown{nearest(task, TASKS)}")
+    split = split or meta.get("split") or "train"
+    if not SPLIT_NAME.fullmatch(split):
+        raise ManifestError(
+            f"{path}: '{shown(split)}' is no name of a split, which has letters, digits, _ . and -"
+        )
     files = meta.get("labels") or []
     files = [files] if isinstance(files, str) else files
     if not isinstance(files, list) or not all(isinstance(name, str) for name in files):
@@ -290,7 +303,7 @@ def open_manifest(
     label_files += sorted((file.parent / "labels").glob("*.json"))
     return Manifest(
         path=file,
-        split=split or meta.get("split") or "train",
+        split=split,
         name=meta.get("name", ""),
         root=pathlib.Path(root) if root else file.parent / meta.get("root", ""),
         query=meta.get("query", ""),

@@ -76,6 +76,7 @@ def prepare(
 
     Raises:
         FileExistsError: ``output`` exists.
+        InUse: another process is writing it.
         ManifestError: rows are faulty and ``on_error`` is "refuse"; or no row is left.
     """
     if pathlib.Path(output).exists():
@@ -88,7 +89,7 @@ def prepare(
     media = sum(len(record.media) for group in groups.values() for record in group)
     counts, annotations = dict.fromkeys(groups, 0), 0
 
-    def approve() -> None:
+    def approve(directory: pathlib.Path) -> None:
         if faults and on_error == "refuse":
             raise ManifestError(
                 f"{len(faults)} of {read} rows are faulty and nothing was written; mend them, or "
@@ -96,6 +97,10 @@ def prepare(
             )
         if not annotations:
             raise ManifestError(f"none of {read} rows can be used; nothing was written")
+        faults.sort(key=_place)
+        if faults:
+            with open(directory / "skipped.jsonl", "w", encoding="utf-8") as file:
+                file.writelines(json.dumps(dataclasses.asdict(fault)) + "\n" for fault in faults)
 
     with ProcessPool(num_workers if media >= _FEW else 0) as pool, _progress(console) as bars:
         bar = bars.add_task("Reading and writing", total=sum(map(len, groups.values())))
@@ -127,11 +132,8 @@ def prepare(
                 approve=approve,
             )
         finally:
-            faults.sort(key=lambda fault: (fault.manifest, fault.row))
+            faults.sort(key=_place)
             _show_faults(console, faults)
-    if faults:
-        with open(pathlib.Path(output) / "skipped.jsonl", "w", encoding="utf-8") as file:
-            file.writelines(json.dumps(dataclasses.asdict(fault)) + "\n" for fault in faults)
     counts = {split: count for split, count in counts.items() if count}
     summary = PreparationSummary(read, counts, annotations, tuple(faults))
     console.print(_table(summary, output))
@@ -140,6 +142,10 @@ def prepare(
 
 def _distinct(texts: Iterable[str]) -> str:
     return "; ".join(dict.fromkeys(filter(None, texts)))
+
+
+def _place(fault: Fault) -> tuple[str, int]:
+    return fault.manifest, fault.row
 
 
 def _read_rows(manifests: Sequence[Manifest]) -> tuple[list[tuple[str, CheckedRow]], list[Fault]]:

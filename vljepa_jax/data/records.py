@@ -8,11 +8,14 @@ evaluation example. On disk the two lie apart (``shards``): a media record, and 
 from __future__ import annotations
 
 import dataclasses
+import re
 import unicodedata
 from collections.abc import Mapping
 
 # Candidates given as "@labels/NAME" refer to a label set that the dataset stores once.
 LABELS_PREFIX = "@labels/"
+# Names of splits begin names of files and folders.
+SPLIT_NAME = re.compile(r"\w[\w.-]{0,99}")
 # A frame counts as shown from this long before its timestamp: containers round timestamps, to
 # 1 ms in Matroska, and a moment that falls on a frame's edge must give the same frame in each.
 ROUNDING = 6e-4  # seconds

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import array
 import bisect
+import contextlib
 import dataclasses
 import functools
 import itertools
@@ -56,15 +57,18 @@ class Part:
         media: number of media records.
         annotations: their number.
         tasks: names, which ``TABLE`` refers to.
+        paths: whether a medium is a file outside of the dataset, or in an archive; ``None`` in
+            datasets that were written before this was told.
     """
 
     media: int
     annotations: int
     tasks: tuple[str, ...]
+    paths: bool | None = None
 
 
 class PartWriter:
-    """Writes the files of one part.
+    """Writes the files of one part; methods raise OSError where they cannot be written.
 
     Args:
         directory: where they will lie, on a disk.
@@ -81,11 +85,13 @@ class PartWriter:
         self._columns |= {"trainable": array.array("B")}
         self._tasks: dict[str, int] = {}
         self._media = 0
+        self._paths = False
         self.size = 0  # bytes of the entries written so far
 
     def add(self, record: Record) -> None:
         """Writes a media record and its annotations."""
         media = [_set_fields(medium) for medium in record.media]
+        self._paths |= any(medium.path for medium in record.media)
         self._write("media", {"id": record.id, "media": media})
         for annotation in record.annotations:
             self._write("annotations", {"record": self._media, **_set_fields(annotation)})
@@ -98,17 +104,27 @@ class PartWriter:
     def close(self) -> Part:
         """Completes the files."""
         for writer in self._shards.values():
-            writer.close()
+            with _explained(self._table_path.parent):
+                writer.close()
         table = np.zeros(len(self._columns["record"]), TABLE)
         for name, column in self._columns.items():
             table[name] = np.frombuffer(column, column.typecode)
         np.save(self._table_path, table)
-        return Part(self._media, len(table), tuple(self._tasks))
+        return Part(self._media, len(table), tuple(self._tasks), self._paths)
 
     def _write(self, kind: Kind, fields: dict[str, Any]) -> None:
         data = msgpack.packb(fields, unicode_errors=_NAMES)
-        self._shards[kind].write(data)
+        with _explained(self._table_path.parent):
+            self._shards[kind].write(data)
         self.size += len(data)
+
+
+@contextlib.contextmanager
+def _explained(directory: AnyPath) -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:  # array_record has no other, of the disk too
+        raise OSError(f"{directory}: records cannot be written: {error}") from error
 
 
 class Shards:
@@ -199,6 +215,21 @@ class Media(Shards):
         (fields,) = self._read(part, first, first + 1)
         media = tuple(Medium(**medium) for medium in fields["media"])
         return MediaRecord(fields["id"], media)
+
+    def has_paths(self, index: int) -> bool:
+        """Whether media of a record may be files outside of the dataset, which may change."""
+        return self._part_has_paths(self._locate(index)[0])
+
+    def _set_up(self) -> None:
+        super()._set_up()
+        self._part_has_paths = functools.cache(self._look_for_paths)
+
+    def _look_for_paths(self, part: int) -> bool:
+        told = self._parts[part].paths
+        if told is not None:
+            return told
+        first = self._ends[part] - self._parts[part].media  # launch/prepare.py makes all alike
+        return any(medium.path for medium in self[first].media)
 
 
 class Annotations(Shards):

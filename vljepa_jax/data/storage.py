@@ -14,18 +14,23 @@ import itertools
 import json
 import os
 import pathlib
-import re
-import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import dacite
 
 from vljepa_jax.config import nearest
-from vljepa_jax.data.records import LABELS_PREFIX, Annotation, Label, Record
+from vljepa_jax.data.records import (
+    LABELS_PREFIX,
+    SPLIT_NAME,
+    Annotation,
+    Label,
+    Record,
+    shown,
+)
 from vljepa_jax.data.shards import Annotations, DatasetError, Media, Part, PartWriter
 from vljepa_jax.json_text import JSONError, read_json
+from vljepa_jax.ownership import new_directory
 from vljepa_jax.places import DATASET_BUCKETS, complaint, file_stamp, in_bucket, place
 
 # Of all files of a dataset. Raise it whenever they change: older datasets are refused then.
@@ -191,6 +196,8 @@ def open_dataset(directory: str | os.PathLike[str]) -> Dataset:
         for part in itertools.chain(*content.splits.values()):
             if not all(0 <= count < _MOST_ENTRIES for count in (part.media, part.annotations)):
                 raise ValueError("a part has a number of entries that none can have")
+        for split in content.splits:
+            check_split_name(split, path)
     except (dacite.DaciteError, TypeError, AttributeError, ValueError) as error:
         raise DatasetError(
             f"{path / _METADATA}: is damaged ({str(error)[:200]}); copy the dataset or make it anew"
@@ -217,7 +224,8 @@ def write_dataset(
     license: str = "",
     metric: str = "",
     sources: Sequence[Mapping[str, Any]] = (),
-    approve: Callable[[], None] = lambda: None,
+    approve: Callable[[pathlib.Path], None] = lambda directory: None,
+    wait: bool = False,
 ) -> None:
     """Writes a dataset; records are streamed, in their order, and never all in memory.
 
@@ -229,30 +237,25 @@ def write_dataset(
         splits: the records of each split; one without any is left out.
         labels: the label sets that annotations refer to as "@labels/NAME".
         license, metric, sources: as in ``Dataset``.
-        approve: called when all is written and before the directory appears; what it raises leaves
-            nothing.
+        approve: called when all is written and before the directory appears, with where it lies
+            until then; what it raises leaves nothing.
+        wait: for another process that is writing it.
 
     Raises:
         FileExistsError: the directory exists.
+        InUse: another process is writing it, and is not waited for.
         DatasetError: there are no records, a split has a name that no file can have, or a record
             refers to a medium, candidate or label set that is not there.
     """
     target = pathlib.Path(directory).absolute()
-    if target.exists():
-        raise FileExistsError(f"{target} exists; remove it or name another directory")
     for split in splits:
-        if not re.fullmatch(r"\w[\w.-]{0,99}", split):
-            raise DatasetError(
-                f"{target}: '{split}' is no name of a split, which has letters, digits, _ . and -"
-            )
-    target.parent.mkdir(parents=True, exist_ok=True)
-    scratch = pathlib.Path(tempfile.mkdtemp(prefix=f".{target.name}.partial-", dir=target.parent))
-    try:
+        check_split_name(split, target)
+    with new_directory(target, wait=wait) as scratch:
         parts = {
             split: list(_write_split(scratch, split, records, labels))
             for split, records in splits.items()
         }
-        approve()
+        approve(scratch)
         written = {split: own for split, own in parts.items() if own}
         if not written:
             raise DatasetError("no split has any records")
@@ -267,10 +270,14 @@ def write_dataset(
             "labels": {key: list(map(dataclasses.asdict, own)) for key, own in labels.items()},
         }
         (scratch / _METADATA).write_text(json.dumps(metadata, indent=1), encoding="utf-8")
-        os.chmod(scratch, 0o755)
-        os.rename(scratch, target)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)  # it is the dataset now, where all went well
+
+
+def check_split_name(split: str, where: str | os.PathLike[str]) -> None:
+    """Raises DatasetError for a name that no split can have: it begins the names of its files."""
+    if not SPLIT_NAME.fullmatch(split):
+        raise DatasetError(
+            f"{where}: '{shown(split)}' is no name of a split, which has letters, digits, _ . and -"
+        )
 
 
 def _write_split(

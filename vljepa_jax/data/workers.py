@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import functools
 import gc
-import signal
+import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from multiprocessing import shared_memory
 from typing import TypeVar
 
 import grain
@@ -15,10 +16,12 @@ from absl import flags
 
 from vljepa_jax import host
 from vljepa_jax.config import VideoInput
+from vljepa_jax.data.process_pool import end_with_parent
 from vljepa_jax.data.records import ClipError
 from vljepa_jax.data.shards import Media
 from vljepa_jax.data.token_cache import ClipKey
 from vljepa_jax.data.video import load_clip
+from vljepa_jax.ownership import shared_memory_prefix
 
 T = TypeVar("T")
 S = TypeVar("S")
@@ -130,7 +133,8 @@ def read_ahead(chunks: grain.MapDataset, num_workers: int, ahead: int) -> Iterat
     each = -(-ahead // max(1, num_workers))
     dataset = chunks.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=each))
     workers = grain.MultiprocessingOptions(num_workers=num_workers)
-    iterator = iter(dataset.mp_prefetch(workers, worker_init_fn=_ignore_interrupts))
+    start = functools.partial(_start_worker, shared_memory_prefix() if num_workers else "")
+    iterator = iter(dataset.mp_prefetch(workers, worker_init_fn=start))
     try:
         yield iterator
     finally:
@@ -140,10 +144,14 @@ def read_ahead(chunks: grain.MapDataset, num_workers: int, ahead: int) -> Iterat
         gc.collect()
 
 
-def _ignore_interrupts(worker_index: int, worker_count: int) -> None:
-    """Ctrl-C reaches the workers too, but the training process still needs them to stop well."""
+def _start_worker(prefix: str, worker_index: int, worker_count: int) -> None:
+    """``prefix``: of the names of the shared memory that it hands over."""
     del worker_index, worker_count
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with_parent()
+    if prefix:
+        # So that it can be told whose it is where all processes were killed, and with them the one
+        # that Python has for freeing it. The standard library has no public way to name it.
+        shared_memory._make_filename = lambda: f"/{prefix}{secrets.token_hex(6)}"
 
 
 def _decode_requests(

@@ -11,8 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from vljepa_jax.data.manifest_row import ManifestRow
-from vljepa_jax.data.records import Label
+from vljepa_jax.data.records import Label, shown
 from vljepa_jax.datasets.adapter import Adapter, AdapterError, Official
+from vljepa_jax.places import write_bytes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +53,8 @@ def convert(
         absent: whether rows about files that are not there are written, too.
 
     Raises:
-        AdapterError: an official file is missing, or has another format.
+        AdapterError: an official file is missing, has another format, or names what is not below
+            the root.
     """
     root = pathlib.Path(root)
     labels = adapter.labels(root, split)
@@ -62,7 +64,7 @@ def convert(
     def is_there(row: ManifestRow) -> bool:
         for medium in row.media:
             if medium.path not in seen:
-                seen[medium.path] = os.path.isfile(os.path.join(root, medium.path))
+                seen[medium.path] = inside(root, medium.path).is_file()
         return all(seen[medium.path] for medium in row.media)
 
     def chosen() -> Iterable[ManifestRow]:
@@ -102,6 +104,17 @@ def convert(
     )
 
 
+def inside(root: pathlib.Path, path: str) -> pathlib.Path:
+    """The file of a name that official files give.
+
+    Raises:
+        AdapterError: the name leads out of the root.
+    """
+    if os.path.isabs(path) or pathlib.PurePath(os.path.normpath(path)).parts[:1] == (os.pardir,):
+        raise AdapterError(f"'{shown(path)}': an official file names what is not below --root")
+    return root / path
+
+
 def _write_labels(folder: pathlib.Path, labels: Mapping[str, Sequence[Label]]) -> None:
     for name, entries in labels.items():
         folder.mkdir(exist_ok=True)
@@ -135,14 +148,15 @@ def unpack_media(adapter: Adapter, root: str | pathlib.Path, split: str) -> None
     """Writes media that lie inside official files below the root, but for those that are there.
 
     Raises:
-        AdapterError: an official file is missing; or the root cannot be written to.
+        AdapterError: an official file is missing, or names what is not below the root; or the root
+            cannot be written to.
     """
     for path, content in adapter.media_within(root, split):
-        file = pathlib.Path(root) / path
+        file = inside(pathlib.Path(root), path)
         if not file.exists():
             try:
                 file.parent.mkdir(parents=True, exist_ok=True)
-                file.write_bytes(content)
+                write_bytes(file, content)
             except OSError as error:
                 raise AdapterError(f"{file}: cannot be written ({error.strerror})") from error
 

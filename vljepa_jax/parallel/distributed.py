@@ -84,6 +84,8 @@ def job(*, saves_on_sigterm: bool = False) -> Iterator[None]:
                 failures.tell(end, end.code)
             wait_for_all()  # a status is what all of them end with
             raise
+        except KeyboardInterrupt as stopped:
+            failures.tell(stopped, f"error: {stopped}")
         except BaseException as error:
             failures.tell(error, f"{type(error).__name__}: {error}")
         wait_for_all()
@@ -129,7 +131,7 @@ class _Failures:
 
     def tell(self, error: BaseException, message: str) -> NoReturn:
         """Ends this process because of ``error``, and by ``message`` the others."""
-        if isinstance(error, SystemExit):
+        if isinstance(error, SystemExit | KeyboardInterrupt):
             print(message, file=sys.stderr, flush=True)
         else:
             traceback.print_exception(error)

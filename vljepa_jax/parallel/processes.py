@@ -5,6 +5,7 @@ All processes call each of these functions at the same point, unless it says oth
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import pickle
@@ -16,11 +17,14 @@ from typing import Any, TypeVar
 
 import jax
 import numpy as np
+import rich.console
+import rich.text
 from jax._src import distributed
 from jax.experimental import multihost_utils
 
 from vljepa_jax.config import ConfigError
-from vljepa_jax.places import make_directory, place
+from vljepa_jax.ownership import LOCK, owned
+from vljepa_jax.places import AnyPath, make_directory, place
 
 T = TypeVar("T")
 S = TypeVar("S")
@@ -82,6 +86,28 @@ def of_first(make: Callable[[], T]) -> T:
         _said.append(key)
         return value
     return pickle.loads(coordination().blocking_key_value_get_bytes(key, _LONGEST_WAIT))
+
+
+@contextlib.contextmanager
+def owned_by_first(
+    directory: AnyPath, console: rich.console.Console, *, name: str = LOCK
+) -> Iterator[None]:
+    """The first process owns a directory for the whole job (``ownership.owned``).
+
+    Args:
+        console: tells where nothing can be owned.
+        name: of the lock, as there.
+
+    Raises:
+        InUse: in the first process, where another job owns it; ``distributed.job`` ends the others.
+    """
+
+    def tell(text: str) -> None:
+        console.print(rich.text.Text(f"Warning: {text}.", "yellow"), soft_wrap=True)
+
+    with owned(directory, name=name, tell=tell) if first_process() else contextlib.nullcontext():
+        wait_for_all()
+        yield
 
 
 def share(items: Sequence[T]) -> Sequence[T]:

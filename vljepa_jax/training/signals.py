@@ -11,7 +11,7 @@ from jax.experimental import multihost_utils
 
 
 class StopSignals:
-    """Remembers the first SIGTERM or SIGINT instead of dying by it; the second one kills.
+    """Remembers the first SIGTERM or SIGINT instead of dying by it; the second one ends at once.
 
     Attributes:
         received: the signal, or ``None``.

@@ -26,7 +26,13 @@ from vljepa_jax.config import ConfigError, TrainConfig, nearest
 from vljepa_jax.data.pipeline import Batch, TrainPipeline, array_spec, check_paths
 from vljepa_jax.losses import Histogram
 from vljepa_jax.objectives import make_objective
-from vljepa_jax.parallel.processes import first_process, gather, of_first, require_shared
+from vljepa_jax.parallel.processes import (
+    first_process,
+    gather,
+    of_first,
+    owned_by_first,
+    require_shared,
+)
 from vljepa_jax.parallel.sharding import check_batch_size, left_whole, make_mesh
 from vljepa_jax.places import AnyPath, in_bucket, place, write_text
 from vljepa_jax.run_dir import check_config, claim, newest
@@ -78,6 +84,7 @@ def train(
 
     Raises:
         ConfigError: the config cannot be used, or ``workdir`` holds a run with another one.
+        InUse: another training has ``workdir``.
         CheckpointError: ``init_from`` or a checkpoint does not fit, or one cannot be written.
         NonFiniteLoss: the newest checkpoint is then the last good one.
     """
@@ -93,6 +100,18 @@ def train(
     _check_cached_tokens(config, trainer)
     if whole := left_whole(trainer.abstract_state.params, config.sharding.rules, mesh):
         console.print(whole, style="yellow")
+    with owned_by_first(run_dir, console):
+        _train(config, run_dir, trainer, console, watch)
+
+
+def _train(
+    config: TrainConfig,
+    run_dir: AnyPath,
+    trainer: Trainer,
+    console: rich.console.Console,
+    watch: Watch,
+) -> None:
+    """``train`` in a directory that is this job's alone."""
     check_config(run_dir, config)
     evaluator = pkgutil.resolve_name(_EVALUATOR)(config) if config.evaluations else None
     state, position = _start(config, run_dir, trainer)

@@ -228,7 +228,7 @@ def test_losing_a_race_keeps_the_winner(config, monkeypatch, tmp_path):
 
     def lose(directory, splits, **settings):
         winner.mkdir()
-        raise OSError("Directory not empty")
+        raise FileExistsError("it exists")
 
     monkeypatch.setattr(build, "write_dataset", lose)
     assert build.build_world(apart) == str(winner)

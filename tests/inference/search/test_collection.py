@@ -217,6 +217,23 @@ def test_commands(config, params, clips, tmp_path):
     assert f"{clips}/{odd}" in [row["name"] for row in rows]
     assert rows[0]["score"] >= rows[1]["score"]
     assert Image.open(tmp_path / "found.png").size[0] > 500
+    undrawn = launch(
+        "search",
+        *(f"--index={tmp_path / 'index'}", f"--contact_sheet={tmp_path}/no/found.png", "--json"),
+        "a dog that spins",
+    )
+    assert json.loads(undrawn.stdout) == rows  # shown before they are drawn
+    assert undrawn.returncode == 1
+    assert undrawn.stderr == f"error: {tmp_path}/no/found.png: No such file or directory\n"
+
+
+def test_an_index_of_nothing_is_a_failure(config, params, clips, tmp_path):
+    save_run(tmp_path / "run", config, params)
+    flags = f"--checkpoint={tmp_path}/run", "--num_workers=0", f"--output={tmp_path}/index"
+    done = launch("embed", *flags, f"--videos={clips}/broken.mp4")
+    assert done.returncode == 1
+    assert "broken.mp4: cannot be decoded" in done.stdout
+    assert done.stderr == "error: no clip was embedded: none of those named can be read\n"
 
 
 @pytest.mark.parametrize(

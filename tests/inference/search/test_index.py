@@ -14,6 +14,7 @@ from vljepa_jax.inference.search.index import (
     SearchIndexError,
     VideoIndex,
 )
+from vljepa_jax.ownership import InUse
 
 SETTINGS = IndexSettings(model="abc", size=3, query="", frames=4, window=2.0, stride=1.0)
 UNIT = np.eye(3, dtype=np.float32)
@@ -141,7 +142,7 @@ def test_a_writer_killed_at_any_point_loses_at_most_its_shard(tmp_path, monkeypa
 def test_one_writer_at_a_time(tmp_path):
     with (
         IndexWriter(tmp_path, SETTINGS, ""),
-        pytest.raises(SearchIndexError, match="another process is writing"),
+        pytest.raises(InUse, match="is writing to"),
     ):
         IndexWriter(tmp_path, SETTINGS, "")
     IndexWriter(tmp_path, SETTINGS, "").__exit__()

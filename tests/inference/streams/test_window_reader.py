@@ -2,16 +2,27 @@
 
 import dataclasses
 import io
+import socket
 import threading
 import time
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
 
 from tests.helpers.tiny import tiny_train_config
+from vljepa_jax.data import live_source
 from vljepa_jax.data.ffmpeg import PlayedFrame
-from vljepa_jax.data.live_source import LiveSource, SourceEnded, SourceError, parse_source, play
+from vljepa_jax.data.live_source import (
+    LiveSource,
+    NoSource,
+    RecordedFrame,
+    SourceEnded,
+    SourceError,
+    parse_source,
+    play,
+)
 from vljepa_jax.data.video import write_mp4
 from vljepa_jax.inference.streams.window_reader import WindowReader
 from vljepa_jax.inference.streams.windows import SlidingWindow
@@ -178,3 +189,128 @@ def test_a_file_that_is_there_goes_before_what_its_name_looks_like(tmp_path, mon
 def test_an_address_that_nobody_answers_is_a_source_error():
     with pytest.raises(SourceError, match=r"127\.0\.0\.1:9"):
         list(play(LiveSource("network", "tcp://127.0.0.1:9")))
+
+
+def recorded(count, first=0):
+    for frame in list(frames(count))[first:]:
+        yield RecordedFrame(*frame)
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_a_recording_at_an_address_is_waited_for_like_a_file(fast):
+    def player(_):
+        yield from recorded(24)
+        raise SourceEnded
+
+    source, pauses = LiveSource("network", "http://made-up/clip.mp4"), []
+
+    def sleep(seconds):
+        pauses.append(seconds)
+        time.sleep(seconds)
+
+    capacity = 2 if fast else 99
+    with WindowReader(
+        source, sliding(), fast=fast, capacity=capacity, player=player, sleep=sleep
+    ) as reader:
+        time.sleep(0.2)
+        arrivals = everything(reader)
+    assert reader.dropped == 0
+    ends = [arrival.window.end for arrival in arrivals]
+    np.testing.assert_allclose(ends, np.arange(0.5, 3.01, 0.25), atol=1e-6)
+    assert not pauses if fast else sum(pauses) > 2.0  # of 3 seconds
+
+
+def test_a_finished_playlist_is_a_recording(tmp_path):
+    with av.open(str(tmp_path / "a.m3u8"), "w", format="hls", options={"hls_time": "1"}) as output:
+        stream = output.add_stream("libx264", rate=8, options={"g": "8"})
+        stream.width, stream.height, stream.pix_fmt = 32, 32, "yuv420p"
+        for frame in frames(24):
+            picture = av.VideoFrame.from_image(frame.image().resize((32, 32)))
+            output.mux(stream.encode(picture))
+        output.mux(stream.encode())
+    source = parse_source(f"file://{tmp_path}/a.m3u8")
+    with WindowReader(source, sliding(), fast=True, capacity=2) as reader:
+        time.sleep(0.3)
+        ends = [arrival.window.end for arrival in everything(reader)]
+    assert reader.dropped == reader.reconnections == 0
+    np.testing.assert_allclose(ends, np.arange(0.5, 3.01, 0.25), atol=1e-3)
+
+
+def test_a_recording_that_breaks_goes_on_where_it_was():
+    plays = []
+
+    def player(_):
+        plays.append(1)
+        if len(plays) == 1:
+            time.sleep(0.3)
+            raise SourceError("made-up: not there yet")
+        yield from recorded(12 if len(plays) == 2 else 24)
+        if len(plays) == 2:
+            raise SourceError("made-up: broken off")
+        raise SourceEnded
+
+    source = LiveSource("network", "http://made-up/clip.mp4")
+    with WindowReader(
+        source,
+        sliding(),
+        fast=True,
+        capacity=99,
+        player=player,
+        sleep=lambda _: False,
+        notify=lambda _: None,
+    ) as reader:
+        arrivals = everything(reader)
+    assert reader.reconnections == 2
+    assert [arrival.restarted for arrival in arrivals] == [True] + [False] * 10
+    ends = [arrival.window.end for arrival in arrivals]
+    np.testing.assert_allclose(ends, np.arange(0.5, 3.01, 0.25), atol=1e-6)
+    values = [int(arrival.window.clip[0, 0, 0, 0]) for arrival in arrivals]
+    assert values == sorted(values)
+
+
+def test_fast_is_for_recordings_and_a_camera_is_told_so():
+    notes = []
+
+    def player(_):
+        yield from frames(16)
+
+    with WindowReader(
+        CAMERA,
+        sliding(),
+        fast=True,
+        capacity=2,
+        player=player,
+        notify=notes.append,
+        sleep=lambda _: True,
+    ) as reader:
+        while reader.frames < 16:
+            time.sleep(0.01)
+        time.sleep(0.1)
+        everything(reader)
+    assert reader.dropped > 0  # it does not wait
+    assert notes[0] == "--fast is for recordings: this source is followed as it comes"
+
+
+def test_an_unknown_protocol_is_not_tried_again():
+    pauses = []
+    source = parse_source("hppt://made-up/clip.mp4")
+    with (
+        WindowReader(source, sliding(), sleep=pauses.append, notify=lambda _: None) as reader,
+        pytest.raises(NoSource, match="hppt://made-up/clip.mp4: FFmpeg knows no such protocol"),
+    ):
+        everything(reader)
+    assert pauses == []
+
+
+def test_a_source_that_says_nothing_is_silent(monkeypatch):
+    monkeypatch.setattr(live_source, "_TIMEOUT", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        with pytest.raises(SourceError, match=rf"127\.0\.0\.1:{port}/a: silent for"):
+            list(play(LiveSource("network", f"http://127.0.0.1:{port}/a?key=secret")))
+
+
+def test_what_lets_one_in_is_not_shown():
+    source = LiveSource("network", "rtsp://me:pass@word.host:554/live?token=abc#x")
+    assert str(source) == "rtsp://word.host:554/live"
+    assert str(LiveSource("file", "/a?b\n.mp4")) == "/a?b\\n.mp4"

@@ -5,6 +5,7 @@ A world is a pure function of its ``WorldConfig`` (without ``cache_dir``) and of
 kind, index), so that any number of processes makes the same records in the same order.
 """
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -60,7 +61,7 @@ def build_world(config: WorldConfig) -> str:
     """The directory of the world's dataset, which is generated where it is not there yet.
 
     Worlds are written beside their place and moved into it when complete: a killed build leaves
-    nothing that looks like a world, and of two builds at a time one is kept.
+    nothing that looks like a world, and who finds another at work waits for it.
     """
     directory = pathlib.Path(config.cache_dir).expanduser() / fingerprint(config)
     if directory.exists():
@@ -74,24 +75,22 @@ def build_world(config: WorldConfig) -> str:
         rich.progress.TimeRemainingColumn(),
     )
     processes = available_cpus() if total > _FEW else 1
-    with ProcessPool(processes if processes > 1 else 0) as pool, progress:
+    built_meanwhile = contextlib.suppress(FileExistsError)  # by another process
+    with built_meanwhile, ProcessPool(processes if processes > 1 else 0) as pool, progress:
         bar = progress.add_task("", total=total)
-        try:
-            write_dataset(
-                directory,
-                {
-                    split: _advancing(progress, bar, _records(pool, config, tasks[split]))
-                    for split in SPLITS
-                    if tasks[split]
-                },
-                name="world",
-                description=f"Bundled video world, {json.dumps(_content(config), sort_keys=True)}",
-                labels=label_sets(),
-                license=SPRITE_LICENSE,
-            )
-        except OSError:
-            if not directory.exists():  # else another process built the same world meanwhile
-                raise
+        write_dataset(
+            directory,
+            {
+                split: _advancing(progress, bar, _records(pool, config, tasks[split]))
+                for split in SPLITS
+                if tasks[split]
+            },
+            name="world",
+            description=f"Bundled video world, {json.dumps(_content(config), sort_keys=True)}",
+            labels=label_sets(),
+            license=SPRITE_LICENSE,
+            wait=True,
+        )
     return str(directory)
 
 

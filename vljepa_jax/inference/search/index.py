@@ -14,8 +14,8 @@ up all three for collections beyond some ten million rows.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import fcntl
 import functools
 import json
 import os
@@ -31,9 +31,11 @@ from vljepa_jax.data.collection import Item, Place, Span
 from vljepa_jax.data.records import Medium
 from vljepa_jax.inference.search.exact import nearest
 from vljepa_jax.json_text import JSONError, read_json
+from vljepa_jax.ownership import owned
 from vljepa_jax.places import write_text
 
 _FORMAT = 1
+_HEADER = "index.json"
 # What building an object of a wrong document raises.
 _MALFORMED = (ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError)
 
@@ -185,24 +187,26 @@ class IndexWriter:
         """Makes it, or opens it if it is there already.
 
         Raises:
-            SearchIndexError: it was made by another model or in another way, is not an index, or
-                another process is writing.
+            SearchIndexError: it was made by another model or in another way, or is not an index.
+            InUse: another process is writing.
         """
         self.directory = Path(directory)
         self._size = settings.size
-        self._lock(settings, checkpoint)
-        try:
-            self._sweep()
+        if self._others() and not (self.directory / _HEADER).exists():
+            raise SearchIndexError(f"'{self.directory}' is not empty and holds no index")
+        with contextlib.ExitStack() as stack:
+            alone = stack.enter_context(owned(self.directory))
+            self._take(settings, checkpoint)
+            if alone:
+                self._sweep()
             self.entries = VideoIndex(directory).entries
-        except BaseException:
-            self._lock_file.close()
-            raise
+            self._owned = stack.pop_all()
 
     def __enter__(self) -> IndexWriter:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._lock_file.close()
+        self._owned.close()
 
     def add(self, entries: Sequence[Entry], embeddings: Float[np.ndarray, "n e"]) -> None:
         """Writes a shard; entries replace those of the same name.
@@ -232,27 +236,15 @@ class IndexWriter:
         if gone:
             self.add(gone, np.zeros((0, self._size), np.float32))
 
-    def _lock(self, settings: IndexSettings, checkpoint: str) -> None:
-        header = self.directory / "index.json"
-        others = {path.name for path in self.directory.glob("[!.]*")} - {"index.json.tmp"}
-        if others and not header.exists():
-            raise SearchIndexError(f"'{self.directory}' is not empty and holds no index")
-        self.directory.mkdir(parents=True, exist_ok=True)
-        self._lock_file = (self.directory / ".lock").open("w")
-        try:
-            # The system lets it go when the process ends, however it ends.
-            fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            self._lock_file.close()
-            raise SearchIndexError(f"another process is writing to '{self.directory}'") from error
-        try:
-            if header.exists():
-                _check_same(self.directory, settings)
-        except SearchIndexError:
-            self._lock_file.close()
-            raise
+    def _others(self) -> list[Path]:
+        """What lies there that a writer killed at its first step would not have left."""
+        return [path for path in self.directory.glob("[!.]*") if path.name != f"{_HEADER}.tmp"]
+
+    def _take(self, settings: IndexSettings, checkpoint: str) -> None:
+        if (self.directory / _HEADER).exists():
+            _check_same(self.directory, settings)
         content = {"format": _FORMAT, "checkpoint": checkpoint, **dataclasses.asdict(settings)}
-        write_text(header, json.dumps(content, indent=2) + "\n")
+        write_text(self.directory / _HEADER, json.dumps(content, indent=2) + "\n")
 
     def _sweep(self) -> None:
         """Deletes what a killed writer left, and shards of which nothing counts any more.
@@ -335,7 +327,7 @@ def _shard_paths(directory: Path) -> list[Path]:
 
 
 def _read_header(directory: Path) -> tuple[IndexSettings, str]:
-    path = directory / "index.json"
+    path = directory / _HEADER
     if not path.is_file():
         raise SearchIndexError(f"'{directory}' is no index; launch/embed.py makes one")
     mend = "embed the collection into another --output"

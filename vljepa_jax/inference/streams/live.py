@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,11 +19,12 @@ import rich.console
 from vljepa_jax.data.live_source import LiveSource
 from vljepa_jax.inference.embedder import Embedder
 from vljepa_jax.inference.streams.live_events import Events, StreamSummary
-from vljepa_jax.inference.streams.narrator import Labels, Narrator, Said
+from vljepa_jax.inference.streams.narrator import Labels, Narrator, Said, read_lines
 from vljepa_jax.inference.streams.online_segmentation import OnlineSegmenter
 from vljepa_jax.inference.streams.window_reader import Arrival, WindowReader
 from vljepa_jax.inference.streams.windows import SlidingWindow
 from vljepa_jax.inference.tasks import CAPTION_QUERY
+from vljepa_jax.ownership import LOCK, owned
 
 _BATCH, _FAST_BATCH = 4, 32  # windows embedded at once, live and as fast as it can be
 _POLL = 0.2  # seconds between looks at the query and for Ctrl-C
@@ -108,7 +110,8 @@ def follow(
     sliding = SlidingWindow(
         model.video, seconds=settings.window, ticks_per_second=settings.ticks_per_second
     )
-    queries = _Queries(settings)
+    notices: list[str] = []  # before there is anything that shows them
+    queries = _Queries(settings, notices.append)
     size = model.video.image_size
     blank = np.zeros((batch, model.video.frames, size, size, 3), np.uint8)
     for rows in (batch, 2, 1):  # compiled before the source is opened, not while it waits
@@ -116,7 +119,13 @@ def follow(
     say(embeddings[0])
     with ExitStack() as stack:
         console = console or rich.console.Console(highlight=False)
+        if settings.jsonl:  # its lines would be mixed with another's
+            folder, name = os.path.split(os.path.abspath(settings.jsonl))
+            stack.enter_context(owned(Path(folder), name=f".{name}{LOCK}"))
         events = stack.enter_context(Events(console, settings.jsonl, settings.timeline))
+        for notice in notices:
+            events.notice(notice)
+        queries.notify = events.notice
         stopped = stack.enter_context(_interrupts())
         reader = WindowReader(
             source, sliding, fast=settings.fast, capacity=batch, notify=events.notice
@@ -219,7 +228,9 @@ class _Session:
 class _Queries:
     """The present query, from the flag, the file or the terminal."""
 
-    def __init__(self, settings: LiveSettings) -> None:
+    def __init__(self, settings: LiveSettings, notify: Callable[[str], None]) -> None:
+        """``notify``: told why a file's content is no query."""
+        self.notify = notify
         self.query = CAPTION_QUERY if settings.query is None else settings.query
         self._file, self._typed = settings.query_file, settings.typed
         self._stamp: int | None = None
@@ -234,17 +245,25 @@ class _Queries:
                 stamp = os.stat(self._file).st_mtime_ns
                 if stamp != self._stamp:
                     self._stamp = stamp
-                    with open(self._file, encoding="utf-8") as file:
-                        self.query = file.read().strip() or before
+                    self.query = " ".join(read_lines(self._file)) or before
             except FileNotFoundError:
                 self._stamp = None  # not there yet, or being replaced
-        while self._typed and select.select([0], [], [], 0)[0]:
+            except (OSError, ValueError) as error:  # until it changes again
+                self.notify(f"--query_file is not taken: {error}")
+        while self._typed and self._is_typing():
             data = os.read(0, 4096)
             self._typed = bool(data)  # else standard input was closed
             *lines, self._line = (self._line + data.decode(errors="replace")).split("\n")
             for line in filter(None, map(str.strip, lines)):
                 self.query = line
         return self.query != before
+
+    def _is_typing(self) -> bool:
+        try:
+            return bool(select.select([0], [], [], 0)[0])
+        except OSError:  # closed by who started the command
+            self._typed = False
+            return False
 
 
 class _Recent:
@@ -280,13 +299,9 @@ def _speaker(
 
             return best
         if settings.texts:
-            with open(settings.texts, encoding="utf-8") as file:
-                texts = [line.strip() for line in file if line.strip()]
-            bank = model.text_bank(texts)
+            bank = model.text_bank(read_lines(settings.texts))
             return lambda embedding: (bank.decode(embedding[None])[0], {})
-    except FileNotFoundError:
-        raise
-    except (OSError, ValueError) as error:
+    except ValueError as error:
         raise LiveError(str(error)) from error
     if model.text_decoder is None:
         raise LiveError(
@@ -298,12 +313,13 @@ def _speaker(
 
 @contextmanager
 def _interrupts() -> Iterator[threading.Event]:
-    """An event that Ctrl-C and SIGTERM set; a second Ctrl-C is the usual one."""
+    """An event that Ctrl-C and SIGTERM set; the second one kills."""
     stopped = threading.Event()
 
     def stop(number: int, frame: Any) -> None:
         stopped.set()
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        for each in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(each, signal.SIG_DFL)
 
     if threading.current_thread() is not threading.main_thread():
         yield stopped

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import json
+import os
 import threading
 import time
 from collections.abc import Mapping
@@ -12,7 +14,9 @@ from typing import Any, TextIO
 import numpy as np
 import rich.console
 import rich.status
+import rich.text
 
+from vljepa_jax.data.records import shown
 from vljepa_jax.inference.streams.narrator import Said, TimelineRecorder
 from vljepa_jax.inference.streams.timeline import save_timeline
 
@@ -41,7 +45,8 @@ class Events:
         """A context manager.
 
         Args:
-            jsonl: file of events, an object a line; ``None`` writes none.
+            jsonl: file of events, an object a line, to which these are added; ``None`` writes none.
+                Each has the time "at" which it was written; the first of a process is "start".
             timeline: picture that ``finish`` draws; ``None`` draws none.
         """
         self._console, self._timeline = console, timeline
@@ -55,7 +60,10 @@ class Events:
 
     def __enter__(self) -> Events:
         if self._jsonl:
-            self._file = open(self._jsonl, "w", encoding="utf-8")
+            self._file = open(self._jsonl, "a+", encoding="utf-8")
+            if _ends_inside_a_line(self._file):  # written by a process that was killed
+                self._file.write("\n")
+            self.write("start")
         if self._console.is_terminal:
             self._status = self._console.status("")
             self._status.start()
@@ -80,7 +88,7 @@ class Events:
             best = f"  {ranked[0][1]:.3f}" if ranked else ""
             others = ", ".join(f"{name} {score:.3f}" for name, score in ranked[1:])
             line = f"{clock(said.start)} – {clock(said.end)}  {said.text}{best}"
-            self._console.print(line + (f"  ({others})" if others else ""), markup=False)
+            self._print(line + (f"  ({others})" if others else ""))
 
     def tick(self, seconds: float, change: float, frame: np.ndarray) -> None:
         """Takes how far the embedding moved, and a frame of the window, at its time."""
@@ -98,7 +106,7 @@ class Events:
 
     def notice(self, text: str) -> None:
         self.write("notice", text=text)
-        self._console.print(text, style="yellow", markup=False)
+        self._print(text, style="yellow")
 
     def show(self, status: Mapping[str, Any]) -> None:
         if self._status:
@@ -111,14 +119,19 @@ class Events:
     def write(self, event: str, **fields: Any) -> None:
         with self._lock:
             if self._file:
-                self._file.write(json.dumps({"event": event, **fields}) + "\n")
+                at = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
+                self._file.write(json.dumps({"event": event, "at": at, **fields}) + "\n")
                 self._file.flush()
+
+    def _print(self, text: str, style: str = "") -> None:
+        """A line; not wrapped, as it may be read by a program."""
+        self._console.print(rich.text.Text(shown(text), style), soft_wrap=True)
 
     def finish(self, summary: StreamSummary) -> None:
         self.write("summary", **dataclasses.asdict(summary))
         if self._status:
             self._status.stop()
-        self._console.print(
+        self._print(
             f"{summary.windows} windows in {summary.seconds:.1f} s "
             f"({summary.windows_per_second:.1f} per second), {summary.decodings} texts decoded: "
             f"{100 * summary.saved:.0f} % of the decodings saved; median lag "
@@ -127,7 +140,16 @@ class Events:
         )
         if self._recorder:
             save_timeline(self._recorder.timeline(), self._timeline)
-            self._console.print(f"drawn in {self._timeline}", markup=False)
+            self._print(f"drawn in {self._timeline}")
+
+
+def _ends_inside_a_line(file: TextIO) -> bool:
+    with open(file.name, "rb") as written:
+        written.seek(0, os.SEEK_END)
+        if written.tell() == 0:
+            return False
+        written.seek(-1, os.SEEK_END)
+        return written.read(1) != b"\n"
 
 
 def clock(seconds: float) -> str:

@@ -41,6 +41,20 @@ class Said:
     new: bool
 
 
+def read_lines(path: str) -> list[str]:
+    """The lines of a text file that a person wrote, stripped, without empty ones.
+
+    Raises:
+        ValueError: it is no UTF-8.
+        OSError: it cannot be read.
+    """
+    try:
+        with open(path, encoding="utf-8-sig") as file:  # as some editors begin it
+            return [line.strip() for line in file if line.strip()]
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: is no UTF-8 ({error.reason} at byte {error.start})") from error
+
+
 class Labels:
     """Open-vocabulary labels to choose from, each of one text or several of one meaning."""
 
@@ -55,12 +69,14 @@ class Labels:
         """Reads a file of labels: one a line, "a dog" or "a dog | a puppy | a hound".
 
         Raises:
-            ValueError: it holds fewer than two labels.
+            ValueError: it holds fewer than two labels, one of them twice, or is no UTF-8.
             OSError: it cannot be read.
         """
-        with open(path, encoding="utf-8") as file:
-            lines = [[t.strip() for t in line.split("|") if t.strip()] for line in file]
+        lines = ([t.strip() for t in line.split("|") if t.strip()] for line in read_lines(path))
         groups = [texts for texts in lines if texts]
+        counts = collections.Counter(texts[0] for texts in groups)
+        if twice := [name for name, count in counts.items() if count > 1]:
+            raise ValueError(f"{path}: the label '{twice[0]}' is there more than once; remove one")
         if len(groups) < 2:
             raise ValueError(f"{path}: {len(groups)} labels; at least two are needed, one a line")
         embedded = iter(embed_text([text for texts in groups for text in texts]))

@@ -9,7 +9,14 @@ import time
 from collections.abc import Callable, Iterator
 
 from vljepa_jax.data.ffmpeg import PlayedFrame
-from vljepa_jax.data.live_source import LiveSource, SourceEnded, SourceError, play
+from vljepa_jax.data.live_source import (
+    LiveSource,
+    NoSource,
+    RecordedFrame,
+    SourceEnded,
+    SourceError,
+    play,
+)
 from vljepa_jax.inference.streams.windows import SlidingWindow, Window
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0  # seconds before a broken source is tried again
@@ -34,7 +41,8 @@ class WindowReader:
     """Reads a source in a thread; ``take`` gives what has arrived.
 
     A source that is followed live never waits: where the windows are not taken in time, the oldest
-    are dropped and counted. A file that is read as fast as it goes waits instead.
+    are dropped and counted. A recording, in a file or at an address, keeps to its own clock; one
+    that is read as fast as it goes waits instead. After a break it goes on where it was.
 
     Attributes:
         dropped: windows dropped so far.
@@ -56,7 +64,7 @@ class WindowReader:
         """Starts nothing yet; it is a context manager.
 
         Args:
-            fast: read a file or standard input as fast as it is taken.
+            fast: read a recording or standard input as fast as it is taken.
             capacity: windows that wait at most.
             notify: told of breaks and reconnections, from the thread.
             player: opens the source.
@@ -64,7 +72,8 @@ class WindowReader:
         """
         self.dropped = self.frames = self.reconnections = 0
         self._source, self._sliding, self._player = source, sliding, player
-        self._fast = fast and not source.reconnects
+        self._fast = fast
+        self._recorded = source.kind == "file"  # of an address its frames tell
         self._capacity, self._notify = capacity, notify
         self._stop = threading.Event()
         self._sleep = sleep or self._stop.wait
@@ -118,7 +127,7 @@ class WindowReader:
                         break
                     reason = "ended"
                 except SourceError as error:
-                    if not self._source.reconnects:
+                    if not self._source.reconnects or isinstance(error, NoSource):
                         raise
                     reason = str(error)
                 if self._stop.is_set():
@@ -129,6 +138,8 @@ class WindowReader:
                     break
                 pause = min(2 * pause, _LONGEST_PAUSE)
                 self.reconnections += 1
+                if self._recorded:
+                    continue
                 # The gap is part of the stream's time.
                 self._offset = max(self._reached, time.monotonic() - began)
                 self._sliding.restart()
@@ -142,12 +153,19 @@ class WindowReader:
 
     def _follow(self) -> None:
         """Plays the source once, from its opening to its end."""
-        began, end = None, self._offset
+        began, end = None, max(self._offset, self._reached)
         for frame in self._until_its_end():
             if self._stop.is_set():
                 return
+            if isinstance(frame, RecordedFrame):
+                self._recorded, self._offset = True, 0.0  # its own clock, whenever it came
+                if frame.begin < self._reached:  # had before the source broke
+                    continue
+            elif self._fast and self._source.reconnects:
+                self._fast = False
+                self._notify("--fast is for recordings: this source is followed as it comes")
             began = time.monotonic() - frame.begin if began is None else began
-            if self._source.kind == "file" and not self._fast:
+            if self._recorded and not self._fast:
                 late = began + frame.begin - time.monotonic()
                 if late > 0 and self._sleep(late):
                     return
@@ -166,9 +184,9 @@ class WindowReader:
             self._over = True
 
     def _give(self, window: Window, began: float) -> None:
-        # A file has a clock to keep to; what comes live is due when it comes.
+        # A recording has a clock to keep to; what comes live is due when it comes.
         due = time.monotonic()
-        if self._source.kind == "file" and not self._fast:
+        if self._recorded and not self._fast:
             due = min(due, began + window.end)
         with self._changed:
             if self._fast:
