@@ -26,9 +26,9 @@ import functools
 import sys
 from pathlib import Path
 
-import rich.console
 from absl import flags
 
+from vljepa_jax import terminal
 from vljepa_jax.config import ConfigError, EvalConfig, command_line, parse
 from vljepa_jax.config.overrides import settings, take_sweeps
 from vljepa_jax.evals.benchmarks import select
@@ -94,7 +94,7 @@ def main(sweeps: dict[str, list[str]]) -> None:
     # Of reports alone, so that a run may be evaluated while it trains; and at once, so that what
     # cannot be written is not computed either.
     reports = functools.partial(
-        owned_by_first, output, rich.console.Console(), name=".reports.lock"
+        owned_by_first, output, terminal.PlainConsole(), name=".reports.lock"
     )
     with command_line.in_job(*errors), reports():
         if sweeps:

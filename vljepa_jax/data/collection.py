@@ -18,7 +18,7 @@ from vljepa_jax.data.datasets import find_dataset
 from vljepa_jax.data.manifest import Fault, open_manifest
 from vljepa_jax.data.media_bytes import stamp
 from vljepa_jax.data.media_files import each_once, media_files, why_nothing
-from vljepa_jax.data.records import ClipError, Medium
+from vljepa_jax.data.records import ClipError, Medium, clip_error
 from vljepa_jax.data.shards import Media
 from vljepa_jax.data.storage import Dataset, is_dataset, open_dataset
 from vljepa_jax.data.video import load_clip, play_time

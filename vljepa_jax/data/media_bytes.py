@@ -76,20 +76,6 @@ def embedded(medium: Medium) -> Medium:
     return Medium(read_bytes(medium), start=medium.start, end=medium.end)
 
 
-def stamp(medium: Medium) -> str:
-    """Changes with the content: size and time of a file, a hash of embedded bytes.
-
-    Raises:
-        ClipError: the file is not there.
-    """
-    if medium.data:
-        span = f"{medium.start} {medium.end}".encode()
-        return hashlib.sha256(span + medium.data).hexdigest()[:16]
-    with _explained(medium):
-        status = os.stat(medium.path)
-    return f"{status.st_size}-{status.st_mtime_ns}"
-
-
 def find_member(path: str, name: str) -> tuple[int, int]:
     """Where a file of a tar archive lies, as ``offset`` and ``length`` of a medium.
 
