@@ -7,6 +7,7 @@ Sections, for ``--only``:
     primary      VL-JEPA and VLM, three seeds
     rates        the search of the learning rate that both got, on a validation world
     encoder      with an X-Encoder that was never taught to speak to the language model, one seed
+    frames       a CLIP-style model: frames one by one, their embeddings averaged; captions alone
     wordings_N   with N ways to say a sentence, and a motion; primary has 7 and 6
 
 Both models see the same clips, queries and wordings in the same order (launch/compare.py refuses
@@ -33,7 +34,7 @@ TASKS = {"caption": 2.0, "classification": 1.0, "vqa": 1.0}
 def get_config() -> ConfigDict:
     config = ConfigDict()
     config.report = "comparison"
-    config.sections = (_primary(), _rates(), _encoder(), *map(_wordings, WORDINGS))
+    config.sections = (_primary(), _rates(), _encoder(), *map(_wordings, WORDINGS), _frames())
     config.batch_size = 64  # clips and texts evaluated at once
     config.num_workers = 0  # decoding processes of evaluation; 0 decodes in this one
     config.latency = ConfigDict({"repeats": 100, "quick_repeats": 20})  # paper: 100
@@ -104,6 +105,56 @@ def _wordings(count: int) -> ConfigDict:
         if variant.y_decoder is not None:
             variant.y_decoder.world.wordings = count
     return section
+
+
+def _frames() -> ConfigDict:
+    """On captions alone, as CLIP is trained; objects and motions are then labels of whole clips."""
+    variants = (
+        _vljepa_variant(),
+        _vljepa_variant("encoded_apart", "frames encoded apart"),
+        _vljepa_variant("clip_style", "frames averaged, as CLIP"),
+    )
+    for variant in variants:
+        variant.train.data.sources = (
+            common.source("@world", {"caption": 1.0}, tags={"kind": "caption"}),
+        )
+        variant.y_decoder = None
+        if variant.name != "vljepa":
+            variant.train.model.x_encoder.frames = "apart"
+        variant.train.model.average_frames = variant.name == "clip_style"
+    section = _section(
+        "frames",
+        "What a video is beyond its frames",
+        variants,
+        full=_effort((0,), (STEPS // 4, STEPS // 2), limit=0),
+        quick=_effort((0,), (16,), limit=100),
+    )
+    section.benchmarks = (
+        *_of_captions("test", ""),
+        *_of_captions("test_compositional", "_compositional"),
+    )
+    section.columns = ConfigDict(
+        {
+            "retrieval": _both("world/t2v_r1"),
+            "motion": _both("world/motion_top1"),
+            "object": _both("world/object_top1"),
+        }
+    )
+    # The X-Encoder is the same but for what a token is of.
+    section.same_data = False
+    return section
+
+
+def _of_captions(split: str, suffix: str) -> tuple[ConfigDict, ...]:
+    """Captions, and the labels of clips with one object, asked as captions are."""
+    at = {"path": "@world", "split": split, "suffix": suffix}
+    alone = {"query": common.CAPTION_QUERY, "task": "classification", "objects": "1"}
+    caption = {"task": "caption", "kind": "caption", "phrasing": "seen"}
+    return (
+        common.benchmark("world/t2v", common.retrieve(), **at, **caption),
+        common.benchmark("world/motion", common.choose(), **at, **alone, kind="motion"),
+        common.benchmark("world/object", common.choose(), **at, **alone, kind="object"),
+    )
 
 
 def _section(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal
 
+from vljepa_jax.config.parsing import ConfigError
 from vljepa_jax.config.video_encoders import VJEPA2Config, XEncoderConfig
 
 
@@ -92,6 +93,16 @@ class ModelConfig:
     dtype: Literal["float32", "bfloat16"]  # of the computation; parameters are float32
     remat: Literal["none", "dots", "full"]  # what the backward pass recomputes
     unroll_layers: bool  # compile every layer on its own: faster on CPU, slower to compile
+    # The predictor sees one frame at a time, and its embeddings of the frames are averaged, as CLIP
+    # embeds a video. Runs of before have no such field.
+    average_frames: bool = False
+
+    def __post_init__(self) -> None:
+        if self.average_frames and getattr(self.x_encoder, "frames", "apart") == "together":
+            raise ConfigError(
+                "model.average_frames: needs the tokens of each frame, but "
+                "model.x_encoder.frames is 'together'; set it to 'apart'"
+            )
 
 
 @dataclasses.dataclass(frozen=True)

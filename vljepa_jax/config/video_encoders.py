@@ -42,7 +42,8 @@ class _Tubelets:
         return self.image_size // self.patch_size
 
     def token_grid(self, frames: int, height: int, width: int) -> Grid:
-        """Tokens of a clip; a single frame is an image, and one token deep.
+        """Tokens of a clip; a single frame is an image, and one token deep, as is each of frames
+        that are seen apart.
 
         Args:
             frames: of the clip.
@@ -53,7 +54,7 @@ class _Tubelets:
             ConfigError: a side is not a multiple of the tubelet or patch.
         """
         size = {
-            "frames": (frames, 1 if frames == 1 else self.tubelet_size),
+            "frames": (frames, 1 if frames == 1 or self.frames == "apart" else self.tubelet_size),
             "height": (height, self.patch_size),
             "width": (width, self.patch_size),
         }
@@ -78,6 +79,9 @@ class VJEPA2Config(_Tubelets):
     mlp_size: int
     norm_eps: float
     rope: Literal["tiled", "interleaved"]  # "tiled": as published; "interleaved": as in 2.1
+    # "apart": each frame is encoded as an image, and none sees another. Runs of before have no such
+    # field.
+    frames: Literal["together", "apart"] = "together"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,6 +89,7 @@ class VJEPA21Config(_Tubelets):
     """V-JEPA 2.1 video and image encoder."""
 
     rope = "interleaved"  # always: no field
+    frames = "together"  # likewise
 
     family: Literal["vjepa2_1"]
     image_size: int  # pixels, the side to whose grid positions are stretched; published: 256

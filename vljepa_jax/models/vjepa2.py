@@ -48,8 +48,15 @@ class VJEPA2(nn.Module):
     def __call__(
         self, video: UInt8[Array, "b T H W 3"], kept: Int[Array, "b m"] | None = None
     ) -> Float[Array, "b m d"]:
-        """Normalises pixels and encodes them; as for ``encode``."""
-        return self.encode(layers.normalise_pixels(video, self.config.preprocessing), kept)
+        """Normalises pixels and encodes them; as for ``encode``.
+
+        Frames that are seen apart are as many images, whose tokens stand one after another.
+        """
+        pixels = layers.normalise_pixels(video, self.config.preprocessing)
+        if self.config.frames == "together":
+            return self.encode(pixels, kept)
+        tokens = self.encode(rearrange(pixels, "b t h w c -> (b t) 1 h w c"))
+        return rearrange(tokens, "(b t) n d -> b (t n) d", b=len(video))
 
     @nn.compact
     def encode(

@@ -7,10 +7,12 @@ the shared space.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Mapping
 
 import flax.linen as nn
 import jax.numpy as jnp
+from einops import rearrange, reduce
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
@@ -90,7 +92,8 @@ class VLJEPA(VisionLanguage):
         """Predictor: S^_Y.
 
         Args:
-            visual_tokens: [b, n, x] from ``encode_video``.
+            visual_tokens: [b, n, x] from ``encode_video``; with ``average_frames`` of frames of the
+                X-Encoder's own size.
             query_tokens: [b, q] token ids, padded on the right; q may be 0.
             query_mask: [b, q], False at padding, on which the result does not depend. A query may
                 be empty; with pooling "query" its row is averaged over the visual tokens.
@@ -98,12 +101,31 @@ class VLJEPA(VisionLanguage):
         Returns:
             Unit vectors, float32 [b, e].
         """
+        if not self.config.average_frames:
+            return layers.l2_normalise(self._predict(visual_tokens, query_tokens, query_mask))
+        # As rows of a batch: none sees another.
+        apart = rearrange(visual_tokens, "b (t n) x -> (b t) n x", n=self._tokens_of_a_frame())
+        frames = len(apart) // len(visual_tokens)
+        repeated = [jnp.repeat(array, frames, axis=0) for array in (query_tokens, query_mask)]
+        found = layers.l2_normalise(self._predict(apart, *repeated))
+        return layers.l2_normalise(reduce(found, "(b t) e -> b e", "mean", t=frames))
+
+    def _tokens_of_a_frame(self) -> int:
+        encoder = self.config.x_encoder
+        return math.prod(encoder.token_grid(1, encoder.image_size, encoder.image_size))
+
+    def _predict(
+        self,
+        visual_tokens: Float[Array, "b n x"],
+        query_tokens: Int[Array, "b q"],
+        query_mask: Bool[Array, "b q"],
+    ) -> Float[Array, "b e"]:
         hidden = self.contextualise(visual_tokens, self.embed_query(query_tokens), query_mask)
         visual_mask = jnp.ones(visual_tokens.shape[:2], bool)
         if self.config.pooling == "query":
             visual_mask &= ~query_mask.any(axis=1, keepdims=True)
         pooled = layers.masked_mean(hidden, jnp.concatenate([visual_mask, query_mask], axis=1))
-        return layers.l2_normalise(self.predictor_head(pooled))
+        return self.predictor_head(pooled)
 
     def encode_text(
         self, tokens: Int[Array, "b t"], mask: Bool[Array, "b t"]
