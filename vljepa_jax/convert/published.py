@@ -123,10 +123,10 @@ def read_backbone(
     """The parameters of one directory, and all that is wrong with it."""
     family, own = family_of(config.model, part), getattr(config.model, part)
     faults = [refusal] if (refusal := family.refusal(own)) else []
-    settings, problems = read_json(directory / "config.json")
+    where = directory / family.files[0]
+    settings, problems = read_json(where)
     faults += problems
     if settings is not None:
-        where = directory / "config.json"
         faults += [f"{where}: {fault}" for fault in mismatches(settings, family.settings(own))]
     sources = {"": SafetensorsFolder(directory)}
     for folder, expected in family.folders(own).items():

@@ -17,6 +17,7 @@ import safetensors
 from vljepa_jax.convert.transforms import Misfit
 
 _SINGLE = "model.safetensors"
+_OPEN_CLIP = "open_clip_model.safetensors"  # as OpenCLIP names it
 _INDEX = "model.safetensors.index.json"
 _PICKLED = (".pt", ".pth", ".bin", ".pkl", ".ckpt")
 
@@ -32,8 +33,9 @@ class SafetensorsFolder(Mapping[str, np.ndarray]):
         """Reads the names, from model.safetensors or from the shards that its index names."""
         self.faults: list[str] = []
         self._files: dict[str, Any] = {}  # key -> open file
-        if (directory / _SINGLE).is_file():
-            self._open(directory / _SINGLE, None)
+        single = next((n for n in (_SINGLE, _OPEN_CLIP) if (directory / n).is_file()), None)
+        if single is not None:
+            self._open(directory / single, None)
         elif (directory / _INDEX).is_file():
             self._open_shards(directory)
         else:

@@ -1,0 +1,99 @@
+"""CLIP, SigLIP 2 and PE-Core against transformers, timm and OpenCLIP, live."""
+
+import dataclasses
+import itertools
+
+import numpy as np
+import pytest
+
+from tests.helpers.tower_twins import TOLERANCE, TWINS, errors, inputs, parameters, run
+
+pytestmark = pytest.mark.parity
+pytest.importorskip("torch")
+pytest.importorskip("transformers")
+import tests.helpers.tower_references as reference  # noqa: E402
+
+
+def needs(config):
+    if config.family == "pe_core":
+        pytest.importorskip("timm")
+        pytest.importorskip("open_clip")
+
+
+def changed(config, image=None, text=None):
+    return dataclasses.replace(
+        config,
+        image=dataclasses.replace(config.image, **(image or {})),
+        text=dataclasses.replace(config.text, **(text or {})),
+    )
+
+
+CASES = {
+    **TWINS,
+    "clip one layer": changed(TWINS["clip"], {"num_layers": 1}, {"num_layers": 1}),
+    "clip larger": changed(
+        TWINS["clip"], {"image_size": 28, "num_heads": 2}, {"max_length": 12, "num_layers": 4}
+    ),
+    "siglip2 larger": changed(
+        TWINS["siglip2"], {"image_size": 31, "num_heads": 9}, {"max_length": 20, "num_heads": 4}
+    ),
+    "pe_core larger": changed(
+        TWINS["pe_core"],
+        {"image_size": 28, "num_heads": 4, "mlp_size": 64},
+        {"embedding_size": 21, "num_heads": 6},
+    ),
+    "pe_core_g larger": changed(TWINS["pe_core_g"], {"image_size": 20, "hidden_size": 48}),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_equals_the_reference_in_every_layer(case):
+    config = CASES[case]
+    needs(config)
+    model, weights = reference.reference_of(config, seed=21)
+    arrays = inputs(config, 3, (config.text.max_length, 5, 2))
+    theirs = reference.run_reference(config, model, arrays)
+    found = errors(run(config, parameters(config, weights), arrays), theirs)
+    print({name: f"{value:.1e}" for name, value in found.items()})
+    assert max(found.values()) < TOLERANCE, found
+
+
+@pytest.mark.parametrize("case", TWINS)
+def test_no_two_keys_can_be_exchanged_unnoticed(case):
+    config = TWINS[case]
+    needs(config)
+    model, weights = reference.reference_of(config, seed=22)
+    arrays = inputs(config, 4, (9, 5, 2))
+    theirs = reference.run_reference(config, model, arrays)
+    unnoticed = []
+    for one, other in itertools.combinations(weights, 2):
+        if weights[one].shape != weights[other].shape or "logit" in one + other:
+            continue
+        swapped = weights | {one: weights[other], other: weights[one]}
+        found = errors(run(config, parameters(config, swapped), arrays), theirs)
+        if max(found["image 0"], found["text 0"]) < 100 * TOLERANCE:
+            unnoticed.append((one, other))
+    assert not unnoticed
+
+
+def test_open_clip_holds_what_the_twin_holds():
+    """The keys of the whole model of OpenCLIP, of the smallest published size."""
+    needs(TWINS["pe_core"])
+    import open_clip
+
+    from vljepa_jax.config.published_towers import PUBLISHED_TOWERS
+
+    config = PUBLISHED_TOWERS["timm/PE-Core-T-16-384"]
+    model = open_clip.create_model("PE-Core-T-16-384").eval()
+    weights = reference.weights_of(model, seed=23)
+    arrays = inputs(config, 5, (32,))
+    images = np.float32(arrays["images"])
+    import torch
+
+    with torch.no_grad():
+        image = model.encode_image(torch.tensor(images).permute(0, 3, 1, 2)).numpy()
+        text = model.encode_text(torch.tensor(arrays["tokens"], dtype=torch.long)).numpy()
+    ours = run(config, parameters(config, weights), arrays)
+    found = errors(ours, {"image": image, "text": text})
+    print({name: f"{value:.1e}" for name, value in found.items()})
+    assert max(found.values()) < TOLERANCE, found
