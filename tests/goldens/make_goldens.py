@@ -18,8 +18,8 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import tests.helpers.reference_twins as reference
 import tests.helpers.tower_references as towers
+from tests.helpers import tower_twins
 from tests.helpers.stage0_twins import POOLED_TWIN
-from tests.helpers.tower_twins import TWINS, inputs
 from tests.helpers.twins import GEMMA_TWIN, GOLDENS, LLAMA_TWIN, QWEN3_TWIN, VJEPA2_TWIN, VLM_TWIN
 
 
@@ -27,7 +27,7 @@ def main() -> None:
     families = {"mask_predictor": mask_predictor, "attentive_pooler": attentive_pooler}
     families |= {"vjepa2": vjepa2, "llama": llama, "gemma": gemma, "qwen3": qwen3}
     for name in ("clip", "siglip2", "pe_core"):
-        families[name] = functools.partial(dual_encoder, TWINS[name])
+        families[name] = functools.partial(dual_encoder, tower_twins.TWINS[name])
     for name, make in families.items():
         weights, cases = make(np.random.default_rng(7))
         arrays = {f"weights/{key}": value for key, value in weights.items()}
@@ -137,7 +137,7 @@ def qwen3(rng):
 def dual_encoder(config, rng):
     """Both embeddings of a pair; what every layer gives is compared live."""
     model, weights = towers.reference_of(config, seed=8)
-    arrays = inputs(config, int(rng.integers(100)), (9, 5, 2))
+    arrays = tower_twins.inputs(config, int(rng.integers(100)), (9, 5, 2))
     outputs = towers.run_reference(config, model, arrays)
     return weights, {"pairs": (arrays, {name: outputs[name] for name in ("image", "text")})}
 

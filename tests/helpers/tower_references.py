@@ -124,11 +124,7 @@ def run_reference(
     if config.family == "siglip2":  # trained on full length, without a mask
         tokens = torch.nn.functional.pad(tokens, (0, config.text.max_length - tokens.shape[1]))
     hidden = [record(own) for own in blocks]
-    if config.family == "pe_core":
-        image, text = model.visual.trunk(pixels), model.text(tokens)
-    else:
-        image = _pooled(model.get_image_features(pixel_values=pixels))
-        text = _pooled(model.get_text_features(input_ids=tokens))
+    image, text = embed_images(model, pixels), embed_texts(model, tokens)
     of_image, of_text = (finish() for finish in hidden)
     return {
         "image_hidden": of_image,
@@ -136,6 +132,20 @@ def run_reference(
         "text_hidden": of_text[:, :, : mask.shape[1]] * mask[..., None],
         "text": text.numpy(),
     }
+
+
+def embed_images(model: torch.nn.Module, pixels: torch.Tensor) -> torch.Tensor:
+    """Of normalised images [m, 3, H, W], as they leave the projection."""
+    if isinstance(model, PECore):
+        return model.visual.trunk(pixels)
+    return _pooled(model.get_image_features(pixel_values=pixels))
+
+
+def embed_texts(model: torch.nn.Module, tokens: torch.Tensor) -> torch.Tensor:
+    """Of tokens [m, t], as they leave the projection."""
+    if isinstance(model, PECore):
+        return model.text(tokens)
+    return _pooled(model.get_text_features(input_ids=tokens))
 
 
 def _pooled(found) -> torch.Tensor:

@@ -97,3 +97,80 @@ def test_open_clip_holds_what_the_twin_holds():
     found = errors(ours, {"image": image, "text": text})
     print({name: f"{value:.1e}" for name, value in found.items()})
     assert max(found.values()) < TOLERANCE, found
+
+
+def test_metas_own_checkpoints(tmp_path):
+    """docs/pe_core_pt_to_safetensors.py; of the image tower, beside what timm makes of the same."""
+    needs(TWINS["pe_core"])
+    import runpy
+    from pathlib import Path
+
+    import torch
+    from timm.models.eva import checkpoint_filter_fn
+
+    script = Path(__file__).parents[2] / "docs/pe_core_pt_to_safetensors.py"
+    converted = runpy.run_path(str(script))["renamed"]
+    config = TWINS["pe_core"]
+    model, weights = reference.reference_of(config, seed=24)
+    weights["visual.trunk.head.bias"] = np.zeros_like(weights["visual.trunk.head.bias"])
+    meta = metas(weights)
+    found = {key: tensor.numpy() for key, tensor in converted(meta).items()}
+    assert found.keys() == weights.keys()
+    for key, array in weights.items():
+        np.testing.assert_array_equal(found[key], array, err_msg=key)
+    for key, tensor in checkpoint_filter_fn(meta, model.visual.trunk).items():
+        np.testing.assert_array_equal(found[f"visual.trunk.{key}"], tensor, err_msg=key)
+    assert isinstance(next(iter(meta.values())), torch.Tensor)
+
+
+def metas(weights):
+    """The arrays under the names of facebookresearch/perception_models, written out here."""
+    import torch
+
+    names = {
+        "patch_embed.proj.weight": "conv1.weight",
+        "cls_token": "class_embedding",
+        "pos_embed": "positional_embedding",
+        "norm_pre.weight": "ln_pre.weight",
+        "norm_pre.bias": "ln_pre.bias",
+        "norm.weight": "ln_post.weight",
+        "norm.bias": "ln_post.bias",
+        "attn_pool.latent": "attn_pool.probe",
+        "attn_pool.proj.weight": "attn_pool.attn.out_proj.weight",
+        "attn_pool.proj.bias": "attn_pool.attn.out_proj.bias",
+        "attn_pool.norm.weight": "attn_pool.layernorm.weight",
+        "attn_pool.norm.bias": "attn_pool.layernorm.bias",
+        "attn_pool.mlp.fc1.weight": "attn_pool.mlp.c_fc.weight",
+        "attn_pool.mlp.fc1.bias": "attn_pool.mlp.c_fc.bias",
+        "attn_pool.mlp.fc2.weight": "attn_pool.mlp.c_proj.weight",
+        "attn_pool.mlp.fc2.bias": "attn_pool.mlp.c_proj.bias",
+    }
+    inside = {
+        "norm1": "ln_1",
+        "norm2": "ln_2",
+        "attn.proj": "attn.out_proj",
+        "mlp.fc1": "mlp.c_fc",
+        "mlp.fc2": "mlp.c_proj",
+    }
+    found = {}
+    for key, array in weights.items():
+        if not key.startswith("visual.trunk."):
+            found[key.removeprefix("text.")] = array
+            continue
+        own = key.removeprefix("visual.trunk.")
+        if own.startswith("blocks."):
+            _, layer, *rest = own.split(".")
+            module, kind = ".".join(rest[:-1]), rest[-1]
+            block = f"transformer.resblocks.{layer}"
+            fused = module == "attn.qkv"
+            name = f"{block}.attn.in_proj_{kind}" if fused else f"{block}.{inside[module]}.{kind}"
+            found[f"visual.{name}"] = array
+        elif own in names:
+            shape = {"cls_token": array.shape[-1:], "pos_embed": array.shape[1:]}.get(own)
+            found[f"visual.{names[own]}"] = array if shape is None else array.reshape(shape)
+    trunk = "visual.trunk"
+    for kind in ("weight", "bias"):
+        parts = [weights[f"{trunk}.attn_pool.{part}.{kind}"] for part in ("q", "kv")]
+        found[f"visual.attn_pool.attn.in_proj_{kind}"] = np.concatenate(parts)
+    found["visual.proj"] = weights[f"{trunk}.head.weight"].T
+    return {key: torch.tensor(array) for key, array in found.items()}

@@ -105,7 +105,7 @@ def image_entries(config: ImageTowerConfig) -> tuple[Entry, ...]:
     patches = f"{embeddings}.patch_embedding"
     found = [
         Entry(f"{patches}.weight", "patch_embedding/kernel", Convolution(window)),
-        Entry(f"{embeddings}.position_embedding.weight", "positions"),
+        Entry(f"{embeddings}.position_embedding.weight", "position_embedding"),
         *_layers("vision_model"),
         *norm("vision_model.post_layernorm", "norm"),
     ]
@@ -147,7 +147,7 @@ def text_entries(config: TextTowerConfig) -> tuple[Entry, ...]:
     )
     return (
         Entry(f"{embeddings}.token_embedding.weight", "token_embedding/embedding"),
-        Entry(f"{embeddings}.position_embedding.weight", "positions"),
+        Entry(f"{embeddings}.position_embedding.weight", "position_embedding"),
         *_layers("text_model"),
         *norm("text_model.final_layer_norm", "norm"),
         *projection,

@@ -34,7 +34,7 @@ def image_entries(config: ImageTowerConfig) -> tuple[Entry, ...]:
     projections = tuple(f"layers/attention/{name}" for name in ("query", "key", "value"))
     found = [
         Entry(f"{_TRUNK}.patch_embed.proj.weight", "patch_embedding/kernel", Convolution(window)),
-        Entry(f"{_TRUNK}.pos_embed", "positions", POSITIONS),
+        Entry(f"{_TRUNK}.pos_embed", "position_embedding", POSITIONS),
         *norm(f"{_TRUNK}.norm_pre", "pre_norm"),
         *norm(f"{block}.norm1", "layers/attention_norm"),
         *fused(f"{block}.attn.qkv.weight", f"{block}.attn.qkv.bias", projections),
@@ -73,7 +73,7 @@ def text_entries(config: TextTowerConfig) -> tuple[Entry, ...]:
     attention = f"{block}.attn"
     return (
         Entry("text.token_embedding.weight", "token_embedding/embedding"),
-        Entry("text.positional_embedding", "positions"),
+        Entry("text.positional_embedding", "position_embedding"),
         *norm(f"{block}.ln_1", "layers/attention_norm"),
         *fused(f"{attention}.in_proj_weight", f"{attention}.in_proj_bias", projections),
         *linear(f"{attention}.out_proj", "layers/attention/output"),

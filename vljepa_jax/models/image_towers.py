@@ -78,7 +78,7 @@ class ImageTower(nn.Module):
             token = self.param("class_token", small, (width,), jnp.float32)
             first = jnp.broadcast_to(token.astype(self.dtype), (len(x), 1, width))
             x = jnp.concatenate([first, x], axis=1)
-        positions = self.param("positions", small, x.shape[1:], jnp.float32)
+        positions = self.param("position_embedding", small, x.shape[1:], jnp.float32)
         x += positions.astype(self.dtype)
         if config.pre_norm:
             x = layers.layer_norm(config.norm_eps, self.dtype, name="pre_norm")(x)

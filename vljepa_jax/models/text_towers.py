@@ -72,7 +72,7 @@ class TextTower(nn.Module):
             embedding_init=init,
             name="token_embedding",
         )(tokens)
-        positions = self.param("positions", init, (config.max_length, width), jnp.float32)
+        positions = self.param("position_embedding", init, (config.max_length, width), jnp.float32)
         x = by_rows(x + positions[: x.shape[1]].astype(self.dtype))
         stack = layers.scan_layers(
             Layer, config.num_layers, self.remat, self.unroll, (nn.broadcast,)
