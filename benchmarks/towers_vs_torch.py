@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import json
 import os
 import statistics
@@ -160,10 +161,10 @@ def _pair(config: DualEncoderConfig, side: str, rows: int) -> tuple[Callable, Ca
     if side == "image":
         given, method = (jax.numpy.asarray(pixels),), "embed_images"
         nchw = torch.tensor(pixels).permute(0, 3, 1, 2).contiguous()
-        forward = lambda: reference.embed_images(model, nchw)  # noqa: E731
+        forward = functools.partial(reference.embed_images, model, nchw)
     else:
         given, method = (arrays["tokens"], arrays["mask"]), lambda m, *a: m.text(*a)
-        forward = lambda: reference.embed_texts(model, tokens)  # noqa: E731
+        forward = functools.partial(reference.embed_texts, model, tokens)
     apply = jax.jit(lambda params, *a: module.apply({"params": params}, *a, method=method))
 
     @torch.inference_mode()

@@ -69,6 +69,9 @@ def test_no_two_keys_can_be_exchanged_unnoticed(case):
     for one, other in itertools.combinations(weights, 2):
         if weights[one].shape != weights[other].shape or "logit" in one + other:
             continue
+        # It shifts all scores of a query alike, which the softmax does not see.
+        if one.endswith("k_proj.bias") and other.endswith("k_proj.bias"):
+            continue
         swapped = weights | {one: weights[other], other: weights[one]}
         found = errors(run(config, parameters(config, swapped), arrays), theirs)
         if max(found["image 0"], found["text 0"]) < 100 * TOLERANCE:

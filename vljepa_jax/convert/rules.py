@@ -181,8 +181,8 @@ def _find(key: str, table: Table, leaves: Mapping) -> tuple[list[Entry], int | N
     """The entries for a key and their place in the stack, or why the key is ignored."""
     used = [
         (entries, match)
-        for template, entries in _by_key(table).items()
-        if (match := re.fullmatch(table.prefix + _pattern(template), key))
+        for pattern, entries in _patterns(table)
+        if (match := pattern.fullmatch(key))
     ]
     ignored = [item for item in table.ignored if re.fullmatch(table.prefix + item.pattern, key)]
     matched = [entry for entries, _ in used for entry in entries]
@@ -211,6 +211,14 @@ def _find(key: str, table: Table, leaves: Mapping) -> tuple[list[Entry], int | N
 
 
 @functools.lru_cache(maxsize=8)
+def _patterns(table: Table) -> list[tuple[re.Pattern, list[Entry]]]:
+    """What matches each key of ``_by_key``, compiled once for all keys of a checkpoint."""
+    return [
+        (re.compile(table.prefix + _pattern(template)), entries)
+        for template, entries in _by_key(table).items()
+    ]
+
+
 def _by_key(table: Table) -> dict[str, list[Entry]]:
     """Template -> its entry, or those of all parts of its array, in order."""
     found: dict[str, list[Entry]] = {}
