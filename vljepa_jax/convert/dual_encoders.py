@@ -21,8 +21,8 @@ from vljepa_jax.config import (
 )
 from vljepa_jax.config.published_towers import PUBLISHED_TOWERS
 from vljepa_jax.convert import clip, pe_core
-from vljepa_jax.convert.rules import ConversionError, Entry, Table, fill
-from vljepa_jax.convert.safetensors_folder import SafetensorsFolder, read_json
+from vljepa_jax.convert.rules import ConversionError, Entry, Table
+from vljepa_jax.convert.safetensors_folder import SafetensorsFolder, fill_from, read_json
 from vljepa_jax.convert.settings import mismatches
 from vljepa_jax.models.dual_encoder import DualEncoder
 
@@ -82,13 +82,10 @@ def read_dual_encoder(directory: Path) -> tuple[DualEncoderConfig, PyTree]:
         ConversionError: as ``read_config``, or a file, a shard or a key does not fit.
     """
     config = read_config(directory)
-    folder = SafetensorsFolder(directory)
-    filled = fill(folder, table(config), shapes(config))
-    # Where files are missing, the gaps that they leave say nothing more.
-    gaps = [f for f in filled.faults if not (folder.faults and ": missing, " in f)]
-    if faults := [*folder.faults, *gaps]:
-        named = [f if str(directory) in f else f"{directory}: {f}" for f in faults]
-        raise ConversionError(named)
+    folder = {"": SafetensorsFolder(directory)}
+    filled, faults = fill_from(directory, folder, table(config), shapes(config))
+    if faults:
+        raise ConversionError(faults)
     return config, filled.tree
 
 

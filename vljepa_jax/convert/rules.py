@@ -137,14 +137,18 @@ def fill(source: Mapping[str, np.ndarray], table: Table, target: dict) -> Filled
                 if slot in filled:
                     raise Misfit(f"fills {_name(*slot)}, which {filled[slot]!r} has filled")
                 filled[slot] = key
-            array = source[key]
-            for entry in entries:
-                place = result[entry.path] if layer is None else result[entry.path][layer]
-                place[...] = _transformed(_part(array, entry), entry, place.shape)
+            _put(source[key], entries, layer, result)  # held by nothing else, and no longer
         except Misfit as fault:
             faults.append(f"{key}: {fault}")
     faults += _gaps(filled, table, leaves)
     return Filled(_nested(result), sorted(faults), len(set(filled.values())), ignored)
+
+
+def _put(array: np.ndarray, entries: Sequence[Entry], layer: int | None, result: Mapping) -> None:
+    """Copies an array of the source to where its entries say."""
+    for entry in entries:
+        place = result[entry.path] if layer is None else result[entry.path][layer]
+        place[...] = _transformed(_part(array, entry), entry, place.shape)
 
 
 def export(params: dict, table: Table) -> Iterator[tuple[str, np.ndarray]]:
