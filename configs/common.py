@@ -158,7 +158,7 @@ def text_sharding() -> ConfigDict:
     return sharding(
         *layer_axes(),
         axes(r"embedding$", "tensor", "fsdp"),
-        axes(r"^log_logit_scale$|norm"),  # small: copied
+        axes(r"^log_logit_scale$|norm|class_token$"),  # small: copied
     )
 
 
@@ -168,7 +168,7 @@ def vljepa_sharding() -> ConfigDict:
         *layer_axes(),
         axes(r"embedding$", "tensor", "fsdp"),
         axes(r"kernel$", "fsdp", "tensor"),
-        axes(r"^log_logit_scale$|norm|bias$"),  # small: copied
+        axes(r"^log_logit_scale$|norm|bias$|class_token$"),  # small: copied
     )
 
 

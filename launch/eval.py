@@ -2,6 +2,9 @@
 
     python launch/eval.py --config=configs/eval/world.py --checkpoint=runs/demo
 
+--model=DIR in place of --checkpoint evaluates published weights of CLIP, SigLIP 2 or PE-Core
+(docs/models.md), by the same benchmarks.
+
 --benchmarks=world/motion,world/t2v runs these alone; report.json keeps the others' metrics. A
 benchmark that its dataset has nothing for is skipped and named; where --benchmarks asks for it, it
 is an error.
@@ -39,9 +42,13 @@ _CONFIG = command_line.define_config(
     "The evaluation config, FILE[:variant]; --config.a.b=value overrides."
 )
 _CHECKPOINT = command_line.define_path(
-    "checkpoint", "A training run, or an exported model.", buckets=BUCKETS, required=True
+    "checkpoint", "A training run, or an exported model.", buckets=BUCKETS
 )
-_OUTPUT = command_line.define_path("output", "Where the report goes; the checkpoint by default.")
+_MODEL = command_line.define_path("model", "Published weights, in place of --checkpoint.")
+flags.mark_flags_as_mutual_exclusive(["checkpoint", "model"], required=True)
+_OUTPUT = command_line.define_path(
+    "output", "Where the report goes; the checkpoint or model by default."
+)
 _BENCHMARKS = flags.DEFINE_list("benchmarks", [], "Names of benchmarks to run; all by default.")
 _DATA = command_line.define_path(
     "data",
@@ -57,7 +64,7 @@ _AGAIN = flags.DEFINE_bool("again", False, "Measures what is done too.")
 
 
 def main(sweeps: dict[str, list[str]]) -> None:
-    run_dir = place(_CHECKPOINT.value)
+    run_dir = place(_CHECKPOINT.value or _MODEL.value)
     output = Path(_OUTPUT.value or run_dir)
     with command_line.explained():
         if in_bucket(run_dir) and not _OUTPUT.value:

@@ -32,7 +32,12 @@ from vljepa_jax.buckets import commit_options
 from vljepa_jax.config import ConfigError, TrainConfig, as_dict, differences
 from vljepa_jax.config.saved import read_saved, with_present_names
 from vljepa_jax.data.records import shown
-from vljepa_jax.data.tokenizers import WORLD_TOKENIZER, named_tokenizers, with_tokenizers
+from vljepa_jax.data.tokenizers import (
+    WORLD_TOKENIZER,
+    named_tokenizers,
+    tokenizer_file,
+    with_tokenizers,
+)
 from vljepa_jax.json_text import JSONError, parse_json, read_json
 from vljepa_jax.parallel.sharding import path_name
 from vljepa_jax.places import (
@@ -236,7 +241,7 @@ def _keep_tokenizers(workdir: AnyPath, config: TrainConfig) -> None:
     """Copies the tokenizers that are files; training refuses a config whose files are not there."""
     for field, path in _tokenizer_files(config).items():
         make_directory(workdir / _TOKENIZERS)
-        write_bytes(_kept_tokenizer(workdir, field), path.read_bytes())
+        write_bytes(_kept_tokenizer(workdir, field), tokenizer_file(path))
 
 
 def _tokenizer_files(config: TrainConfig) -> dict[str, AnyPath]:
@@ -270,7 +275,7 @@ def check_config(workdir: AnyPath, config: TrainConfig) -> None:
     for field, file in _tokenizer_files(config).items():
         kept = _kept_tokenizer(workdir, field)
         if kept.is_file():
-            if kept.read_bytes() != file.read_bytes():
+            if kept.read_bytes() != tokenizer_file(file):
                 raise ConfigError(
                     f"data.text.{field}: '{file}' is not the tokenizer that this run began with; "
                     f"name '{kept}', or take another --workdir"

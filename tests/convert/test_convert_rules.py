@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from vljepa_jax.convert.rules import ConversionError, Entry, Ignored, Table, convert
-from vljepa_jax.convert.transforms import LINEAR, Convolution3D
+from vljepa_jax.convert.transforms import LINEAR, Convolution
 
 TABLE = Table(
     prefix=r"(?:model\.)?",
     entries=(
         Entry("layers.{layer}.linear.weight", "layers/linear/kernel", LINEAR),
         Entry("layers.{layer}.norm.weight", "layers/norm/scale"),
-        Entry("patch.weight", "patch/kernel", Convolution3D((2, 1, 2))),
+        Entry("patch.weight", "patch/kernel", Convolution((2, 1, 2))),
     ),
     ignored=(Ignored(r"head\..*", "not used"),),
     first_layer=2,

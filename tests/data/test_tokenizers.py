@@ -1,3 +1,4 @@
+import json
 import pickle
 
 import numpy as np
@@ -77,3 +78,28 @@ def test_special_tokens_spelt_out_in_a_text_are_text(tmp_path):
     for one in (tokenizer, pickle.loads(pickle.dumps(tokenizer))):
         ids, _ = one.encode(["the <image> dog"], 6)
         np.testing.assert_array_equal(ids, [[2, 5, 1, 6, 3, 0]])
+
+
+def test_clips_vocabulary_and_merges(tmp_path):
+    """Ids by hand: bytes, their ends of words, one merge, and the special tokens."""
+    tokens = ["c", "a", "t", "s", "c</w>", "a</w>", "t</w>", "s</w>", "at</w>", "cat</w>"]
+    tokens += ["<|startoftext|>", "<|endoftext|>"]
+    (tmp_path / "vocab.json").write_text(json.dumps({t: i for i, t in enumerate(tokens)}))
+    (tmp_path / "merges.txt").write_text("#version: 0.2\na t</w>\nc at</w>\n")
+    tokenizer = Tokenizer(str(tmp_path / "vocab.json"))
+    ids, mask = tokenizer.encode(["  CAT\n cat", "cats's", ""], 8)
+    np.testing.assert_array_equal(ids[0][mask[0]], [10, 9, 9, 11])
+    # "cats" merges nothing, as its end of word is the s; 's is a word of its own, unknown here.
+    np.testing.assert_array_equal(ids[1][mask[1]][:5], [10, 0, 1, 2, 7])
+    np.testing.assert_array_equal(ids[2][mask[2]], [10, 11])
+    assert (tokenizer.vocab_size, tokenizer.pad_id) == (12, 11)
+    # What is copied beside a run or an export is one tokenizer.json.
+    (tmp_path / "tokenizer.json").write_bytes(tokenizer.read())
+    copy = Tokenizer(str(tmp_path / "tokenizer.json"))
+    np.testing.assert_array_equal(
+        copy.encode(["cat sat"], 6)[0], tokenizer.encode(["cat sat"], 6)[0]
+    )
+    assert copy.sha256 == tokenizer.sha256
+    (tmp_path / "merges.txt").unlink()
+    with pytest.raises(TokenizerError, match="vocab.json: is no tokenizer.json .*merges.txt"):
+        Tokenizer(str(tmp_path / "vocab.json"))

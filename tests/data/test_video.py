@@ -200,3 +200,15 @@ def test_write_mp4_is_deterministic_and_checks_its_input():
         write_mp4([], 8)
     with pytest.raises(ValueError, match="even height and width, got 47 x 64"):
         write_mp4(frames[:, 1:], 8)
+
+
+@pytest.mark.parametrize(("side", "first"), [(34, 1), (35, 2), (37, 2), (39, 4), (32, 0)])
+def test_resizing_then_cropping_takes_whole_pixels(side, first):
+    """Half of an odd number of pixels is rounded to even, as torchvision's CenterCrop does."""
+    picture = np.random.default_rng(0).integers(0, 256, (32, side, 3), np.uint8)
+    for frame, expected in (
+        (picture, picture[:, first : first + 32]),
+        (picture.transpose(1, 0, 2), picture[:, first : first + 32].transpose(1, 0, 2)),
+    ):
+        two_steps = config(1, 32, fit="resize_crop", kernel="bicubic")
+        np.testing.assert_array_equal(clip_from_frames(frame[None], two_steps)[0], expected)

@@ -1,4 +1,4 @@
-"""Makes the committed reference outputs anew: ``make goldens`` (needs torch and transformers).
+"""Makes the committed reference outputs anew: ``make goldens`` (needs the parity extra).
 
 Each file holds the twin's random weights under their published names (float16 values, so that the
 reference in float32 saw exactly these), the inputs of several cases and the reference's outputs:
@@ -8,6 +8,7 @@ reference in float32 saw exactly these), the inputs of several cases and the ref
 from __future__ import annotations
 
 import dataclasses
+import functools
 import sys
 from pathlib import Path
 
@@ -16,6 +17,8 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import tests.helpers.reference_twins as reference
+import tests.helpers.tower_references as towers
+from tests.helpers import tower_twins
 from tests.helpers.stage0_twins import POOLED_TWIN
 from tests.helpers.twins import GEMMA_TWIN, GOLDENS, LLAMA_TWIN, QWEN3_TWIN, VJEPA2_TWIN, VLM_TWIN
 
@@ -23,6 +26,8 @@ from tests.helpers.twins import GEMMA_TWIN, GOLDENS, LLAMA_TWIN, QWEN3_TWIN, VJE
 def main() -> None:
     families = {"mask_predictor": mask_predictor, "attentive_pooler": attentive_pooler}
     families |= {"vjepa2": vjepa2, "llama": llama, "gemma": gemma, "qwen3": qwen3}
+    for name in ("clip", "siglip2", "pe_core"):
+        families[name] = functools.partial(dual_encoder, tower_twins.TWINS[name])
     for name, make in families.items():
         weights, cases = make(np.random.default_rng(7))
         arrays = {f"weights/{key}": value for key, value in weights.items()}
@@ -127,6 +132,14 @@ def qwen3(rng):
     weights = reference.weights_of(model, seed=5)
     inputs = _texts(rng, QWEN3_TWIN.vocab_size, 9, (9, 5, 1))
     return weights, {"padded": (inputs, reference.run_qwen3(model, **inputs))}
+
+
+def dual_encoder(config, rng):
+    """Both embeddings of a pair; what every layer gives is compared live."""
+    model, weights = towers.reference_of(config, seed=8)
+    arrays = tower_twins.inputs(config, int(rng.integers(100)), (9, 5, 2))
+    outputs = towers.run_reference(config, model, arrays)
+    return weights, {"pairs": (arrays, {name: outputs[name] for name in ("image", "text")})}
 
 
 def _texts(rng, vocab_size, length, lengths):

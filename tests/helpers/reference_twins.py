@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-import torch
+
+from tests.helpers.torchvision_operators import torch  # before transformers
+
+# isort: split
 from transformers import (
     Gemma3TextConfig,
     Gemma3TextModel,
@@ -173,7 +176,7 @@ def dense_weights(config: GemmaConfig, seed: int) -> dict[str, np.ndarray]:
 @torch.no_grad()
 def run_vjepa2(model: VJEPA2Model, video: np.ndarray) -> dict[str, np.ndarray]:
     """video [b, T, H, W, 3], normalised."""
-    hidden = _record(model.encoder.layer)
+    hidden = record(model.encoder.layer)
     pixels = torch.tensor(video.astype(np.float32)).permute(0, 1, 4, 2, 3).to(model.dtype)
     output = model(pixels, skip_predictor=True).last_hidden_state
     return {"hidden": hidden(), "output": output.float().numpy()}
@@ -201,7 +204,7 @@ def run_llama(
     model: LlamaModel, tokens: np.ndarray, mask: np.ndarray, causal: bool
 ) -> dict[str, np.ndarray]:
     """Bidirectional through a 4-D mask, which the reference takes as it is."""
-    hidden = _record(model.layers)
+    hidden = record(model.layers)
     length = tokens.shape[1]
     allowed = torch.tensor(mask)[:, None, None, :].expand(-1, 1, length, length)
     if causal:
@@ -269,7 +272,7 @@ def run_gemma(
     model: Gemma3TextModel, dense: Mapping[str, np.ndarray], tokens: np.ndarray, mask: np.ndarray
 ) -> dict[str, np.ndarray]:
     """Mean pooling and the dense modules, as sentence-transformers computes them."""
-    hidden = _record(model.layers)
+    hidden = record(model.layers)
     weights = torch.tensor(mask)
     states = model(
         torch.tensor(tokens, dtype=torch.long), attention_mask=weights.long(), use_cache=False
@@ -283,7 +286,7 @@ def run_gemma(
 @torch.no_grad()
 def run_qwen3(model: Qwen3Model, tokens: np.ndarray, mask: np.ndarray) -> dict[str, np.ndarray]:
     """The last token that is no padding, as the published model pools."""
-    hidden = _record(model.layers)
+    hidden = record(model.layers)
     states = model(
         torch.tensor(tokens, dtype=torch.long),
         attention_mask=torch.tensor(mask).long(),
@@ -293,7 +296,7 @@ def run_qwen3(model: Qwen3Model, tokens: np.ndarray, mask: np.ndarray) -> dict[s
     return {"hidden": hidden() * mask[..., None], "output": output}
 
 
-def _record(modules: torch.nn.ModuleList):
+def record(modules: torch.nn.ModuleList):
     """Collects what each layer returns in the next run."""
     states, handles = [], []
     for module in modules:

@@ -212,7 +212,7 @@ def tiny_train_config(**overrides: Any) -> TrainConfig:
                 ),
                 ShardingRule(pattern=r"embedding$", spec=("tensor", "fsdp")),
                 ShardingRule(pattern=r"kernel$", spec=("fsdp", "tensor")),
-                ShardingRule(pattern=r"norm|bias$|^log_logit_scale$", spec=()),
+                ShardingRule(pattern=r"norm|bias$|^log_logit_scale$|class_token$", spec=()),
             ),
         ),
         checkpoint=CheckpointConfig(

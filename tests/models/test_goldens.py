@@ -80,4 +80,4 @@ def test_a_vlm_equals_llama_behind_visual_tokens():
 
 
 def test_goldens_stay_small():
-    assert sum(path.stat().st_size for path in GOLDENS.glob("*.npz")) < 300 * 1024
+    assert sum(path.stat().st_size for path in GOLDENS.glob("*.npz")) < 450 * 1024

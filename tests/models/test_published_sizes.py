@@ -7,6 +7,8 @@ import pytest
 from tests.helpers.twins import shapes
 from vljepa_jax.config import TrainConfig, load_recipe, parse
 from vljepa_jax.config.published_sizes import PUBLISHED
+from vljepa_jax.config.published_towers import PUBLISHED_TOWERS
+from vljepa_jax.convert import dual_encoders
 
 RECIPE = Path(__file__).parents[2] / "configs" / "vljepa_1b.py"
 
@@ -26,6 +28,23 @@ def test_parameters(name, count, tolerance):
     """None is allocated."""
     found = sum(leaf.size for leaf in jax.tree.leaves(shapes(PUBLISHED[name])))
     assert found == pytest.approx(count, rel=tolerance, abs=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "count"),
+    [
+        ("openai/clip-vit-base-patch32", 151_277_313),
+        ("openai/clip-vit-large-patch14", 427_616_513),
+        ("openai/clip-vit-large-patch14-336", 427_944_193),
+        ("google/siglip2-base-patch16-224", 375_187_970),
+        ("google/siglip2-so400m-patch14-384", 1_136_008_498),
+    ],
+)
+def test_parameters_of_dual_encoders(name, count):
+    """Tensors of the files on the Hub, which also hold the scale and the bias of scores."""
+    found = sum(leaf.size for leaf in jax.tree.leaves(dual_encoders.shapes(PUBLISHED_TOWERS[name])))
+    scores = 2 if "siglip" in name else 1
+    assert found + scores == count
 
 
 def test_the_papers_table_says_the_same():

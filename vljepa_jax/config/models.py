@@ -6,7 +6,7 @@ import dataclasses
 from typing import Literal
 
 from vljepa_jax.config.parsing import ConfigError
-from vljepa_jax.config.video_encoders import VJEPA2Config, XEncoderConfig
+from vljepa_jax.config.video_encoders import ImageTowerConfig, VJEPA2Config, XEncoderConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,8 +75,71 @@ class Qwen3Config:
     rope_theta: float
 
 
+@dataclasses.dataclass(frozen=True)
+class TextTowerConfig:
+    """A text tower of a dual encoder.
+
+    What all models of a publisher have in common are attributes of its class and no fields.
+    """
+
+    vocab_size: int
+    max_length: int  # tokens, special ones included
+    hidden_size: int
+    num_layers: int
+    num_heads: int
+    mlp_size: int
+    embedding_size: int  # behind the projection
+
+    norm_eps = 1e-5
+    activation = "gelu"
+    causal = True
+    filled_up = False  # with padding, to max_length; the last place then stands for the text
+    pad_id = 0
+    lowercase = False  # what the tokenizer is given
+    projection_bias = False
+
+
+@dataclasses.dataclass(frozen=True)
+class CLIPTextConfig(TextTowerConfig):
+    """CLIP."""
+
+    family: Literal["clip_text"]
+
+    activation = "quick_gelu"
+
+
+@dataclasses.dataclass(frozen=True)
+class SigLIP2TextConfig(TextTowerConfig):
+    """SigLIP 2; also a Y-Encoder."""
+
+    family: Literal["siglip2_text"]
+
+    norm_eps = 1e-6
+    activation = "gelu_tanh"
+    causal = False
+    filled_up = True
+    lowercase = True
+    projection_bias = True
+
+
+@dataclasses.dataclass(frozen=True)
+class PECoreTextConfig(TextTowerConfig):
+    """PE-Core; also a Y-Encoder."""
+
+    family: Literal["pe_core_text"]
+
+
+@dataclasses.dataclass(frozen=True)
+class DualEncoderConfig:
+    """An image tower and a text tower that embed into one space."""
+
+    family: Literal["clip", "siglip2", "pe_core"]
+    image: ImageTowerConfig
+    text: TextTowerConfig
+
+
 # Every family of Y-Encoders; ``models.text_encoder`` has the module of each.
-YEncoderConfig = GemmaConfig | Qwen3Config
+YEncoderConfig = GemmaConfig | Qwen3Config | SigLIP2TextConfig | PECoreTextConfig
 
 
 @dataclasses.dataclass(frozen=True)

@@ -20,9 +20,10 @@ class Preprocessing:
 
     mean: tuple[float, float, float]  # of red, green and blue in 0 .. 1
     std: tuple[float, float, float]
-    # What becomes the square: the largest one at the centre (the short side is resized, then the
-    # long one is cropped), or the whole frame, whatever its aspect ratio.
-    fit: Literal["short_side", "squash"]
+    # What becomes the square: the largest one at the centre, in one step; the same in two, as CLIP
+    # does it (the short side is resized, then the long one is cropped at a whole pixel); or the
+    # whole frame, whatever its aspect ratio.
+    fit: Literal["short_side", "resize_crop", "squash"]
     kernel: Literal["bilinear", "bicubic"]  # of the resize, always antialiased
 
 
@@ -103,6 +104,109 @@ class VJEPA21Config(_Tubelets):
     norm_eps: float
 
 
+@dataclasses.dataclass(frozen=True)
+class ImageTowerConfig:
+    """An image tower of a dual encoder: a ViT over the patches of one image of fixed size.
+
+    What all models of a publisher have in common are attributes of its class and no fields.
+    """
+
+    image_size: int  # pixels, of both sides
+    patch_size: int  # pixels
+    hidden_size: int
+    num_layers: int
+    num_heads: int
+    mlp_size: int
+
+    preprocessing = Preprocessing(
+        mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), fit="squash", kernel="bilinear"
+    )
+    norm_eps = 1e-5
+    activation = "gelu"
+    patch_bias = False
+    pre_norm = False  # a norm before the first layer
+    rotary = False  # beside the learned positions
+    pooling = "attention"  # or "class_token"
+    projection = "none"  # or "without_bias", "with_bias"
+
+    @property
+    def side(self) -> int:
+        """Rows and columns of patches; the pixels behind the last whole one are not read."""
+        return self.image_size // self.patch_size
+
+    @property
+    def pool_heads(self) -> int:
+        """Heads of the attention pooling."""
+        return self.num_heads
+
+    @property
+    def pool_mlp_size(self) -> int:
+        """Width of its MLP."""
+        return self.mlp_size
+
+    def token_grid(self, frames: int, height: int, width: int) -> Grid:
+        """Tokens of a clip, every frame by itself; the class token is none of them.
+
+        Raises:
+            ConfigError: the frames have another size than the tower's, whose positions are learned.
+        """
+        if {height, width} != {self.image_size}:
+            raise ConfigError(
+                f"{height} x {width} pixels: this {type(self).__name__} takes image_size = "
+                f"{self.image_size}, for which its positions were trained"
+            )
+        return frames, self.side, self.side
+
+
+@dataclasses.dataclass(frozen=True)
+class CLIPImageConfig(ImageTowerConfig):
+    """CLIP."""
+
+    family: Literal["clip_image"]
+
+    preprocessing = Preprocessing(
+        mean=(0.48145466, 0.4578275, 0.40821073),
+        std=(0.26862954, 0.26130258, 0.27577711),
+        fit="resize_crop",
+        kernel="bicubic",
+    )
+    activation = "quick_gelu"
+    class_token = True
+    pre_norm = True
+    pooling = "class_token"
+    projection = "without_bias"
+
+
+@dataclasses.dataclass(frozen=True)
+class SigLIP2ImageConfig(ImageTowerConfig):
+    """SigLIP 2 at a fixed resolution."""
+
+    family: Literal["siglip2_image"]
+
+    norm_eps = 1e-6
+    activation = "gelu_tanh"
+    patch_bias = True
+    class_token = False
+
+
+@dataclasses.dataclass(frozen=True)
+class PECoreImageConfig(ImageTowerConfig):
+    """PE-Core; also an X-Encoder."""
+
+    family: Literal["pe_core_image"]
+    class_token: bool  # of all but G14-448
+
+    pre_norm = True
+    rotary = True
+    projection = "with_bias"
+    pool_heads = 8
+
+    @property
+    def pool_mlp_size(self) -> int:
+        """Width of the MLP of the attention pooling."""
+        return 4 * self.hidden_size
+
+
 # Every family; ``models.video_encoder`` has the module of each. What is read of all alike: the
 # fields ``family`` and ``hidden_size``, the attribute ``preprocessing``, the method ``token_grid``.
-XEncoderConfig = VJEPA2Config | VJEPA21Config
+XEncoderConfig = VJEPA2Config | VJEPA21Config | PECoreImageConfig

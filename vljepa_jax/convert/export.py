@@ -93,9 +93,10 @@ def export_backbone(
         folders.setdefault(folder, {})[name] = array.astype(jnp.dtype(dtype))
     settings = {"": family.settings(config), **family.folders(config)}
     for folder in folders.keys() | settings.keys():
+        config_file, weights_file = family.files
         if folder in folders:
-            _save(folders[folder], directory / folder / "model.safetensors")
-        _write_settings(settings[folder], directory / folder / "config.json")
+            _save(folders[folder], directory / folder / weights_file)
+        _write_settings(settings[folder], directory / folder / config_file)
     if family.folders(config):
         modules = [
             {"idx": index, "name": str(index), "path": folder, "type": _module(folder)}

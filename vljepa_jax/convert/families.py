@@ -14,7 +14,7 @@ from vljepa_jax.config import (
     TokenTargetConfig,
     TrainConfig,
 )
-from vljepa_jax.convert import gemma, llama, qwen3, vjepa2
+from vljepa_jax.convert import clip, gemma, llama, pe_core, qwen3, vjepa2
 from vljepa_jax.convert.rules import Table
 from vljepa_jax.convert.settings import Setting
 from vljepa_jax.models.parts import BACKBONES
@@ -41,12 +41,14 @@ class Family:
         settings: keys of config.json.
         folders: sentence-transformers' folders beside the backbone -> keys of their config.json.
         refusal: why a config has no counterpart in the Hugging Face layout, or "".
+        files: names of the config and of the weights, where they lie in one file.
     """
 
     table: Callable[[Any], Table]
     settings: Callable[[Any], tuple[Setting, ...]]
     folders: Callable[[Any], Mapping[str, tuple[Setting, ...]]] = _nothing
     refusal: Callable[[Any], str] = _no_refusal
+    files: tuple[str, str] = ("config.json", "model.safetensors")
 
 
 FAMILIES = {
@@ -55,6 +57,12 @@ FAMILIES = {
     "llama": Family(llama.table, llama.settings),
     "gemma": Family(gemma.table, gemma.settings, gemma.folders),
     "qwen3": Family(qwen3.table, qwen3.settings, qwen3.folders),
+    "clip_image": Family(clip.image_table, clip.image_settings),
+    "clip_text": Family(clip.text_table, clip.text_settings),
+    "siglip2_image": Family(clip.image_table, clip.image_settings),
+    "siglip2_text": Family(clip.text_table, clip.text_settings),
+    "pe_core_image": Family(pe_core.image_table, pe_core.image_settings, files=pe_core.FILES),
+    "pe_core_text": Family(pe_core.text_table, pe_core.text_settings, files=pe_core.FILES),
 }
 # A part whose directory also holds a token table -> the name of the table among the parameters.
 _TOKEN_TABLES = {"predictor": "token_embedding", "y_decoder": "y_token_embedding"}

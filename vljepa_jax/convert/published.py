@@ -19,8 +19,8 @@ from vljepa_jax.convert.families import (
     placed,
     tokenizer_of,
 )
-from vljepa_jax.convert.rules import ConversionError, Filled, fill
-from vljepa_jax.convert.safetensors_folder import Joined, SafetensorsFolder, read_json
+from vljepa_jax.convert.rules import ConversionError, Filled
+from vljepa_jax.convert.safetensors_folder import SafetensorsFolder, fill_from, read_json
 from vljepa_jax.convert.settings import mismatches
 from vljepa_jax.data.tokenizers import Tokenizer, TokenizerError
 from vljepa_jax.objectives import make_objective
@@ -126,10 +126,10 @@ def read_backbone(
     """The parameters of one directory, and all that is wrong with it."""
     family, own = family_of(config.model, part), getattr(config.model, part)
     faults = [refusal] if (refusal := family.refusal(own)) else []
-    settings, problems = read_json(directory / "config.json")
+    where = directory / family.files[0]
+    settings, problems = read_json(where)
     faults += problems
     if settings is not None:
-        where = directory / "config.json"
         faults += [f"{where}: {fault}" for fault in mismatches(settings, family.settings(own))]
     sources = {"": SafetensorsFolder(directory)}
     for folder, expected in family.folders(own).items():
@@ -140,13 +140,8 @@ def read_backbone(
             faults += [f"{where}: {fault}" for fault in mismatches(settings or {}, expected)]
         if _dense(folder):
             sources[f"{folder}/"] = SafetensorsFolder(directory / folder)
-    for source in sources.values():
-        faults += source.faults
-    filled = fill(Joined(sources), family.table(own), target)
-    # Where files are missing, the gaps that they leave say nothing more.
-    unread = any(source.faults for source in sources.values())
-    faults += [f for f in filled.faults if not (unread and ": missing, " in f)]
-    return filled, [f if str(directory) in f else f"{directory}: {f}" for f in faults]
+    filled, found = fill_from(directory, sources, family.table(own), target)
+    return filled, [*(f if str(directory) in f else f"{directory}: {f}" for f in faults), *found]
 
 
 def _dense(folder: str) -> bool:

@@ -1,6 +1,7 @@
 """From the arrays of a published checkpoint to a parameter tree, by a table of keys.
 
-A table pairs every source key with one parameter. Both are written as templates, in which
+A table pairs every source key with one parameter, or with several that the source has in one array
+(``Entry.part``). Both are written as templates, in which
 ``{layer}`` stands for the layer's number in the source; on our side the layers are stacked along
 axis 0, so a template with ``{layer}`` fills one slice. Nothing is guessed: a source key that no
 entry names, or more than one, a parameter left empty, a wrong shape or type and a NaN are faults,
@@ -10,8 +11,9 @@ and all faults of a checkpoint are reported together.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import jax
 import numpy as np
@@ -35,11 +37,15 @@ class Entry:
         key: template of the source key, without the table's prefix.
         path: parameter, as "layers/attention/query/kernel".
         transform: how the array lies on either side.
+        part: (index, count) where the source has several parameters in one array, such as fused
+            queries, keys and values: this one is part ``index`` of ``count`` equal ones along the
+            first axis. All of them have an entry.
     """
 
     key: str
     path: str
     transform: Transform = SAME
+    part: tuple[int, int] = (0, 1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,17 +131,24 @@ def fill(source: Mapping[str, np.ndarray], table: Table, target: dict) -> Filled
             if isinstance(match, str):
                 ignored[match] = ignored.get(match, 0) + 1
                 continue
-            entry, layer = match
-            slot = (entry.path, layer)
-            if slot in filled:
-                raise Misfit(f"fills {_name(*slot)}, which {filled[slot]!r} has filled")
-            filled[slot] = key
-            place = result[entry.path] if layer is None else result[entry.path][layer]
-            place[...] = _transformed(source[key], entry, place.shape)
+            entries, layer = match
+            for entry in entries:
+                slot = (entry.path, layer)
+                if slot in filled:
+                    raise Misfit(f"fills {_name(*slot)}, which {filled[slot]!r} has filled")
+                filled[slot] = key
+            _put(source[key], entries, layer, result)  # held by nothing else, and no longer
         except Misfit as fault:
             faults.append(f"{key}: {fault}")
     faults += _gaps(filled, table, leaves)
-    return Filled(_nested(result), sorted(faults), len(filled), ignored)
+    return Filled(_nested(result), sorted(faults), len(set(filled.values())), ignored)
+
+
+def _put(array: np.ndarray, entries: Sequence[Entry], layer: int | None, result: Mapping) -> None:
+    """Copies an array of the source to where its entries say."""
+    for entry in entries:
+        place = result[entry.path] if layer is None else result[entry.path][layer]
+        place[...] = _transformed(_part(array, entry), entry, place.shape)
 
 
 def export(params: dict, table: Table) -> Iterator[tuple[str, np.ndarray]]:
@@ -156,44 +169,83 @@ def export(params: dict, table: Table) -> Iterator[tuple[str, np.ndarray]]:
     faults += [f"{path}: the model has no such parameter" for path in paths - leaves.keys()]
     if faults:
         raise ConversionError(sorted(faults))
-    for entry in table.entries:
-        array = np.asarray(leaves[entry.path])
-        if _LAYER not in entry.key:
-            yield entry.key, entry.transform.to_source(array)
+    for key, entries in _by_key(table).items():
+        arrays = [np.asarray(leaves[entry.path]) for entry in entries]
+        if _LAYER not in key:
+            yield key, _joined(arrays, entries)
             continue
-        for layer, slice_ in enumerate(array):
-            yield entry.key.format(layer=layer), entry.transform.to_source(slice_)
+        for layer, slices in enumerate(zip(*arrays, strict=True)):
+            yield key.format(layer=layer), _joined(slices, entries)
 
 
 _LAYER = "{layer}"
 
 
-def _find(key: str, table: Table, leaves: Mapping) -> tuple[Entry, int | None] | str:
-    """The entry for a key and its place in the stack, or why the key is ignored."""
+def _find(key: str, table: Table, leaves: Mapping) -> tuple[list[Entry], int | None] | str:
+    """The entries for a key and their place in the stack, or why the key is ignored."""
     used = [
-        (entry, match)
-        for entry in table.entries
-        if (match := re.fullmatch(table.prefix + _pattern(entry.key), key))
+        (entries, match)
+        for pattern, entries in _patterns(table)
+        if (match := pattern.fullmatch(key))
     ]
     ignored = [item for item in table.ignored if re.fullmatch(table.prefix + item.pattern, key)]
-    if len(used) + len(ignored) > 1:
-        names = [entry.key for entry, _ in used] + [item.pattern for item in ignored]
+    matched = [entry for entries, _ in used for entry in entries]
+    parts = [entry.part for entry in matched]
+    whole = parts == [(index, len(parts)) for index in range(len(parts))]
+    if len(used) + len(ignored) > 1 or not whole:
+        names = [entry.key for entry in matched] + [item.pattern for item in ignored]
         raise Misfit(f"matches several entries of the table: {names}")
     if ignored:
         return ignored[0].reason
     if not used:
         raise Misfit("unknown key, not in the table")
-    entry, match = used[0]
-    if entry.path not in leaves:
-        raise Misfit(f"the model has no parameter {entry.path}")
+    ((entries, match),) = used
+    for entry in entries:
+        if entry.path not in leaves:
+            raise Misfit(f"the model has no parameter {entry.path}")
     if "layer" not in match.groupdict():
-        return entry, None
+        return entries, None
     layer = int(match["layer"]) - table.first_layer
-    if not 0 <= layer < leaves[entry.path].shape[0]:
+    layers = leaves[entries[0].path].shape[0]
+    if not 0 <= layer < layers:
         if table.other_layers:
             return table.other_layers
-        raise Misfit(f"the model has {leaves[entry.path].shape[0]} layers")
-    return entry, layer
+        raise Misfit(f"the model has {layers} layers")
+    return entries, layer
+
+
+@functools.lru_cache(maxsize=8)
+def _patterns(table: Table) -> list[tuple[re.Pattern, list[Entry]]]:
+    """What matches each key of ``_by_key``, compiled once for all keys of a checkpoint."""
+    return [
+        (re.compile(table.prefix + _pattern(template)), entries)
+        for template, entries in _by_key(table).items()
+    ]
+
+
+def _by_key(table: Table) -> dict[str, list[Entry]]:
+    """Template -> its entry, or those of all parts of its array, in order."""
+    found: dict[str, list[Entry]] = {}
+    for entry in table.entries:
+        found.setdefault(entry.key, []).append(entry)
+    for entries in found.values():
+        entries.sort(key=lambda entry: entry.part)
+    return found
+
+
+def _part(array: np.ndarray, entry: Entry) -> np.ndarray:
+    index, count = entry.part
+    if count == 1:
+        return array
+    if array.ndim == 0 or array.shape[0] % count:
+        raise Misfit(f"has shape {array.shape}, which is not {count} parameters in one")
+    return np.split(array, count)[index]
+
+
+def _joined(arrays: Sequence[np.ndarray], entries: Sequence[Entry]) -> np.ndarray:
+    """The inverse of ``_part`` and of the transforms."""
+    found = [entry.transform.to_source(a) for a, entry in zip(arrays, entries, strict=True)]
+    return found[0] if len(found) == 1 else np.concatenate(found)
 
 
 def _pattern(template: str) -> str:

@@ -15,9 +15,11 @@ import numpy as np
 import safetensors
 
 from vljepa_jax import json_text
+from vljepa_jax.convert.rules import Filled, Table, fill
 from vljepa_jax.convert.transforms import Misfit
 
 _SINGLE = "model.safetensors"
+_OPEN_CLIP = "open_clip_model.safetensors"  # as OpenCLIP names it
 _INDEX = "model.safetensors.index.json"
 _PICKLED = (".pt", ".pth", ".bin", ".pkl", ".ckpt")
 
@@ -33,8 +35,9 @@ class SafetensorsFolder(Mapping[str, np.ndarray]):
         """Reads the names, from model.safetensors or from the shards that its index names."""
         self.faults: list[str] = []
         self._files: dict[str, Any] = {}  # key -> open file
-        if (directory / _SINGLE).is_file():
-            self._open(directory / _SINGLE, None)
+        single = next((n for n in (_SINGLE, _OPEN_CLIP) if (directory / n).is_file()), None)
+        if single is not None:
+            self._open(directory / single, None)
         elif (directory / _INDEX).is_file():
             self._open_shards(directory)
         else:
@@ -108,6 +111,24 @@ class Joined(Mapping[str, np.ndarray]):
 
     def __len__(self) -> int:
         return len(self._places)
+
+
+def fill_from(
+    directory: Path, sources: Mapping[str, SafetensorsFolder], table: Table, target: dict
+) -> tuple[Filled, list[str]]:
+    """The parameters that folders of a directory hold, and all that is wrong, with its place.
+
+    Args:
+        directory: what faults are said to be in that name no file.
+        sources: prefix of the keys -> folder.
+        table: the family's keys.
+        target: nested dict of shapes and types.
+    """
+    faults = [fault for source in sources.values() for fault in source.faults]
+    filled = fill(Joined(sources), table, target)
+    # Where files are missing, the gaps that they leave say nothing more.
+    faults += [f for f in filled.faults if not (faults and ": missing, " in f)]
+    return filled, [f if str(directory) in f else f"{directory}: {f}" for f in faults]
 
 
 def read_json(path: Path) -> tuple[dict[str, Any] | None, list[str]]:

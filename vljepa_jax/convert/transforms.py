@@ -53,38 +53,50 @@ class Linear:
 
 
 @dataclasses.dataclass(frozen=True)
-class Convolution3D:
-    """torch's [out, c, t, h, w] <-> [t * h * w * c, out], the convolution as a matrix.
+class Convolution:
+    """torch's [out, c, *window] <-> [window * c, out], a convolution of patches as a matrix.
 
     Attributes:
-        window: (t, h, w).
+        window: (h, w) or (t, h, w).
     """
 
-    window: tuple[int, int, int]
-    rank: int = 5
+    window: tuple[int, ...]
+
+    @property
+    def rank(self) -> int:
+        return 2 + len(self.window)
 
     def to_parameter(self, array: np.ndarray) -> np.ndarray:
         if array.shape[2:] != self.window:
             raise Misfit(f"has a window of {array.shape[2:]}; the model's is {self.window}")
-        return array.transpose(2, 3, 4, 1, 0).reshape(-1, array.shape[0])
+        return np.moveaxis(array, (0, 1), (-1, -2)).reshape(-1, array.shape[0])
 
     def to_source(self, array: np.ndarray) -> np.ndarray:
-        return array.reshape(*self.window, -1, array.shape[1]).transpose(4, 3, 0, 1, 2)
+        whole = array.reshape(*self.window, -1, array.shape[1])
+        return np.moveaxis(whole, (-1, -2), (0, 1))
 
 
 @dataclasses.dataclass(frozen=True)
-class Broadcast:
-    """A vector that is added to all tokens: [1, 1, d] <-> [d]."""
+class Leading:
+    """What is the same for all rows of a batch: leading axes of 1 that a parameter lacks.
 
+    Attributes:
+        rank: of the source: 3 for a vector [1, 1, d] or a table [1, n, d].
+        axes: how many of these axes there are.
+    """
+
+    axes: int
     rank: int = 3
 
     def to_parameter(self, array: np.ndarray) -> np.ndarray:
-        return array[0, 0] if array.shape[:2] == (1, 1) else array
+        leading = array.shape[: self.axes]
+        return array.reshape(array.shape[self.axes :]) if set(leading) == {1} else array
 
     def to_source(self, array: np.ndarray) -> np.ndarray:
-        return array[None, None]
+        return array.reshape((1,) * self.axes + array.shape)
 
 
 SAME = Same()
 LINEAR = Linear()
-BROADCAST = Broadcast()
+VECTOR = Leading(axes=2)  # [1, 1, d] <-> [d]
+POSITIONS = Leading(axes=1)  # [1, n, d] <-> [n, d]

@@ -8,9 +8,10 @@ under the names of the original files.
 from collections.abc import Iterator
 
 from vljepa_jax.config import VJEPA2Config, VJEPA21Config
+from vljepa_jax.convert.entries import linear, norm
 from vljepa_jax.convert.rules import Entry, Ignored, Table
 from vljepa_jax.convert.settings import Setting
-from vljepa_jax.convert.transforms import BROADCAST, LINEAR, Convolution3D
+from vljepa_jax.convert.transforms import VECTOR, Convolution
 
 _LAYER = "encoder.layer.{layer}"
 _LINEARS = {
@@ -29,21 +30,16 @@ def _patches(
 ) -> tuple[Entry, ...]:
     window = (frames, config.patch_size, config.patch_size)
     return (
-        Entry(f"{theirs}.proj.weight", f"{ours}/kernel", Convolution3D(window)),
+        Entry(f"{theirs}.proj.weight", f"{ours}/kernel", Convolution(window)),
         Entry(f"{theirs}.proj.bias", f"{ours}/bias"),
     )
 
 
-def _norm(theirs: str, ours: str) -> tuple[Entry, ...]:
-    return Entry(f"{theirs}.weight", f"{ours}/scale"), Entry(f"{theirs}.bias", f"{ours}/bias")
-
-
 def _layers() -> Iterator[Entry]:
     for theirs, ours in _LINEARS.items():
-        yield Entry(f"{_LAYER}.{theirs}.weight", f"layers/{ours}/kernel", LINEAR)
-        yield Entry(f"{_LAYER}.{theirs}.bias", f"layers/{ours}/bias")
+        yield from linear(f"{_LAYER}.{theirs}", f"layers/{ours}")
     for theirs, ours in _NORMS.items():
-        yield from _norm(f"{_LAYER}.{theirs}", f"layers/{ours}")
+        yield from norm(f"{_LAYER}.{theirs}", f"layers/{ours}")
 
 
 def table(config: VJEPA2Config) -> Table:
@@ -54,7 +50,7 @@ def table(config: VJEPA2Config) -> Table:
         entries=(
             *_patches("encoder.embeddings.patch_embeddings", "patch_embedding", config, tubelet),
             *_layers(),
-            *_norm("encoder.layernorm", "norm"),
+            *norm("encoder.layernorm", "norm"),
         ),
         ignored=(
             Ignored(r"predictor\..*", "V-JEPA 2's predictor of masked tokens; VL-JEPA has its own"),
@@ -70,10 +66,10 @@ def table_2_1(config: VJEPA21Config) -> Table:
         entries=(
             *_patches("encoder.embeddings.patch_embeddings", "patch_embedding", config, tubelet),
             *_patches("patch_embed_img", "image_patch_embedding", config, 1),
-            Entry("video_mod_embed", "video_modality", BROADCAST),
-            Entry("img_mod_embed", "image_modality", BROADCAST),
+            Entry("video_mod_embed", "video_modality", VECTOR),
+            Entry("img_mod_embed", "image_modality", VECTOR),
             *_layers(),
-            *_norm("norms_block.3", "norm"),
+            *norm("norms_block.3", "norm"),
         ),
         ignored=(Ignored(r"norms_block\.[012]\..*", "norms of earlier layers, for distillation"),),
     )

@@ -203,8 +203,10 @@ def _times(medium: Medium, end: float, moments: Sequence[float]) -> list[float]:
 
 
 def _fit(image: Image.Image, video: VideoInput, crop: tuple[float, float, float]) -> np.ndarray:
-    """Crops a frame and resizes it to a square, antialiased, in one step."""
+    """Crops a frame and resizes it to a square, antialiased."""
     share, from_left, from_top = crop
+    if video.preprocessing.fit == "resize_crop" and crop == _CENTRE:
+        return _resize_crop(image, video.image_size, _KERNELS[video.preprocessing.kernel])
     squash = video.preprocessing.fit == "squash"
     width, height = image.size if squash else [min(image.size)] * 2
     width, height = share * width, share * height
@@ -212,3 +214,11 @@ def _fit(image: Image.Image, video: VideoInput, crop: tuple[float, float, float]
     box = (left, top, min(left + width, image.width), min(top + height, image.height))
     size = video.image_size, video.image_size
     return np.asarray(image.resize(size, _KERNELS[video.preprocessing.kernel], box=box))
+
+
+def _resize_crop(image: Image.Image, size: int, kernel: Image.Resampling) -> np.ndarray:
+    """The centre, by the whole pixels of torchvision's Resize and CenterCrop."""
+    width, height = (int(size * side / min(image.size)) for side in image.size)
+    left, top = round((width - size) / 2), round((height - size) / 2)
+    resized = image.resize((width, height), kernel)
+    return np.asarray(resized.crop((left, top, left + size, top + size)))

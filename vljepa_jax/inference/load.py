@@ -6,13 +6,15 @@ import dataclasses
 import os
 import pkgutil
 from collections.abc import Callable
+from pathlib import Path
 
 from jax.sharding import Mesh
 
+from vljepa_jax.convert.dual_encoders import is_dual_encoder
 from vljepa_jax.convert.exported import is_exported
 from vljepa_jax.inference.embedder import Embedder
 from vljepa_jax.json_text import JSONError, read_json
-from vljepa_jax.places import AnyPath, place
+from vljepa_jax.places import AnyPath, in_bucket, place
 from vljepa_jax.run_dir import CheckpointError, check_reachable
 
 
@@ -30,6 +32,10 @@ class Format:
     looked_for: str
     recognises: Callable[[AnyPath], bool]
     loader: str
+
+
+def _is_published(path: AnyPath) -> bool:
+    return not in_bucket(path) and is_dual_encoder(Path(path))
 
 
 def _is_run(path: AnyPath) -> bool:
@@ -54,6 +60,11 @@ FORMATS = (
         _is_run,
         "vljepa_jax.inference.model:load_run",
     ),
+    Format(
+        "published weights of CLIP, SigLIP 2 or PE-Core, with config.json or open_clip_config.json",
+        _is_published,
+        "vljepa_jax.inference.dual_encoder:load_published",
+    ),
 )
 
 
@@ -73,14 +84,14 @@ def load(
         step: of a run's checkpoint, one of those that are kept; ``None`` for the newest.
         y_decoder: the run of its Y-Decoder; by default ``path``/y_decoder, where there is one, for
             the newest checkpoint, and none for an earlier one.
-        frames: frames taken of a video; 0 as trained.
+        frames: frames taken of a video; 0 as trained, or as its publisher evaluates it.
         batch_size: inputs embedded at once; the memory it takes grows with it.
         mesh: what the model runs on (``sharding.make_mesh``), the inputs divided over it and the
             parameters whole on each device; by default all devices of this process.
 
     Raises:
         CheckpointError: the directory holds nothing that can be loaded, no complete checkpoint, or
-            an exported model that lacks something.
+            an exported model or published weights that lack something.
         ConfigError: a run trained no model that embeds, or the Y-Decoder is another model's.
         TokenizerError: a tokenizer is missing, as a run of before names it and does not hold it.
     """

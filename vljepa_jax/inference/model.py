@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from vljepa_jax.data.tokenizers import Tokenizer
 from vljepa_jax.fingerprint import fingerprint
 from vljepa_jax.inference.arguments import check_least, check_texts
 from vljepa_jax.inference.embedder import Embedder, History
+from vljepa_jax.inference.text_batches import text_batches
 from vljepa_jax.inference.text_decoder import load_text_decoder
 from vljepa_jax.models.placement import (
     bucket_rows,
@@ -30,7 +31,6 @@ from vljepa_jax.models.placement import (
     on_rows,
     over_rows,
     pad_rows,
-    power_of_two,
 )
 from vljepa_jax.models.vljepa import VLJEPA
 from vljepa_jax.parallel.sharding import local_mesh
@@ -43,8 +43,6 @@ from vljepa_jax.run_dir import (
     read_summary,
     require,
 )
-
-_SHORTEST = 16  # tokens of the smallest text bucket
 
 
 def load_run(
@@ -198,7 +196,7 @@ class Model(Embedder):
         prompted = [self.config.data.text.target_prompt + text for text in texts]
         tokens, mask = self._encoded(self._target_tokenizer, prompted, "target_length")
         embeddings = self._empty(len(texts))
-        for rows, ids, valid in self._text_batches(tokens, mask):
+        for rows, ids, valid in text_batches(tokens, mask, self.batch_size, self.mesh):
             embedded = np.asarray(self._encode_text(self._params, self._placed(ids, valid)))
             embeddings[rows] = embedded[: len(rows)]
         return embeddings
@@ -256,7 +254,7 @@ class Model(Embedder):
         check_texts("queries", queries)
         tokens, mask = self._encoded(self._query_tokenizer, list(queries), "query_length")
         embeddings = self._empty(len(rows))
-        for picked, ids, valid in self._text_batches(tokens, mask):
+        for picked, ids, valid in text_batches(tokens, mask, self.batch_size, self.mesh):
             # Gathered by a function of its own: the shapes of the next do not depend on m.
             places = pad_rows(rows[picked], len(ids))
             visual = self._take(None, self._placed(visual_tokens, places))
@@ -286,21 +284,3 @@ class Model(Embedder):
 
     def _bucket(self, n: int) -> int:
         return bucket_rows(n, self.batch_size, self.mesh)
-
-    def _text_batches(
-        self, tokens: np.ndarray, mask: np.ndarray
-    ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """Yields (rows, tokens, mask): bucketed batches of texts of similar length."""
-        lengths = mask.sum(axis=1)
-        order = np.argsort(lengths, kind="stable")
-        for start in range(0, len(order), self.batch_size):
-            rows = order[start : start + self.batch_size]
-            longest = max(_SHORTEST, power_of_two(int(lengths[rows].max())))
-            # The last of several batches is filled up: cheaper than a program of its own.
-            size = self._bucket(len(order))
-            # Right-padded, so that a prefix holds all tokens; it is no longer than the config's.
-            yield (
-                rows,
-                pad_rows(tokens[rows, :longest], size),
-                pad_rows(mask[rows, :longest], size),
-            )

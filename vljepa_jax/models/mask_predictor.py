@@ -18,7 +18,8 @@ from jaxtyping import Array, Float, Int
 
 from vljepa_jax.config import Grid, MaskPredictorConfig, VJEPA2Config
 from vljepa_jax.models import layers
-from vljepa_jax.models.vjepa2 import Layer, video_rotary
+from vljepa_jax.models.vit_layer import Layer
+from vljepa_jax.models.vjepa2 import video_rotary
 
 
 class MaskPredictor(nn.Module):

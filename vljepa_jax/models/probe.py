@@ -25,7 +25,7 @@ from vljepa_jax.config import AttentivePoolerConfig, ProbeConfig
 from vljepa_jax.models import layers
 from vljepa_jax.models.attention import attention
 from vljepa_jax.models.video_encoder import make_video_encoder
-from vljepa_jax.models.vjepa2 import Layer
+from vljepa_jax.models.vit_layer import Layer
 
 
 class Probe(nn.Module):

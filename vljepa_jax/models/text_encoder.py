@@ -10,6 +10,7 @@ from vljepa_jax.config import YEncoderConfig
 from vljepa_jax.models.gemma import Gemma
 from vljepa_jax.models.layers import Remat
 from vljepa_jax.models.qwen3 import Qwen3
+from vljepa_jax.models.text_towers import TextTower
 
 
 class TextEncoder(Protocol):
@@ -29,7 +30,12 @@ class TextEncoder(Protocol):
 
 
 # Family of the config -> its module.
-TEXT_ENCODERS = {"gemma": Gemma, "qwen3": Qwen3}
+TEXT_ENCODERS = {
+    "gemma": Gemma,
+    "qwen3": Qwen3,
+    "siglip2_text": TextTower,
+    "pe_core_text": TextTower,
+}
 
 
 def make_text_encoder(

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import jax.numpy as jnp
 from jaxtyping import Array, Float, UInt8
 
+from vljepa_jax.models.image_towers import ImageTower
 from vljepa_jax.models.vjepa2 import VJEPA2, VJEPA21
 
 
@@ -37,7 +38,11 @@ class VideoEncoder(Protocol):
 
 
 # Family of the config -> its module.
-VIDEO_ENCODERS: dict[str, Callable[..., VideoEncoder]] = {"vjepa2": VJEPA2, "vjepa2_1": VJEPA21}
+VIDEO_ENCODERS: dict[str, Callable[..., VideoEncoder]] = {
+    "vjepa2": VJEPA2,
+    "vjepa2_1": VJEPA21,
+    "pe_core_image": ImageTower,
+}
 
 
 def make_video_encoder(model: Any) -> VideoEncoder:

@@ -13,8 +13,7 @@ tubelet first, m of them that are kept, p pixels of one; d width, k head size.
 
 from __future__ import annotations
 
-import functools
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -24,8 +23,8 @@ from jaxtyping import Array, Float, Int, UInt8
 
 from vljepa_jax.config import Grid, VJEPA2Config, VJEPA21Config
 from vljepa_jax.models import layers
-from vljepa_jax.models.attention import attention
 from vljepa_jax.models.placement import by_rows
+from vljepa_jax.models.vit_layer import Layer
 
 ROPE_THETA = 10_000.0
 
@@ -135,57 +134,6 @@ class VJEPA21(VJEPA2):
         start = nn.initializers.normal(1e-6)
         vector = self.param(f"{modality}_modality", start, (self.config.hidden_size,), jnp.float32)
         return x + vector.astype(self.dtype)
-
-
-class LayerSizes(Protocol):
-    """The fields of a config that a layer reads."""
-
-    num_layers: int
-    num_heads: int
-    mlp_size: int
-    norm_eps: float
-
-
-class Layer(nn.Module):
-    """A layer of the encoder, of the predictor of masked tokens and of the attentive pooler.
-
-    Attributes:
-        config: sizes; the width is the input's.
-        dtype: of the computation.
-    """
-
-    config: LayerSizes
-    dtype: Any
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "b n d"], rotary: layers.Rotary | None):
-        config = self.config
-        head_size = x.shape[-1] // config.num_heads
-        norm = functools.partial(layers.layer_norm, config.norm_eps, self.dtype)
-        x += layers.SelfAttention(
-            num_heads=config.num_heads,
-            num_kv_heads=config.num_heads,
-            head_size=head_size,
-            num_layers=config.num_layers,
-            dtype=self.dtype,
-            use_bias=True,
-            name="attention",
-        )(
-            norm(name="attention_norm")(x),
-            rotary,
-            functools.partial(attention, scale=head_size**-0.5),
-        )
-        x += layers.MLP(
-            hidden_size=config.mlp_size,
-            num_layers=config.num_layers,
-            activation=layers.gelu,
-            gated=False,
-            use_bias=True,
-            dtype=self.dtype,
-            name="mlp",
-        )(norm(name="mlp_norm")(x))
-        self.sow("intermediates", "hidden", x)
-        return x, None
 
 
 def video_rotary(

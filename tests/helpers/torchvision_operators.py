@@ -1,0 +1,16 @@
+"""Lets torchvision be imported where its operators were built for another build of torch.
+
+A CPU build of torch and PyPI's torchvision, which is built for CUDA, do not fit. timm and
+transformers import it, and what they use of it here needs no operator. To be imported before them.
+"""
+
+import torch
+
+try:
+    import torchvision  # noqa: F401
+except ImportError:  # nothing that imports it is there either
+    pass
+except RuntimeError:
+    _library = torch.library.Library("torchvision", "DEF")  # lives as long as this module
+    for _name in ("nms", "qnms"):
+        _library.define(f"{_name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
