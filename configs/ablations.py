@@ -29,6 +29,7 @@ def get_config() -> ConfigDict:
     config = ConfigDict()
     config.report = "table"
     config.sections = (_a(), _b(), _c(), _d(), _e())
+    config.data = ""  # the folder of prepared public datasets
     config.batch_size = 64  # clips and texts evaluated at once
     config.num_workers = 0  # decoding processes of evaluation; 0 decodes in this one
     config.latency = None

@@ -14,27 +14,36 @@ Both models see the same clips, queries and wordings in the same order (launch/c
 them otherwise). The VL-JEPA's Y-Encoder is frozen, as in the paper, whose targets there are those
 of a text autoencoder; so is the head that was put on it in closed form. Its Y-Decoder learns from
 the same captions to invert both.
+
+``:paper`` is the comparison at full size, on public datasets, for a cluster.
 """
 
 from ml_collections import ConfigDict
 
-from configs import common, demo, vlm, x_encoder, y_decoder
+from configs import common, comparison_1b, demo, vlm, x_encoder, y_decoder
+from configs.eval import paper
 
 STEPS = 256
 LIMIT = 200  # examples of each benchmark, on seen and on compositional pairs
 # What section "rates" found, of RATES (docs/findings.md).
-RATE = {"vljepa": 1e-3, "vlm": 1e-3}
-RATES = (5e-4, 1e-3, 2e-3)
+RATE = {"vljepa": 5e-4, "vlm": 5e-4}
+RATES = (2.5e-4, 5e-4, 1e-3)
 # Ways to say the same; the argument for embeddings predicts a gap that grows with them.
 WORDINGS = (1, 2, 4)
 # Paper 3.2: VQA, captions and classification; ours: captions, as they are compared, the most.
 TASKS = {"caption": 2.0, "classification": 1.0, "vqa": 1.0}
 
 
-def get_config() -> ConfigDict:
+def get_config(variant: str = "") -> ConfigDict:
+    if variant not in ("", "paper"):
+        raise ValueError(f"no variant '{variant}': there are 'paper' and none")
     config = ConfigDict()
     config.report = "comparison"
-    config.sections = (_primary(), _rates(), _encoder(), *map(_wordings, WORDINGS), _frames())
+    config.sections = (_paper(),)
+    if not variant:
+        wordings = map(_wordings, WORDINGS)
+        config.sections = (_primary(), _rates(), _encoder(), *wordings, _frames())
+    config.data = "data" if variant else ""  # the folder of prepared public datasets
     config.batch_size = 64  # clips and texts evaluated at once
     config.num_workers = 0  # decoding processes of evaluation; 0 decodes in this one
     config.latency = ConfigDict({"repeats": 100, "quick_repeats": 20})  # paper: 100
@@ -155,6 +164,42 @@ def _of_captions(split: str, suffix: str) -> tuple[ConfigDict, ...]:
         common.benchmark("world/motion", common.choose(), **at, **alone, kind="motion"),
         common.benchmark("world/object", common.choose(), **at, **alone, kind="object"),
     )
+
+
+def _paper() -> ConfigDict:
+    """At full size, on public datasets: for a cluster."""
+    llama, pe_core = "weights/llama-3.2-1b", "weights/PE-Core-L-14-336"
+    backbones = {"x_encoder": pe_core, "predictor": llama, "y_decoder": llama}
+    backbones["y_encoder"] = "weights/embeddinggemma-300m"
+    vljepa = _vljepa_variant(start=backbones)
+    vljepa.train = comparison_1b.get_config("vljepa")
+    vljepa.y_decoder = comparison_1b.get_config("y_decoder")
+    language_model = _vlm_variant(start={"x_encoder": pe_core, "predictor": llama})
+    language_model.train = comparison_1b.get_config("vlm")
+    steps = comparison_1b.STEPS
+    section = _section(
+        "paper",
+        "Embeddings against tokens, at full size",
+        (vljepa, language_model),
+        # Paper: 0.5M, 5M and 15M samples.
+        full=_effort((0,), (steps // 30, steps // 3, steps), limit=0),
+        quick=_effort((0,), (100,), limit=100),
+    )
+    captions = ("youcook2_captions", "msrvtt_captions", "pvd_bench_captions")
+    choices = ("crosstask_step", "crosstask_task", "egoexo4d")
+    section.world = vljepa.train.world  # not used
+    section.benchmarks = tuple(b for b in paper.get_config().benchmarks if b.name in captions)
+    for benchmark in paper.get_config().benchmarks:
+        if benchmark.name in choices:
+            benchmark.protocol.k = (1, 5)
+            section.benchmarks = (*section.benchmarks, benchmark)
+    section.columns = ConfigDict(
+        {
+            "cider": tuple(f"{name}_cider" for name in captions),
+            "top5": tuple(f"{name}_top5" for name in choices),
+        }
+    )
+    return section
 
 
 def _section(

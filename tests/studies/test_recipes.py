@@ -4,21 +4,26 @@ import dataclasses
 import itertools
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
 from tests.helpers.tiny import tiny_world_config
 from vljepa_jax.config import StudyConfig, TrainConfig, load_recipe, parse
-from vljepa_jax.data.pipeline import TrainPipeline
+from vljepa_jax.data.pipeline import TrainPipeline, array_spec
 from vljepa_jax.data.tokenizers import Tokenizer
+from vljepa_jax.objectives import make_objective
+from vljepa_jax.planning.summary import count_parameters
 from vljepa_jax.studies.comparison import trained_parameters
 from vljepa_jax.studies.study import require_same_data
+from vljepa_jax.training.optimizer import make_optimizer
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 STUDIES = {
-    name: parse(StudyConfig, load_recipe(CONFIGS / f"{name}.py"))
-    for name in ("comparison", "ablations")
+    name: parse(StudyConfig, load_recipe(CONFIGS / f"{name}.py", *variant))
+    for name, *variant in (("comparison",), ("ablations",))
 }
+STUDIES["comparison:paper"] = parse(StudyConfig, load_recipe(CONFIGS / "comparison.py", "paper"))
 
 
 def small(config):
@@ -52,6 +57,38 @@ def test_both_models_read_the_same_words_of_the_same_clips():
             assert tokenizer.decode(target) == tokenizer.decode(answer)
             seen.add(tokenizer.decode(target))
     assert len(seen) > 20
+
+
+@pytest.mark.parametrize("variant", ["vljepa", "vlm", "y_decoder"])
+def test_full_size_recipes_trace(variant):
+    """A training step of each, with its gradient, for shapes alone."""
+    config = parse(TrainConfig, load_recipe(CONFIGS / "comparison_1b.py", variant))
+    if config.data.video is not None:
+        assert config.token_grid == (16, 24, 24)  # PE-Core at 336 pixels, frame by frame
+    objective, key = make_objective(config), jax.random.key(0)
+    params, extra = jax.eval_shape(objective.init, key)
+    make_optimizer(config.optimizer, config.steps, params)  # its rules cover all of them
+    arrays = {
+        name: jax.ShapeDtypeStruct((2, *shape[1:]), dtype)
+        for name, (shape, dtype) in array_spec(config).items()
+    }
+
+    def loss(params, arrays):
+        representations = objective.represent(params, extra, arrays, key)
+        return objective.loss(params, representations, arrays, key, None)[0]
+
+    value, gradient = jax.eval_shape(jax.value_and_grad(loss), params, arrays)
+    assert value.shape == ()
+    assert jax.tree.structure(gradient) == jax.tree.structure(params)
+
+
+def test_the_full_size_models_have_the_papers_sizes():
+    """4.5: a predictor of 0.5B against a language model of 1B, trained on 15M samples."""
+    vljepa, vlm = STUDIES["comparison:paper"].sections[0].variants
+    assert trained_parameters(vljepa)["model"] == pytest.approx(0.5e9, rel=0.05)
+    layers = count_parameters(vlm.train)["Layers, norm, projection"].trained
+    assert layers == pytest.approx(1e9, rel=0.05)
+    assert vljepa.train.steps * vljepa.train.batch_size == pytest.approx(15e6, rel=0.05)
 
 
 @pytest.mark.parametrize("study", STUDIES)

@@ -84,7 +84,7 @@ def study():
         full=Effort(seeds=(0, 1), steps=4, evaluated=(2, 4), limit=6),
         quick=Effort(seeds=(0,), steps=1, evaluated=(1,), limit=2),
     )
-    return StudyConfig("comparison", (section,), 4, 0, LatencyConfig(2, 1))
+    return StudyConfig("comparison", (section,), "", 4, 0, LatencyConfig(2, 1))
 
 
 @pytest.fixture(scope="module")

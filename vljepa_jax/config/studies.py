@@ -91,6 +91,7 @@ class StudyConfig:
 
     report: Literal["comparison", "table"]
     sections: tuple[StudySection, ...]
+    data: str  # the folder of the datasets of benchmarks on "@data/NAME"; "" where there are none
     batch_size: int  # clips and texts evaluated at once
     num_workers: int  # decoding processes of evaluation; 0 decodes in this one
     latency: LatencyConfig | None  # None: not measured

@@ -112,7 +112,7 @@ def run_variant(
             dataclasses.replace(benchmark, limit=effort.limit or benchmark.limit)
             for benchmark in section.benchmarks
         )
-        datasets = Datasets(section.world, study.num_workers)
+        datasets = Datasets(section.world, study.num_workers, study.data)
         (folder / "results").mkdir(exist_ok=True)
         for step in missing:
             if is_vlm(variant):
