@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import rich.console
-import rich.markup
 import rich.table
 
 from vljepa_jax import terminal
@@ -26,6 +25,7 @@ from vljepa_jax.config import (
     nearest,
 )
 from vljepa_jax.evals.report import environment
+from vljepa_jax.ownership import owned
 from vljepa_jax.places import write_text
 from vljepa_jax.studies.comparison import compare
 from vljepa_jax.studies.pictures import draw_comparison, draw_rows
@@ -55,6 +55,7 @@ def run_study(
     Raises:
         ConfigError: a section is unknown, recipes of one differ in data, or ``workdir`` holds
             results of other settings.
+        InUse: another process runs a study there.
         CheckpointError, DatasetError, EvaluationError: see ``runs.run_variant``.
     """
     sections = select_sections(study, only)
@@ -62,7 +63,18 @@ def run_study(
         require_same_data(section)
     console = terminal.PlainConsole()
     workdir = workdir / "quick" if quick else workdir
-    workdir.mkdir(parents=True, exist_ok=True)
+    with owned(workdir, name=".study.lock"):
+        return _run(study, sections, workdir, console, quick=quick)
+
+
+def _run(
+    study: StudyConfig,
+    sections: Sequence[StudySection],
+    workdir: Path,
+    console: rich.console.Console,
+    *,
+    quick: bool,
+) -> dict[str, Any]:
     path = workdir / "report.json"
     report = json.loads(path.read_text()) if path.is_file() else {"sections": {}}
     for section in sections:
@@ -70,10 +82,7 @@ def run_study(
         results: dict[str, dict[int, list[StepResult]]] = {}
         runs = [(v, seed) for seed in effort.seeds for v in section.variants]
         for number, (variant, seed) in enumerate(runs, 1):
-            console.rule(
-                f"{section.name}, {number} of {len(runs)}: {rich.markup.escape(variant.label)}, "
-                f"seed {seed}"
-            )
+            console.rule(f"{section.name}, {number} of {len(runs)}: {variant.label}, seed {seed}")
             made = run_variant(study, section, variant, seed, effort, workdir, console)
             results.setdefault(variant.name, {})[seed] = made
         summary = summarise(section, results)
@@ -159,7 +168,7 @@ def _table(summary: Mapping[str, Any]) -> rich.table.Table:
             cells.append("{:.1f} ({:.1f} to {:.1f})".format(*numbers))
             paper = found["paper"]
             cells.append("" if paper is None else f"{scale[column] * paper:.1f}")
-        table.add_row(rich.markup.escape(variant["label"]), *cells)
+        table.add_row(variant["label"], *cells)
     table.caption = "95 % intervals over clips and seeds; the paper's figures are of its own data."
     return table
 
