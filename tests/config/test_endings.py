@@ -29,9 +29,14 @@ command_line.run(main)
 def command(tmp_path, work, *arguments, **settings):
     script = tmp_path / "command.py"
     script.write_text(COMMAND)
-    settings = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | settings
+    # What a shell has started in the background ignores SIGINT, and hands that on.
+    heard = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
+    settings = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | heard | settings
     return subprocess.Popen(
-        [sys.executable, script, *arguments], env=os.environ | {"WORK": work}, text=True, **settings
+        [sys.executable, script, *arguments],
+        env=os.environ | {"WORK": work},
+        text=True,
+        **settings,
     )
 
 

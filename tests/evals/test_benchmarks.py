@@ -45,7 +45,7 @@ def test_what_is_missing_is_counted_in_examples():
 
 
 def test_which_side_of_chance_is_the_better_one():
-    sides = [{"interval": (1, 2), "chance": 0.5}, {"interval": (1, 2), "chance": 3}]
+    sides = [{"value": 1.5, "interval": (1, 2), "chance": chance} for chance in (0.5, 3)]
     assert [above_chance(metric) for metric in sides] == [True, False]
     for better, verdicts in {"lower": [False, True], "neither": [False, False]}.items():
         assert [above_chance(metric | {"better": better}) for metric in sides] == verdicts

@@ -13,12 +13,14 @@ CLIENTS = {"gs://bucket/x": "gcsfs", "s3://bucket/x": "s3fs"}
 NO_BUCKETS = ["https://host/x", "train=gs://bucket/x", "gs:/bucket/x"]
 # All flags but these refuse every address.
 NO_PATHS = {
+    "compare": {"only"},
     "embed": {"query"},
     "eval": {"benchmarks"},
     "plan": {"topology"},
-    "prepare": {"dataset", "name", "split", "splits"},
+    "prepare": {"dataset", "encoding", "name", "split", "splits"},
     "probe": {"probes", "splits"},
     "stream": {"query", "size", "source"},  # a source may be an address, of a camera say
+    "tables": {"compare"},
     "train": {"profile", "wandb"},
 }
 # And these that of a place in a bucket, unless the bucket's client is installed.
@@ -33,7 +35,7 @@ IN_BUCKETS = {
     "train": {"workdir"},
 }
 # These that of one on gs:// alone.
-DATASETS = {"embed": {"videos"}}
+DATASETS = {"embed": {"videos"}, "eval": {"data"}}
 # What each flag of a command answers to each value: "" where it takes it.
 ASK = """
 import importlib.util, json, runpy, sys

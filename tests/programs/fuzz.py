@@ -23,7 +23,6 @@ import sys
 import tempfile
 import time
 import traceback
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import NamedTuple
 
@@ -97,7 +96,7 @@ def run_cases(cases: list[Case], seeds: Path, processes: int, keep: Path | None 
                 for outcomes in pool.map(run, chunks):
                     yield from outcomes
                     done += len(outcomes)
-        except BrokenProcessPool:
+        except ChildProcessError:
             # Of those that were at work, the pool has ended all but one; an empty file is of a case
             # that had not begun.
             running = (file.read_text() for file in seeds.glob("running-*"))
@@ -106,7 +105,7 @@ def run_cases(cases: list[Case], seeds: Path, processes: int, keep: Path | None 
                 try:
                     with ProcessPool(1) as pool:
                         yield from next(pool.map(run, [[case]]))
-                except BrokenProcessPool:
+                except ChildProcessError:
                     yield Outcome(case, False, "ends its process: a crash, or over its time")
             cases = [case for case in cases[done:] if case not in suspects]
             for file in seeds.glob("running-*"):

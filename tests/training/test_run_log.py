@@ -1,5 +1,4 @@
 import io
-import json
 import struct
 import sys
 import types
@@ -13,7 +12,7 @@ from tensorboardX.proto import event_pb2
 from tests.helpers.tiny import tiny_train_config
 from vljepa_jax.config import ConfigError
 from vljepa_jax.losses import Histogram
-from vljepa_jax.run_dir import read_metrics
+from vljepa_jax.run_dir import CheckpointError, read_metrics
 from vljepa_jax.training import run_log
 from vljepa_jax.training.run_log import Progress, RunLog
 
@@ -87,7 +86,7 @@ def test_tensorboard_gets_histograms(tmp_path):
 
 def test_a_broken_row_in_the_middle_is_no_silence(tmp_path):
     (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n{"st\n{"step": 3}\n')
-    with pytest.raises(json.JSONDecodeError):
+    with pytest.raises(CheckpointError, match="metrics.jsonl, line 2: is no JSON"):
         read_metrics(tmp_path)
 
 

@@ -99,19 +99,19 @@ def write_evaluation(
     console.print(_results_table({name: made["metrics"][name] for name in measured}))
     _print_done(console, done)
     for note in dict.fromkeys(note for result in results for note in result.notes):
-        console.print(note, style="yellow", highlight=False)
+        _warn(console, note)
     for name in measured:
         metric = made["metrics"][name]
         if reason := metric.get("undefined"):
-            console.print(f"{name} has no value: {reason}", style="yellow", highlight=False)
+            _warn(console, f"{name} has no value: {reason}")
         if caveat := metric.get("caveat"):
-            console.print(f"{name} says little: {caveat}", style="yellow", highlight=False)
+            _warn(console, f"{name} says little: {caveat}")
         if part := report.partial(metric):
-            console.print(f"{name} is {part}", style="yellow", highlight=False)
+            _warn(console, f"{name} is {part}")
     _print_skipped(console, skipped)
     for why in unreadable.values():
-        console.print(f"unreadable, counted as wrong: {why}", style="yellow", highlight=False)
-    console.print(f"report: {output / 'report.html'}", highlight=False)
+        _warn(console, f"unreadable, counted as wrong: {why}")
+    console.print(f"report: {output / 'report.html'}", highlight=False, soft_wrap=True)
 
 
 def write_sweep(
@@ -168,7 +168,7 @@ def write_sweep(
         return
     console.print(sweep_table(made["sweep"]))
     _print_skipped(console, skipped)
-    console.print(f"report: {directory / 'report.html'}", highlight=False)
+    console.print(f"report: {directory / 'report.html'}", highlight=False, soft_wrap=True)
 
 
 def _folder(name: str) -> str:
@@ -189,9 +189,14 @@ def _print_done(console: rich.console.Console, done: Sequence[str]) -> None:
         )
 
 
+def _warn(console: rich.console.Console, text: str) -> None:
+    """A line of its own, however long: names are found in it where it is piped to a program."""
+    console.print(text, style="yellow", highlight=False, soft_wrap=True)
+
+
 def _print_skipped(console: rich.console.Console, skipped: Mapping[str, str]) -> None:
     for why in skipped.values():
-        console.print(f"skipped: {why}", style="yellow", highlight=False)
+        _warn(console, f"skipped: {why}")
 
 
 def _title(model: Embedder) -> str:

@@ -181,5 +181,8 @@ def test_what_is_no_index_is_refused(tmp_path):
     with pytest.raises(SearchIndexError, match="is of form 9, this version reads form 1"):
         VideoIndex(index)
     (index / "index.json").write_text("{}")
+    with pytest.raises(SearchIndexError, match="is of form None, this version reads form 1"):
+        VideoIndex(index)
+    (index / "index.json").write_text('{"format": 1}')
     with pytest.raises(SearchIndexError, match="is no header of an index"):
         VideoIndex(index)
