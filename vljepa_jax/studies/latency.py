@@ -26,7 +26,7 @@ def measure_latency(vljepa: Path, vlm: Path, world: WorldConfig, repeats: int) -
     """Seconds of a caption of one decoded clip, both models in turns.
 
     Args:
-        vljepa, vlm: their runs; the former holds y_decoder/.
+        vljepa, vlm: their runs; beside the former lies its y_decoder.
         repeats: timed, after one that compiles.
 
     Returns:
@@ -34,7 +34,7 @@ def measure_latency(vljepa: Path, vlm: Path, world: WorldConfig, repeats: int) -
         the query's embedding is a part of, "query" (that part, alone), "text", and
         "encoder_and_llm"; and "ratio_without_text", that of the last to the first.
     """
-    model = load(vljepa, y_decoder=vljepa / "y_decoder", batch_size=1)
+    model = load(vljepa, y_decoder=vljepa.with_name("y_decoder"), batch_size=1)
     writer = load_vlm(vlm, batch_size=1)
     dataset = find_dataset("@world", world)
     record = next(r for r, a in dataset.annotations("test") if a.task == "caption")

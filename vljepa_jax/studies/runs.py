@@ -3,11 +3,11 @@
 Everything lies in the variant's own folder, and what is there already is not made again: a study
 that was killed goes on.
 
-    start/         the parameters that it starts from
-    pretraining/   what is trained before it, where the study has that
-    checkpoints/   of its training, with config.json and metrics.jsonl
-    y_decoder/     what writes the texts of a VL-JEPA
-    results/STEP.json  metrics, and the score of every example
+    seed_N/start/         the parameters that it starts from
+    seed_N/pretraining/   what is trained before it, where the study has that
+    seed_N/checkpoints/   of its training, with config.json and metrics.jsonl
+    seed_N/results/STEP.json  metrics, and the score of every example
+    y_decoder/            what writes the texts of a VL-JEPA, of any seed
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def run_variant(
     if missing:
         config = training_config(variant, effort, seed, folder)
         _train(section, variant, config, folder, console)
-        decoder = _train_y_decoder(variant, seed, folder, console)
+        decoder = _train_y_decoder(variant, effort, folder, console)
         benchmarks = tuple(
             dataclasses.replace(benchmark, limit=effort.limit or benchmark.limit)
             for benchmark in section.benchmarks
@@ -223,19 +223,23 @@ def _pretrained(
 
 
 def _train_y_decoder(
-    variant: Variant, seed: int, folder: Path, console: rich.console.Console
+    variant: Variant, effort: Effort, folder: Path, console: rich.console.Console
 ) -> Path | None:
-    """Trains what inverts the frozen Y-Encoder of the start, from texts alone."""
+    """Trains what inverts the frozen Y-Encoder of the start, from texts alone.
+
+    The start's Y-Encoder and head do not depend on the seed: one Y-Decoder serves all, as loading
+    it checks.
+    """
     if variant.y_decoder is None:
         return None
-    decoder, start = folder / "y_decoder", folder / "y_decoder_start"
-    config = dataclasses.replace(variant.y_decoder, seed=seed)
+    first = folder.with_name(f"seed_{effort.seeds[0]}")
+    decoder, start = folder.with_name("y_decoder"), folder.with_name("y_decoder_start")
     if newest(start) is None:
         given = {part: path for part, path in variant.start.items() if part == _Y_DECODER}
         directories = {part: backbone_directory(part, path) for part, path in given.items()}
-        convert_checkpoint(config, directories, start, console)
-    parts = f"{folder / 'start'}:y_encoder,{start}:y_decoder"
-    _train_to_end(dataclasses.replace(config, init_from=parts), decoder)
+        convert_checkpoint(variant.y_decoder, directories, start, console)
+    parts = f"{first / 'start'}:y_encoder,{start}:y_decoder"
+    _train_to_end(dataclasses.replace(variant.y_decoder, init_from=parts), decoder)
     return decoder
 
 
