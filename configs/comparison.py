@@ -290,7 +290,7 @@ def y_decoder_recipe() -> ConfigDict:
     """Learns from the same captions as both, to invert the frozen Y-Encoder."""
     config = y_decoder.get_config()
     config.data.sources = (common.source("@world", {"caption": 1.0}),)
-    config.steps, config.batch_size = 1_200, 64  # until it writes what it is shown
+    config.steps = 1_000  # until it writes what it is shown
     # What launch/noise.py measures of this VL-JEPA: predictions are as hard to recognise.
     config.model.noise = 2.4
     return config
