@@ -17,7 +17,7 @@ from vljepa_jax.config import ShardingConfig
 from vljepa_jax.inference.model import Model
 from vljepa_jax.inference.text_decoder import TextDecoder
 from vljepa_jax.inference.vlm import VisionLanguageModel
-from vljepa_jax.models import vjepa2
+from vljepa_jax.models import vit_layer
 from vljepa_jax.models.placement import accelerator, mesh_here
 from vljepa_jax.objectives import make_objective
 from vljepa_jax.parallel.sharding import make_mesh
@@ -27,13 +27,13 @@ TEXTS = ["a dog", "", "two cats and a light bulb that spins", "moves left", "a r
 
 def watched(calls):
     """Attention that notes the mesh, and the platform whose kernel it asks for."""
-    attention = vjepa2.attention
+    attention = vit_layer.attention
 
     def noted(*arguments, **settings):
         calls.append((mesh_here(), accelerator().platform))
         return attention(*arguments, **settings)
 
-    vjepa2.attention = noted
+    vit_layer.attention = noted
 
 
 def main(directory):
