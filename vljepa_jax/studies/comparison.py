@@ -12,7 +12,7 @@ from vljepa_jax.planning.summary import count_parameters
 from vljepa_jax.studies.bootstrap import estimate, resampled, value_of
 from vljepa_jax.studies.latency import measure_latency
 from vljepa_jax.studies.results import Results, figures
-from vljepa_jax.studies.runs import effort_of, folder_of, is_vlm
+from vljepa_jax.studies.runs import effort_of, folder_of, is_vlm, y_decoder_of
 
 
 def compare(
@@ -55,9 +55,10 @@ def compare(
     summary: dict[str, Any] = {"comparison": found, "parameters": parameters}
     if study.latency is not None:
         effort = effort_of(section, quick=quick)
-        folders = [folder_of(workdir, section, v, effort.seeds[0]) for v in (ours, theirs)]
+        own, other = (folder_of(workdir, section, v, effort.seeds[0]) for v in (ours, theirs))
+        runs = own, y_decoder_of(ours, own), other
         repeats = study.latency.quick_repeats if quick else study.latency.repeats
-        summary["latency"] = latency = measure_latency(*folders, section.world, repeats)
+        summary["latency"] = latency = measure_latency(*runs, section.world, repeats)
         found["latency_ratio_without_text"] = latency["ratio_without_text"]
     return summary
 

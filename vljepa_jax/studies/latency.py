@@ -22,11 +22,13 @@ from vljepa_jax.run_dir import load_params
 from vljepa_jax.studies.bootstrap import RESAMPLES, estimate
 
 
-def measure_latency(vljepa: Path, vlm: Path, world: WorldConfig, repeats: int) -> dict[str, Any]:
+def measure_latency(
+    vljepa: Path, y_decoder: Path, vlm: Path, world: WorldConfig, repeats: int
+) -> dict[str, Any]:
     """Seconds of a caption of one decoded clip, both models in turns.
 
     Args:
-        vljepa, vlm: their runs; beside the former lies its y_decoder.
+        vljepa, y_decoder, vlm: their runs.
         repeats: timed, after one that compiles.
 
     Returns:
@@ -34,7 +36,7 @@ def measure_latency(vljepa: Path, vlm: Path, world: WorldConfig, repeats: int) -
         the query's embedding is a part of, "query" (that part, alone), "text", and
         "encoder_and_llm"; and "ratio_without_text", that of the last to the first.
     """
-    model = load(vljepa, y_decoder=vljepa.with_name("y_decoder"), batch_size=1)
+    model = load(vljepa, y_decoder=y_decoder, batch_size=1)
     writer = load_vlm(vlm, batch_size=1)
     dataset = find_dataset("@world", world)
     record = next(r for r, a in dataset.annotations("test") if a.task == "caption")

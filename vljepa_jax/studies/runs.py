@@ -7,7 +7,8 @@ that was killed goes on.
     seed_N/pretraining/   what is trained before it, where the study has that
     seed_N/checkpoints/   of its training, with config.json and metrics.jsonl
     seed_N/results/STEP.json  metrics, and the score of every example
-    y_decoder/            what writes the texts of a VL-JEPA, of any seed
+    y_decoder/            what writes the texts of a VL-JEPA; where the seed draws its Y-Encoder, in
+                          seed_N/
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ from vljepa_jax.evals.token_space import PER_TOKEN, evaluate_vlm
 from vljepa_jax.inference.load import load
 from vljepa_jax.inference.vlm import load_vlm
 from vljepa_jax.places import write_text
-from vljepa_jax.run_dir import newest
+from vljepa_jax.run_dir import load_config, newest
 from vljepa_jax.studies.bootstrap import ExampleScores
 from vljepa_jax.training.train_loop import train
 
@@ -107,7 +108,7 @@ def run_variant(
     if missing:
         config = training_config(variant, effort, seed, folder)
         _train(section, variant, config, folder, console)
-        decoder = _train_y_decoder(variant, effort, folder, console)
+        decoder = _train_y_decoder(variant, seed, folder, console)
         benchmarks = tuple(
             dataclasses.replace(benchmark, limit=effort.limit or benchmark.limit)
             for benchmark in section.benchmarks
@@ -222,24 +223,34 @@ def _pretrained(
     return exported / part
 
 
-def _train_y_decoder(
-    variant: Variant, effort: Effort, folder: Path, console: rich.console.Console
-) -> Path | None:
-    """Trains what inverts the frozen Y-Encoder of the start, from texts alone.
+def y_decoder_of(variant: Variant, folder: Path) -> Path:
+    """Where the Y-Decoder of a variant's run lies: one serves all seeds where none of them draws
+    the Y-Encoder and its head at random."""
+    shared = variant.align and "y_encoder" in variant.start
+    return (folder.parent if shared else folder) / _Y_DECODER
 
-    The start's Y-Encoder and head do not depend on the seed: one Y-Decoder serves all, as loading
-    it checks.
-    """
+
+def _train_y_decoder(
+    variant: Variant, seed: int, folder: Path, console: rich.console.Console
+) -> Path | None:
+    """Trains what inverts the frozen Y-Encoder of the start, from texts alone."""
     if variant.y_decoder is None:
         return None
-    first = folder.with_name(f"seed_{effort.seeds[0]}")
-    decoder, start = folder.with_name("y_decoder"), folder.with_name("y_decoder_start")
-    if newest(start) is None:
-        given = {part: path for part, path in variant.start.items() if part == _Y_DECODER}
-        directories = {part: backbone_directory(part, path) for part, path in given.items()}
-        convert_checkpoint(variant.y_decoder, directories, start, console)
-    parts = f"{first / 'start'}:y_encoder,{start}:y_decoder"
-    _train_to_end(dataclasses.replace(variant.y_decoder, init_from=parts), decoder)
+    decoder = y_decoder_of(variant, folder)
+    if newest(decoder) is not None:  # it goes on from what it began with
+        config = load_config(decoder)
+    else:
+        start = decoder.with_name("y_decoder_start")
+        config = dataclasses.replace(
+            variant.y_decoder,
+            seed=seed,
+            init_from=f"{folder / 'start'}:y_encoder,{start}:y_decoder",
+        )
+        if newest(start) is None:
+            given = {part: path for part, path in variant.start.items() if part == _Y_DECODER}
+            directories = {part: backbone_directory(part, path) for part, path in given.items()}
+            convert_checkpoint(config, directories, start, console)
+    _train_to_end(config, decoder)
     return decoder
 
 
