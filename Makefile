@@ -49,14 +49,14 @@ demo-seeds:  ## The demo with three seeds; mean and spread in runs/demo_seeds/re
 	$(RUN) launch/spread.py --output=runs/demo_seeds \
 	    --runs=runs/demo_seeds/0,runs/demo_seeds/1,runs/demo_seeds/2
 
-comparison: $(VENV)/installed  ## Embeddings against tokens: the paper's Figure 3 on the video world (90 minutes; SECTIONS=rates,encoder for others).
+comparison: $(VENV)/installed  ## Embeddings against tokens: the paper's Figure 3 on the video world (an hour; SECTIONS=rates,encoder for others).
 	$(RUN) launch/compare.py --config=configs/comparison.py --workdir=runs/comparison \
 	    --only=$(or $(SECTIONS),primary)
 
-ablations: $(VENV)/installed  ## The paper's Table 7 on the video world (two hours; SECTIONS=b for a part).
+ablations: $(VENV)/installed  ## The paper's Table 7 on the video world (hours; SECTIONS=b for a part).
 	$(RUN) launch/compare.py --config=configs/ablations.py --workdir=runs/ablations --only=$(SECTIONS)
 
-study: $(VENV)/installed  ## Selective decoding on 32 streams, with the model of make demo (half an hour).
+study: $(VENV)/installed  ## Selective decoding on 32 streams, with the model of make demo.
 	$(RUN) launch/eval.py --config=configs/eval/streams.py --checkpoint=$(DEMO) \
 	    --benchmarks=stream --output=runs/study
 

@@ -173,20 +173,13 @@ def causal(config: ConfigDict) -> None:
 
 
 def qwen3(config: ConfigDict) -> None:
+    """Of the bundled Y-Encoder's size."""
+    shared = ("vocab_size", "hidden_size", "num_layers", "num_heads", "num_kv_heads")
+    shared += ("head_size", "mlp_size", "norm_eps")
+    sizes = {name: config.model.y_encoder[name] for name in shared}
     with config.unlocked():
         config.model.y_encoder = ConfigDict(
-            {
-                "family": "qwen3",
-                "vocab_size": 1024,
-                "hidden_size": 160,
-                "num_layers": 3,
-                "num_heads": 4,
-                "num_kv_heads": 1,
-                "head_size": 40,
-                "mlp_size": 320,
-                "norm_eps": 1e-6,
-                "rope_theta": 1_000_000.0,
-            }
+            sizes | {"family": "qwen3", "rope_theta": 1_000_000.0}  # published
         )
 
 

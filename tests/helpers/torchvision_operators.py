@@ -4,13 +4,13 @@ A CPU build of torch and PyPI's torchvision, which is built for CUDA, do not fit
 transformers import it, and what they use of it here needs no operator. To be imported before them.
 """
 
-import torch
+from torch.library import Library
 
 try:
     import torchvision  # noqa: F401
 except ImportError:  # nothing that imports it is there either
     pass
 except RuntimeError:
-    _library = torch.library.Library("torchvision", "DEF")  # lives as long as this module
+    _operators = Library("torchvision", "DEF")  # lives as long as this module
     for _name in ("nms", "qnms"):
-        _library.define(f"{_name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        _operators.define(f"{_name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")

@@ -24,8 +24,8 @@ def draw_comparison(summary: Mapping[str, Any], path: Path) -> None:
     panels = len(columns) + ("parameters" in summary) + ("latency" in summary)
     figure = Figure(figsize=(3.4 * panels, 3.2), layout="constrained")
     axes = iter(figure.subplots(1, panels, squeeze=False)[0])
-    for column, metrics in columns.items():
-        _draw_curves(next(axes), column, metrics, variants)
+    for column in columns:
+        _draw_curves(next(axes), column, variants)
     if "parameters" in summary:
         _draw_parameters(next(axes), summary)
     if "latency" in summary:
@@ -34,7 +34,7 @@ def draw_comparison(summary: Mapping[str, Any], path: Path) -> None:
     figure.savefig(path, dpi=120)
 
 
-def _draw_curves(axes: Axes, column: str, metrics: list[str], variants: Mapping[str, Any]) -> None:
+def _draw_curves(axes: Axes, column: str, variants: Mapping[str, Any]) -> None:
     scale = units([column])[column]
     for colour, variant in zip(_COLOURS, variants.values(), strict=False):
         own = variant["columns"][column]
@@ -52,9 +52,8 @@ def _draw_curves(axes: Axes, column: str, metrics: list[str], variants: Mapping[
                 [variant["samples"][-1]] * 2, scale * np.array(ends), color=colour, lw=3, alpha=0.3
             )
         for style, compositional in ((":", True), ("--", False)):
-            part = [name for name in metrics if name.endswith("_compositional") == compositional]
-            # The rule of a VLM's choices is the column's: where it is the mean, by its own name.
-            if part and all(name in variant["metrics"][0] for name in part):
+            part = [n for n in own["metrics"] if n.endswith("_compositional") == compositional]
+            if part:
                 values = [np.mean([at[name] for name in part]) for at in variant["metrics"]]
                 axes.plot(variant["samples"], scale * np.array(values), style, color=colour, lw=0.8)
     axes.set_xscale("log", base=2)

@@ -17,19 +17,22 @@ Results = Mapping[str, Mapping[int, Sequence[StepResult]]]
 
 
 def figures(results: Results, variant: str, metrics: Sequence[str]) -> list[Figure]:
-    """The figure of a column at each evaluated step.
+    """The figure of a column at each evaluated step."""
+    scored = scored_metrics(results, variant, metrics)
+    return [_figure(at, scored) for at in zip(*results[variant].values(), strict=True)]
+
+
+def scored_metrics(results: Results, variant: str, metrics: Sequence[str]) -> list[str]:
+    """The metrics that a column of a variant is the mean of.
 
     A VLM has two scores of every choice, by the sum and by the mean of its tokens' logarithms. The
     one that is better for it after the last step is taken for all of a column's choices.
     """
-    runs = list(results[variant].values())
-    scored = list(metrics)
-    last = [run[-1] for run in runs]
+    last = [run[-1] for run in results[variant].values()]
     per_token = [_per_token(name) for name in metrics]
-    if all(name in result.examples for name in per_token for result in last):
-        rules = [scored, per_token]
-        scored = max(rules, key=lambda names: value_of(_figure(last, names)))
-    return [_figure(at, scored) for at in zip(*runs, strict=True)]
+    if not all(name in result.examples for name in per_token for result in last):
+        return list(metrics)
+    return max(list(metrics), per_token, key=lambda names: value_of(_figure(last, names)))
 
 
 def _per_token(metric: str) -> str:
@@ -59,6 +62,7 @@ def summarise(section: StudySection, results: Results) -> dict[str, Any]:
                     value_of([[metric[seed]] for metric in at_steps[-1]])
                     for seed in range(len(runs))
                 ],
+                "metrics": scored_metrics(results, variant.name, metrics),
                 "paper": variant.paper.get(column),
             }
         variants[variant.name] = {
