@@ -20,10 +20,9 @@ from vljepa_jax.training.optimizer import make_optimizer
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 STUDIES = {
-    name: parse(StudyConfig, load_recipe(CONFIGS / f"{name}.py", *variant))
-    for name, *variant in (("comparison",), ("ablations",))
+    "".join(name): parse(StudyConfig, load_recipe(CONFIGS / f"{name[0]}.py", name[1][1:]))
+    for name in itertools.product(("comparison", "ablations"), ("", ":paper"))
 }
-STUDIES["comparison:paper"] = parse(StudyConfig, load_recipe(CONFIGS / "comparison.py", "paper"))
 
 
 def small(config):
@@ -61,10 +60,33 @@ def test_both_models_read_the_same_words_of_the_same_clips():
 
 @pytest.mark.parametrize("variant", ["vljepa", "vlm", "y_decoder"])
 def test_full_size_recipes_trace(variant):
-    """A training step of each, with its gradient, for shapes alone."""
     config = parse(TrainConfig, load_recipe(CONFIGS / "comparison_1b.py", variant))
     if config.data.video is not None:
         assert config.token_grid == (16, 24, 24)  # PE-Core at 336 pixels, frame by frame
+    trace(config)
+
+
+@pytest.mark.parametrize("row", ["e/Qwen3-Embedding-0.6B", "e/PE-Core-bigG-14-448"])
+def test_full_size_ablations_trace(row):
+    sections = {section.name: section for section in STUDIES["ablations:paper"].sections}
+    name, variant = row.split("/")
+    trace(next(v.train for v in sections[name].variants if v.name == variant))
+
+
+@pytest.mark.parametrize("study", ["comparison", "ablations"])
+def test_each_rule_of_an_optimizer_decides_something(study):
+    recipes = {}
+    for section in STUDIES[study].sections:
+        for variant in section.variants:
+            config = variant.train
+            recipes[config.optimizer.rules, type(config.model)] = config
+    for config in recipes.values():
+        params, _ = jax.eval_shape(make_objective(config).init, jax.random.key(0))
+        make_optimizer(config.optimizer, config.steps, params)
+
+
+def trace(config):
+    """A training step with its gradient, for shapes alone."""
     objective, key = make_objective(config), jax.random.key(0)
     params, extra = jax.eval_shape(objective.init, key)
     make_optimizer(config.optimizer, config.steps, params)  # its rules cover all of them
