@@ -181,7 +181,7 @@ def test_labels_are_read_with_a_byte_order_mark_and_each_once(model, joined, tmp
     with pytest.raises(LiveError, match="'a man' is there more than once"):
         follow(model, parse_source(joined[0]), settings, console=quiet())
     labels.write_bytes("ein Kätzchen\n".encode("latin-1"))
-    with pytest.raises(LiveError, match="labels.txt: is no UTF-8"):
+    with pytest.raises(LiveError, match="labels.txt: is not in utf-8 .*--encoding=cp1252"):
         follow(model, parse_source(joined[0]), settings, console=quiet())
 
 
@@ -211,7 +211,7 @@ def test_a_query_file_that_is_no_text_is_told_and_not_taken(model, joined, texts
     summary = follow(model, parse_source(joined[0]), settings, console=quiet())
     assert summary.windows
     notices = [event["text"] for event in events(jsonl) if event["event"] == "notice"]
-    assert [text for text in notices if "query.txt: is no UTF-8" in text]
+    assert [text for text in notices if "query.txt: is not in utf-8" in text]
     assert not [event for event in events(jsonl) if event["event"] == "query"]
 
 
