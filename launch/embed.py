@@ -41,6 +41,7 @@ _VIDEOS = command_line.define_path(
     many="repeated",
     buckets=DATASET_BUCKETS,
 )
+_ENCODING = command_line.define_encoding("manifests")
 _OUTPUT = command_line.define_path("output", "The index's directory.")
 _QUERY = flags.DEFINE_string("query", "", "Asked of every clip; the query-free form by default.")
 _FRAMES = flags.DEFINE_integer("frames", 0, "Frames taken of a clip; 0 as trained.", lower_bound=0)
@@ -80,7 +81,7 @@ def main() -> None:
         run_dir = run_dir if in_bucket(run_dir) else os.path.abspath(run_dir)
         model = vljepa_jax.load(run_dir, frames=_FRAMES.value, batch_size=_BATCH_SIZE.value)
         world = None if model.history is None else model.history.config.world
-        items, faults = list_items(_VIDEOS.value, world)
+        items, faults = list_items(_VIDEOS.value, world, _ENCODING.value)
         summary = embed_collection(
             model,
             items,

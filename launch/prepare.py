@@ -53,9 +53,7 @@ _NAME = flags.DEFINE_string(
 _SPLIT = flags.DEFINE_string(
     "split", None, "Of manifests without one; else the meta file's, train."
 )
-_ENCODING = flags.DEFINE_string(
-    "encoding", None, "Of manifests in neither UTF-8 nor UTF-16, e.g. cp1252."
-)
+_ENCODING = command_line.define_encoding("manifests")
 _ON_ERROR = flags.DEFINE_enum("on_error", "skip", ["skip", "refuse"], "What faulty rows lead to.")
 _EMBED = flags.DEFINE_bool(
     "embed", True, "Copy the media into the dataset; --noembed refers to the files by their paths."

@@ -39,6 +39,7 @@ _Y_DECODER = command_line.define_path(
 )
 _TEXTS = command_line.define_path("texts", "Texts to choose from, one a line: no Y-Decoder.")
 _LABELS = command_line.define_path("labels", "Labels to monitor, one a line; | between wordings.")
+_ENCODING = command_line.define_encoding("these files")
 _QUERY = flags.DEFINE_string("query", None, "Asked of every window; describe it, by default.")
 _QUERY_FILE = command_line.define_path("query_file", "A file whose content is the query.")
 _WINDOW = flags.DEFINE_float("window", 2.0, "Seconds of video in an embedding.", lower_bound=0.01)
@@ -86,6 +87,7 @@ def main() -> None:
             fast=_FAST.value,
             texts=_TEXTS.value,
             labels=_LABELS.value,
+            encoding=_ENCODING.value,
             jsonl=_JSONL.value,
             timeline=_TIMELINE.value,
         )

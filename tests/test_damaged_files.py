@@ -104,6 +104,7 @@ def test_the_summary_and_the_report_of_a_run(copied):
         read_report(directory)
 
 
+@pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
 def test_every_file_of_a_checkpoint_cut_short(sound, tmp_path):
     """It is read all the same, where nothing needs what is gone, or refused by name."""
     files = [file for file in (sound / "run/checkpoints").rglob("*") if file.is_file()]

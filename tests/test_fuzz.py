@@ -20,7 +20,6 @@ def seeds(tmp_path_factory):
 
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of Orbax's threads
 @pytest.mark.parametrize("name", TARGETS)
 def test_damaged_files_are_read_or_refused(seeds, name):
     cases = [Case(name, number, 0) for number in range(SHARES[name])]

@@ -1,4 +1,4 @@
-"""JSON that others wrote: documents that any reader of this package can use, or one kind of error.
+"""Texts that others wrote: their encodings, and JSON that any reader of this package can use.
 
 Python's parser takes what readers then stumble over: a nesting as deep as its stack, numbers of
 thousands of digits, bytes in other encodings.
@@ -64,6 +64,35 @@ def read_json(path: AnyPath, kind: type[T]) -> T:
     if not isinstance(document, kind):
         raise JSONError(f"{path}: is JSON, but not {_NAMES[kind]}")
     return document
+
+
+def is_encoding(name: str) -> bool:
+    """Whether Python reads texts in it; some of its codecs are not of texts."""
+    try:
+        "".encode(name)
+    except LookupError:
+        return False
+    return True
+
+
+def text_encoding(path: AnyPath) -> str:
+    """The encoding of a text file: UTF-8, or UTF-16 or UTF-32 where its first letters tell.
+
+    A byte order mark does, and so do letters of ASCII without one.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with open(path, "rb") as file:
+        return json.detect_encoding(file.read(4))
+
+
+def other_encoding(path: AnyPath | str, encoding: str, error: UnicodeError) -> str:
+    """What to say of a text file that is not in its encoding."""
+    return (
+        f"{path}: is not in {encoding} ({error}): save it in UTF-8, or name its encoding, e.g. "
+        "--encoding=cp1252"
+    )
 
 
 def _children(node: Any) -> list[Any]:

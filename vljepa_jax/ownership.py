@@ -195,7 +195,7 @@ def _clear(paths: list[pathlib.Path]) -> None:
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
-            path.unlink()
+            path.unlink(missing_ok=True)  # Python may be freeing a dead owner's memory itself
 
 
 @functools.cache

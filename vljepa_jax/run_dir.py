@@ -18,8 +18,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import json
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -161,7 +163,14 @@ def read(path: AnyPath, **items: ocp.args.CheckpointArgs) -> Mapping[str, Any]:
 
 @contextlib.contextmanager
 def _explained(path: AnyPath) -> Iterator[None]:
-    """Around calls of Orbax alone, which raises nearly any kind of error on damaged files."""
+    """Around calls of Orbax alone, which raises nearly any kind of error on damaged files.
+
+    It leaves at the first one, and closes its event loop on reads that are still under way. What
+    TensorStore's threads then have to tell that loop is kept back, also later.
+    """
+    hook = sys.unraisablehook
+    if getattr(hook, "func", None) is not _without_late_reads:
+        sys.unraisablehook = functools.partial(_without_late_reads, hook)
     try:
         yield
     except Exception as error:
@@ -170,6 +179,13 @@ def _explained(path: AnyPath) -> Iterator[None]:
             f"'{path}' cannot be read ({type(error).__name__}: {reason}): it is damaged. Copy it "
             "anew, or remove it: the newest one that is left is taken"
         ) from error
+    else:
+        sys.unraisablehook = hook
+
+
+def _without_late_reads(hook: Callable[[Any], Any], unraisable: Any) -> None:
+    if str(unraisable.exc_value) != "Event loop is closed":
+        hook(unraisable)
 
 
 def _checkpointer(path: AnyPath) -> ocp.Checkpointer:

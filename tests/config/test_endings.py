@@ -41,7 +41,7 @@ def command(tmp_path, work, *arguments, **settings):
 
 
 def ended(process):
-    out, errors = process.communicate(timeout=60)
+    out, errors = process.communicate(timeout=300)
     return process.returncode, out, errors
 
 
@@ -73,7 +73,7 @@ def test_a_fault_of_the_program_keeps_its_traceback(tmp_path):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_in_one_line_after_tidying_up(tmp_path, number):
-    process = command(tmp_path, "print('ready', flush=True); time.sleep(60)")
+    process = command(tmp_path, "print('ready', flush=True); time.sleep(600)")
     assert process.stdout.readline() == "ready\n"
     process.send_signal(number)
     status, _, errors = ended(process)
@@ -86,10 +86,10 @@ def test_a_signal_counts_also_where_python_ignores_exceptions(tmp_path):
 class Freed:
     def __del__(self):
         print('ready', flush=True)
-        time.sleep(60)
+        time.sleep(600)
 
 Freed()
-time.sleep(60)
+time.sleep(600)
 """
     process = command(tmp_path, in_vain)
     assert process.stdout.readline() == "ready\n"
@@ -104,10 +104,10 @@ def test_a_second_signal_kills(tmp_path, number):
     stuck = """
 try:
     print('ready', flush=True)
-    time.sleep(60)
+    time.sleep(600)
 finally:
     print('stuck', flush=True)
-    time.sleep(60)
+    time.sleep(600)
 """
     process = command(tmp_path, stuck)
     assert process.stdout.readline() == "ready\n"
@@ -115,6 +115,20 @@ finally:
     assert process.stdout.readline() == "stuck\n"
     process.send_signal(number)
     assert ended(process)[0] == -number
+
+
+def test_a_signal_while_python_ends_has_no_traceback(tmp_path):
+    ending = """
+import atexit
+atexit.register(time.sleep, 600)
+atexit.register(print, 'ready', flush=True)
+"""
+    process = command(tmp_path, ending)
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGTERM)
+    status, _, errors = ended(process)
+    assert status == -signal.SIGTERM
+    assert errors == "tidied up\n"
 
 
 @pytest.mark.parametrize("say", ["print('line')", "rich.console.Console().print('line')"])

@@ -8,6 +8,7 @@ from tests.helpers.sample_media import encode, numbered_frames, numbers, png
 from tests.helpers.tiny import tiny_world_config
 from vljepa_jax.config import ConfigError, VideoInput, VJEPA2Config
 from vljepa_jax.data.collection import Item, decode_items, find_windows, list_items
+from vljepa_jax.data.manifest import ManifestError
 from vljepa_jax.data.records import Annotation, ClipError, Medium, Record
 from vljepa_jax.data.storage import write_dataset
 
@@ -78,6 +79,17 @@ def test_manifests_need_no_texts_and_their_faults_are_told(folder):
     assert numbers(items[1].decode(VIDEO, None)) == [6, 8]
     assert len(faults) == 1
     assert "clips.jsonl, row 4: missing file" in faults[0]
+
+
+def test_the_encoding_of_manifests_can_be_named(folder):
+    (folder / "é.mp4").symlink_to(folder / "a.mp4")
+    manifest = folder / "clips.jsonl"
+    row = {"id": "1", "media": [{"path": "é.mp4"}]}
+    manifest.write_bytes(json.dumps(row, ensure_ascii=False).encode("cp1252"))
+    with pytest.raises(ManifestError, match="clips.jsonl: is not in utf-8 .*--encoding=cp1252"):
+        list_items([str(manifest)], None)
+    (item,), faults = list_items([str(manifest)], None, "cp1252")
+    assert (item.name, faults) == (f"{folder}/é.mp4", [])
 
 
 def test_datasets(folder):

@@ -14,6 +14,7 @@ from tests.helpers.colour_model import COLOURS, ColourModel
 from vljepa_jax.config import BenchmarkConfig, ChooseConfig, EvalConfig, RetrieveConfig
 from vljepa_jax.data.records import Annotation, Medium, Record
 from vljepa_jax.data.storage import write_dataset
+from vljepa_jax.evals.examples import EvaluationError
 from vljepa_jax.evals.run import write_evaluation, write_sweep
 
 ROOT = Path(__file__).parents[2]
@@ -187,3 +188,20 @@ def test_a_killed_sweep_goes_on(dataset, tmp_path):
         ["2"],
         ["4"],
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "told"),
+    [
+        ("result.json", "{", "result.json: is no JSON"),
+        ("result.json", '{"metrics": 3}', "result.json: is damaged"),
+        ("predictions.jsonl", "[]\n", "predictions.jsonl, line 1: is no prediction"),
+    ],
+)
+def test_a_damaged_result_is_named(dataset, tmp_path, name, text, told):
+    (benchmark, *_) = benchmarks_of(dataset)
+    run(dataset, tmp_path / "out", benchmarks=(benchmark,))
+    path = tmp_path / "out/results/p/vqa_one" / name
+    path.write_text(text)
+    with pytest.raises(EvaluationError, match=f"{told}.*; remove it, and the benchmark"):
+        run(dataset, tmp_path / "out", benchmarks=(benchmark,))

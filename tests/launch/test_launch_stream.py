@@ -1,6 +1,5 @@
 """launch/stream.py on real footage with a random model: files, standard input, Ctrl-C, queries."""
 
-import dataclasses
 import datetime
 import importlib.util
 import io
@@ -119,10 +118,14 @@ def test_labels_are_monitored_with_scores(model, joined, tmp_path):
         assert event["text"] == max(event["scores"], key=event["scores"].get)
 
 
-def test_a_query_that_changes_begins_anew(model, joined, texts, tmp_path):
+def test_a_query_that_changes_begins_anew(run_dir, joined, texts, tmp_path):
+    """As windows wait to be taken, two at a time, most of them are there when it changes."""
+    model = vljepa_jax.load(run_dir, batch_size=2)
     query, jsonl = tmp_path / "query.txt", str(tmp_path / "events.jsonl")
     query.write_text("What is it?")
-    settings = LiveSettings(texts=texts, query_file=str(query), window=1.0, jsonl=jsonl)
+    settings = LiveSettings(
+        texts=texts, query_file=str(query), window=1.0, patience=0.5, fast=True, jsonl=jsonl
+    )
 
     class Changing(rich.console.Console):
         """Changes the file when the first line is printed."""
@@ -131,9 +134,7 @@ def test_a_query_that_changes_begins_anew(model, joined, texts, tmp_path):
             if "What" in query.read_text():
                 query.write_text("Who is it?")
 
-    source = dataclasses.replace(parse_source(joined[0]))
-    settings = dataclasses.replace(settings, patience=0.5)
-    follow(model, source, settings, console=Changing())
+    follow(model, parse_source(joined[0]), settings, console=Changing())
     changed = [event for event in events(jsonl) if event["event"] == "query"]
     assert [event["query"] for event in changed] == ["Who is it?"]
 
@@ -152,7 +153,7 @@ def test_ctrl_c_ends_an_endless_source_with_a_summary(run_dir, texts, tmp_path):
     )
     frame = np.zeros((32, 32, 3), np.uint8).tobytes()
     try:
-        deadline = time.monotonic() + 300
+        deadline = time.monotonic() + 900
         while not (jsonl.exists() and '"tick"' in jsonl.read_text()):
             assert process.poll() is None, process.stdout.read()
             assert time.monotonic() < deadline
@@ -161,7 +162,7 @@ def test_ctrl_c_ends_an_endless_source_with_a_summary(run_dir, texts, tmp_path):
         process.send_signal(signal.SIGINT)
         process.stdin.close()
         output = process.stdout.read().decode()
-        assert process.wait(60) == 0, output
+        assert process.wait(300) == 0, output
     finally:
         process.kill()
     assert "decodings saved" in output
@@ -180,7 +181,7 @@ def test_labels_are_read_with_a_byte_order_mark_and_each_once(model, joined, tmp
     with pytest.raises(LiveError, match="'a man' is there more than once"):
         follow(model, parse_source(joined[0]), settings, console=quiet())
     labels.write_bytes("ein Kätzchen\n".encode("latin-1"))
-    with pytest.raises(LiveError, match="labels.txt: is no UTF-8"):
+    with pytest.raises(LiveError, match="labels.txt: is not in utf-8 .*--encoding=cp1252"):
         follow(model, parse_source(joined[0]), settings, console=quiet())
 
 
@@ -210,7 +211,7 @@ def test_a_query_file_that_is_no_text_is_told_and_not_taken(model, joined, texts
     summary = follow(model, parse_source(joined[0]), settings, console=quiet())
     assert summary.windows
     notices = [event["text"] for event in events(jsonl) if event["event"] == "notice"]
-    assert [text for text in notices if "query.txt: is no UTF-8" in text]
+    assert [text for text in notices if "query.txt: is not in utf-8" in text]
     assert not [event for event in events(jsonl) if event["event"] == "query"]
 
 

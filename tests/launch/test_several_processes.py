@@ -87,7 +87,7 @@ class Job:
         for process in self.processes:
             assert process.stdout.readline() == "joined\n", process.communicate()
 
-    def ended(self, timeout=300.0):
+    def ended(self, timeout=15 * MINUTE):
         """Of each process its status, and what it wrote to stdout and stderr."""
         latest = time.monotonic() + timeout
         try:
@@ -140,11 +140,11 @@ def test_two_evaluate_and_the_first_writes_alone(dataset, run_dir, tmp_path):
 def test_one_that_is_told_to_end_ends_the_others(dataset, run_dir, tmp_path, victim):
     """While the first works, and the other waits for it."""
     flags = [*evaluation(dataset, run_dir), f"--output={tmp_path}"]
-    job = Job("eval", flags, slow=2 * MINUTE)
+    job = Job("eval", flags, slow=20 * MINUTE)
     assert "writing\n" in iter(job.processes[0].stdout.readline, "")
     time.sleep(1)
     job.processes[victim].send_signal(signal.SIGTERM)
-    ended = job.ended(MINUTE)
+    ended = job.ended(10 * MINUTE)
     assert [status for status, *_ in ended] == [1, 1], ended
     assert "error: ended by SIGTERM" in ended[victim][2]
     message = rf"process {victim} of 2 on \S+ has failed: error: ended by SIGTERM"
@@ -158,7 +158,7 @@ def test_an_error_in_one_of_four_ends_the_others(dataset, run_dir, tmp_path):
         [f"--checkpoint={tmp_path}"],
         [f"--checkpoint={run_dir}"],
     ]
-    ended = Job("eval", flags, 4, each).ended(2 * MINUTE)
+    ended = Job("eval", flags, 4, each).ended(10 * MINUTE)
     assert [status for status, *_ in ended] == [1] * 4, ended
     for _, _, errors in ended:
         assert f"'{tmp_path}' holds no model that can be loaded" in errors
@@ -198,10 +198,10 @@ def test_four_embed_one_index(dataset, run_dir, tmp_path):
 def test_one_that_is_killed_ends_the_others(dataset, run_dir, tmp_path, victim):
     """JAX's coordination service says who it was."""
     flags = [*evaluation(dataset, run_dir), f"--output={tmp_path}"]
-    job = Job("eval", flags, 4, slow=3 * MINUTE)
+    job = Job("eval", flags, 4, slow=20 * MINUTE)
     job.await_joined()
     job.processes[victim].kill()
-    ended = job.ended(MINUTE)
+    ended = job.ended(10 * MINUTE)
     told = r"stopped sending heartbeats\):\n1\n" if victim else "the leader task was preempted/died"
     for index, (status, _, errors) in enumerate(ended):
         assert status != 0
@@ -239,6 +239,6 @@ def test_a_training_process_that_is_killed_ends_the_others(tmp_path):
     job = Job("train", [*flags, "--config.data.num_workers=0", "--config.batch_size=16"])
     assert any("step 1/" in line for line in job.processes[0].stdout)
     job.processes[1].kill()
-    first, _ = job.ended(MINUTE)
+    first, _ = job.ended(10 * MINUTE)
     assert first[0] != 0
     assert re.search(r"stopped sending heartbeats\):\n1\n", first[2]), first

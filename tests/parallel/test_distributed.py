@@ -77,7 +77,7 @@ def test_two_processes_find_each_other_and_agree(free_port):
         return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
 
     processes = [start(0), start(1)]
-    answers = [process.communicate(timeout=300)[0].splitlines() for process in processes]
+    answers = [process.communicate(timeout=900)[0].splitlines() for process in processes]
     # Gloo tells of its connections in lines of its own, and may break them.
     found = [
         [line for line in lines if "[Gloo]" not in line and "peer ranks" not in line]

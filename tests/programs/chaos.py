@@ -39,8 +39,8 @@ from vljepa_jax.inference.search.index import VideoIndex
 from vljepa_jax.run_dir import newest, read_params
 
 ROOT = Path(__file__).parents[2]
-LONGEST = 300.0  # seconds that a command may take
-AFTER = 40.0  # seconds within which all processes of a killed command are gone
+LONGEST = 1800.0  # seconds that a command may take
+AFTER = 300.0  # seconds within which all processes of a killed command are gone
 ENDINGS = ((signal.SIGKILL,), (signal.SIGTERM,), (signal.SIGINT,)) + tuple(
     (number, number) for number in (signal.SIGTERM, signal.SIGINT)
 )

@@ -21,6 +21,7 @@ from ml_collections import config_flags
 
 from vljepa_jax import host
 from vljepa_jax.config import ConfigError, endings, load_recipe, plain_dict
+from vljepa_jax.json_text import is_encoding
 from vljepa_jax.places import why_not
 
 flags.disclaim_key_flags()  # --help shows what is defined here as the script's own
@@ -63,6 +64,23 @@ def define_path(
         help=help_text,
         required=required,
     )
+
+
+def define_encoding(files: str) -> flags.FlagHolder:
+    """Defines the flag --encoding, ``None`` by default; one that Python does not know is refused.
+
+    Args:
+        files: what it is of, for the help.
+    """
+    holder = flags.DEFINE_string(
+        "encoding", None, f"Of {files} in neither UTF-8 nor UTF-16, e.g. cp1252."
+    )
+    flags.register_validator(
+        "encoding", lambda name: name is None or is_encoding(name), "is no encoding of texts"
+    )
+    # Shown by --help of the script, although it is defined here.
+    flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS["encoding"])
+    return holder
 
 
 class _PathParser(flags.ArgumentParser):

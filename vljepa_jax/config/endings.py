@@ -27,6 +27,9 @@ _MENDS = {
 }
 
 
+_ENDING = (signal.SIGINT, signal.SIGTERM)
+
+
 class Stopped(KeyboardInterrupt):
     """A signal that asks to end, as an exception; the message names it."""
 
@@ -56,11 +59,11 @@ def one_line() -> Iterator[None]:
     """
     output = _Output()
     sys.unraisablehook = _raised_in_vain
-    for number in (signal.SIGINT, signal.SIGTERM):
-        if signal.getsignal(number) != signal.SIG_IGN:  # as a shell sets it in the background
-            signal.signal(number, _stop)
     rich.console.Console.on_broken_pipe = output.unread  # else status 1 at once, and nothing saved
     try:
+        for number in _ENDING:
+            if signal.getsignal(number) != signal.SIG_IGN:  # as a shell sets it in the background
+                signal.signal(number, _stop)
         try:
             yield
         finally:
@@ -80,6 +83,8 @@ def one_line() -> Iterator[None]:
     except OSError as error:
         output.discard()  # it may be the output that cannot be written
         sys.exit(f"error: {told(error)}")
+    finally:
+        _unheard()  # Python that ends has nobody to catch what a handler raises
 
 
 def _raised_in_vain(unraisable: Any) -> None:
@@ -94,9 +99,15 @@ def _raised_in_vain(unraisable: Any) -> None:
 
 def _stop(number: int, frame: Any) -> None:
     del frame
-    for each in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(each, signal.SIG_DFL)
+    _unheard()
     raise Stopped(number)
+
+
+def _unheard() -> None:
+    """From now on a signal ends the process at once."""
+    for number in _ENDING:
+        if signal.getsignal(number) == _stop:
+            signal.signal(number, signal.SIG_DFL)
 
 
 class _Output:

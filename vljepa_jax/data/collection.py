@@ -130,7 +130,9 @@ class Item:
         return medium.start or 0.0 if medium.data else 0.0
 
 
-def list_items(sources: Sequence[str], world: WorldConfig | None) -> tuple[list[Item], list[str]]:
+def list_items(
+    sources: Sequence[str], world: WorldConfig | None, encoding: str | None = None
+) -> tuple[list[Item], list[str]]:
     """The clips that a collection names, without decoding any medium.
 
     Args:
@@ -139,6 +141,7 @@ def list_items(sources: Sequence[str], world: WorldConfig | None) -> tuple[list[
             ":SPLIT" for one split, which alone may lie on gs://. What is there under its name is
             not taken for anything else.
         world: what "@world" stands for; ``None`` where it stands for nothing.
+        encoding: of manifests, see ``open_manifest``.
 
     Returns:
         The clips, sorted and each once; and what is to be told: the faults of manifests' rows,
@@ -159,7 +162,7 @@ def list_items(sources: Sequence[str], world: WorldConfig | None) -> tuple[list[
         if path == WORLD or in_bucket(path) or is_dataset(path):
             items += _dataset_items(find_dataset(path, world), split)
         elif source.endswith(".jsonl") and not os.path.isdir(source):
-            items += _manifest_items(source, faults)
+            items += _manifest_items(source, encoding, faults)
         else:
             files += media_files(source, faults)
         if before == (len(items), len(files), len(faults)):
@@ -188,8 +191,9 @@ def find_windows(
             yield [(float(start), float(end)) for start, end in result] or [None]
 
 
-def _manifest_items(path: str, faults: list[str]) -> Iterator[Item]:
-    for row in open_manifest(path, split=None, root=None).rows(texts_needed=False):
+def _manifest_items(path: str, encoding: str | None, faults: list[str]) -> Iterator[Item]:
+    manifest = open_manifest(path, split=None, root=None, encoding=encoding)
+    for row in manifest.rows(texts_needed=False):
         if isinstance(row, Fault):
             faults.append(str(row))
         elif row.annotation.inputs:

@@ -11,14 +11,13 @@
     sources: a list of objects, where they come from. A dataset made of the manifest keeps these.
 
 The files are in UTF-8 or UTF-16, with a byte order mark or without. In any other encoding they are
-refused, unless it is named (``launch/prepare.py --encoding``). Texts are whole characters: half of
+refused, unless it is named (``--encoding`` of the commands). Texts are whole characters: half of
 one, "\\ud83d", is a fault.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import pathlib
 from collections.abc import Iterator, Mapping
@@ -44,7 +43,7 @@ from vljepa_jax.data.records import (
     Medium,
     shown,
 )
-from vljepa_jax.json_text import JSONError, parse_json
+from vljepa_jax.json_text import JSONError, is_encoding, other_encoding, parse_json, text_encoding
 
 _META_TEXTS = ("name", "task", "split", "query", "root", "metric", "license")
 _META_FIELDS = (*_META_TEXTS, "labels", "n_expected", "sources")
@@ -157,7 +156,7 @@ class Manifest:
             with open(self.path, encoding=self.encoding) as file:
                 yield from file
         except UnicodeError as error:
-            raise ManifestError(_other_encoding(self.path, self.encoding, error)) from error
+            raise ManifestError(other_encoding(self.path, self.encoding, error)) from error
         except OSError as error:
             raise ManifestError(f"{self.path}: cannot be read ({error.strerror})") from error
 
@@ -257,11 +256,8 @@ def open_manifest(
         ManifestError: a file is missing or wrong.
     """
     file = pathlib.Path(path)
-    if encoding is not None:
-        try:
-            "".encode(encoding)
-        except LookupError as error:  # some of Python's codecs are not of texts
-            raise ManifestError(f"'{encoding}' is no encoding of texts") from error
+    if encoding is not None and not is_encoding(encoding):
+        raise ManifestError(f"'{encoding}' is no encoding of texts")
     if not os.path.isfile(file):
         raise ManifestError(f"{path}: no such manifest")
     meta_path = file.with_name(f"{file.stem}.meta.json")
@@ -313,7 +309,7 @@ def open_manifest(
         metric=meta.get("metric", ""),
         license=meta.get("license", ""),
         sources=tuple(meta.get("sources", ())),
-        encoding=encoding or _encoding(file),
+        encoding=encoding or _found_encoding(file),
     )
 
 
@@ -333,11 +329,9 @@ def _read_labels(path: pathlib.Path, encoding: str | None) -> tuple[Label, ...]:
     return tuple(labels)
 
 
-def _encoding(path: pathlib.Path) -> str:
-    """The encoding of a file that begins with JSON, UTF-8 unless it is UTF-16 or UTF-32."""
+def _found_encoding(path: pathlib.Path) -> str:
     try:
-        with open(path, "rb") as file:
-            return json.detect_encoding(file.read(4))
+        return text_encoding(path)
     except OSError as error:
         raise ManifestError(f"{path}: cannot be read ({error.strerror})") from error
 
@@ -358,10 +352,3 @@ def _json(line: str) -> Any:
         return parse_json(line)
     except JSONError as error:
         raise RowError("no JSON", f"the line {error}") from error
-
-
-def _other_encoding(path: pathlib.Path, encoding: str, error: UnicodeError) -> str:
-    return (
-        f"{path}: is not in {encoding} ({error}): save it in UTF-8, or name its encoding, e.g. "
-        "launch/prepare.py --encoding=cp1252"
-    )

@@ -7,7 +7,7 @@ import functools
 import gc
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from multiprocessing import shared_memory
+from multiprocessing import resource_tracker, shared_memory
 from typing import TypeVar
 
 import grain
@@ -151,7 +151,15 @@ def _start_worker(prefix: str, worker_index: int, worker_count: int) -> None:
     if prefix:
         # So that it can be told whose it is where all processes were killed, and with them the one
         # that Python has for freeing it. The standard library has no public way to name it.
-        shared_memory._make_filename = lambda: f"/{prefix}{secrets.token_hex(6)}"
+        shared_memory._make_filename = functools.partial(_name_of_segment, prefix)
+
+
+def _name_of_segment(prefix: str) -> str:
+    """Also tells Python's process for freeing it, which otherwise learns of a segment only after it
+    was made: one of a worker that ended in between would stay."""
+    name = f"/{prefix}{secrets.token_hex(6)}"
+    resource_tracker.register(name, "shared_memory")
+    return name
 
 
 def _decode_requests(

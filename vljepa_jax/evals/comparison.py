@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from vljepa_jax.evals.examples import EvaluationError
-from vljepa_jax.evals.metrics import bootstrap_interval
+from vljepa_jax.evals.metrics import CIDER_OF_ONE, bootstrap_interval
 from vljepa_jax.evals.results import PREDICTIONS, RESULTS, read_predictions
 
 _RIGHT = "right"  # the share of examples whose first answer is correct
@@ -25,21 +25,24 @@ class Difference:
     Attributes:
         benchmark: its name.
         measure: "right", or the suffix of a metric whose values examples have ("_cider").
-        first, second: means of the two runs, a share in percent.
+        first, second: means of the two runs, a share in percent; ``None`` where a run has no value,
+            and then so are ``difference`` and ``interval``.
         difference: the first's less the second's.
         interval: of the difference, 95 %, by the bootstrap over pairs.
         pairs: examples that both have.
         alone: examples that only the first has, and only the second.
+        undefined: why a run has no value; "" where both have one.
     """
 
     benchmark: str
     measure: str
-    first: float
-    second: float
-    difference: float
-    interval: tuple[float, float]
+    first: float | None
+    second: float | None
+    difference: float | None
+    interval: tuple[float, float] | None
     pairs: int
     alone: tuple[int, int]
+    undefined: str = ""
 
 
 def compare(first: Path, second: Path) -> list[Difference]:
@@ -76,26 +79,25 @@ def _differences(name: str, *paths: Path) -> list[Difference]:
         both = [key for key in own if key in other]
         if not both:
             raise EvaluationError(f"benchmark '{name}': the two runs have no example in common")
-        pairs = np.array([(own[key], other[key]) for key in both])
-        differences = pairs[:, 0] - pairs[:, 1]
-        found.append(
-            Difference(
-                benchmark=name,
-                measure=measure,
-                first=float(pairs[:, 0].mean()),
-                second=float(pairs[:, 1].mean()),
-                difference=float(differences.mean()),
-                interval=bootstrap_interval(differences),
-                pairs=len(both),
-                alone=(len(own) - len(both), len(other) - len(both)),
+        alone = len(own) - len(both), len(other) - len(both)
+        pairs = np.array([(own[key], other[key]) for key in both], float)  # NaN for None
+        means = [None if np.isnan(mean) else float(mean) for mean in pairs.mean(axis=0)]
+        if None in means:  # of CIDEr alone
+            found.append(
+                Difference(name, measure, *means, None, None, len(both), alone, CIDER_OF_ONE)
             )
+            continue
+        differences = pairs[:, 0] - pairs[:, 1]
+        interval = bootstrap_interval(differences)
+        found.append(
+            Difference(name, measure, *means, float(differences.mean()), interval, len(both), alone)
         )
     return found
 
 
-def _measured(path: Path) -> dict[str, dict[Key, float]]:
+def _measured(path: Path) -> dict[str, dict[Key, float | None]]:
     """By measure, the value of each example."""
-    found: dict[str, dict[Key, float]] = {}
+    found: dict[str, dict[Key, float | None]] = {}
     seen: Counter[str] = Counter()
     for prediction in read_predictions(path):
         example = prediction["example"]

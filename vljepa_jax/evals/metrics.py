@@ -15,6 +15,9 @@ from typing import Literal
 import numpy as np
 import scipy.stats
 
+# Of one clip, every word is in all of them.
+CIDER_OF_ONE = "CIDEr weighs words by how few of the clips have them: of one clip it has no value"
+
 
 @dataclasses.dataclass(frozen=True)
 class Metric:
@@ -66,8 +69,7 @@ def wilson_interval(successes: int, n: int) -> tuple[float, float]:
 def mean_score(scores: np.ndarray, chance: float, unit: Literal["cider"]) -> Metric:
     """Mean of the examples' scores, with its bootstrap interval over the examples.
 
-    CIDEr of one example is not defined: it weighs an n-gram by how few of the clips have it, which
-    is nothing where there is one, and would be 0 for a perfect caption.
+    CIDEr of one example is not defined: it would be 0 for a perfect caption.
 
     Args:
         scores: [n]. CIDEr's rarity of n-grams is that of the whole set, not of each resample.
@@ -78,8 +80,7 @@ def mean_score(scores: np.ndarray, chance: float, unit: Literal["cider"]) -> Met
     if len(scores) == 0:
         raise ValueError("a metric needs at least one example")
     if unit == "cider" and len(scores) == 1:
-        reason = "CIDEr weighs words by how few of the clips have them: of one clip it has no value"
-        return Metric(None, None, 1, None, unit, undefined=reason)
+        return Metric(None, None, 1, None, unit, undefined=CIDER_OF_ONE)
     interval = bootstrap_interval(scores)
     return Metric(float(np.mean(scores)), float(chance), len(scores), interval, unit)
 

@@ -29,12 +29,14 @@ from vljepa_jax.evals.metrics import Metric
 from vljepa_jax.evals.protocols.base import Option, Outcome
 from vljepa_jax.evals.protocols.registry import make_protocol
 from vljepa_jax.inference.embedder import Embedder
+from vljepa_jax.json_text import JSONError, parse_json, read_json
 from vljepa_jax.parallel.processes import first_process, of_first
 from vljepa_jax.places import write_text
 
 _FORMAT = 1  # raise it when benchmarks are scored in another way
 RESULTS = "results"  # below the directory of a report
 PREDICTIONS = "predictions.jsonl"
+_MEND = "remove it, and the benchmark is measured anew"
 
 
 def settings_of(model: Embedder, benchmark: BenchmarkConfig, datasets: Datasets) -> dict[str, Any]:
@@ -135,26 +137,36 @@ class ResultFolder:
         """The result of a benchmark; ``None`` if it is not done, or was measured in another way.
 
         With unreadable clips it is not done: they may be there by now.
+
+        Raises:
+            EvaluationError: it is damaged.
         """
         folder = self._directory / benchmark_name(benchmark)
         summary = folder / "result.json"
         if not summary.is_file() or not (folder / PREDICTIONS).is_file():
             return None
-        content = json.loads(summary.read_text())
-        if content["settings"] != settings or content["unreadable"]:
-            return None
-        return Result(
-            benchmark,
-            {
-                name: Metric(**{**metric, "interval": tuple(metric["interval"])})
-                for name, metric in content["metrics"].items()
-            },
-            _Outcomes(folder / PREDICTIONS, benchmark),
-            {},
-            tuple(content["notes"]),
-            content["examples"],
-            content["there"],
-        )
+        try:
+            content = read_json(summary, dict)
+            if content["settings"] != settings or content["unreadable"]:
+                return None
+            return Result(
+                benchmark,
+                {name: _metric(metric) for name, metric in content["metrics"].items()},
+                _Outcomes(folder / PREDICTIONS, benchmark),
+                {},
+                tuple(content["notes"]),
+                content["examples"],
+                content["there"],
+            )
+        except JSONError as error:
+            raise EvaluationError(f"{error}; {_MEND}") from error
+        except (KeyError, TypeError, AttributeError) as error:
+            raise EvaluationError(f"{summary}: is damaged ({error!r}); {_MEND}") from error
+
+
+def _metric(fields: Mapping[str, Any]) -> Metric:
+    interval = fields["interval"]
+    return Metric(**{**fields, "interval": None if interval is None else tuple(interval)})
 
 
 def read_predictions(path: Path) -> Iterator[dict[str, Any]]:
@@ -166,7 +178,7 @@ def read_predictions(path: Path) -> Iterator[dict[str, Any]]:
     with path.open(encoding="utf-8") as file:
         for number, line in enumerate(file, 1):
             try:
-                prediction = json.loads(line)
+                prediction = parse_json(line)
                 prediction["example"], prediction["correct"], prediction["values"]
             except (ValueError, KeyError, TypeError) as error:
                 raise EvaluationError(f"{path}, line {number}: is no prediction") from error
@@ -177,7 +189,7 @@ class _Outcomes(Sequence[Outcome]):
     """The outcomes in a ``predictions.jsonl``, each read when it is asked for."""
 
     def __init__(self, path: Path, benchmark: BenchmarkConfig) -> None:
-        self._lines = path.read_bytes().splitlines()
+        self._path, self._lines = path, path.read_bytes().splitlines()
         self._where = benchmark.path, benchmark.split
 
     def __len__(self) -> int:
@@ -190,7 +202,14 @@ class _Outcomes(Sequence[Outcome]):
     def __getitem__(self, index: int | slice) -> Outcome | list[Outcome]:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
-        fields = json.loads(self._lines[index])
+        try:
+            return self._outcome(parse_json(self._lines[index]))
+        except (JSONError, KeyError, TypeError, AttributeError) as error:
+            raise EvaluationError(
+                f"{self._path}, line {index + 1}: is no prediction ({error}); {_MEND}"
+            ) from error
+
+    def _outcome(self, fields: Mapping[str, Any]) -> Outcome:
         return Outcome(
             id=fields["example"],
             clip=self._item(fields["clip"]),

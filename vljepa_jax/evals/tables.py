@@ -184,12 +184,14 @@ def _paper_table(table: Mapping[str, Any], runs: Mapping[str, Any]) -> Table | N
 def _cell(metric: Mapping[str, Any] | None) -> Cell:
     if metric is None:
         return Cell(_NOTHING)
-    return Cell(report.shown(metric["value"], metric["unit"]), report.what_is_missing(metric))
+    reason = metric.get("undefined", "")
+    notes = filter(None, (reason and f"{reason}.", report.what_is_missing(metric)))
+    return Cell(report.shown(metric["value"], metric["unit"]), " ".join(notes))
 
 
 def _average(metrics: Sequence[Mapping[str, Any] | None]) -> Cell:
     """The mean of whole benchmarks; of others there is none, and a note says why."""
-    there = [metric for metric in metrics if metric is not None]
+    there = [metric for metric in metrics if metric is not None and metric["value"] is not None]
     parts = sum(bool(report.what_is_missing(metric)) for metric in there)
     if len(there) < len(metrics) or parts:
         why = f"No average: {len(there)} of {len(metrics)} were measured"
@@ -231,21 +233,20 @@ def _other_metrics(paper: Mapping[str, Any], runs: Mapping[str, Any]) -> Table |
 def _difference_table(first: str, second: str, differences: Sequence[Difference]) -> Table:
     rows = []
     for found in differences:
-        low, high = found.interval
-        note = ""
+        notes = [f"{found.undefined}."] if found.undefined else []
         if any(found.alone):
-            note = (
+            notes.append(
                 f"Partial: {found.pairs:,} examples are in both runs; {found.alone[0]:,} are in "
                 f"{first} alone and {found.alone[1]:,} in {second} alone."
             )
+        ends = found.interval and [f"{end:+.1f}" for end in found.interval]
         texts = (
-            f"{found.first:.1f}",
-            f"{found.second:.1f}",
-            f"{found.difference:+.1f}",
-            f"{low:+.1f} to {high:+.1f}",
+            *(report.shown(mean, "cider") for mean in (found.first, found.second)),
+            _NOTHING if found.difference is None else f"{found.difference:+.1f}",
+            " to ".join(ends) if ends else _NOTHING,
             f"{found.pairs:,}",
         )
-        name = Cell(f"{found.benchmark} {found.measure.removeprefix('_')}", note)
+        name = Cell(f"{found.benchmark} {found.measure.removeprefix('_')}", " ".join(notes))
         rows.append((name, *map(Cell, texts)))
     return Table(
         f"{first} against {second}, pair by pair: right in percent, CIDEr × 100",

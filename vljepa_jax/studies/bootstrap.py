@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from vljepa_jax.evals.metrics import CIDER_OF_ONE
+
 RESAMPLES = 2000
 
 
@@ -24,7 +26,7 @@ class ExampleScores:
     Attributes:
         split: whose clips they are about.
         records: [n] the clip of each example.
-        scores: [n].
+        scores: [n]; NaN where an example has no value.
     """
 
     split: str
@@ -37,7 +39,7 @@ Figure = Sequence[Sequence[ExampleScores]]
 
 
 def value_of(figure: Figure) -> float:
-    """The figure itself."""
+    """The figure itself; NaN where an example has no value."""
     return float(np.mean([[of.scores.mean() for of in metric] for metric in figure]))
 
 
@@ -85,8 +87,10 @@ def estimate(value: float | None, resamples: np.ndarray, reason: str = "") -> di
     """A figure for a report: its value, and the 95 % percentile interval of its resamples.
 
     Infinite resamples (a level that is never reached) are its upper part; an end of the interval
-    that is infinite is ``None``, as is a value that cannot be told, with its ``reason``.
+    that is infinite is ``None``, as is a value that cannot be told, with its ``reason``, or NaN.
     """
+    if value is not None and np.isnan(value):
+        value, reason = None, CIDER_OF_ONE  # no other metric is without one
     low, high = np.quantile(resamples, (0.025, 0.975), method="closest_observation")
     ends = [float(end) if np.isfinite(end) else None for end in (low, high)]
     return {"value": value, "interval": ends} | ({"reason": reason} if reason else {})

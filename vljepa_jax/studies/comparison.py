@@ -96,6 +96,8 @@ def _samples_ratio(
     own = samples_to_reach(samples, [values[str(step)] for step in steps], values["theirs"])
     # A model that never gets there needs infinitely many: the ratio is 0.
     ratios = samples[-1] / needed
+    if np.isnan(values["theirs"]):
+        return estimate(values["theirs"], ratios)
     if np.isinf(own):
         reason = "the VL-JEPA does not reach the VLM's final CIDEr in as many samples"
         return estimate(None, ratios, reason)

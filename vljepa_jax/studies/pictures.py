@@ -40,7 +40,7 @@ def _draw_curves(axes: Axes, column: str, variants: Mapping[str, Any]) -> None:
         own = variant["columns"][column]
         axes.plot(
             variant["samples"],
-            scale * np.array(own["curve"]),
+            scale * np.array(own["curve"], float),  # NaN, a gap, where it has no value
             "o-",
             color=colour,
             ms=3,
@@ -54,7 +54,10 @@ def _draw_curves(axes: Axes, column: str, variants: Mapping[str, Any]) -> None:
         for style, compositional in ((":", True), ("--", False)):
             part = [n for n in own["metrics"] if n.endswith("_compositional") == compositional]
             if part:
-                values = [np.mean([at[name] for name in part]) for at in variant["metrics"]]
+                values = [
+                    np.mean(np.array([at[name] for name in part], float))
+                    for at in variant["metrics"]
+                ]
                 axes.plot(variant["samples"], scale * np.array(values), style, color=colour, lw=0.8)
     axes.set_xscale("log", base=2)
     axes.set_xlabel("samples seen")
@@ -104,7 +107,8 @@ def draw_rows(summary: Mapping[str, Any], path: Path) -> None:
         scale = units([column])[column]
         for place, variant in enumerate(variants):
             found = variant["columns"][column]
-            axes.plot(scale * found["value"], place, "o", color=_COLOURS[0])
+            if found["value"] is not None:
+                axes.plot(scale * found["value"], place, "o", color=_COLOURS[0])
             ends = [end for end in found["interval"] if end is not None]
             if len(ends) == 2:
                 axes.plot(scale * np.array(ends), [place] * 2, color=_COLOURS[0], alpha=0.5)

@@ -57,9 +57,9 @@ def summarise(section: StudySection, results: Results) -> dict[str, Any]:
             at_steps = figures(results, variant.name, metrics)
             ((_, drawn),) = resampled({"": at_steps[-1]}).items()
             columns[column] = estimate(value_of(at_steps[-1]), drawn) | {
-                "curve": [value_of(figure) for figure in at_steps],
+                "curve": [_told(value_of(figure)) for figure in at_steps],
                 "per_seed": [
-                    value_of([[metric[seed]] for metric in at_steps[-1]])
+                    _told(value_of([[metric[seed]] for metric in at_steps[-1]]))
                     for seed in range(len(runs))
                 ],
                 "metrics": scored_metrics(results, variant.name, metrics),
@@ -72,7 +72,7 @@ def summarise(section: StudySection, results: Results) -> dict[str, Any]:
             "samples": [result.samples for result in runs[0]],
             "columns": columns,
             "metrics": [
-                {name: float(np.mean([r.metrics[name] for r in at])) for name in at[0].metrics}
+                {name: _mean([r.metrics[name] for r in at]) for name in at[0].metrics}
                 for at in zip(*runs, strict=True)
             ],
         }
@@ -81,6 +81,15 @@ def summarise(section: StudySection, results: Results) -> dict[str, Any]:
         "columns": {column: list(metrics) for column, metrics in section.columns.items()},
         "variants": variants,
     }
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    return None if None in values else float(np.mean(values))
+
+
+def _told(value: float) -> float | None:
+    """As JSON has it, which knows no NaN."""
+    return None if np.isnan(value) else value
 
 
 def units(columns: Sequence[str]) -> dict[str, float]:

@@ -63,13 +63,13 @@ class StepResult:
     Attributes:
         step: of the checkpoint.
         samples: rows that it had been trained on.
-        metrics: name -> value.
+        metrics: name -> value; ``None`` where it has none.
         examples: name -> the score of every example.
     """
 
     step: int
     samples: int
-    metrics: dict[str, float]
+    metrics: dict[str, float | None]
     examples: dict[str, ExampleScores]
 
 
@@ -276,7 +276,7 @@ def _result(step: int, samples: int, results: Sequence[Result]) -> dict[str, Any
     return {"step": step, "samples": samples, "metrics": metrics, "examples": examples}
 
 
-def _example_scores(result: Result, metric: str) -> list[float]:
+def _example_scores(result: Result, metric: str) -> list[float | None]:
     """What each example adds to a metric, which is the mean of these."""
     benchmark = result.benchmark
     ending = metric.removeprefix(benchmark.name).removesuffix(benchmark.suffix)

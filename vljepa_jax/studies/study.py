@@ -164,8 +164,9 @@ def _table(summary: Mapping[str, Any]) -> rich.table.Table:
     for variant in summary["variants"].values():
         cells = []
         for column, found in variant["columns"].items():
-            numbers = [scale[column] * n for n in (found["value"], *found["interval"])]
-            cells.append("{:.1f} ({:.1f} to {:.1f})".format(*numbers))
+            numbers = (found["value"], *found["interval"])
+            texts = ["–" if n is None else f"{scale[column] * n:.1f}" for n in numbers]
+            cells.append("{} ({} to {})".format(*texts))
             paper = found["paper"]
             cells.append("" if paper is None else f"{scale[column] * paper:.1f}")
         table.add_row(variant["label"], *cells)

@@ -5,7 +5,13 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from vljepa_jax.inference.streams.narrator import Labels, Narrator, Said, TimelineRecorder
+from vljepa_jax.inference.streams.narrator import (
+    Labels,
+    Narrator,
+    Said,
+    TimelineRecorder,
+    read_lines,
+)
 from vljepa_jax.inference.streams.online_segmentation import OnlineSegmenter
 from vljepa_jax.inference.streams.segmentation import unit
 
@@ -108,3 +114,20 @@ def test_hours_take_no_more_memory_than_minutes():
     assert len(picture.frames) == 16
     assert picture.times[-1] > 0.9 * 18_000 * TICK
     assert len(picture.spoken) == 64
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+def test_lines_are_read_as_they_were_saved(tmp_path, encoding):
+    path = tmp_path / "labels.txt"
+    path.write_bytes("a dog\r\n\r\nein Kätzchen \r\n".encode(encoding))
+    assert read_lines(str(path)) == ["a dog", "ein Kätzchen"]
+
+
+def test_lines_in_another_encoding_need_its_name(tmp_path):
+    path = tmp_path / "labels.txt"
+    path.write_bytes("ein Kätzchen\n".encode("cp1252"))
+    with pytest.raises(ValueError, match="labels.txt: is not in utf-8 .*--encoding=cp1252"):
+        read_lines(str(path))
+    assert read_lines(str(path), "cp1252") == ["ein Kätzchen"]
+    path.write_bytes(b"")
+    assert read_lines(str(path)) == []

@@ -5,6 +5,7 @@ import io
 import socket
 import threading
 import time
+import types
 
 import av
 import numpy as np
@@ -24,6 +25,7 @@ from vljepa_jax.data.live_source import (
     play,
 )
 from vljepa_jax.data.video import write_mp4
+from vljepa_jax.inference.streams import window_reader
 from vljepa_jax.inference.streams.window_reader import WindowReader
 from vljepa_jax.inference.streams.windows import SlidingWindow
 
@@ -46,6 +48,16 @@ def everything(reader):
     while (taken := reader.take(0.5, 8)) is not None:
         arrivals += taken
     return arrivals
+
+
+def last_pause(ended):
+    """A pause after which a source is not tried again; it tells that all frames were read."""
+
+    def sleep(seconds):
+        ended.set()
+        return True
+
+    return sleep
 
 
 @pytest.fixture
@@ -71,19 +83,19 @@ def test_a_file_keeps_its_own_pace(file):
     with WindowReader(parse_source(file), sliding()) as reader:
         arrivals = everything(reader)
     assert time.monotonic() - began > 2.5  # 3 seconds of video
-    # A window is due when it ends, not when the machine gets to it.
+    # A window is due when it ends, not when the machine gets to it; the first one perhaps a frame
+    # before, when its last frame begins.
     due = np.array([arrival.due for arrival in arrivals])
     ends = np.array([arrival.window.end for arrival in arrivals])
-    assert (due - due[0] <= ends - ends[0] + 0.02).all()
+    assert (due - due[0] <= ends - ends[0] + 1 / 8 + 1e-6).all()
 
 
 def test_a_live_source_drops_the_oldest_windows_and_counts_them():
+    ended = threading.Event()
     with WindowReader(
-        CAMERA, sliding(), capacity=3, player=lambda _: frames(40), sleep=lambda _: True
+        CAMERA, sliding(), capacity=3, player=lambda _: frames(40), sleep=last_pause(ended)
     ) as reader:
-        while reader.frames < 40:
-            time.sleep(0.01)
-        time.sleep(0.05)
+        ended.wait()
         arrivals = everything(reader)
     assert [a.window.end for a in arrivals] == pytest.approx([4.5, 4.75, 5.0])
     assert reader.dropped == 19 - 3
@@ -146,9 +158,10 @@ def test_leaving_ends_the_thread_even_while_it_waits():
             yield next(frames(1))
             raise SourceError("made-up: gone")
 
-    with WindowReader(CAMERA, sliding(), player=endless, notify=lambda _: None):
+    with WindowReader(CAMERA, sliding(), player=endless, notify=lambda _: None) as reader:
         time.sleep(0.1)
-    assert not [t for t in threading.enumerate() if t.name == "window-reader" and t.is_alive()]
+    reader._thread.join(300)
+    assert not reader._thread.is_alive()
 
 
 def test_raw_frames_come_from_standard_input():
@@ -197,27 +210,25 @@ def recorded(count, first=0):
 
 
 @pytest.mark.parametrize("fast", [True, False])
-def test_a_recording_at_an_address_is_waited_for_like_a_file(fast):
+def test_a_recording_at_an_address_is_waited_for_like_a_file(monkeypatch, fast):
     def player(_):
         yield from recorded(24)
         raise SourceEnded
 
     source, pauses = LiveSource("network", "http://made-up/clip.mp4"), []
-
-    def sleep(seconds):
-        pauses.append(seconds)
-        time.sleep(seconds)
+    clock = types.SimpleNamespace(monotonic=lambda: sum(pauses))  # goes on while it waits alone
+    monkeypatch.setattr(window_reader, "time", clock)
 
     capacity = 2 if fast else 99
     with WindowReader(
-        source, sliding(), fast=fast, capacity=capacity, player=player, sleep=sleep
+        source, sliding(), fast=fast, capacity=capacity, player=player, sleep=pauses.append
     ) as reader:
         time.sleep(0.2)
         arrivals = everything(reader)
     assert reader.dropped == 0
     ends = [arrival.window.end for arrival in arrivals]
     np.testing.assert_allclose(ends, np.arange(0.5, 3.01, 0.25), atol=1e-6)
-    assert not pauses if fast else sum(pauses) > 2.0  # of 3 seconds
+    assert sum(pauses) == (0 if fast else 23 / 8)  # when the last frame begins
 
 
 def test_a_finished_playlist_is_a_recording(tmp_path):
@@ -269,7 +280,7 @@ def test_a_recording_that_breaks_goes_on_where_it_was():
 
 
 def test_fast_is_for_recordings_and_a_camera_is_told_so():
-    notes = []
+    notes, ended = [], threading.Event()
 
     def player(_):
         yield from frames(16)
@@ -281,11 +292,9 @@ def test_fast_is_for_recordings_and_a_camera_is_told_so():
         capacity=2,
         player=player,
         notify=notes.append,
-        sleep=lambda _: True,
+        sleep=last_pause(ended),
     ) as reader:
-        while reader.frames < 16:
-            time.sleep(0.01)
-        time.sleep(0.1)
+        ended.wait()
         everything(reader)
     assert reader.dropped > 0  # it does not wait
     assert notes[0] == "--fast is for recordings: this source is followed as it comes"

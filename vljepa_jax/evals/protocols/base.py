@@ -105,7 +105,7 @@ class Outcome:
         rank: wrong options before it; ``None`` if there is no correct one or a clip is unreadable.
         unreadable: clips of this example that could not be read.
         values: by suffix, what this example adds to those metrics that are means of the examples'
-            scores and not shares of ranks; CIDEr is one.
+            scores and not shares of ranks; CIDEr is one. ``None`` where it has no value.
     """
 
     id: str
@@ -115,7 +115,7 @@ class Outcome:
     gold: str | ClipRef | None
     rank: int | None
     unreadable: tuple[ClipRef, ...] = ()
-    values: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    values: Mapping[str, float | None] = dataclasses.field(default_factory=dict)
 
     @property
     def correct(self) -> bool:

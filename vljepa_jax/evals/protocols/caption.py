@@ -73,26 +73,28 @@ class Caption(Protocol):
         drawn = [guesses[index] for index in rng.integers(len(guesses), size=len(examples))]
         chance = float(score([tokenised(text) for text in drawn]).mean())
         cider = {name: score([tokenised(text) for text in texts[name]]) for name in texts}
+        found = {name: metrics.mean_score(cider[name], chance, "cider") for name in texts}
+
+        def value(name: str, index: int) -> float | None:
+            return None if found[name].undefined else float(cider[name][index])
+
         outcomes = tuple(
             Outcome(
                 id=example.id,
                 clip=example.clip,
                 question=example.query,
                 options=(
-                    *(_option(name, texts[name][i], float(cider[name][i])) for name in texts),
+                    *(_option(name, texts[name][i], value(name, i)) for name in texts),
                     Option(example.texts[0], None, True, label="reference"),
                 ),
                 gold=example.texts[0],
                 rank=None,
                 unreadable=(example.clip,) if unreadable[i] else (),
-                values={name: float(cider[name][i]) for name in texts},
+                values={name: value(name, i) for name in texts},
             )
             for i, example in enumerate(examples)
         )
-        return Scores(
-            outcomes,
-            {name: metrics.mean_score(scores, chance, "cider") for name, scores in cider.items()},
-        )
+        return Scores(outcomes, found)
 
     @property
     def _unwritten(self) -> str:
@@ -107,5 +109,6 @@ class Caption(Protocol):
         return sorted({texts[0] for texts in examples[0].candidates})
 
 
-def _option(metric: str, text: str, score: float) -> Option:
-    return Option(text, score, False, label=f"{_SHOWN_AS[metric]} {score:.0f}")
+def _option(metric: str, text: str, score: float | None) -> Option:
+    shown = "–" if score is None else f"{score:.0f}"
+    return Option(text, score, False, label=f"{_SHOWN_AS[metric]} {shown}")

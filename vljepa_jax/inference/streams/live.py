@@ -47,6 +47,7 @@ class LiveSettings:
         typed: whether lines on standard input are queries.
         window, change_window, change_delay, patience: seconds.
         rate: segments per second.
+        encoding: of texts, labels and the query's file, see ``narrator.read_lines``.
     """
 
     query: str | None = None
@@ -62,6 +63,7 @@ class LiveSettings:
     fast: bool = False
     texts: str | None = None
     labels: str | None = None
+    encoding: str | None = None
     jsonl: str | None = None
     timeline: str | None = None
 
@@ -233,6 +235,7 @@ class _Queries:
         self.notify = notify
         self.query = CAPTION_QUERY if settings.query is None else settings.query
         self._file, self._typed = settings.query_file, settings.typed
+        self._encoding = settings.encoding
         self._stamp: int | None = None
         self._line = ""  # typed so far
         self.changed()  # the file's, from the beginning
@@ -245,7 +248,7 @@ class _Queries:
                 stamp = os.stat(self._file).st_mtime_ns
                 if stamp != self._stamp:
                     self._stamp = stamp
-                    self.query = " ".join(read_lines(self._file)) or before
+                    self.query = " ".join(read_lines(self._file, self._encoding)) or before
             except FileNotFoundError:
                 self._stamp = None  # not there yet, or being replaced
             except (OSError, ValueError) as error:  # until it changes again
@@ -291,7 +294,7 @@ def _speaker(
     """Says of an embedding the best label, the Y-Decoder's text, or the nearest text."""
     try:
         if settings.labels:
-            labels = Labels.read(settings.labels, model.embed_text)
+            labels = Labels.read(settings.labels, model.embed_text, settings.encoding)
 
             def best(embedding: np.ndarray) -> tuple[str, Mapping[str, float]]:
                 scores = labels.scores(embedding)
@@ -299,7 +302,7 @@ def _speaker(
 
             return best
         if settings.texts:
-            bank = model.text_bank(read_lines(settings.texts))
+            bank = model.text_bank(read_lines(settings.texts, settings.encoding))
             return lambda embedding: (bank.decode(embedding[None])[0], {})
     except ValueError as error:
         raise LiveError(str(error)) from error

@@ -11,6 +11,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
@@ -19,6 +20,7 @@ from PIL import Image
 from vljepa_jax.inference.labels import mean_embedding
 from vljepa_jax.inference.streams.online_segmentation import Change, OnlineSegmenter
 from vljepa_jax.inference.streams.timeline import FRAMES, Spoken, Timeline, thumbnail
+from vljepa_jax.json_text import other_encoding, text_encoding
 
 _TICKS_KEPT, _TEXTS_KEPT = 4_096, 64  # of a timeline, however long the stream
 
@@ -41,18 +43,22 @@ class Said:
     new: bool
 
 
-def read_lines(path: str) -> list[str]:
+def read_lines(path: str, encoding: str | None = None) -> list[str]:
     """The lines of a text file that a person wrote, stripped, without empty ones.
 
+    Args:
+        encoding: of the file; ``None`` for UTF-8 or UTF-16, as it shows.
+
     Raises:
-        ValueError: it is no UTF-8.
+        ValueError: it is in another encoding.
         OSError: it cannot be read.
     """
+    encoding = encoding or text_encoding(Path(path))
     try:
-        with open(path, encoding="utf-8-sig") as file:  # as some editors begin it
+        with open(path, encoding=encoding) as file:
             return [line.strip() for line in file if line.strip()]
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: is no UTF-8 ({error.reason} at byte {error.start})") from error
+    except UnicodeError as error:
+        raise ValueError(other_encoding(path, encoding, error)) from error
 
 
 class Labels:
@@ -64,15 +70,20 @@ class Labels:
 
     @classmethod
     def read(
-        cls, path: str, embed_text: Callable[[Sequence[str]], Float[np.ndarray, "n e"]]
+        cls,
+        path: str,
+        embed_text: Callable[[Sequence[str]], Float[np.ndarray, "n e"]],
+        encoding: str | None = None,
     ) -> Labels:
         """Reads a file of labels: one a line, "a dog" or "a dog | a puppy | a hound".
 
         Raises:
-            ValueError: it holds fewer than two labels, one of them twice, or is no UTF-8.
+            ValueError: it holds fewer than two labels, one of them twice, or is in another
+                encoding, see ``read_lines``.
             OSError: it cannot be read.
         """
-        lines = ([t.strip() for t in line.split("|") if t.strip()] for line in read_lines(path))
+        read = read_lines(path, encoding)
+        lines = ([t.strip() for t in line.split("|") if t.strip()] for line in read)
         groups = [texts for texts in lines if texts]
         counts = collections.Counter(texts[0] for texts in groups)
         if twice := [name for name, count in counts.items() if count > 1]:
