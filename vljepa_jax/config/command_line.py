@@ -21,7 +21,7 @@ from ml_collections import config_flags
 
 from vljepa_jax import host
 from vljepa_jax.config import ConfigError, endings, load_recipe, plain_dict
-from vljepa_jax.places import why_not
+from vljepa_jax.places import BUCKETS, why_not
 
 flags.disclaim_key_flags()  # --help shows what is defined here as the script's own
 _OVERRIDE = re.compile(r"--?(?:no)?config\.([^=]+)")
@@ -63,6 +63,23 @@ def define_path(
         help=help_text,
         required=required,
     )
+
+
+def define_model(
+    help_text: str = "A training run, or an exported model.", *, required: bool = True
+) -> Callable[[], str | None]:
+    """Defines --checkpoint and, in its place, --model; gives what returns the one that is given.
+
+    Args:
+        help_text: of --checkpoint.
+        required: whether one must be given.
+    """
+    run = define_path("checkpoint", help_text, buckets=BUCKETS)
+    published = define_path(
+        "model", "Published weights (docs/models.md), in place of --checkpoint."
+    )
+    flags.mark_flags_as_mutual_exclusive(["checkpoint", "model"], required=required)
+    return lambda: run.value or published.value
 
 
 class _PathParser(flags.ArgumentParser):
