@@ -88,7 +88,7 @@ def main() -> None:
             model.predict(batch, [QUERY] * len(batch))
 
     def both() -> None:
-        embed(model, Needs(frozenset((clip, QUERY) for clip in clips)), datasets, None)
+        embed(model, Needs(frozenset((clip, QUERY) for clip in clips)), datasets, None, model.video)
 
     both()  # compiles
     turns = []

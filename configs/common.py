@@ -340,6 +340,9 @@ def benchmark(
     expected: int = 0,
     group: str = "",
     sources: dict[str, str] | None = None,
+    frames: int = 0,
+    window: tuple[float, float] = (0.0, 1.0),
+    fit: str = "model",
     **selection: str,
 ) -> ConfigDict:
     return ConfigDict(
@@ -359,6 +362,12 @@ def benchmark(
             "expected": expected,  # examples of the whole benchmark, 0 where it is not known
             "group": group,  # of a paper's benchmarks
             "sources": sources or {},  # of each choice: who made it
+            # How its clips are read. 0 frames: config.frames or, where that is 0, as trained.
+            "frames": frames,
+            "window": window,  # shares of a clip between which they are taken, at equal distances
+            # "short_side", "resize_crop" or "squash": what of a frame becomes the square; "model":
+            # what the model was trained to see.
+            "fit": fit,
         }
     )
 

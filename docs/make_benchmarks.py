@@ -38,6 +38,12 @@ A metric's name is its benchmark's with an ending, which stands before the name 
 - `_macro`: a mean over the subsets.
 - `_cider`: of what the model writes.
 
+How clips are read are fields of a benchmark, too: `frames`, `window` (the shares of a clip between
+which frames are taken, at equal distances) and `fit` (`short_side`, `resize_crop` or `squash`: what
+of a frame becomes the square). By default each is the model's. `--config.frames=8` sets the first
+for all benchmarks, `--sweep.frames=4,8` evaluates with both numbers, and
+`--config.benchmarks[0].fit=squash` squashes the clips of one.
+
 Two rows of the paper are of models that are fine-tuned from SFT, for EPIC-KITCHENS' anticipation
 and for COIN's next steps: `configs/anticipation.py:ek100` and `:coin`. Without a variant it does
 the same with the bundled world's procedures, on the first halves of eight streams:

@@ -20,6 +20,9 @@ goes on where it was. Clips that cannot be read are named, counted and skipped; 
 the index lists them, one a line, with line breaks, control characters and bytes of names that are
 no UTF-8 as escapes (the index itself keeps names as they are).
 
+--model=DIR in place of --checkpoint takes published weights of CLIP, SigLIP 2 or PE-Core
+(docs/models.md).
+
 Started as several processes, as launch/train.py may be, they embed a share of the clips each.
 """
 
@@ -30,11 +33,9 @@ from absl import flags
 from vljepa_jax import terminal
 from vljepa_jax.config import command_line
 from vljepa_jax.host import host_cpus
-from vljepa_jax.places import BUCKETS, DATASET_BUCKETS, in_bucket
+from vljepa_jax.places import DATASET_BUCKETS, in_bucket
 
-_CHECKPOINT = command_line.define_path(
-    "checkpoint", "A training run, or an exported model.", buckets=BUCKETS
-)
+_MODEL = command_line.define_model()
 _VIDEOS = command_line.define_path(
     "videos",
     "File, directory, glob, manifest or dataset[:split]; may be repeated.",
@@ -59,7 +60,7 @@ _SHARD_ROWS = flags.DEFINE_integer(
 _NUM_WORKERS = flags.DEFINE_integer(
     "num_workers", host_cpus(), "Decoding processes of a host.", lower_bound=0
 )
-flags.mark_flags_as_required(["checkpoint", "videos", "output"])
+flags.mark_flags_as_required(["videos", "output"])
 
 
 def main() -> None:
@@ -77,7 +78,7 @@ def main() -> None:
     errors = (CheckpointError, DatasetError, ManifestError, SearchIndexError, TokenizerError)
     with command_line.in_job(*errors):
         require_shared(_OUTPUT.value)
-        run_dir = _CHECKPOINT.value
+        run_dir = _MODEL()
         run_dir = run_dir if in_bucket(run_dir) else os.path.abspath(run_dir)
         model = vljepa_jax.load(run_dir, frames=_FRAMES.value, batch_size=_BATCH_SIZE.value)
         world = None if model.history is None else model.history.config.world

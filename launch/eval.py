@@ -36,16 +36,12 @@ from vljepa_jax.config import ConfigError, EvalConfig, command_line, parse
 from vljepa_jax.config.overrides import settings, take_sweeps
 from vljepa_jax.evals.benchmarks import select
 from vljepa_jax.evals.examples import EvaluationError
-from vljepa_jax.places import BUCKETS, DATASET_BUCKETS, in_bucket, place
+from vljepa_jax.places import DATASET_BUCKETS, in_bucket, place
 
 _CONFIG = command_line.define_config(
     "The evaluation config, FILE[:variant]; --config.a.b=value overrides."
 )
-_CHECKPOINT = command_line.define_path(
-    "checkpoint", "A training run, or an exported model.", buckets=BUCKETS
-)
-_MODEL = command_line.define_path("model", "Published weights, in place of --checkpoint.")
-flags.mark_flags_as_mutual_exclusive(["checkpoint", "model"], required=True)
+_MODEL = command_line.define_model()
 _OUTPUT = command_line.define_path(
     "output", "Where the report goes; the checkpoint or model by default."
 )
@@ -64,7 +60,7 @@ _AGAIN = flags.DEFINE_bool("again", False, "Measures what is done too.")
 
 
 def main(sweeps: dict[str, list[str]]) -> None:
-    run_dir = place(_CHECKPOINT.value or _MODEL.value)
+    run_dir = place(_MODEL())
     output = Path(_OUTPUT.value or run_dir)
     with command_line.explained():
         if in_bucket(run_dir) and not _OUTPUT.value:

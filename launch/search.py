@@ -4,9 +4,10 @@ r"""Finds clips by a text in an index that launch/embed.py made.
     python launch/search.py --index=index --top=5 --contact_sheet=found.png "a dog that spins"
 
 The score is the cosine of the text's embedding and the clip's. The model is the one that made the
-index, from where it was then; if it has moved, --checkpoint says where to. --json prints a list of
-{"rank", "score", "name", "start", "end"} for other programs, with names as they are; elsewhere
-line breaks, control characters and bytes that are no UTF-8 are shown as escapes.
+index, from where it was then; if it has moved, --checkpoint, or --model of published weights, says
+where to. --json prints a list of {"rank", "score", "name", "start", "end"} for other programs, with
+names as they are; elsewhere line breaks, control characters and bytes that are no UTF-8 are shown
+as escapes.
 """
 
 import json
@@ -18,12 +19,9 @@ from absl import flags
 
 from vljepa_jax import terminal
 from vljepa_jax.config import command_line
-from vljepa_jax.places import BUCKETS
 
 _INDEX = command_line.define_path("index", "The index's directory.", required=True)
-_CHECKPOINT = command_line.define_path(
-    "checkpoint", "The model that made the index, if it moved.", buckets=BUCKETS
-)
+_MODEL = command_line.define_model("The model that made the index, if it moved.", required=False)
 _TOP = flags.DEFINE_integer("top", 10, "Hits shown.", lower_bound=1)
 _EACH_ONCE = flags.DEFINE_bool("each_once", False, "Only the best window of each clip.")
 _CONTACT_SHEET = command_line.define_path("contact_sheet", "A picture of the hits to write.")
@@ -47,7 +45,7 @@ def main(text: str) -> None:
     console = terminal.PlainConsole()
     with command_line.explained(CheckpointError, SearchIndexError, TokenizerError):
         index = VideoIndex(_INDEX.value)
-        model = vljepa_jax.load(_CHECKPOINT.value or index.checkpoint)
+        model = vljepa_jax.load(_MODEL() or index.checkpoint)
         hits = model.retrieve(text, index, top=_TOP.value, each_once=_EACH_ONCE.value)
     if _JSON.value:
         rows = [

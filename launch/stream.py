@@ -10,7 +10,8 @@ r"""Follows a live source and says what it shows, only when it changes.
 rgb24 frames on standard input. A recording, in a file or at an address (also a finished HLS
 playlist), is followed at its own pace, or with --fast as fast as it can be. Every line has the
 seconds it tells of; a line is printed when a segment of one meaning ends, or has lasted --patience
-seconds, and only if it says something new.
+seconds, and only if it says something new. --model=DIR in place of --checkpoint takes published
+weights of CLIP, SigLIP 2 or PE-Core (docs/models.md).
 
 Texts are the Y-Decoder's, where the run has one (or --y_decoder names one), else the nearest of the
 texts in --texts. With --labels=FILE, a label a line ("a dog | a puppy" are one), it monitors: each
@@ -30,9 +31,7 @@ from absl import flags
 from vljepa_jax.config import command_line
 from vljepa_jax.places import BUCKETS
 
-_CHECKPOINT = command_line.define_path(
-    "checkpoint", "A training run, or an exported model.", buckets=BUCKETS
-)
+_MODEL = command_line.define_model()
 _SOURCE = flags.DEFINE_string("source", None, "File, address, camera[:N], or - (raw rgb24).")
 _Y_DECODER = command_line.define_path(
     "y_decoder", "The Y-Decoder's run; RUN/y_decoder if there.", buckets=BUCKETS
@@ -54,7 +53,7 @@ _SIZE = flags.DEFINE_string("size", "", "WIDTHxHEIGHT of raw frames.")
 _FPS = flags.DEFINE_float("fps", 0.0, "Raw frames a second.")
 _JSONL = command_line.define_path("jsonl", "Events for other programs.")
 _TIMELINE = command_line.define_path("timeline", "A picture to write at the end.")
-flags.mark_flags_as_required(["checkpoint", "source"])
+flags.mark_flags_as_required(["source"])
 flags.register_validator(
     "timeline",
     lambda path: path is None or path.lower().endswith((".png", ".svg", ".pdf")),
@@ -91,7 +90,7 @@ def main() -> None:
             jsonl=_JSONL.value,
             timeline=_TIMELINE.value,
         )
-        follow(vljepa_jax.load(_CHECKPOINT.value, y_decoder=_Y_DECODER.value), source, settings)
+        follow(vljepa_jax.load(_MODEL(), y_decoder=_Y_DECODER.value), source, settings)
 
 
 if __name__ == "__main__":

@@ -35,10 +35,17 @@ _KINETICS_TEMPLATES = tuple(
     )
 )
 
-_CLIPS = {  # of all benchmarks with pictures; flags and config fields change them
-    "frames": "ours: as the model was trained (config.frames)",
-    "sampling": "paper: uniform, the centres of equal spans",
-    "crop": "official: the X-Encoder's own, the centre or the whole squashed (its preprocessing)",
+# How the clips of all benchmarks are read, and who says so. The paper says nothing of frames and
+# crops in its evaluations; what benchmarks' authors do belongs to the models that they evaluated.
+_READ = {
+    "frames": 0,  # as the model was trained; config.frames sets them for all
+    "window": (0.0, 1.0),  # of the clip: all of it
+    "fit": "model",  # the centre, or the whole squashed
+}
+_CLIPS = {
+    "frames": "ours: as the model was trained (frames)",
+    "sampling": "paper: uniform, the centres of equal spans of the clip (window)",
+    "crop": "official: the X-Encoder's own, the centre or the whole squashed (fit)",
 }
 
 
@@ -393,6 +400,7 @@ def _benchmark(
         expected=count,
         group=group,
         sources={"split": split_source, **clips, **sources},
+        **_READ,
     )
     benchmark.filter = ConfigDict({"task": task, **(selection or {})})
     return benchmark

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from vljepa_jax.config import DATA, EvalConfig, load_recipe, parse
+from vljepa_jax.config.overrides import settings
 from vljepa_jax.datasets import registry
 from vljepa_jax.evals.benchmarks import benchmark_name, metric_name
 from vljepa_jax.evals.protocols.registry import make_protocol
@@ -58,6 +59,15 @@ def test_every_choice_says_who_made_it(benchmark):
     if benchmark.filter["task"] in ("classification", "vqa"):
         wanted |= {"labels"}
     assert wanted <= benchmark.sources.keys()
+
+
+def test_a_sweep_of_frames_reaches_all_benchmarks_and_one_of_a_benchmark_this_alone():
+    recipe = load_recipe(RECIPE, "text+captioning")
+    swept = settings(recipe, {"frames": ["4", "8"], "benchmarks[1].fit": ["squash"]})
+    found = [(parse(EvalConfig, config), values) for values, config in swept]
+    assert [config.frames for config, _ in found] == [4, 8]
+    assert [b.fit for b in found[0][0].benchmarks].count("squash") == 1
+    assert found[0][0].benchmarks[1].fit == "squash"
 
 
 def test_parts_of_a_benchmark_are_the_whole():

@@ -1,6 +1,8 @@
 """Embeddings on disk: the same vectors back, whoever wrote them; nothing is embedded twice."""
 
 import dataclasses
+import io
+import json
 import os
 
 import numpy as np
@@ -8,12 +10,14 @@ import pytest
 from PIL import Image
 
 from tests.helpers.colour_model import COLOURS, ColourModel
-from vljepa_jax.config import BenchmarkConfig, ChooseConfig
+from vljepa_jax.config import BenchmarkConfig, ChooseConfig, ConfigError, EvalConfig
 from vljepa_jax.data.records import Annotation, Medium, Record
 from vljepa_jax.data.storage import write_dataset
+from vljepa_jax.data.video import write_mp4
 from vljepa_jax.evals.datasets import Datasets
 from vljepa_jax.evals.embedding_cache import CacheError, EmbeddingCache, vector_key
 from vljepa_jax.evals.evaluate import evaluate_each
+from vljepa_jax.evals.run import write_evaluation
 
 KEYS = [vector_key("text", str(number)) for number in range(10)]
 
@@ -148,3 +152,70 @@ def test_another_model_and_other_frames_share_nothing(pictures):
 def test_benchmarks_share_what_is_embedded(pictures):
     twice = asked(pictures), asked(pictures)
     assert measured(pictures, *twice)[1] == 2
+
+
+def test_a_benchmark_reads_clips_in_its_own_way(tmp_path):
+    """Red before green; and a wide picture, red at its centre, of which two thirds are blue."""
+    film = np.concatenate([np.full((6, 32, 32, 3), COLOURS[c], np.uint8) for c in ("red", "green")])
+    wide = np.full((16, 48, 3), COLOURS["blue"], np.uint8)
+    wide[:, 16:32] = COLOURS["red"]
+    picture = io.BytesIO()
+    Image.fromarray(wide).save(picture, "PNG")
+    records = [
+        Record(
+            name,
+            (Medium(data=data),),
+            (Annotation(name, "vqa", inputs=(0,), candidates=tuple(COLOURS), gold=0),),
+        )
+        for name, data in (("film", write_mp4(film, 6)), ("picture", picture.getvalue()))
+    ]
+    write_dataset(tmp_path / "d", {"test": records}, name="d", description="", labels={})
+
+    def answers(**how):
+        benchmark = dataclasses.replace(asked(tmp_path), **how)
+        results, clips, _ = measured(tmp_path, benchmark)
+        return [outcome.options[0].item for outcome in results[0].outcomes], clips
+
+    everything, clips = answers(frames=4)
+    assert (everything[1], clips) == ("red", 2)
+    assert answers(window=(0.0, 0.5)) == (["red", "red"], 2)
+    assert answers(window=(0.5, 1.0)) == (["green", "red"], 2)
+    assert answers(window=(0.5, 1.0), fit="squash") == (["green", "blue"], 2)
+    # Each is kept by how it was read.
+    assert answers(window=(0.5, 1.0), fit="squash") == (["green", "blue"], 0)
+    assert answers(window=(0.5, 1.0), fit="short_side") == (["green", "red"], 0)  # the model's own
+    assert answers(frames=2, window=(0.5, 1.0)) == (["green", "red"], 0)  # so is this
+    assert answers(frames=4, window=(0.5, 1.0)) == (["green", "red"], 2)
+    both, clips, _ = measured(tmp_path, asked(tmp_path), asked(tmp_path), model=Odd())
+    assert (both[0].metrics, clips) == (both[1].metrics, 2)
+    with pytest.raises(ConfigError, match="no clip of 3 frames"):
+        measured(
+            tmp_path, asked(tmp_path), dataclasses.replace(asked(tmp_path), frames=3), model=Odd()
+        )
+
+
+class Odd(Counting):
+    """Takes an even number of frames."""
+
+    fingerprint = "even"
+
+    def require_frames(self, frames):
+        if frames % 2:
+            raise ConfigError(f"no clip of {frames} frames")
+
+
+def test_frames_of_the_config_come_before_a_benchmarks(pictures):
+    own = dataclasses.replace(asked(pictures), frames=6)
+    for frames, expected in ((0, 6), (4, 4)):
+        model = Counting()
+        model.video = dataclasses.replace(Counting.video, frames=frames or 2)  # as load has it
+        config = EvalConfig(frames, 2, None, 0, (own,), None)
+        write_evaluation(model, config, config.benchmarks, pictures / f"of_{frames}")
+        report = json.loads((pictures / f"of_{frames}" / "report.json").read_text())
+        assert {metric["frames"] for metric in report["metrics"].values()} == {expected}
+
+
+@pytest.mark.parametrize("wrong", [{"frames": -1}, {"window": (0.5, 0.5)}, {"window": (0.0, 1.5)}])
+def test_ways_to_read_that_cannot_be_are_refused(wrong):
+    with pytest.raises(ConfigError, match="benchmark 'vqa': frames"):
+        BenchmarkConfig("vqa", "", ChooseConfig(), "d", "test", {}, None, 0, **wrong)

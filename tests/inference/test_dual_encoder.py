@@ -21,6 +21,7 @@ from vljepa_jax.config import BenchmarkConfig, EvalConfig, load_recipe, parse
 from vljepa_jax.data.records import Annotation, Medium, Record
 from vljepa_jax.data.storage import write_dataset
 from vljepa_jax.data.tokenizers import Tokenizer, TokenizerError
+from vljepa_jax.data.video import write_mp4
 from vljepa_jax.evals.run import write_evaluation
 from vljepa_jax.inference.dual_encoder import FRAMES
 from vljepa_jax.models.dual_encoder import DualEncoder
@@ -220,7 +221,7 @@ def test_commands_take_a_directory_of_weights(directory, dataset, tmp_path):
     assert "checkpoint" in both.stderr
     embedded = run(
         "embed",
-        f"--checkpoint={path}",
+        f"--model={path}",
         f"--videos={dataset}:test",
         f"--output={tmp_path}/index",
         "--num_workers=0",
@@ -228,3 +229,25 @@ def test_commands_take_a_directory_of_weights(directory, dataset, tmp_path):
     assert embedded.returncode == 0, embedded.stdout + embedded.stderr
     found = run("search", f"--index={tmp_path}/index", "--json", "a dog")
     assert len(json.loads(found.stdout)) == 6
+    labels = tmp_path / "labels.txt"
+    labels.write_text("a red ball\nthe green box | a green box\n")
+    frames = np.repeat(np.array([[200, 0, 0], [0, 200, 0]], np.uint8), 8, axis=0)
+    film = write_mp4([np.full((32, 48, 3), colour, np.uint8) for colour in frames], fps=4)
+    (tmp_path / "film.mp4").write_bytes(film)
+    flags = [f"--model={path}", f"--source={tmp_path}/film.mp4", "--fast", "--window=1"]
+    followed = run("stream", *flags, f"--labels={labels}", f"--jsonl={tmp_path}/events.jsonl")
+    assert followed.returncode == 0, followed.stdout + followed.stderr
+    events = list(map(json.loads, (tmp_path / "events.jsonl").read_text().splitlines()))
+    ticks = [event["change"] for event in events if event["event"] == "tick"]
+    assert np.argmax(ticks) in (3, 4)  # a window of the second before or after the cut at 2 s
+    said = [event for event in events if event["event"] == "text"]
+    assert {event["text"] for event in said} <= {"a red ball", "the green box"}
+    # The cosine of the label's mean with the window's frames, by the model itself.
+    model = vljepa_jax.load(path)
+    labelled = model.classify(
+        Medium(path=f"{tmp_path}/film.mp4", start=0, end=1),
+        ["a red ball", ("the green box", "a green box")],
+    )
+    first = {found.text: found.score for found in labelled}
+    assert said[0]["scores"] == pytest.approx(first, abs=0.02)  # each segment is a mean of windows
+    assert run("stream", *flags).stderr.count("--labels") == 1  # it writes no texts itself

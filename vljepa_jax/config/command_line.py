@@ -22,7 +22,7 @@ from ml_collections import config_flags
 from vljepa_jax import host
 from vljepa_jax.config import ConfigError, endings, load_recipe, plain_dict
 from vljepa_jax.json_text import is_encoding
-from vljepa_jax.places import why_not
+from vljepa_jax.places import BUCKETS, why_not
 
 flags.disclaim_key_flags()  # --help shows what is defined here as the script's own
 _OVERRIDE = re.compile(r"--?(?:no)?config\.([^=]+)")
@@ -81,6 +81,23 @@ def define_encoding(files: str) -> flags.FlagHolder:
     # Shown by --help of the script, although it is defined here.
     flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS["encoding"])
     return holder
+
+
+def define_model(
+    help_text: str = "A training run, or an exported model.", *, required: bool = True
+) -> Callable[[], str | None]:
+    """Defines --checkpoint and, in its place, --model; gives what returns the one that is given.
+
+    Args:
+        help_text: of --checkpoint.
+        required: whether one must be given.
+    """
+    run = define_path("checkpoint", help_text, buckets=BUCKETS)
+    published = define_path(
+        "model", "Published weights (docs/models.md), in place of --checkpoint."
+    )
+    flags.mark_flags_as_mutual_exclusive(["checkpoint", "model"], required=required)
+    return lambda: run.value or published.value
 
 
 class _PathParser(flags.ArgumentParser):

@@ -9,7 +9,7 @@ from vljepa_jax.config.models import YDecoderConfig
 from vljepa_jax.config.objectives import OBJECTIVES, AnyLoss, AnyModel, AnyText, ObjectiveName
 from vljepa_jax.config.parsing import ConfigError, described
 from vljepa_jax.config.protocols import AnyProtocol
-from vljepa_jax.config.video_encoders import Grid, Preprocessing, XEncoderConfig
+from vljepa_jax.config.video_encoders import Fit, Grid, Preprocessing, XEncoderConfig
 
 WORLD = "@world"  # the path of the bundled video world's dataset
 DATA = "@data/"  # before the name of a dataset that lies in the folder that a config names
@@ -74,6 +74,7 @@ class VideoInput(VideoConfig):
     """All that decides the pixels of X_V: a recipe's settings, and the X-Encoder's family."""
 
     preprocessing: Preprocessing
+    window: tuple[float, float] = (0.0, 1.0)  # shares of a video between which frames are taken
 
 
 @dataclasses.dataclass(frozen=True)
@@ -267,8 +268,18 @@ class BenchmarkConfig:
     expected: int = 0  # examples of the whole benchmark, 0 where it is not known
     group: str = ""  # of a paper's benchmarks
     sources: dict[str, str] = dataclasses.field(default_factory=dict)  # of each choice: who made it
+    # How its clips are read; by default as the model reads all.
+    frames: int = 0  # taken of a clip; 0: the model's number. EvalConfig.frames comes first
+    window: tuple[float, float] = (0.0, 1.0)  # shares of a clip between which they are taken
+    fit: Literal["model"] | Fit = "model"  # what of a frame becomes the square, see Preprocessing
 
     def __post_init__(self) -> None:
+        first, last = self.window
+        if self.frames < 0 or not 0 <= first < last <= 1:
+            raise ConfigError(
+                f"benchmark '{self.name}': frames = {self.frames} must be at least 0, and window = "
+                f"{self.window} two shares from 0 to 1, the smaller one first"
+            )
         for template in self.templates:
             if template.count("{}") != 1:
                 raise ConfigError(
@@ -325,7 +336,7 @@ STREAM_REFERENCE_RATE = 1.0
 class EvalConfig:
     """The config of ``launch/eval.py``."""
 
-    frames: int  # 0: as trained
+    frames: int  # 0: as a benchmark says, or as trained
     batch_size: int
     world: WorldConfig | None  # None: nothing is on "@world"
     num_workers: int

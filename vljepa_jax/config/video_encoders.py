@@ -14,6 +14,9 @@ from vljepa_jax.config.parsing import ConfigError
 Grid = tuple[int, int, int]
 
 
+Fit = Literal["short_side", "resize_crop", "squash"]
+
+
 @dataclasses.dataclass(frozen=True)
 class Preprocessing:
     """How a family was trained to see a frame; it belongs to the weights and is no setting."""
@@ -23,7 +26,7 @@ class Preprocessing:
     # What becomes the square: the largest one at the centre, in one step; the same in two, as CLIP
     # does it (the short side is resized, then the long one is cropped at a whole pixel); or the
     # whole frame, whatever its aspect ratio.
-    fit: Literal["short_side", "resize_crop", "squash"]
+    fit: Fit
     kernel: Literal["bilinear", "bicubic"]  # of the resize, always antialiased
 
 

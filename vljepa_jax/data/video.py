@@ -14,6 +14,7 @@ from fractions import Fraction
 
 import av
 import numpy as np
+from jaxtyping import Float
 from PIL import Image
 
 from vljepa_jax.config import Preprocessing, VideoInput
@@ -56,16 +57,16 @@ def load_clip(
     """
     if not media or video.frames % len(media):
         raise ValueError(f"{len(media)} media cannot share data.video.frames = {video.frames}")
-    moments = (np.arange(video.frames // len(media)) + 0.5) * len(media) / video.frames
+    spans = video.frames // len(media)
     crop = _CENTRE
     if rng is not None and video.crop == "random":
         crop = (np.sqrt(rng.uniform(*video.crop_scale)), *rng.uniform(size=2))
     frames: list[np.ndarray] = []
     for medium in media:
-        shown = moments
-        if rng is not None and video.sampling == "jittered":
-            shown = (np.arange(len(moments)) + rng.uniform(size=len(moments))) / len(moments)
-        frames += read_frames(medium, shown, lambda image: _fit(image, video, crop))
+        jittered = rng is not None and video.sampling == "jittered"
+        within = rng.uniform(size=spans) if jittered else 0.5
+        moments = _moments(spans, video, within)
+        frames += read_frames(medium, moments, lambda image: _fit(image, video, crop))
     return np.stack(frames)
 
 
@@ -87,8 +88,7 @@ def clip_from_frames(frames: np.ndarray, video: VideoInput) -> np.ndarray:
         raise ClipError(
             f"frames must be uint8 [T, H, W, 3], got {frames.dtype} {list(frames.shape)}"
         )
-    moments = (np.arange(video.frames) + 0.5) / video.frames
-    indices = (moments * len(frames)).astype(int)
+    indices = (_moments(video.frames, video) * len(frames)).astype(int)
     fitted = {index: fit_frame(Image.fromarray(frames[index]), video) for index in set(indices)}
     return np.stack([fitted[index] for index in indices])
 
@@ -193,6 +193,18 @@ def write_mp4(frames: Iterable[np.ndarray], fps: int | Fraction, crf: int = 23) 
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode())
     return buffer.getvalue()
+
+
+def _moments(
+    spans: int, video: VideoInput, within: float | np.ndarray = 0.5
+) -> Float[np.ndarray, " spans"]:
+    """One share of a video for each of so many equal spans of ``video.window``.
+
+    Args:
+        within: the place in its span, in [0, 1).
+    """
+    first, last = video.window
+    return first + (last - first) * (np.arange(spans) + within) / spans
 
 
 def _times(medium: Medium, end: float, moments: Sequence[float]) -> list[float]:

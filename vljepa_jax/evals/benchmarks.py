@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 from vljepa_jax.config import (
@@ -9,6 +10,7 @@ from vljepa_jax.config import (
     ConfigError,
     EvalConfig,
     StreamStudyConfig,
+    VideoInput,
     nearest,
 )
 from vljepa_jax.evals.protocols.registry import make_protocol
@@ -24,6 +26,28 @@ def benchmark_name(benchmark: BenchmarkConfig) -> str:
 def metric_name(benchmark: BenchmarkConfig, ending: str) -> str:
     """E.g. "world/motion" + "_top1" + "_compositional"."""
     return benchmark.name + ending + benchmark.suffix
+
+
+def video_of(benchmark: BenchmarkConfig, video: VideoInput) -> VideoInput:
+    """How a benchmark's clips are read: as the model reads all, but for what the benchmark sets."""
+    how = video.preprocessing
+    return dataclasses.replace(
+        video,
+        frames=benchmark.frames or video.frames,
+        window=benchmark.window,
+        preprocessing=dataclasses.replace(
+            how, fit=how.fit if benchmark.fit == "model" else benchmark.fit
+        ),
+    )
+
+
+def with_frames(
+    config: EvalConfig, benchmarks: Sequence[BenchmarkConfig]
+) -> tuple[BenchmarkConfig, ...]:
+    """Benchmarks without a number of frames of their own where the config names one for all."""
+    if not config.frames:
+        return tuple(benchmarks)
+    return tuple(dataclasses.replace(benchmark, frames=0) for benchmark in benchmarks)
 
 
 def missing_examples(benchmark: BenchmarkConfig, scored: int, there: int) -> int:

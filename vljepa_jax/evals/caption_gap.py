@@ -7,6 +7,7 @@ import numpy as np
 from vljepa_jax.config import ConfigError, EvalConfig
 from vljepa_jax.data.records import ClipError
 from vljepa_jax.data.workers import in_batches
+from vljepa_jax.evals.benchmarks import video_of
 from vljepa_jax.evals.datasets import Datasets, file_order
 from vljepa_jax.evals.evaluate import require_same_model
 from vljepa_jax.evals.examples import ClipRef, fits
@@ -41,7 +42,7 @@ def caption_gap(model: Embedder, config: EvalConfig, clips: int) -> Gap:
                 meanings.add(meaning)
     predicted = in_batches(
         lambda asked, frames: model.predict(frames, [chosen[clip].query for clip in asked]),
-        datasets.decode(share(sorted(chosen, key=file_order)), model.video),
+        datasets.decode(share(sorted(chosen, key=file_order)), video_of(benchmark, model.video)),
         model.batch_size,
     )
     own = {clip: vector for clip, vector in predicted if not isinstance(vector, ClipError)}

@@ -6,12 +6,14 @@ What a cache has is not embedded again; what is embedded, it keeps.
 from __future__ import annotations
 
 import dataclasses
+import operator
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 from rich.progress import Progress
 
+from vljepa_jax.config import VideoInput
 from vljepa_jax.data.records import ClipError
 from vljepa_jax.data.workers import in_batches
 from vljepa_jax.evals.datasets import Datasets, file_order
@@ -25,9 +27,16 @@ _AT_ONCE = 1 << 14  # texts embedded before they are kept; vectors read from the
 
 
 def embed(
-    model: Embedder, needs: Needs, datasets: Datasets, cache: EmbeddingCache | None
+    model: Embedder,
+    needs: Needs,
+    datasets: Datasets,
+    cache: EmbeddingCache | None,
+    video: VideoInput,
 ) -> tuple[Embeddings, dict[ClipRef, str]]:
     """Embeds what benchmarks need.
+
+    Args:
+        video: how their clips are read.
 
     Returns:
         All of it, in every process, and why clips cannot be read.
@@ -36,7 +45,7 @@ def embed(
         wait_for_all()  # until the others have written
         cache.refresh()
     texts = _embed_texts(model, sorted(needs.texts), cache)
-    videos, unreadable = _embed_videos(model, needs.videos, datasets, cache)
+    videos, unreadable = _embed_videos(model, needs.videos, datasets, cache, video)
     if cache is not None:
         cache.flush()
     written = None
@@ -74,9 +83,10 @@ def _embed_videos(
     needed: Collection[tuple[ClipRef, str]],
     datasets: Datasets,
     cache: EmbeddingCache | None,
+    video: VideoInput,
 ) -> tuple[Vectors[tuple[ClipRef, str]], dict[ClipRef, str]]:
     queries: dict[ClipRef, list[str]] = defaultdict(list)
-    for clip, query in sorted(needed, key=lambda video: video[1]):  # the same every time
+    for clip, query in sorted(needed, key=operator.itemgetter(1)):  # the same every time
         queries[clip].append(query)
     own = share(sorted(queries, key=file_order))
     pairs = [(clip, query) for clip in own for query in queries[clip]]
@@ -89,7 +99,7 @@ def _embed_videos(
             missing[clip].append(row)
     else:
         stamps = datasets.stamps(own)
-        settings = dataclasses.asdict(model.video)
+        settings = dataclasses.asdict(video)
         keys = {
             row: vector_key("video", stamps[clip], settings, query)
             for row, (clip, query) in enumerate(pairs)
@@ -114,7 +124,7 @@ def _embed_videos(
 
     with Progress(transient=True, disable=not first_process()) as progress:
         # While a batch is embedded, the next is decoded.
-        decoded = datasets.decode(missing, model.video, ahead=model.batch_size)
+        decoded = datasets.decode(missing, video, ahead=model.batch_size)
         done = in_batches(predict, decoded, model.batch_size)
         for clip, rows in progress.track(done, len(missing), description="Embedding clips"):
             if isinstance(rows, ClipError):

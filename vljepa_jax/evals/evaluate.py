@@ -19,7 +19,7 @@ import jax
 from vljepa_jax.config import BenchmarkConfig, ConfigError, VideoInput, nearest
 from vljepa_jax.data.datasets import AbsentDatasetError
 from vljepa_jax.data.records import Annotation
-from vljepa_jax.evals.benchmarks import benchmark_name, metric_name
+from vljepa_jax.evals.benchmarks import benchmark_name, metric_name, video_of
 from vljepa_jax.evals.datasets import Datasets
 from vljepa_jax.evals.embed import embed
 from vljepa_jax.evals.embedding_cache import EmbeddingCache
@@ -105,7 +105,7 @@ def evaluate_each(
     datasets: Datasets,
     cache: EmbeddingCache | None = None,
 ) -> Iterator[tuple[int, Result]]:
-    """Scores benchmarks, those of a split together, as they may ask about the same clips.
+    """Scores benchmarks, those together that read one split in one way, as they may share clips.
 
     Several processes embed and write a share of clips and texts each; all of them get all results.
 
@@ -118,16 +118,19 @@ def evaluate_each(
     Raises:
         NoExamplesError: a benchmark's dataset has nothing for it.
         DatasetError: a dataset or the split of a benchmark is not there.
-        EvaluationError: an example does not fit its benchmark's protocol, or the model's frames.
+        EvaluationError: an example does not fit its benchmark's protocol, or the frames.
+        ConfigError: the model does not take a benchmark's number of frames.
     """
     require_scorable(benchmarks, datasets, model.video)
-    groups: dict[tuple[str, str], list[int]] = defaultdict(list)
+    groups: dict[tuple[str, str, VideoInput], list[int]] = defaultdict(list)
     for index, benchmark in enumerate(benchmarks):
-        groups[benchmark.path, benchmark.split].append(index)
-    for group in groups.values():
-        asked = [_Asked.of(benchmarks[index], datasets, model.video) for index in group]
+        video = video_of(benchmark, model.video)
+        model.require_frames(video.frames)
+        groups[benchmark.path, benchmark.split, video].append(index)
+    for (_, _, video), group in groups.items():
+        asked = [_Asked.of(benchmarks[index], datasets, video) for index in group]
         needs = functools.reduce(operator.or_, (each.needs for each in asked), Needs())
-        embeddings, unreadable = embed(model, needs, datasets, cache)
+        embeddings, unreadable = embed(model, needs, datasets, cache, video)
         for index, each in zip(group, asked, strict=True):
             yield index, each.score(embeddings, unreadable)
 
@@ -167,7 +170,7 @@ def require_scorable(
 ) -> None:
     """Raises what ``evaluate`` would of a model that sees ``video``, without embedding anything."""
     for benchmark in benchmarks:
-        _Asked.of(benchmark, datasets, video)
+        _Asked.of(benchmark, datasets, video_of(benchmark, video))
 
 
 def _needs(protocol: Protocol, examples: Sequence[Example], video: VideoInput) -> Needs:

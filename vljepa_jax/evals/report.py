@@ -21,12 +21,13 @@ from typing import Any
 import jax
 import jinja2
 
-from vljepa_jax.config import ConfigError, EvalConfig, as_dict
+from vljepa_jax.config import ConfigError, EvalConfig, VideoInput, as_dict
 from vljepa_jax.evals.benchmarks import (
     STREAM,
     benchmark_name,
     metric_name,
     missing_examples,
+    video_of,
 )
 from vljepa_jax.evals.evaluate import Result
 from vljepa_jax.evals.figures import training_curves
@@ -144,7 +145,7 @@ def make_report(
     else:
         previous = {key: value for key, value in previous.items() if key != "streams"}
     for result in results:
-        report["metrics"].update(_metrics(result, model.video.frames))
+        report["metrics"].update(_metrics(result, video_of(result.benchmark, model.video)))
     return {**{k: v for k, v in previous.items() if k not in report}, **report}
 
 
@@ -162,7 +163,7 @@ def environment() -> dict[str, Any]:
     }
 
 
-def _metrics(result: Result, frames: int) -> dict[str, Any]:
+def _metrics(result: Result, video: VideoInput) -> dict[str, Any]:
     benchmark = result.benchmark
     how = {
         "protocol": benchmark.protocol.name,
@@ -170,7 +171,9 @@ def _metrics(result: Result, frames: int) -> dict[str, Any]:
         "split": benchmark.split,
         "filter": dict(benchmark.filter),
         "query": benchmark.query,
-        "frames": frames,
+        "frames": video.frames,
+        "window": list(video.window),
+        "fit": video.preprocessing.fit,
         "unreadable": len(result.unreadable),
         "expected": benchmark.expected or result.there,
         "missing": missing_examples(benchmark, result.examples, result.there),

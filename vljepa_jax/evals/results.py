@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, overload
 
 from vljepa_jax.config import BenchmarkConfig, as_dict
-from vljepa_jax.evals.benchmarks import benchmark_name
+from vljepa_jax.evals.benchmarks import benchmark_name, video_of
 from vljepa_jax.evals.datasets import Datasets
 from vljepa_jax.evals.embedding_cache import EmbeddingCache
 from vljepa_jax.evals.evaluate import Result, evaluate_each
@@ -47,7 +47,7 @@ def settings_of(model: Embedder, benchmark: BenchmarkConfig, datasets: Datasets)
         "version": importlib.metadata.version("vljepa_jax"),
         "model": model.fingerprint,
         "text_decoder": None if decoder is None else decoder.fingerprint,
-        "video": dataclasses.asdict(model.video),
+        "video": dataclasses.asdict(video_of(benchmark, model.video)),
         "benchmark": as_dict(benchmark),
         "dataset": datasets[benchmark.path].identity,
     }

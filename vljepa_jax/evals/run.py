@@ -15,6 +15,7 @@ from rich.text import Text
 from vljepa_jax import terminal
 from vljepa_jax.config import BenchmarkConfig, EvalConfig, StreamStudyConfig
 from vljepa_jax.evals import report
+from vljepa_jax.evals.benchmarks import with_frames
 from vljepa_jax.evals.datasets import Datasets
 from vljepa_jax.evals.evaluate import Result, divide, require_same_model
 from vljepa_jax.evals.gallery import make_galleries
@@ -59,6 +60,7 @@ def write_evaluation(
     """
     require_same_model(model)
     datasets = Datasets(config.world, config.num_workers, config.data)
+    benchmarks = with_frames(config, benchmarks)
     skipped: dict[str, str] = {}
     if skip_empty:
         benchmarks, skipped = divide(benchmarks, datasets)
@@ -143,7 +145,7 @@ def write_sweep(
         model = load(config)
         require_same_model(model)
         datasets = Datasets(config.world, config.num_workers, config.data)
-        benchmarks = config.benchmarks
+        benchmarks = with_frames(config, config.benchmarks)
         if skip_empty:
             benchmarks, empty = divide(benchmarks, datasets)
             skipped |= empty

@@ -16,7 +16,7 @@ from rich.progress import Progress
 from vljepa_jax.config import BenchmarkConfig
 from vljepa_jax.data.records import ClipError
 from vljepa_jax.data.workers import in_batches
-from vljepa_jax.evals.benchmarks import benchmark_name, metric_name
+from vljepa_jax.evals.benchmarks import benchmark_name, metric_name, video_of
 from vljepa_jax.evals.datasets import Datasets
 from vljepa_jax.evals.evaluate import Result, read_examples
 from vljepa_jax.evals.examples import ClipRef, EvaluationError, Example
@@ -133,7 +133,7 @@ def _of_clips(
     answers: list[Any] = [None] * len(examples)
     unreadable: dict[ClipRef, str] = {}
     with Progress(transient=True) as progress:
-        decoded = datasets.decode(about, model.video)
+        decoded = datasets.decode(about, video_of(protocol.benchmark, model.video))
         found = in_batches(of_batch, decoded, model.batch_size)
         name = benchmark_name(protocol.benchmark)
         for clip, of_clip in progress.track(found, len(about), description=name):

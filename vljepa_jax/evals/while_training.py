@@ -37,6 +37,10 @@ class Evaluator:
         for plan in config.evaluations:
             datasets = Datasets(config.world, plan.num_workers)
             require_scorable(plan.benchmarks, datasets, config.video_input)
+            side = config.video_input.image_size
+            for benchmark in plan.benchmarks:
+                frames = benchmark.frames or config.video_input.frames
+                config.model.x_encoder.token_grid(frames, side, side)  # raises if it cannot
             names.update(benchmark_name(benchmark) for benchmark in plan.benchmarks)
             self._plans.append((plan, datasets))
         if twice := [name for name, count in names.items() if count > 1]:

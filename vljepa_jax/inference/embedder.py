@@ -107,6 +107,9 @@ class Embedder(abc.ABC):
         Several questions about a clip cost its pass through the video encoder once.
         """
 
+    def require_frames(self, frames: int) -> None:  # noqa: B027 - most take any number
+        """Raises ConfigError where ``encode_clips`` takes no clips of so many frames (optional)."""
+
     # -----------------------------------------------------------------------------------------
     # What follows
     # -----------------------------------------------------------------------------------------

@@ -162,8 +162,7 @@ class Model(Embedder):
             sampling="uniform",
             crop="centre",
         )
-        side = self.video.image_size
-        config.model.x_encoder.token_grid(self.video.frames, side, side)  # raises if it cannot
+        self.require_frames(self.video.frames)
         text = config.data.text
         self._query_tokenizer = Tokenizer(text.query_tokenizer)
         self._target_tokenizer = Tokenizer(text.target_tokenizer)
@@ -181,6 +180,10 @@ class Model(Embedder):
         self._predict = compiled("predict")
         self._encode_text = compiled("encode_text")
         self._take = over_rows(lambda _, arrays: jnp.take(*arrays, axis=0), self.mesh)
+
+    def require_frames(self, frames: int) -> None:
+        side = self.video.image_size
+        self.config.model.x_encoder.token_grid(frames, side, side)
 
     def take(self, params: Any) -> None:
         """Goes on with other parameters of the same shapes, for which nothing compiles again.
