@@ -9,7 +9,7 @@ BACKBONES ?= runs/backbones
 LOCKS  ?= locks
 INSTALL = $(RUN) -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo demo-seeds comparison ablations study backbones test test-pythons test-parity test-slow test-full-size test-browser test-buckets chaos gpu-check
+.PHONY: help demo demo-seeds comparison ablations study backbones test test-pythons test-parity test-slow test-full-size test-browser test-buckets test-install chaos gpu-check
 .PHONY: fuzz lint format goldens lock lock-newest clean
 .DEFAULT_GOAL := help
 
@@ -103,6 +103,12 @@ test-full-size: $(VENV)/installed  ## Two steps of the 1B model (24 GiB of memor
 
 test-browser: $(VENV)/installed-browser  ## Open the report pages (needs Debian's chromium: apt-get install chromium; two minutes).
 	$(RUN) -m pytest -m browser
+
+test-install:  ## Build the wheel, install it apart, and try the program vljepa (3 minutes).
+	rm -rf $(VENV)-install build && $(PYTHON) -m venv $(VENV)-install
+	$(VENV)-install/bin/pip wheel --quiet --no-deps --wheel-dir=$(VENV)-install/wheel .
+	$(VENV)-install/bin/pip install --quiet -c $(LOCKS)/main.txt $(VENV)-install/wheel/*.whl
+	$(VENV)-install/bin/python tests/programs/check_install.py
 
 test-buckets: $(VENV)/installed-emulators  ## Train, kill, resume and evaluate on emulated gs:// and s3:// (2 minutes).
 	$(RUN) -m pytest -m buckets

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from vljepa_jax.inference.load import load
     from vljepa_jax.inference.model import Model
 
+__version__ = "0.1.0"
 __all__ = ["Embedder", "Model", "load"]
 _MODULES = {"Embedder": "embedder", "Model": "model", "load": "load"}
 

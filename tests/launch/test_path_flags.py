@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from vljepa_jax.commands import COMMANDS
+
 ROOT = Path(__file__).parents[2]
-COMMANDS = sorted(path.stem for path in ROOT.glob("launch/*.py"))
 CLIENTS = {"gs://bucket/x": "gcsfs", "s3://bucket/x": "s3fs"}
 NO_BUCKETS = ["https://host/x", "train=gs://bucket/x", "gs:/bucket/x"]
 # All flags but these refuse every address.
@@ -38,16 +39,16 @@ IN_BUCKETS = {
 DATASETS = {"embed": {"videos"}, "eval": {"data"}}
 # What each flag of a command answers to each value: "" where it takes it.
 ASK = """
-import importlib.util, json, runpy, sys
-path, installed, *values = sys.argv[1:]
+import importlib, importlib.util, json, sys
+command, installed, *values = sys.argv[1:]
 find_spec = importlib.util.find_spec
 importlib.util.find_spec = lambda name, *of: (
     name in installed or None if name in ("gcsfs", "s3fs") else find_spec(name, *of)
 )
 from absl import flags
-runpy.run_path(path, run_name="command")
+module = importlib.import_module("vljepa_jax.commands." + command)
 answers = {}
-for flag in flags.FLAGS.get_key_flags_for_module("command"):
+for flag in flags.FLAGS.get_key_flags_for_module(module.__name__):
     for value in values if flag.name != "config" else ():
         try:
             flag.parse(value)
@@ -65,7 +66,7 @@ def run(*arguments, cwd=ROOT):
 
 
 def answers(command, values, installed=()):
-    answer = run("-c", ASK, f"launch/{command}.py", ",".join(installed), *values)
+    answer = run("-c", ASK, command, ",".join(installed), *values)
     assert answer.returncode == 0, answer.stderr
     return json.loads(answer.stdout)
 

@@ -48,7 +48,7 @@ from vljepa_jax.config.protocols import (
     TripletsConfig,
     YesNoConfig,
 )
-from vljepa_jax.config.recipe_file import load_recipe
+from vljepa_jax.config.recipe_file import find_recipe, load_recipe
 from vljepa_jax.config.studies import (
     SECTION,
     Effort,
@@ -179,6 +179,7 @@ __all__ = [
     "YesNoConfig",
     "as_dict",
     "differences",
+    "find_recipe",
     "load_recipe",
     "nearest",
     "parse",

@@ -1,7 +1,8 @@
-"""The --config flag of the commands in ``launch/``, and errors that a person can act on.
+"""The --config flag of the commands, and errors that a person can act on.
 
 ``--config=FILE[:variant]`` names a recipe, a Python file whose ``get_config`` takes the variant
-(nothing without a colon) and returns a ``ConfigDict``. ``--config.a.b=value`` overrides a field;
+(nothing without a colon) and returns a ``ConfigDict``; of a recipe that comes with the package its
+name will do, ``--config=demo`` or ``eval/world``. ``--config.a.b=value`` overrides a field;
 an entry of a table is ``--config.optimizer.rules[0].lr_multiplier=0.1``.
 """
 
@@ -9,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import os
 import re
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -20,7 +20,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from vljepa_jax import host
-from vljepa_jax.config import ConfigError, endings, load_recipe, plain_dict
+from vljepa_jax.config import ConfigError, endings, find_recipe, load_recipe, plain_dict
 from vljepa_jax.json_text import is_encoding
 from vljepa_jax.places import BUCKETS, why_not
 
@@ -171,9 +171,20 @@ def in_job(*errors: type[Exception], saves_on_sigterm: bool = False) -> Iterator
         yield
 
 
+def as_called(text: str) -> str:
+    """A text that names commands, with the words by which this one was called.
+
+    Args:
+        text: has them as ``python launch/NAME.py``; where the program is ``vljepa``, they become
+            ``vljepa NAME``.
+    """
+    installed = sys.argv[0].startswith("vljepa ")
+    return re.sub(r"(?:python )?launch/(\w+)\.py", r"vljepa \1", text) if installed else text
+
+
 def _parse(argv: Sequence[str]) -> list[str]:
     try:
-        _check_overrides(argv)
+        argv = _with_recipe(argv)
         return flags.FLAGS(argv)
     except SystemExit as end:  # --help and its like, for which absl exits with 1
         sys.exit(0 if end.code == 1 else end.code)
@@ -181,25 +192,30 @@ def _parse(argv: Sequence[str]) -> list[str]:
         sys.exit(f"error: {error}\nTry {argv[0]} --help.")
 
 
-def _check_overrides(argv: Sequence[str]) -> None:
-    """Refuses overrides of unknown fields before the flag library fails on them with a traceback.
+def _with_recipe(argv: Sequence[str]) -> list[str]:
+    """``argv`` with the path of the recipe in place of its name.
 
-    That library runs the recipe file again, and finds imported what ``load_recipe`` has imported.
+    Refuses overrides of unknown fields before the flag library fails on them with a traceback. That
+    library runs the recipe file again, and finds imported what ``load_recipe`` has imported.
 
     Raises:
         ConfigError: the recipe is not there, or a field is unknown; the message names the nearest.
     """
-    path = None
-    for argument, following in zip(argv, [*argv[1:], ""], strict=True):
+    argv, path, place = list(argv), None, 0
+    for index, (argument, following) in enumerate(zip(argv, [*argv[1:], ""], strict=True)):
         if match := _CONFIG.match(argument):
-            path = match[1] if match[1] is not None else following
-    if path is None:
-        return
+            path, place = match[1], index
+            if path is None:
+                path, place = following, index + 1
+    if path is None or place == len(argv):
+        return argv
     if fault := why_not(path):
         raise ConfigError(f"--config={path} {fault}")
-    file, *variant = path.split(":", 1)
-    if not os.path.isfile(file):
-        raise ConfigError(f"--config: there is no file '{file}'")
+    name, *variant = path.split(":", 1)
+    try:
+        file = find_recipe(name)
+    except ConfigError as error:
+        raise ConfigError(f"--config: {error}") from error
     try:
         recipe = overridable(load_recipe(file, *variant))
     except (TypeError, ValueError) as error:  # of the variant
@@ -207,6 +223,8 @@ def _check_overrides(argv: Sequence[str]) -> None:
     for argument in argv[1:]:
         if match := _OVERRIDE.match(argument):
             check_field(recipe, match[1])
+    argv[place] = argv[place].removesuffix(path) + ":".join([file, *variant])
+    return argv
 
 
 def overridable(value: Any) -> Any:
