@@ -5,7 +5,13 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from vljepa_jax.inference.streams.narrator import Labels, Narrator, Said, TimelineRecorder
+from vljepa_jax.inference.streams.narrator import (
+    Familiarity,
+    Labels,
+    Narrator,
+    Said,
+    TimelineRecorder,
+)
 from vljepa_jax.inference.streams.online_segmentation import OnlineSegmenter
 from vljepa_jax.inference.streams.segmentation import unit
 
@@ -40,7 +46,7 @@ def test_each_segment_is_said_once_with_the_seconds_it_tells_of():
     talker = narrator()
     lines = told(talker, [0] * 8 + [1] * 8 + [2] * 8)
     assert [line.text for line in lines] == ["meaning 0", "meaning 1", "meaning 2"]
-    assert [(line.start, line.end) for line in lines] == [(1.0, 4.5), (5.0, 8.5), (9.0, 12.5)]
+    assert [(line.start, line.end) for line in lines] == [(1.0, 5.0), (5.0, 9.0), (9.0, 12.5)]
     assert all(line.new for line in lines)
     assert (talker.windows, talker.decoded) == (24, 3)
 
@@ -108,3 +114,10 @@ def test_hours_take_no_more_memory_than_minutes():
     assert len(picture.frames) == 16
     assert picture.times[-1] > 0.9 * 18_000 * TICK
     assert len(picture.spoken) == 64
+
+
+def test_a_stream_is_unlike_training_when_some_windows_agree():
+    familiarity = Familiarity()
+    told = [familiarity.feed(new) for new in (2, 0.5, 2, 2, 2, 0.5, 2, 0.5, 0.5, 0.5)]
+    assert told == [False] * 4 + [True] * 5 + [False]
+    assert not any(Familiarity().feed(np.nan) for _ in range(5))
