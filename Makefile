@@ -41,6 +41,7 @@ demo: $(VENV)/installed  ## Build the video world, train, evaluate, and write ru
 	$(RUN) launch/train.py --config=configs/y_decoder.py:predicted \
 	    --workdir=$(DEMO)/y_decoder --config.seed=$(SEED) \
 	    --config.init_from=$(DEMO):vljepa,$(DEMO)/y_decoder_text:y_decoder
+	$(RUN) launch/calibrate.py --checkpoint=$(DEMO)
 	$(RUN) launch/eval.py --config=configs/eval/world.py --checkpoint=$(DEMO)
 
 demo-seeds:  ## The demo with three seeds; mean and spread in runs/demo_seeds/report.json.
@@ -124,12 +125,13 @@ gpu-check: $(VENV)/installed-parity  ## Measure on one NVIDIA GPU what no plan t
 fuzz: $(VENV)/installed  ## Read 13,000 damaged files by the commands' own functions (10 minutes); HOURS=8 goes on, SEED=1 takes others.
 	$(RUN) -m tests.programs.fuzz --seed=$(SEED) --hours=$(HOURS)
 
-lint: $(VENV)/installed-lint  ## Check style, shell scripts, the Dockerfile and Kubernetes manifests.
+lint: $(VENV)/installed-lint  ## Check style, shell scripts, the Dockerfile, Kubernetes manifests, figures in docs.
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/shellcheck launch/cluster/*.sh .ci/run
 	$(VENV)/bin/hadolint Dockerfile
 	$(RUN) tests/programs/check_manifests.py launch/cluster/*.yaml
+	$(RUN) docs/insert_figures.py --check
 
 format: $(VENV)/installed  ## Apply the style.
 	$(VENV)/bin/ruff check --fix .

@@ -61,7 +61,7 @@ def test_a_text_is_drawn_as_it_is(tmp_path, name, form):
 
 
 def test_a_curve_of_any_name():
-    rows = [{"step": step, **{f"eval/{name}": 1.0 for name in NAMES[5:]}} for step in (1, 2)]
-    (svg,) = (panel for panel in map(str, training_curves(rows)) if "5$" in panel)
+    rows = [{"step": step, **{f"eval/{name}": 1.0 / step for name in NAMES[5:]}} for step in (1, 2)]
+    (svg,) = (panel for panel in map(str, training_curves(rows)[0]) if "5$" in panel)
     assert "&lt;b&gt;&amp;amp;&lt;/b&gt;" in svg
     assert json.dumps(NAMES).isascii()

@@ -4,8 +4,11 @@
 #     sbatch --nodes=4 launch/cluster/slurm.sh --config=configs/vljepa_1b.py:image \
 #         --workdir=/shared/runs/image --config.sharding.data=-1 --config.sharding.fsdp=8
 #
-# Submit from the checkout, on a disk that all nodes share, with .venv made there:
-# python3.12 -m venv .venv && .venv/bin/pip install -c locks/cuda.txt -e . "jax[cuda13]".
+# Submit from the checkout, on a disk that all nodes share, with JAX for CUDA installed there:
+#
+#     python3.12 -m venv .venv
+#     .venv/bin/pip install -c locks/cuda.txt -e . "jax[cuda13]"
+#
 # Or in a container, with the image of the Dockerfile's stage "cuda" and what it is to see:
 #
 #     IMAGE=/shared/vljepa_jax.sqsh MOUNTS=/shared:/shared sbatch --nodes=4 launch/cluster/slurm.sh ...

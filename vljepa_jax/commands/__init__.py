@@ -19,6 +19,7 @@ COMMANDS = {
     "prepare": "turns your own videos, or a public dataset, into a dataset",
     "train": "trains a model, or continues a run",
     "eval": "scores a model and writes report.json and report.html",
+    "calibrate": "measures what a model knows, so that search may answer: no match",
     "embed": "makes an index of a collection of videos",
     "search": "finds clips in an index by a text",
     "stream": "follows a live source and says what it shows",

@@ -1,6 +1,7 @@
 """Measures how far a model's predictions lie from their texts, and chooses the Y-Decoder's noise.
 
     python launch/noise.py --checkpoint=runs/demo --config=configs/eval/world.py
+    python launch/noise.py --checkpoint=runs/demo --config=configs/eval/world.py --output=noise.json
 
 The clips and captions are those of the evaluation config's first bank of captions (a benchmark's
 ``protocol.bank_split``): what the Y-Decoder learns from. It prints the level at which a noisy text
@@ -11,6 +12,9 @@ Started as several processes, as launch/train.py may be, they embed a share of t
 
 from __future__ import annotations
 
+import dataclasses
+import json
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import rich.table
@@ -18,7 +22,7 @@ from absl import flags
 
 from vljepa_jax import terminal
 from vljepa_jax.config import EvalConfig, command_line, parse
-from vljepa_jax.places import BUCKETS
+from vljepa_jax.places import BUCKETS, write_text
 
 if TYPE_CHECKING:
     from vljepa_jax.inference.gap import Gap
@@ -30,6 +34,7 @@ _CHECKPOINT = command_line.define_path(
     "checkpoint", "A VL-JEPA's run directory.", buckets=BUCKETS, required=True
 )
 _CLIPS = flags.DEFINE_integer("clips", 600, "Clips of different meaning to measure on, at most.")
+_OUTPUT = command_line.define_path("output", "A file for the figures, in JSON.")
 
 
 def main() -> None:
@@ -51,6 +56,10 @@ def main() -> None:
         gap = caption_gap(model, config, _CLIPS.value)
         if first_process():
             _show(gap)
+            if _OUTPUT.value:
+                write_text(
+                    Path(_OUTPUT.value), json.dumps(dataclasses.asdict(gap), indent=1) + "\n"
+                )
 
 
 def _show(gap: Gap) -> None:

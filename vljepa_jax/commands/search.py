@@ -5,9 +5,13 @@ r"""Finds clips by a text in an index that launch/embed.py made.
 
 The score is the cosine of the text's embedding and the clip's. The model is the one that made the
 index, from where it was then; if it has moved, --checkpoint, or --model of published weights, says
-where to. --json prints a list of {"rank", "score", "name", "start", "end"} for other programs, with
-names as they are; elsewhere line breaks, control characters and bytes that are no UTF-8 are shown
-as escapes.
+where to. Where the model is calibrated (launch/calibrate.py), clips that are unlike those of its
+training, and those that are less near than its captions are, are no match: they are left out,
+unless by --all.
+
+--json prints a list of {"rank", "score", "name", "start", "end", "match"} for other programs, with
+names as they are, and "match" null where no calibration tells; elsewhere line breaks, control
+characters and bytes that are no UTF-8 are shown as escapes.
 """
 
 import json
@@ -30,6 +34,7 @@ flags.register_validator(
     lambda path: path is None or path.lower().endswith((".png", ".jpg", ".webp")),
     "must end in .png, .jpg or .webp",
 )
+_ALL = flags.DEFINE_bool("all", False, "Shows what is no match too.")
 _JSON = flags.DEFINE_bool("json", False, "Print JSON.")
 
 
@@ -46,16 +51,28 @@ def main(text: str) -> None:
     with command_line.explained(CheckpointError, SearchIndexError, TokenizerError):
         index = VideoIndex(_INDEX.value)
         model = vljepa_jax.load(_MODEL() or index.checkpoint)
-        hits = model.retrieve(text, index, top=_TOP.value, each_once=_EACH_ONCE.value)
+        found = model.retrieve(text, index, top=_TOP.value, each_once=_EACH_ONCE.value)
+    hits = [hit for hit in found if _ALL.value or hit.match is not False]
     if _JSON.value:
         rows = [
-            {"rank": rank, "score": hit.score, "name": hit.name, "start": hit.start, "end": hit.end}
+            {"rank": rank}
+            | {name: getattr(hit, name) for name in ("score", "name", "start", "end", "match")}
             for rank, hit in enumerate(hits, 1)
         ]
         print(json.dumps(rows, indent=2))
+    elif found and not hits:
+        strange = sum(hit.novelty is not None and hit.novelty > 1 for hit in found)
+        others = ", the others less near than a caption is to its clip" * (strange < len(found))
+        console.print(
+            f"no match for {text!r} among {len(index)} embeddings: {strange} of the nearest "
+            f"{len(found)} are unlike the clips that this model was trained on{others}; --all "
+            "shows them"
+        )
     else:
         console.print(_table(f"{text!r} among {len(index)} embeddings", hits))
-    if _CONTACT_SHEET.value:  # last: where it cannot be written, the hits have been shown
+    if _CONTACT_SHEET.value and (
+        hits or not found
+    ):  # last: where it cannot be written, the hits have been shown
         contact_sheet(text, hits).save(_CONTACT_SHEET.value)
         if not _JSON.value:
             console.print(rich.text.Text(f"drawn in {shown(_CONTACT_SHEET.value)}"))
@@ -69,10 +86,13 @@ def _table(title: str, hits: list) -> rich.table.Table:
     table = rich.table.Table(title=rich.text.Text(title, "table.title"))
     table.add_column("score", justify="right")
     table.add_column("when")
+    if _ALL.value:
+        table.add_column("match")
     table.add_column("clip", overflow="fold")
     for hit in hits:
         name = min(hit.name, os.path.relpath(hit.name), key=len)
-        table.add_row(f"{hit.score:.3f}", when(hit), rich.text.Text(shown(name)))
+        match = [{True: "yes", False: "no", None: "?"}[hit.match]] if _ALL.value else []
+        table.add_row(f"{hit.score:.3f}", when(hit), *match, rich.text.Text(shown(name)))
     return table
 
 

@@ -11,11 +11,11 @@ import matplotlib
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-_NO_CURVE = ("step", "log_batch_size")
+_NO_CURVE = ("step", "log_batch_size", "wall_seconds")
 _COLOURS = ("#3b82f6", "#e0703a", "#3aa675", "#a26bd6", "#c9a227", "#d6558a", "#4bb8c4", "#8a6d4b")
 _GREY = "#888888"
 _LARGEST = 1.5  # times its size in inches that the page may show a figure
-_STYLE = {
+STYLE = {
     "svg.fonttype": "none",
     "svg.hashsalt": "report",
     "font.size": 8,
@@ -31,6 +31,7 @@ _STYLE = {
         (
             "text.color",
             "axes.edgecolor",
+            "axes.labelcolor",
             "axes.titlecolor",
             "xtick.color",
             "ytick.color",
@@ -41,20 +42,32 @@ _STYLE = {
 }
 
 
-def training_curves(rows: Sequence[Mapping[str, float]]) -> list[Markup]:
+def training_curves(rows: Sequence[Mapping[str, float]]) -> tuple[list[Markup], str]:
     """A figure a metric; "accuracy/to_target" and "accuracy/to_prediction" share theirs.
 
     Args:
         rows: of ``metrics.jsonl``, one a logged training step.
+
+    Returns:
+        The figures, and a sentence of those that never changed, which have none; "" for no such.
     """
-    panels: dict[str, list[str]] = {"loss": []}
-    for name in dict.fromkeys(name for row in rows for name in row if name not in _NO_CURVE):
-        panels.setdefault(name.partition("/")[0], []).append(name)
-    return [_panel(title, names, rows) for title, names in panels.items()]
+    panels: dict[str, list[str]] = {}
+    constant: dict[str, float] = {}
+    for name in dict.fromkeys(["loss", *(name for row in rows for name in row)]):
+        values = {row[name] for row in rows if name in row}
+        if not values or name in _NO_CURVE:
+            continue
+        if len(values) == 1 and len(rows) > 1:
+            constant[name] = values.pop()
+        else:
+            panels.setdefault(name.partition("/")[0], []).append(name)
+    told = ", ".join(f"{name} {value:g}" for name, value in constant.items())
+    drawn = [_panel(title, names, rows) for title, names in panels.items()]
+    return drawn, told and f"The same at all steps: {told}."
 
 
 def _panel(title: str, names: Sequence[str], rows: Sequence[Mapping[str, float]]) -> Markup:
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(3, 2.1), layout="constrained")
         axes = figure.subplots()
         for name, colour in zip(names, itertools.cycle(_COLOURS), strict=False):
@@ -71,7 +84,7 @@ def _panel(title: str, names: Sequence[str], rows: Sequence[Mapping[str, float]]
 def inline_svg(figure: Figure) -> Markup:
     """A figure as part of the page: as wide as its column, but no wider than reads well."""
     buffer = io.StringIO()
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :]

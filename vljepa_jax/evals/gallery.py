@@ -20,13 +20,15 @@ from vljepa_jax.evals.protocols.base import Option, Outcome
 from vljepa_jax.evals.protocols.registry import make_protocol
 from vljepa_jax.inference.search.contact_sheet import filmstrip
 
-_SEED = 0  # the choice must not depend on what the model answered
+_SEED = 0
 _CARDS = 4  # examples shown of a benchmark
+_LOOKED_AT = 1_000  # examples among which a right and a wrong one are looked for
 _FRAMES, _PIXELS = 4, 96  # of a filmstrip
 
 HOW_CHOSEN = (
-    f"Drawn at random with a fixed seed ({_SEED}) from all examples of each benchmark, "
-    "whatever the model answered: correct and wrong as they come."
+    f"Of each benchmark {_CARDS // 2} that are right beside {_CARDS // 2} that are wrong, where "
+    f"there are so many, drawn at random with a fixed seed ({_SEED}). They do not show how often "
+    "it is right: the results do."
 )
 
 
@@ -89,7 +91,7 @@ class Gallery:
 
 def make_galleries(results: Sequence[Result], datasets: Datasets) -> list[Gallery]:
     """Draws examples of every benchmark and decodes the clips that they show."""
-    chosen = [_draw(result.outcomes) for result in results]
+    chosen = [_draw(r.outcomes, judged=make_protocol(r.benchmark).judged) for r in results]
     clips = {clip for outcomes in chosen for outcome in outcomes for clip in _clips(outcome)}
     strips = _filmstrips(clips, datasets)
     galleries = []
@@ -102,8 +104,21 @@ def make_galleries(results: Sequence[Result], datasets: Datasets) -> list[Galler
     return galleries
 
 
-def _draw(outcomes: Sequence[Outcome]) -> list[Outcome]:
-    return random.Random(_SEED).sample(outcomes, min(_CARDS, len(outcomes)))
+def _draw(outcomes: Sequence[Outcome], *, judged: bool) -> list[Outcome]:
+    """Right and wrong ones by turns; of one kind more where there are too few of the other."""
+    order = random.Random(_SEED).sample(range(len(outcomes)), len(outcomes))
+    if not judged:
+        return [outcomes[place] for place in order[:_CARDS]]
+    right: list[Outcome] = []
+    wrong: list[Outcome] = []
+    for place in order[:_LOOKED_AT]:
+        outcome = outcomes[place]
+        (right if outcome.correct else wrong).append(outcome)
+        if min(len(right), len(wrong)) >= _CARDS // 2:
+            break
+    fewer = min(len(right), len(wrong), _CARDS // 2)
+    pairs = [o for pair in zip(right[:fewer], wrong[:fewer], strict=True) for o in pair]
+    return [*pairs, *right[fewer:], *wrong[fewer:]][:_CARDS]
 
 
 def _clips(outcome: Outcome) -> Iterable[ClipRef]:

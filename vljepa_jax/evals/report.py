@@ -55,8 +55,8 @@ class Section:
     Attributes:
         title: heading.
         intro: a sentence or two below it; may be empty.
-        kind: block of the template: "metrics", "figures", "galleries", "list", "folded",
-            "grid".
+        kind: block of the template: "splits", "metrics", "figures", "galleries", "list",
+            "folded", "grid".
         content: what that block draws; see the template.
     """
 
@@ -174,6 +174,7 @@ def _metrics(result: Result, video: VideoInput) -> dict[str, Any]:
         "frames": video.frames,
         "window": list(video.window),
         "fit": video.preprocessing.fit,
+        "suffix": benchmark.suffix,
         "unreadable": len(result.unreadable),
         "expected": benchmark.expected or result.there,
         "missing": missing_examples(benchmark, result.examples, result.there),
@@ -241,16 +242,17 @@ def sections(
     made = []
     of_clips = {name: m for name, m in report["metrics"].items() if m["protocol"] != STREAM}
     if of_clips:
-        verdict = f"{_verdict(of_clips)} {_UNITS}"
-        made.append(Section("Results", verdict, "metrics", metrics_table(_by_dataset(of_clips))))
+        verdict = " ".join([_verdict(of_clips), _UNITS, *unlike_training(report)])
+        made.append(Section("Results", verdict, "splits", splits_table(of_clips)))
     if "sweep" in report:
         title = f"Sweep of {', '.join(report['sweep']['fields'])}"
         table = metrics_table(_by_metric(report["sweep"]), first="setting")
         made.append(Section(title, f"{_BOLD} {_UNITS}", "metrics", table))
     made += extra
     if curves:
-        drawn = training_curves(curves)
-        made.append(Section("Training", _training(report["train"]), "figures", drawn))
+        drawn, constant = training_curves(curves)
+        intro = " ".join(filter(None, (_training(report["train"]), constant)))
+        made.append(Section("Training", intro, "figures", drawn))
     if report.get("skipped"):
         made.append(Section("Skipped benchmarks", "", "list", [*report["skipped"].values()]))
     if unreadable:
@@ -274,10 +276,30 @@ def write_report(
 ) -> None:
     """Writes ``report.json`` and ``report.html``, each in one stroke."""
     write_json(directory, report)
-    write_text(directory / "report.html", render(title, report["environment"], page))
+    page = render(title, report["environment"], page, what_was_evaluated(report))
+    write_text(directory / "report.html", page)
 
 
-def render(title: str, environment: Mapping[str, Any], page: Sequence[Section]) -> str:
+def what_was_evaluated(report: Mapping[str, Any]) -> str:
+    """Checkpoint, benchmarks and splits, in a sentence or two; "" where a report names none."""
+    card, metrics = report.get("model") or {}, report["metrics"]
+    parts = []
+    if card.get("source"):
+        step = "" if card.get("step") is None else f", step {card['step']:,}"
+        size = f", {card['parameters'] / 1e6:,.1f} million parameters" * ("parameters" in card)
+        view = f", {card['frames']} frames of {card['image_size']} px" * ("image_size" in card)
+        parts.append(f"Checkpoint {card['source']}{step}{size}{view}.")
+    splits: dict[str, dict[str, None]] = {}
+    for metric in metrics.values():
+        splits.setdefault(metric["path"], {})[metric["split"]] = None
+    for path, own in splits.items():
+        parts.append(f"Evaluated on {path}: {', '.join(own)}.")
+    return " ".join(parts)
+
+
+def render(
+    title: str, environment: Mapping[str, Any], page: Sequence[Section], subtitle: str = ""
+) -> str:
     """The page: one file without references."""
     templates = jinja2.Environment(
         loader=jinja2.PackageLoader("vljepa_jax.evals"),
@@ -288,7 +310,7 @@ def render(title: str, environment: Mapping[str, Any], page: Sequence[Section]) 
     )
     templates.filters["percent"] = percent
     template = templates.get_template("report.html.j2")
-    return template.render(title=title, environment=environment, sections=page)
+    return template.render(title=title, subtitle=subtitle, environment=environment, sections=page)
 
 
 def write_json(directory: Path, report: Mapping[str, Any]) -> None:
@@ -341,26 +363,58 @@ def metrics_table(
     """
     groups = {name: [*map(_with_reason, rows)] for name, rows in groups.items()}
     notes = list(dict.fromkeys(row.note for rows in groups.values() for row in rows if row.note))
-
-    def drawn(row: MetricRow) -> dict[str, Any]:
-        metric = row.metric
-        return {
-            "name": row.name,
-            "note": notes.index(row.note) + 1 if row.note else None,
-            "above": above_chance(metric),
-            "value": shown(metric["value"], metric["unit"]),
-            "chance": shown(metric["chance"], metric["unit"]),
-            "interval": shown_interval(metric["interval"], metric["unit"]),
-            "more": row.more,
-            "metric": metric,
-        }
-
     return {
         "first": first,
         "more": more,
-        "groups": [{"title": name, "rows": [*map(drawn, rows)]} for name, rows in groups.items()],
+        "groups": [
+            {"title": name, "rows": [_drawn(row, notes) for row in rows]}
+            for name, rows in groups.items()
+        ],
         "bars": any(row.metric["unit"] == "share" for rows in groups.values() for row in rows),
         "notes": notes,
+    }
+
+
+def splits_table(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Content of a block "splits": for each dataset a metric a row, a split a column."""
+    rows = {
+        name: _with_reason(MetricRow(name, metric, note=what_is_missing(metric)))
+        for name, metric in metrics.items()
+    }
+    notes = list(dict.fromkeys(row.note for row in rows.values() if row.note))
+    tables: dict[str, dict[str, Any]] = {}
+    for name, row in rows.items():
+        table = tables.setdefault(row.metric["path"], {"splits": [], "rows": {}})
+        if row.metric["split"] not in table["splits"]:
+            table["splits"].append(row.metric["split"])
+        # The same benchmark on another split has a suffix; what older reports have, no partner.
+        alike = table["rows"].setdefault(name.removesuffix(row.metric.get("suffix", "")), {})
+        alike[row.metric["split"]] = _drawn(row, notes)
+    return {"tables": tables, "notes": notes}
+
+
+def unlike_training(report: Mapping[str, Any]) -> list[str]:
+    """Says of each split where it is so that most clips are unlike those of training."""
+    return [
+        f"{name}: {found['unlike']} of {found['clips']} clips looked at are unlike those that the "
+        "model was trained on; what it tells of them means little."
+        for name, found in report.get("unlike", {}).items()
+        if 2 * found["unlike"] > found["clips"]
+    ]
+
+
+def _drawn(row: MetricRow, notes: Sequence[str]) -> dict[str, Any]:
+    """What the template shows of a row."""
+    metric = row.metric
+    return {
+        "name": row.name,
+        "note": notes.index(row.note) + 1 if row.note else None,
+        "above": above_chance(metric),
+        "value": shown(metric["value"], metric["unit"]),
+        "chance": shown(metric["chance"], metric["unit"]),
+        "interval": shown_interval(metric["interval"], metric["unit"]),
+        "more": row.more,
+        "metric": metric,
     }
 
 
@@ -379,15 +433,6 @@ def _verdict(metrics: Mapping[str, Any]) -> str:
         "uniformly and of always giving the most frequent answer, for a caption a training "
         "caption drawn at random."
     )
-
-
-def _by_dataset(metrics: Mapping[str, Any]) -> dict[str, list[MetricRow]]:
-    """Rows of the headline table by dataset and split."""
-    groups: dict[str, list[MetricRow]] = {}
-    for name, metric in metrics.items():
-        row = MetricRow(name, metric, note=what_is_missing(metric))
-        groups.setdefault(f"{metric['path']} · {metric['split']}", []).append(row)
-    return groups
 
 
 def _by_metric(sweep: Mapping[str, Any]) -> dict[str, list[MetricRow]]:

@@ -16,6 +16,7 @@ from vljepa_jax import terminal
 from vljepa_jax.config import BenchmarkConfig, EvalConfig, StreamStudyConfig
 from vljepa_jax.evals import report
 from vljepa_jax.evals.benchmarks import with_frames
+from vljepa_jax.evals.calibration import share_unlike
 from vljepa_jax.evals.datasets import Datasets
 from vljepa_jax.evals.evaluate import Result, divide, require_same_model
 from vljepa_jax.evals.gallery import make_galleries
@@ -89,10 +90,14 @@ def write_evaluation(
         made["streams"] = stream_report.as_json(streams)
         made["metrics"].update(stream_report.metrics(streams, study))
     unreadable = {str(clip): why for result in results for clip, why in result.unreadable.items()}
+    if model.calibration is not None:
+        made["unlike"] = made.get("unlike", {}) | share_unlike(model, results, datasets)
     galleries = make_galleries(results, datasets)
     extra = stream_report.stream_sections(made, streams) if "streams" in made else []
     page = report.sections(made, _curves(model), galleries, unreadable, extra)
-    report.write_report(output, made, _title(model), page)
+    kinds = dict.fromkeys(name.partition("/")[0] for name in made["metrics"])
+    title = f"{_title(model)}: {', '.join(kinds)}"
+    report.write_report(output, made, title, page)
     if streams is not None:
         stream_report.save_pictures(output, made["streams"], streams)
     measured = [name for result in results for name in result.metrics]
@@ -111,6 +116,8 @@ def write_evaluation(
         if part := report.partial(metric):
             _warn(console, f"{name} is {part}")
     _print_skipped(console, skipped)
+    for line in report.unlike_training(made):
+        _warn(console, line)
     for why in unreadable.values():
         _warn(console, f"unreadable, counted as wrong: {why}")
     console.print(f"report: {output / 'report.html'}", highlight=False, soft_wrap=True)
@@ -202,8 +209,10 @@ def _print_skipped(console: rich.console.Console, skipped: Mapping[str, str]) ->
 
 
 def _title(model: Embedder) -> str:
+    """E.g. "VL-JEPA demo, step 400"."""
     card = model.card
-    return ": ".join(filter(None, (card["kind"], card["name"])))
+    named = " ".join(filter(None, (card["kind"], card["name"])))
+    return named if card.get("step") is None else f"{named}, step {card['step']:,}"
 
 
 def _curves(model: Embedder) -> list[dict[str, Any]]:

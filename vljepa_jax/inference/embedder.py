@@ -13,12 +13,14 @@ import os
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from vljepa_jax.config import ConfigError, TrainConfig, VideoInput
 from vljepa_jax.inference import tasks
 from vljepa_jax.inference.arguments import warn_of_frames
+from vljepa_jax.inference.calibration import Calibration
 from vljepa_jax.inference.search.index import Hit, VideoIndex
 from vljepa_jax.inference.tasks import CAPTION_QUERY, LabelTexts, Scored
 from vljepa_jax.inference.text_decoder import Method, TextBank
@@ -62,6 +64,7 @@ class Embedder(abc.ABC):
         embedding_size: E.
         text_decoder: what writes texts; ``None`` where the model writes none (optional).
         history: how it was trained; ``None`` where nothing tells (optional).
+        calibration: what it knows; ``None`` where nobody measured it (optional).
     """
 
     video: VideoInput
@@ -69,6 +72,7 @@ class Embedder(abc.ABC):
     embedding_size: int
     text_decoder: TextWriter | None = None
     history: History | None = None
+    calibration: Calibration | None = None
 
     # -----------------------------------------------------------------------------------------
     # What an implementation has
@@ -150,13 +154,30 @@ class Embedder(abc.ABC):
         self, clips: UInt8[np.ndarray, "n T H W 3"], queries: Sequence[str]
     ) -> Float[np.ndarray, "n e"]:
         """Ŝ_Y of clips that already have the model's frame count and size, a query each."""
-        embeddings = self._empty(len(clips))
+        return self.predict_and_judge(clips, queries)[0]
+
+    def predict_and_judge(
+        self, clips: UInt8[np.ndarray, "n T H W 3"], queries: Sequence[str]
+    ) -> tuple[Float[np.ndarray, "n e"], Float[np.ndarray, " n"]]:
+        """``predict``, and the novelty of each clip: over 1, it is unlike the training clips.
+
+        It is NaN without a calibration.
+        """
+        embeddings, novelty = self._empty(len(clips)), np.full(len(clips), np.nan)
         for start in range(0, len(clips), self.batch_size):
             batch = slice(start, start + self.batch_size)
             visual_tokens = self.encode_clips(clips[batch])
             rows = np.arange(len(clips[batch]))
             embeddings[batch] = self.predict_tokens(visual_tokens, rows, queries[batch])
-        return embeddings
+            if self.calibration is not None:
+                novelty[batch] = self.calibration.novelty(self.mean_tokens(visual_tokens)[rows])
+        return embeddings, novelty
+
+    def mean_tokens(self, visual_tokens: Any) -> Float[np.ndarray, "m d"]:
+        """The mean token of each clip of ``encode_clips``; where it gives a vector a clip, that."""
+        tokens = jnp.asarray(visual_tokens)
+        tokens = tokens.reshape(len(tokens), -1, tokens.shape[-1])
+        return np.asarray(jnp.mean(tokens, axis=1, dtype=jnp.float32))
 
     def decode(
         self, embeddings: Float[np.ndarray, "n e"], method: Method = "greedy", **settings: Any

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import pkgutil
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from jax.sharding import Mesh
 
 from vljepa_jax.convert.dual_encoders import is_dual_encoder
 from vljepa_jax.convert.exported import is_exported
+from vljepa_jax.inference.calibration import FILE, read_calibration
 from vljepa_jax.inference.embedder import Embedder
 from vljepa_jax.json_text import JSONError, read_json
 from vljepa_jax.places import AnyPath, in_bucket, place
@@ -93,6 +95,7 @@ def load(
         CheckpointError: the directory holds nothing that can be loaded, no complete checkpoint, or
             an exported model or published weights that lack something.
         ConfigError: a run trained no model that embeds, or the Y-Decoder is another model's.
+        CalibrationError: its calibration is damaged.
         TokenizerError: a tokenizer is missing, as a run of before names it and does not hold it.
     """
     check_reachable(path)
@@ -100,7 +103,7 @@ def load(
     for kind in FORMATS:
         if kind.recognises(directory):
             loader = pkgutil.resolve_name(kind.loader)
-            return loader(
+            model = loader(
                 path,
                 step=step,
                 y_decoder=y_decoder,
@@ -108,7 +111,23 @@ def load(
                 batch_size=batch_size,
                 mesh=mesh,
             )
+            _calibrate(model, directory / FILE)
+            return model
     looked_for = "\n  ".join(kind.looked_for for kind in FORMATS)
     raise CheckpointError(
         f"'{path}' holds no model that can be loaded; looked for:\n  {looked_for}"
     )
+
+
+def _calibrate(model: Embedder, path: AnyPath) -> None:
+    """Gives a model its calibration, if there is one and it is of these weights."""
+    calibration = read_calibration(path)
+    if calibration is None:
+        return
+    if calibration.fingerprint != model.fingerprint:
+        warnings.warn(
+            f"{path} is of other weights and is not used; launch/calibrate.py makes it anew",
+            stacklevel=3,
+        )
+        return
+    model.calibration = calibration

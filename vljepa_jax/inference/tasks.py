@@ -104,6 +104,9 @@ def retrieve(
         top: hits a text.
         each_once: only the best window of each clip.
 
+    Returns:
+        Hits that, where the model has a calibration, say whether they are a match.
+
     Raises:
         SearchIndexError: there is no index, or another model made it.
         ValueError: fewer than one hit is asked for.
@@ -119,6 +122,12 @@ def retrieve(
             "not compare. Load that one, or embed the collection again"
         )
     hits = index.search(model.embed_text(texts), top, each_once=each_once)
+    if model.calibration is not None:
+        query, is_match = index.settings.query, model.calibration.is_match
+        hits = [
+            [hit._replace(match=is_match(query, hit.score, hit.novelty)) for hit in own]
+            for own in hits
+        ]
     return hits[0] if isinstance(texts, str) else hits
 
 

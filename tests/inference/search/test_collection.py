@@ -1,3 +1,4 @@
+import dataclasses
 import io
 import json
 import os
@@ -16,6 +17,7 @@ from tests.helpers.tiny import tiny_train_config
 from vljepa_jax.config import ConfigError
 from vljepa_jax.data.collection import list_items
 from vljepa_jax.data.video import write_mp4
+from vljepa_jax.inference.calibration import Calibration
 from vljepa_jax.inference.model import Model
 from vljepa_jax.inference.search.collection import embed_collection
 from vljepa_jax.inference.search.contact_sheet import contact_sheet
@@ -146,15 +148,39 @@ def test_windows_answer_with_a_time(model, clips, tmp_path):
     summary, _ = embed(model, clips, tmp_path / "index", window=1.0, stride=0.5)
     assert (summary.embedded, summary.rows, len(summary.unreadable)) == (3, 9, 1)
     hits = model.retrieve("a dog", tmp_path / "index", top=20)
-    assert {(hit.start, hit.end) for hit in hits} == {(0.0, 1.0), (0.5, 1.5), (1.0, 2.0)}
-    assert len(hits) == 9
+    spans = {}
+    for hit in hits:
+        spans.setdefault(hit.name, set()).add((hit.start, hit.end))
+    # Of windows that overlap, the best: both ends, or the middle.
+    assert len(spans) == 3
+    assert all(own in ({(0.0, 1.0), (1.0, 2.0)}, {(0.5, 1.5)}) for own in spans.values())
     once = model.retrieve("a dog", tmp_path / "index", top=20, each_once=True)
     assert len(once) == 3
     assert once[0] == hits[0]
-    sheet = contact_sheet("a dog", hits[:2])
-    assert sheet.size[1] > contact_sheet("a dog", hits[:1]).size[1]
+    sheet = contact_sheet("a dog", once[:2])
+    assert sheet.size[1] > contact_sheet("a dog", once[:1]).size[1]
+    other = once[0]._replace(start=3.0, end=4.0)  # of one clip, one row
+    assert contact_sheet("a dog", [once[0], other]).size == contact_sheet("a dog", once[:1]).size
     Path(hits[0].name).unlink()
     assert np.asarray(contact_sheet("a dog", hits[:1])).min() == 0  # says why it shows no frames
+
+
+def test_what_is_unlike_training_is_no_match(config, params, clips, tmp_path):
+    model = Model(config, params)
+    size = config.model.x_encoder.hidden_size
+    known = Calibration(model.fingerprint, 30, np.zeros(size), np.zeros((size, size)), {"": -1.0})
+    model.calibration = known
+    summary, told = embed(model, clips, tmp_path / "like", query="")
+    assert summary.unlike == 0
+    hits = model.retrieve("a dog", tmp_path / "like")
+    assert {(hit.match, hit.novelty) for hit in hits} == {(True, 0.0)}
+    model.calibration = dataclasses.replace(known, floors={"": 1.01})
+    assert {hit.match for hit in model.retrieve("a dog", tmp_path / "like")} == {False}
+    model.calibration = dataclasses.replace(known, whitening=1e6 * np.eye(size))
+    summary, told = embed(model, clips, tmp_path / "unlike", query="")
+    assert (summary.rows, summary.unlike) == (3, 3)
+    assert "unlike the training clips" in told
+    assert {hit.match for hit in model.retrieve("a dog", tmp_path / "unlike")} == {False}
 
 
 @pytest.mark.parametrize("times", [(1.0, 0.0), (0.0, 1.0), (1.0, 2.0), (-1.0, -1.0)])

@@ -39,7 +39,7 @@ def test_search_ranks_every_row_by_cosine(tmp_path):
     write(
         tmp_path,
         (
-            [entry("a", (0.0, 2.0), (1.0, 3.0)), entry("b", None)],
+            [entry("a", (0.0, 2.0), (2.0, 4.0)), entry("b", None)],
             [[1, 0, 0], [0.6, 0.8, 0], UNIT[2]],
         ),
         ([entry("c", None)], [[0.8, 0, 0.6]]),
@@ -47,7 +47,7 @@ def test_search_ranks_every_row_by_cosine(tmp_path):
     expected = [
         ("a", 0.0, 2.0, 1.0),
         ("c", None, None, 0.8),
-        ("a", 1.0, 3.0, 0.6),
+        ("a", 2.0, 4.0, 0.6),
         ("b", None, None, 0.0),
     ]
     assert found(tmp_path, [1, 0, 0]) == expected
@@ -55,9 +55,29 @@ def test_search_ranks_every_row_by_cosine(tmp_path):
     assert found(tmp_path, [1, 0, 0], each_once=True) == [expected[i] for i in (0, 1, 3)]
     index = VideoIndex(tmp_path)
     assert (len(index), index.settings, index.checkpoint) == (4, SETTINGS, "/runs/x")
-    assert index.entries["a"] == entry("a", (0.0, 2.0), (1.0, 3.0))
+    assert index.entries["a"] == entry("a", (0.0, 2.0), (2.0, 4.0))
     several = index.search(UNIT, 1)
     assert [hits[0].name for hits in several] == ["a", "a", "b"]
+
+
+def test_of_windows_that_overlap_the_best_is_a_hit(tmp_path):
+    spans = [(0.0, 2.0), (1.0, 3.0), (2.0, 4.0), (3.0, 5.0)]
+    scores = [0.6, 0.8, 0.7, 0.5]
+    rows = [[score, (1 - score**2) ** 0.5, 0] for score in scores]
+    write(tmp_path, ([entry("a", *spans)], rows))
+    # 1 to 3 is the best; it takes 0 to 2 and 2 to 4 with it, which share a second with it each.
+    assert [hit[1:] for hit in found(tmp_path, UNIT[0])] == [(1.0, 3.0, 0.8), (3.0, 5.0, 0.5)]
+
+
+def test_the_novelty_of_rows_is_kept(tmp_path):
+    known = dataclasses.replace(entry("a", (0.0, 2.0), (2.0, 4.0)), novelty=(0.5, 1.5))
+    write(tmp_path, ([known, entry("b", None)], UNIT))
+    (hits,) = VideoIndex(tmp_path).search(UNIT[1:2], 3)
+    assert {(hit.name, hit.start): hit.novelty for hit in hits} == {
+        ("a", 0.0): 0.5,
+        ("a", 2.0): 1.5,
+        ("b", None): None,  # its model had no calibration
+    }
 
 
 def test_names_are_kept_as_they_are(tmp_path):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from vljepa_jax.inference.streams.narrator import (
+    Familiarity,
     Labels,
     Narrator,
     Said,
@@ -46,7 +47,7 @@ def test_each_segment_is_said_once_with_the_seconds_it_tells_of():
     talker = narrator()
     lines = told(talker, [0] * 8 + [1] * 8 + [2] * 8)
     assert [line.text for line in lines] == ["meaning 0", "meaning 1", "meaning 2"]
-    assert [(line.start, line.end) for line in lines] == [(1.0, 4.5), (5.0, 8.5), (9.0, 12.5)]
+    assert [(line.start, line.end) for line in lines] == [(1.0, 5.0), (5.0, 9.0), (9.0, 12.5)]
     assert all(line.new for line in lines)
     assert (talker.windows, talker.decoded) == (24, 3)
 
@@ -131,3 +132,10 @@ def test_lines_in_another_encoding_need_its_name(tmp_path):
     assert read_lines(str(path), "cp1252") == ["ein Kätzchen"]
     path.write_bytes(b"")
     assert read_lines(str(path)) == []
+
+
+def test_a_stream_is_unlike_training_when_some_windows_agree():
+    familiarity = Familiarity()
+    told = [familiarity.feed(new) for new in (2, 0.5, 2, 2, 2, 0.5, 2, 0.5, 0.5, 0.5)]
+    assert told == [False] * 4 + [True] * 5 + [False]
+    assert not any(Familiarity().feed(np.nan) for _ in range(5))

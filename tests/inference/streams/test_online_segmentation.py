@@ -167,3 +167,22 @@ def test_it_finds_much_of_what_the_offline_tree_finds():
 def test_settings_out_of_range_are_errors(settings, message):
     with pytest.raises(ValueError, match=message):
         OnlineSegmenter(**{"window": 8, "delay": 1} | settings)
+
+
+def test_a_rate_is_kept_from_the_beginning():
+    """A static start sets a threshold that anything exceeds; without ``ahead`` texts pour out."""
+    rng = np.random.default_rng(0)
+    noise = unit(np.ones(8) + rng.normal(size=(40, 8)))
+    stream = np.concatenate(
+        [np.repeat(noise[:1], 4, axis=0) + 1e-4 * rng.normal(size=(4, 8)), noise]
+    )
+
+    def ended(**settings):
+        segmenter = OnlineSegmenter(window=8, delay=2, rate=0.175, **settings)
+        return np.cumsum([segmenter.update(row) is not None for row in stream])
+
+    ticks = np.arange(1, len(stream) + 1)
+    assert (ended() > 0.175 * ticks + 1).any()
+    kept = ended(ahead=1.0)
+    assert (kept <= 0.175 * ticks + 1).all()
+    assert kept[-1] >= 3

@@ -7,11 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import matplotlib
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from vljepa_jax.config import STREAM_REFERENCE_RATE, StreamSet, StreamStudyConfig
 from vljepa_jax.evals.benchmarks import STREAM
-from vljepa_jax.evals.figures import inline_svg
+from vljepa_jax.evals.figures import STYLE, inline_svg
 from vljepa_jax.evals.report import MetricRow, Section, metrics_table, shown, shown_interval
 from vljepa_jax.evals.streams.run import StreamResult
 from vljepa_jax.evals.streams.study import FORMS, STRATEGIES, Study
@@ -21,6 +23,7 @@ from vljepa_jax.inference.streams.timeline import draw_timeline
 _HEADLINE_FORM = FORMS[0]
 _METRICS = {"offline": "stream/decoding_reduction", "online": "stream/online_decoding_reduction"}
 _COLOURS = {"uniform": "#888888", "offline": "#3b82f6", "online": "#e0703a"}
+_TIMELINE_PARTS, _PART_WIDTH = 4, 4.2  # inches: what a phone shows of it can be read
 _LINES = {"averaged": "-", "exact": ":"}
 
 
@@ -110,8 +113,9 @@ def stream_sections(report: Mapping[str, Any], result: StreamResult | None) -> l
     made.append(Section("Selective decoding", intro, "figures", curves))
     if result is not None:
         intro = "The beginning of a stream, cut offline: how the embedding moves, what is said."
-        picture = inline_svg(draw_timeline(result.timeline))
-        made.append(Section("Timeline", intro, "figures", [picture]))
+        parts = result.timeline.parts(_TIMELINE_PARTS)
+        pictures = [inline_svg(draw_timeline(part, _PART_WIDTH)) for part in parts]
+        made.append(Section("Timeline", intro, "figures", pictures))
     return made
 
 
@@ -143,26 +147,31 @@ def save_pictures(directory: Path, streams: Mapping[str, Any], result: StreamRes
 def draw_curves(streams: Mapping[str, Any]) -> Figure:
     """A panel a set: CIDEr against decodings per second."""
     sets = streams["sets"]
-    figure = Figure(figsize=(3.6 * len(sets), 2.8), layout="constrained")
-    for axes, part in zip(figure.subplots(1, len(sets), squeeze=False)[0], sets, strict=True):
-        for strategy in STRATEGIES:
-            for form in FORMS:
-                points = part["curves"][f"{strategy}/{form}"]
-                axes.plot(
-                    [point["rate"] for point in points],
-                    [point["cider"] for point in points],
-                    _LINES[form],
-                    color=_COLOURS[strategy],
-                    label=f"{strategy}, {form}",
-                    linewidth=1.3,
-                )
-        axes.axhline(part["cider_blind"], color="#888888", linewidth=0.8, linestyle=(0, (1, 4)))
-        axes.axvline(streams["reference_rate"], color="#888888", linewidth=0.5)
-        axes.set_xscale("log")
-        axes.set_xlabel("decodings per second")
-        axes.set_title(f"{part['kind']}, {part['density']:g} events per second", loc="left")
-        axes.grid(alpha=0.2)
-        axes.set_ylim(bottom=0)
-    figure.axes[0].set_ylabel("CIDEr × 100")
-    figure.axes[0].legend(fontsize=6, frameon=False)
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(3.6 * len(sets), 3.1), layout="constrained")
+        panels = figure.subplots(1, len(sets), squeeze=False)[0]
+        for axes, part in zip(panels, sets, strict=True):
+            _draw_curves(axes, part, streams["reference_rate"])
+        panels[0].set_ylabel("CIDEr × 100")
+        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
+
+
+def _draw_curves(axes: Axes, part: Mapping[str, Any], reference_rate: float) -> None:
+    for strategy in STRATEGIES:
+        for form in FORMS:
+            points = part["curves"][f"{strategy}/{form}"]
+            axes.plot(
+                [point["rate"] for point in points],
+                [point["cider"] for point in points],
+                _LINES[form],
+                color=_COLOURS[strategy],
+                label=f"{strategy}, {form}",
+            )
+    axes.axhline(part["cider_blind"], color="#888888", linewidth=0.8, linestyle=(0, (1, 4)))
+    axes.axvline(reference_rate, color="#888888", linewidth=0.5)
+    axes.set_xscale("log")
+    axes.set_xlabel("decodings per second")
+    axes.set_title(f"{part['kind']}, {part['density']:g} events per second", loc="left")
+    axes.grid(alpha=0.2)
+    axes.set_ylim(bottom=0)

@@ -51,6 +51,7 @@ class CollectionSummary:
         unchanged: clips that were in the index already.
         removed: clips that are no longer in the collection, or no longer readable.
         unreadable: one line each.
+        unlike: embeddings of what is unlike the training clips; ``None`` if nobody can tell.
     """
 
     embedded: int
@@ -58,6 +59,7 @@ class CollectionSummary:
     unchanged: int
     removed: int
     unreadable: tuple[str, ...]
+    unlike: int | None = None
 
 
 def embed_collection(
@@ -136,18 +138,21 @@ def embed_collection(
         requests = _requests(share(new), window, stride, num_workers, bars, unreadable)
         decoded = decode_items(requests, model.video, num_workers)
         vectors = in_batches(
-            lambda _, clips: model.predict(clips, [query] * len(clips)),
+            lambda _, clips: zip(
+                *model.predict_and_judge(clips, [query] * len(clips)), strict=True
+            ),
             zip(requests, decoded, strict=True),
             model.batch_size,
         )
         tracked = bars.track(vectors, len(requests), description="Embedding")
-        embedded = rows = 0
+        embedded = rows = unlike = 0
         shards = _shards(requests, tracked, stamps, shard_rows, unreadable)
         for entries, embeddings in (shard for shards in rounds(shards) for shard in shards):
             if first_process():
                 index.add(entries, embeddings)
             embedded += len(entries)
             rows += len(embeddings)
+            unlike += sum(novelty > 1 for entry in entries for novelty in entry.novelty)
         unreadable = {name: why for part in gather(unreadable) for name, why in part.items()}
         # What can no longer be read is no longer what was embedded.
         gone = [name for name in unreadable if name in known]
@@ -157,7 +162,10 @@ def embed_collection(
         if first_process():
             index.remove(gone)
             write_text(Path(output) / "unreadable.txt", "".join(f"{line}\n" for line in lines))
-    summary = CollectionSummary(embedded, rows, len(stamps) - len(new), len(gone), lines)
+    known_unlike = None if model.calibration is None else unlike
+    summary = CollectionSummary(
+        embedded, rows, len(stamps) - len(new), len(gone), lines, known_unlike
+    )
     _show(summary, output, console)
     return summary
 
@@ -196,7 +204,7 @@ def _requests(
 
 def _shards(
     requests: Sequence[tuple[Item, Span | None]],
-    vectors: Iterable[tuple[tuple[Item, Span | None], np.ndarray | ClipError]],
+    vectors: Iterable[tuple[tuple[Item, Span | None], tuple[np.ndarray, np.float64] | ClipError]],
     stamps: dict[str, str],
     shard_rows: int,
     unreadable: dict[str, str],
@@ -206,17 +214,20 @@ def _shards(
     rows: list[np.ndarray] = []
     spans: list[Span | None] = []
     own: list[np.ndarray] = []
-    for position, ((item, span), vector) in enumerate(vectors):
-        if isinstance(vector, ClipError):
-            unreadable[item.name] = str(vector)
+    novelty: list[float] = []
+    for position, ((item, span), made) in enumerate(vectors):
+        if isinstance(made, ClipError):
+            unreadable[item.name] = str(made)
+        else:
+            own.append(made[0])
+            novelty += [] if np.isnan(made[1]) else [round(float(made[1]), 3)]
         spans.append(span)
-        own.append(vector)
         if position + 1 < len(requests) and requests[position + 1][0] is item:
             continue
         if item.name not in unreadable:
-            entries.append(Entry(item, stamps[item.name], tuple(spans)))
+            entries.append(Entry(item, stamps[item.name], tuple(spans), tuple(novelty)))
             rows += own
-        spans, own = [], []
+        spans, own, novelty = [], [], []
         if len(rows) >= shard_rows:
             yield entries, np.stack(rows)
             entries, rows = [], []
@@ -236,9 +247,11 @@ def _show(summary: CollectionSummary, output: str | os.PathLike[str], console: C
     for label, count in (
         ("clips embedded", summary.embedded),
         ("embeddings", summary.rows),
+        ("  unlike the training clips", summary.unlike),
         ("clips that had not changed", summary.unchanged),
         ("clips removed", summary.removed),
         ("clips unreadable, skipped", len(summary.unreadable)),
     ):
-        table.add_row(label, str(count))
+        if count is not None:
+            table.add_row(label, str(count))
     console.print(table)

@@ -1,9 +1,9 @@
-"""Hits of a search as one picture: a filmstrip and a caption for each hit."""
+"""Hits of a search as one picture: a filmstrip and a caption for each clip."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import matplotlib
 import numpy as np
@@ -18,6 +18,7 @@ from vljepa_jax.inference.search.index import Hit
 _FONT = os.path.join(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
 _FRAMES, _PIXELS = 6, 128  # of a filmstrip
 _GAP = 2  # between frames
+_OTHERS = 4  # windows of a clip whose times are told
 _LINE, _MARGIN = 16, 8  # height of a line of text; around everything
 
 
@@ -32,37 +33,48 @@ def filmstrip(frames: UInt8[np.ndarray, "T H W 3"]) -> Image.Image:
 
 
 def contact_sheet(query: str, hits: Sequence[Hit]) -> Image.Image:
-    """Draws the hits below the query, best first; one that cannot be read says why."""
+    """Draws the hits below the query, best first; one that cannot be read says why.
+
+    A clip is shown by the best of its windows; of the others, the times are told.
+    """
+    clips: dict[str, list[Hit]] = {}
+    for hit in hits:
+        clips.setdefault(hit.name, []).append(hit)
     row = _PIXELS + _LINE + _MARGIN
     width = _FRAMES * (_PIXELS + _GAP) - _GAP + 2 * _MARGIN
-    height = 2 * _MARGIN + _LINE + len(hits) * row
+    height = 2 * _MARGIN + _LINE + len(clips) * row
     sheet = Image.new("RGB", (width, height), "white")
     draw = ImageDraw.Draw(sheet)
     font = ImageFont.truetype(_FONT, _LINE - 4)
 
-    def write(text: str, top: int) -> None:
+    def write(text: str, top: int, cut: Callable[[str], str] = lambda t: t[:-4] + "...") -> None:
         text = shown(text)
-        while draw.textlength(text, font) > width - 2 * _MARGIN:  # the end tells more of a path
-            text = "..." + text[4:]
+        while draw.textlength(text, font) > width - 2 * _MARGIN:
+            text = cut(text)
         draw.text((_MARGIN, top), text, "black", font)
 
     write(query, _MARGIN)
     video = thumbnails(_FRAMES, _PIXELS)
-    for rank, hit in enumerate(hits):
+    for rank, (hit, *others) in enumerate(clips.values()):
         top = _MARGIN + _LINE + _MARGIN + rank * row
-        write(f"{rank + 1}.  {hit.score:.3f}  {when(hit)}  {os.path.basename(hit.name)}", top)
+        also = ", ".join(f"{when(other)} ({other.score:.2f})" for other in others[:_OTHERS])
+        also = f"; also {also}{', ...' * (len(others) > _OTHERS)}" if others else ""
+        name = os.path.basename(hit.name)
+        write(f"{rank + 1}.  {name}  {when(hit)} ({hit.score:.2f}){also}", top)
         span = None if hit.start is None else (hit.start, hit.end)
         try:
             strip = filmstrip(hit.item.decode(video, span))
         except ClipError as error:
-            write(str(error), top + _LINE)
+            # It begins with a path, whose end tells more.
+            write(str(error), top + _LINE, lambda text: "..." + text[4:])
         else:
             sheet.paste(strip, (_MARGIN, top + _LINE))
     return sheet
 
 
 def when(hit: Hit) -> str:
-    """The window of a hit: "1:05.0-1:09.0", or "" for a whole clip."""
+    """The window of a hit: "1:05-1:09.5", or "" for a whole clip."""
     if hit.start is None:
         return ""
-    return "-".join(f"{int(s // 60)}:{s % 60:04.1f}" for s in (hit.start, hit.end))
+    clock = (f"{int(s // 60)}:{s % 60:04.1f}" for s in (hit.start, hit.end))
+    return "-".join(time.removesuffix(".0") for time in clock)

@@ -73,11 +73,13 @@ class Entry:
         item: where it is.
         stamp: of its content when it was embedded.
         spans: seconds of each of its rows; ``None`` for the whole.
+        novelty: of each row (``Calibration.novelty``); () where the model had no calibration.
     """
 
     item: Item
     stamp: str
     spans: tuple[Span | None, ...]
+    novelty: tuple[float, ...] = ()
 
 
 class Hit(NamedTuple):
@@ -88,6 +90,8 @@ class Hit(NamedTuple):
         start, end: seconds of the window; ``None`` where the clip was embedded whole.
         score: cosine similarity to the query.
         item: to read it by.
+        novelty: over 1, it is unlike what the model was trained on; ``None`` if not known.
+        match: whether its model's calibration takes it for a match; ``None`` without one.
     """
 
     name: str
@@ -95,6 +99,8 @@ class Hit(NamedTuple):
     end: float | None
     score: float
     item: Item
+    novelty: float | None = None
+    match: bool | None = None
 
 
 class VideoIndex:
@@ -138,6 +144,8 @@ class VideoIndex:
     ) -> list[list[Hit]]:
         """The rows nearest to each query by cosine, best first.
 
+        Of windows of one clip that overlap, only the best is a hit.
+
         Args:
             queries: unit vectors.
             top: hits a query.
@@ -155,21 +163,30 @@ class VideoIndex:
             looked_at *= 4
 
     def _hits(self, scores: np.ndarray, rows: np.ndarray, top: int, each_once: bool) -> list[Hit]:
-        hits: dict[str | int, Hit] = {}
+        hits: list[Hit] = []
+        taken: dict[str, list[Span | None]] = {}  # of each clip
         for row, score in zip(rows.tolist(), scores.tolist(), strict=True):
             if row < 0 or len(hits) == top:
                 break
-            entry, span = self._rows[row]
-            name = entry.item.name
-            hit = Hit(name, *(span or (None, None)), score, entry.item)
-            hits.setdefault(name if each_once else row, hit)
-        return list(hits.values())
+            entry, place = self._rows[row]
+            span, own = entry.spans[place], taken.setdefault(entry.item.name, [])
+            if own and (each_once or any(_overlap(span, other) for other in own)):
+                continue
+            own.append(span)
+            novelty = entry.novelty[place] if entry.novelty else None
+            hits.append(
+                Hit(entry.item.name, *(span or (None, None)), score, entry.item, novelty=novelty)
+            )
+        return hits
 
     @functools.cached_property
-    def _rows(self) -> list[tuple[Entry, Span | None]]:
-        """The entry and span of each column of the scores."""
+    def _rows(self) -> list[tuple[Entry, int]]:
+        """The entry of each column of the scores, and which of its rows that is."""
         return [
-            (entry, span) for _, live in self._shards for entry, _ in live for span in entry.spans
+            (entry, place)
+            for _, live in self._shards
+            for entry, _ in live
+            for place in range(len(entry.spans))
         ]
 
 
@@ -313,6 +330,12 @@ class _Shard:
             first += len(entry.spans)
 
 
+def _overlap(one: Span | None, other: Span | None) -> bool:
+    if one is None or other is None:
+        return True
+    return one[0] < other[1] and other[0] < one[1]
+
+
 def _live_rows(part: tuple[_Shard, Sequence[tuple[Entry, int]]]) -> np.ndarray:
     """The embeddings of a shard that count; mapped where all do."""
     shard, live = part
@@ -382,4 +405,5 @@ def _entry(fields: dict) -> Entry:
         Item(item["name"], media, place and Place(**{**place, "inputs": tuple(place["inputs"])})),
         fields["stamp"],
         tuple(span and (float(span[0]), float(span[1])) for span in fields["spans"]),
+        tuple(map(float, fields.get("novelty", ()))),
     )

@@ -19,7 +19,13 @@ import rich.console
 from vljepa_jax.data.live_source import LiveSource
 from vljepa_jax.inference.embedder import Embedder
 from vljepa_jax.inference.streams.live_events import Events, StreamSummary
-from vljepa_jax.inference.streams.narrator import Labels, Narrator, Said, read_lines
+from vljepa_jax.inference.streams.narrator import (
+    Familiarity,
+    Labels,
+    Narrator,
+    Said,
+    read_lines,
+)
 from vljepa_jax.inference.streams.online_segmentation import OnlineSegmenter
 from vljepa_jax.inference.streams.window_reader import Arrival, WindowReader
 from vljepa_jax.inference.streams.windows import SlidingWindow
@@ -79,6 +85,7 @@ class LiveSettings:
                 delay=max(1, round(self.change_delay * ticks)),
                 threshold=self.threshold,
                 rate=None if self.rate is None else self.rate / ticks,
+                ahead=1.0,
             )
         except ValueError as error:
             raise LiveError(
@@ -154,6 +161,7 @@ class _Session:
         self._events, self._queries, self._batch = events, queries, batch
         self._began = time.monotonic()
         self._lags = _Recent(256)
+        self._familiarity = Familiarity()
         self._dropped = 0
         self._reached = 0.0
         self._next_status = self._began + _STATUS_SECONDS
@@ -190,11 +198,13 @@ class _Session:
 
     def _embed(self, arrivals: list[Arrival]) -> None:
         clips = np.stack([arrival.window.clip for arrival in arrivals])
-        embeddings = self._model.predict(clips, [self._queries.query] * len(clips))
-        for arrival, embedding in zip(arrivals, embeddings, strict=True):
+        queries = [self._queries.query] * len(clips)
+        embeddings, novelty = self._model.predict_and_judge(clips, queries)
+        for arrival, embedding, new in zip(arrivals, embeddings, novelty, strict=True):
             if arrival.restarted:
                 self._say(self._narrator.restart())
             window = arrival.window
+            self._events.judge(self._familiarity.feed(float(new)))
             for said in self._narrator.feed(window.end, embedding):
                 self._say(said)
             self._lags.add(time.monotonic() - arrival.due)

@@ -55,6 +55,7 @@ class Events:
         self._file: TextIO | None = None
         self._status: rich.status.Status | None = None
         self._lock = threading.Lock()  # the reader's thread gives notice too
+        self._unlike = False  # what is shown now is nothing that the model was trained on
         self._unsaid = 0  # dropped windows not told yet
         self._next_told = 0.0
 
@@ -80,14 +81,16 @@ class Events:
     def say(self, said: Said, lag: float) -> None:
         span = {"start": round(said.start, 3), "end": round(said.end, 3)}
         scores = {name: round(score, 4) for name, score in said.scores.items()}
-        self.write("text", **span, text=said.text, new=said.new, lag=round(lag, 3), scores=scores)
+        how = {"new": said.new, "unlike": self._unlike, "lag": round(lag, 3), "scores": scores}
+        self.write("text", **span, text=said.text, **how)
         if self._recorder:
             self._recorder.say(said)
         if said.new:
             ranked = list(said.scores.items())[:_SHOWN_LABELS]
-            best = f"  {ranked[0][1]:.3f}" if ranked else ""
-            others = ", ".join(f"{name} {score:.3f}" for name, score in ranked[1:])
-            line = f"{clock(said.start)} – {clock(said.end)}  {said.text}{best}"
+            best = f"  {ranked[0][1]:.2f}" if ranked else ""
+            others = ", ".join(f"{name} {score:.2f}" for name, score in ranked[1:])
+            mark = "? " if self._unlike else ""
+            line = f"{span_of_time(said.start, said.end)}  {mark}{said.text}{best}"
             self._print(line + (f"  ({others})" if others else ""))
 
     def tick(self, seconds: float, change: float, frame: np.ndarray) -> None:
@@ -95,6 +98,18 @@ class Events:
         self.write("tick", time=round(seconds, 3), change=round(change, 4))
         if self._recorder:
             self._recorder.tick(seconds, change, frame)
+
+    def judge(self, unlike: bool) -> None:
+        """Takes whether the stream is unlike the training clips; tells when that changes."""
+        if unlike != self._unlike:
+            self._unlike = unlike
+            if unlike:
+                self.notice(
+                    "this is unlike the clips that the model was trained on: its texts, marked ?, "
+                    "mean little"
+                )
+            else:
+                self.notice("this is like the clips that the model was trained on again")
 
     def dropped(self, lost: int, total: int) -> None:
         """Says so at most once a few seconds."""
@@ -153,7 +168,13 @@ def _ends_inside_a_line(file: TextIO) -> bool:
 
 
 def clock(seconds: float) -> str:
-    """ "1:02:03.5" or "2:03.5"."""
-    hours, rest = divmod(int(seconds), 3600)
-    head = f"{hours}:{rest // 60:02d}" if hours else f"{rest // 60}"
-    return f"{head}:{seconds % 60:04.1f}"
+    """ "1:02:03" or "2:03", to the nearest second."""
+    minutes, second = divmod(round(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02d}:{second:02d}" if hours else f"{minute}:{second:02d}"
+
+
+def span_of_time(start: float, end: float) -> str:
+    """ "0:02 – 0:05", or "0:02" for what lasts no second, in columns of equal width."""
+    first, last = clock(start), clock(end)
+    return (first if first == last else f"{first} – {last}").ljust(11)

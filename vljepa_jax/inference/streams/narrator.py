@@ -23,6 +23,7 @@ from vljepa_jax.inference.streams.timeline import FRAMES, Spoken, Timeline, thum
 from vljepa_jax.json_text import other_encoding, text_encoding
 
 _TICKS_KEPT, _TEXTS_KEPT = 4_096, 64  # of a timeline, however long the stream
+_WINDOWS_JUDGED = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -171,7 +172,9 @@ class Narrator:
     def _close(self, change: Change | None) -> Said | None:
         if change is None or self._told:
             return None
-        return self._tell(self._open_at, self._time_of(change.end - 1), change.averaged)
+        # A segment lasts until the next begins; of the last, nobody knows more than its ticks.
+        end = min(change.end, self._segmenter.tick - 1)
+        return self._tell(self._open_at, self._time_of(end), change.averaged)
 
     def _tell(self, start: float, end: float, embedding: np.ndarray) -> Said:
         text, scores = self._say(embedding)
@@ -183,6 +186,26 @@ class Narrator:
     def _time_of(self, tick: int) -> float:
         """Seconds that a recent tick tells of."""
         return self._times[tick - self._segmenter.tick]
+
+
+class Familiarity:
+    """Whether a stream is like the clips that its model was trained on."""
+
+    def __init__(self) -> None:
+        self._latest: collections.deque[float] = collections.deque(maxlen=_WINDOWS_JUDGED)
+        self._unlike = False
+
+    def feed(self, novelty: float) -> bool:
+        """Takes the novelty of the next window; whether the stream is unlike training by now.
+
+        That changes when all of the latest windows say the same; NaN, of no calibration, never
+        does.
+        """
+        self._latest.append(novelty)
+        votes = [number > 1 for number in self._latest]
+        if len(votes) == _WINDOWS_JUDGED and len(set(votes)) == 1:
+            self._unlike = votes[0]
+        return self._unlike
 
 
 class TimelineRecorder:

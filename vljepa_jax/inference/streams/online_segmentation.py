@@ -55,7 +55,8 @@ class OnlineSegmenter:
     Instead of a threshold, a target rate can be given. The log-threshold then falls steadily and
     rises with each segment, so that both balance at that rate (a quantile tracker: with E errors
     of ``1 - rate`` and ``-rate`` a tick, their sum stays bounded). It begins at the first
-    gain that is not zero.
+    gain that is not zero. With ``ahead`` the rate is kept from the beginning, when the threshold
+    has not settled: a segment that would be one too many goes on.
 
     Attributes:
         threshold: the present one; ``None`` before there is any.
@@ -71,6 +72,7 @@ class OnlineSegmenter:
         delay: int,
         threshold: float | None = None,
         rate: float | None = None,
+        ahead: float | None = None,
     ) -> None:
         """Gives either a threshold or a rate.
 
@@ -79,6 +81,7 @@ class OnlineSegmenter:
             delay: ticks that a split must be old, at least 1.
             threshold: on the gain.
             rate: wanted segments per tick, in (0, 1).
+            ahead: by how many segments the number of all may exceed the rate; ``None`` for any.
 
         Raises:
             ValueError: a value is out of range, or not one of threshold and rate is given.
@@ -99,6 +102,8 @@ class OnlineSegmenter:
         self.tick = 0
         self.start = 0
         self._rate = rate
+        self._ahead = math.inf if ahead is None else ahead
+        self._ended = 0  # segments
         self._delay = delay
         self._latest: collections.deque[np.ndarray] = collections.deque(maxlen=window)
         self._sum: np.ndarray | None = None  # of the open segment
@@ -115,7 +120,12 @@ class OnlineSegmenter:
         split, self.gain = self._best_split()
         changed = self.threshold is not None and self.gain > self.threshold
         self._control(changed)
-        return self._end(split) if changed else None
+        if not changed:
+            return None
+        if self._rate is not None and self._ended + 1 > self._rate * self.tick + self._ahead:
+            return None
+        self._ended += 1
+        return self._end(split)
 
     def so_far(self) -> Change | None:
         """The open segment as if it ended now; ``None`` before the first tick."""
