@@ -2,7 +2,14 @@
 
 from pathlib import Path
 
-from vljepa_jax.config import DATA, BenchmarkConfig, EvalConfig, load_recipe, parse
+from vljepa_jax.config import (
+    DATA,
+    BenchmarkConfig,
+    EvalConfig,
+    StreamStudyConfig,
+    load_recipe,
+    parse,
+)
 from vljepa_jax.datasets.command import number
 from vljepa_jax.evals.benchmarks import benchmark_name
 from vljepa_jax.evals.protocols.registry import make_protocol
@@ -68,7 +75,27 @@ def page() -> str:
     groups: dict[str, list[BenchmarkConfig]] = {}
     for benchmark in config.benchmarks:
         groups.setdefault(benchmark.group, []).append(benchmark)
-    return HEAD + "".join(_group(name, own) for name, own in groups.items())
+    streams = _streams(config.stream)
+    return HEAD + "".join(_group(name, own) for name, own in groups.items()) + streams
+
+
+def _streams(study: StreamStudyConfig) -> str:
+    lines = [
+        "\n## streaming\n",
+        "`--benchmarks=stream`: how many times fewer decodings, chosen by the embeddings, tell as",
+        "much as one a second ([docs/streaming.md](streaming.md)).",
+        "",
+        "| streams | dataset, split | videos | metrics | query |",
+        "|---|---|---|---|---|",
+    ]
+    for part in study.sets:
+        tags = [f"{tag} {' or '.join(values)}" for tag, values in part.tags.items()]
+        where = ", ".join([f"`{part.path.removeprefix(DATA)}`", part.split, *tags])
+        metrics = "`stream/decoding_reduction`, `stream/online_decoding_reduction`"
+        cells = (f"`{part.name}`", where, number(part.expected or None), metrics, study.query)
+        lines.append(f"| {' | '.join(cells)} |")
+    choices = [f"- {choice}, {who}" for part in study.sets for choice, who in part.sources.items()]
+    return "\n".join([*lines, "", *sorted(choices)]) + "\n"
 
 
 def _group(name: str, benchmarks: list[BenchmarkConfig]) -> str:

@@ -22,11 +22,11 @@ def get_config() -> ConfigDict:
         *_benchmarks("test", ""),
         *_benchmarks("test_compositional", "_compositional"),
     )
-    config.stream = _stream()
+    config.stream = stream()
     return config
 
 
-def _stream() -> ConfigDict:
+def stream() -> ConfigDict:
     """Selective decoding (paper 4.6): --benchmarks=stream."""
     return ConfigDict(
         {
@@ -43,7 +43,7 @@ def _stream() -> ConfigDict:
             "rates": (*(2.0, 1.4, 1.0, 0.7, 0.5, 0.35, 0.25, 0.18, 0.12, 0.08, 0.04, 0.02, 0.01),),
             "change_window": 4.0,  # seconds in which the online segmentation looks for a change
             "change_delay": 1.0,  # seconds that a change must be old for it
-            "bank_texts": 2_000,  # training captions to choose from where there is no Y-Decoder
+            "bank_texts": 2_000,  # training texts to choose from where there is no Y-Decoder
         }
     )
 

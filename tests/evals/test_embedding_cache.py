@@ -15,11 +15,11 @@ from vljepa_jax.data.records import Annotation, Medium, Record
 from vljepa_jax.data.storage import write_dataset
 from vljepa_jax.data.video import write_mp4
 from vljepa_jax.evals.datasets import Datasets
-from vljepa_jax.evals.embedding_cache import CacheError, EmbeddingCache, vector_key
+from vljepa_jax.evals.embedding_cache import CacheError, EmbeddingCache, as_keys, vector_key
 from vljepa_jax.evals.evaluate import evaluate_each
 from vljepa_jax.evals.run import write_evaluation
 
-KEYS = [vector_key("text", str(number)) for number in range(10)]
+KEYS = as_keys(vector_key("text", str(number)) for number in range(10))
 
 
 def vectors(count):
@@ -36,9 +36,19 @@ def test_vectors_come_back_bit_by_bit_from_memory_and_from_disk(tmp_path):
         np.testing.assert_array_equal(cache.read(KEYS[::-1]), rows[::-1])
     again = EmbeddingCache(tmp_path, "model", 4)
     assert len(again) == 10
-    np.testing.assert_array_equal(again.read([KEYS[i] for i in (9, 0, 4)]), rows[[9, 0, 4]])
-    assert vector_key("text", "10") not in again
+    np.testing.assert_array_equal(again.read(KEYS[[9, 0, 4]]), rows[[9, 0, 4]])
+    assert again.has(as_keys([vector_key("text", "10"), KEYS[3]])).tolist() == [False, True]
     assert len(EmbeddingCache(tmp_path, "another", 4)) == 0
+
+
+def test_names_that_end_in_zeros_are_whole(tmp_path):
+    keys = as_keys([b"a" * 15 + b"\0", b"a" * 14 + b"\0\0", b"\0" * 16])
+    with EmbeddingCache(tmp_path, "model", 4) as cache:
+        cache.add(keys, vectors(3))
+        np.testing.assert_array_equal(cache.read(keys), vectors(3))
+    again = EmbeddingCache(tmp_path, "model", 4)
+    np.testing.assert_array_equal(again.read(keys[::-1]), vectors(3)[::-1])
+    assert len(again) == 3
 
 
 def test_another_process_is_seen_when_it_has_written(tmp_path):
@@ -46,7 +56,7 @@ def test_another_process_is_seen_when_it_has_written(tmp_path):
     one.add(KEYS[:1], vectors(1))
     two.add(KEYS[:2], vectors(2))  # the same key: both have the same vector
     one.flush(), two.flush()
-    assert KEYS[1] not in one
+    assert one.has(KEYS[:2]).tolist() == [True, False]
     one.refresh()
     np.testing.assert_array_equal(one.read(KEYS[:2]), vectors(2))
 

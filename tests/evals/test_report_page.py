@@ -166,9 +166,10 @@ def fabricated_streams(*arguments):
         }
         return dataclasses.replace(of, reductions=reductions, blind=31.9)
 
-    ((part, of),) = result.studies
-    parts = [dataclasses.replace(part, density=density) for density in (0.4, 0.2, 0.8)]
-    return dataclasses.replace(result, studies=tuple((part, study(of)) for part in parts))
+    (own,) = result.sets
+    parts = [dataclasses.replace(own.part, density=density) for density in (0.4, 0.2, 0.8)]
+    made = (dataclasses.replace(own, part=part, study=study(own.study)) for part in parts)
+    return dataclasses.replace(result, sets=tuple(made))
 
 
 def fabricated_probe(run_dir, splits):

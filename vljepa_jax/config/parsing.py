@@ -18,7 +18,9 @@ from vljepa_jax.places import BUCKETS, DATASET_BUCKETS, why_not
 T = TypeVar("T")
 
 # Fields that name one.
-_DATASET = re.compile(r"(data\.sources|(evaluations\[\d+\]\.)?benchmarks)\[\d+\]\.path|data")
+_DATASET = re.compile(
+    r"(data\.sources|(evaluations\[\d+\]\.)?benchmarks|stream\.sets)\[\d+\]\.path|data"
+)
 
 
 class ConfigError(ValueError):

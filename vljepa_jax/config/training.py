@@ -295,19 +295,38 @@ class StreamSet:
     density: float  # events per second
     streams: int
 
+    @property
+    def name(self) -> str:
+        """Of its metrics."""
+        return f"{self.kind}_at_{self.density:g}"
+
+
+@dataclasses.dataclass(frozen=True)
+class RecordedStreams:
+    """Streams of a prepared dataset: long videos that someone described as they went."""
+
+    name: str  # of its metrics
+    path: str  # a prepared dataset, or "@data/NAME" below config.data
+    split: str
+    tags: dict[str, tuple[str, ...]]  # tag -> values, of which an annotation has one; {} for all
+    streams: int  # the first n; 0 for all
+    expected: int  # streams of the whole set; 0 where it is not known
+    bank_split: str  # whose texts are chosen from where there is no Y-Decoder
+    sources: dict[str, str] = dataclasses.field(default_factory=dict)  # of each choice: who made it
+
 
 @dataclasses.dataclass(frozen=True)
 class StreamStudyConfig:
     """The study of selective decoding (paper §4.6), benchmark "stream"."""
 
-    sets: tuple[StreamSet, ...]  # the first gives the headline
+    sets: tuple[StreamSet | RecordedStreams, ...]  # the first gives the headline
     query: str
     window: float  # seconds of video that an embedding sees
     ticks_per_second: float  # embeddings
     rates: tuple[float, ...]  # decodings per second, swept
     change_window: float  # seconds in which the online segmentation looks for a change
     change_delay: float  # seconds that a change must be old for it
-    bank_texts: int  # captions of the training split to choose from where there is no Y-Decoder
+    bank_texts: int  # texts of a training split to choose from where there is no Y-Decoder
 
     def __post_init__(self) -> None:
         rates = self.rates
@@ -350,7 +369,8 @@ class EvalConfig:
         if self.batch_size < 1:
             raise ConfigError(f"config.batch_size = {self.batch_size} must be at least 1")
         users = [f"benchmark '{b.name}{b.suffix}'" for b in self.benchmarks if b.path == WORLD]
-        users += [] if self.stream is None else ["the study of streams"]
+        sets = () if self.stream is None else self.stream.sets
+        users += ["the study of streams"] * any(isinstance(part, StreamSet) for part in sets)
         if self.world is None and users:
             raise ConfigError(
                 f'config.world is None, but {users[0]} is on "@world"; '

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
+import itertools
 import json
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -14,9 +14,13 @@ from vljepa_jax.config import VideoInput, WorldConfig
 from vljepa_jax.data.datasets import find_dataset, require_split
 from vljepa_jax.data.media_bytes import stamp
 from vljepa_jax.data.records import Annotation, ClipError, Medium
+from vljepa_jax.data.shards import Annotations
 from vljepa_jax.data.storage import Dataset
+from vljepa_jax.data.token_cache import ClipKey
 from vljepa_jax.data.workers import decode_media
 from vljepa_jax.evals.examples import ClipRef
+
+_MANY = 1 << 15  # annotations of a split that are not kept in memory
 
 
 class Datasets:
@@ -40,28 +44,40 @@ class Datasets:
             self._open[path] = find_dataset(path, self._world, self._data)
         return self._open[path]
 
-    def annotations(self, path: str, split: str) -> list[tuple[int, Annotation]]:
+    def annotations(self, path: str, split: str) -> Annotations | list[tuple[int, Annotation]]:
         """All annotations of a split with their record's index; no medium is read.
+
+        Few are kept in memory, as several benchmarks read them; of many there are too many.
 
         Raises:
             DatasetError: there is no such dataset or split.
         """
-        if (path, split) not in self._annotations:
-            require_split(self[path], path, split)
-            self._annotations[path, split] = list(self[path].annotations(split))
+        if (path, split) in self._annotations:
+            return self._annotations[path, split]
+        require_split(self[path], path, split)
+        annotations = self[path].annotations(split)
+        if len(annotations) > _MANY:
+            return annotations
+        self._annotations[path, split] = list(annotations)
         return self._annotations[path, split]
 
-    def stamps(self, clips: Iterable[ClipRef]) -> dict[ClipRef, str]:
-        """What changes with the content of each clip; a clip whose file is missing has none."""
-        found = {}
-        for (path, split), group in _by_split(clips).items():
+    def stamps(
+        self, clips: Iterable[tuple[tuple[str, str], Sequence[ClipKey]]]
+    ) -> Iterator[str | None]:
+        """What changes with the content of each clip; ``None`` where its file is missing.
+
+        Args:
+            clips: (path, split) and the records and media of clips there.
+        """
+        for (path, split), keys in clips:
             media = self[path].media(split)
-            for clip in group:
-                record = media[clip.record]
-                chosen = [record.media[index] for index in clip.media]
-                with contextlib.suppress(ClipError):  # decoding it says why
-                    found[clip] = json.dumps([[stamp(m), *_place(m)] for m in chosen])
-        return found
+            for index, inputs in keys:
+                record = media[index]
+                try:
+                    chosen = [record.media[i] for i in inputs]
+                    yield json.dumps([[stamp(m), *_place(m)] for m in chosen])
+                except ClipError:  # decoding it says why
+                    yield None
 
     def decode(
         self, clips: Iterable[ClipRef], video: VideoInput, ahead: int = 0
@@ -73,15 +89,21 @@ class Datasets:
         Args:
             ahead: clips that may lie ready, as many as are taken at a time.
         """
-        for (path, split), group in _by_split(clips).items():
-            decoded = decode_media(
-                self[path].media(split),
-                [(clip.record, clip.media) for clip in group],
-                video,
-                self._num_workers,
-                ahead,
-            )
-            yield from zip(group, decoded, strict=True)
+        groups = _by_split(clips)
+        keys = [(of, [(c.record, c.media) for c in group]) for of, group in groups.items()]
+        ordered = itertools.chain.from_iterable(groups.values())
+        yield from zip(ordered, self.decode_keys(keys, video, ahead), strict=True)
+
+    def decode_keys(
+        self,
+        clips: Iterable[tuple[tuple[str, str], Sequence[ClipKey]]],
+        video: VideoInput,
+        ahead: int = 0,
+    ) -> Iterator[np.ndarray | ClipError]:
+        """``decode``, of clips that are told as ``stamps`` takes them."""
+        for (path, split), keys in clips:
+            media = self[path].media(split)
+            yield from decode_media(media, keys, video, self._num_workers, ahead)
 
 
 def _by_split(clips: Iterable[ClipRef]) -> dict[tuple[str, str], list[ClipRef]]:

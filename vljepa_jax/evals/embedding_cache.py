@@ -9,22 +9,22 @@ killed at any point. What no longer serves is deleted by hand, a model's folder 
 
 from __future__ import annotations
 
-import bisect
 import hashlib
 import json
 import os
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 
 from vljepa_jax.config import ConfigError
 
 _KEY = 16  # bytes of a SHA-256 that name a vector
+_KEYS = np.dtype(f"S{_KEY}")  # compares all bytes, though zeros at the end are not shown
 _SHARD_BYTES = 32 << 20  # of vectors that wait to be written
 _SECONDS = 60.0  # that they wait at most: what is killed loses no more
 _STALE = 24 * 3600.0  # seconds after which a file that was not completed is nobody's any more
@@ -32,6 +32,11 @@ _STALE = 24 * 3600.0  # seconds after which a file that was not completed is nob
 
 class CacheError(ConfigError):
     """A cache that cannot be used; the message names the file and the mend."""
+
+
+def as_keys(names: Iterable[bytes]) -> np.ndarray:
+    """Names of vectors as one array, [n]."""
+    return np.fromiter(names, _KEYS)
 
 
 def vector_key(*parts: Any) -> bytes:
@@ -65,8 +70,8 @@ class EmbeddingCache:
         self._size = size
         self._limit = max(1, shard_bytes // (4 * size))  # vectors
         self._shards: dict[str, np.ndarray] = {}  # the vectors, by the name of the keys' file
-        self._starts: list[int] = []  # rows before each shard
-        self._rows: dict[bytes, int] = {}
+        self._keys: list[np.ndarray] = []  # of each shard
+        self._index: tuple[np.ndarray, np.ndarray] | None = None  # all keys, ascending; their rows
         self._waiting: dict[bytes, np.ndarray] = {}
         self._since = time.monotonic()
         self.refresh()
@@ -77,29 +82,32 @@ class EmbeddingCache:
     def __exit__(self, *exception: object) -> None:
         self.flush()
 
-    def __contains__(self, key: bytes) -> bool:
-        return key in self._waiting or key in self._rows
-
     def __len__(self) -> int:
         """Vectors that are there, written or waiting."""
-        return len(self._rows.keys() | self._waiting.keys())
+        return len(np.unique(np.concatenate([self._waiting_keys(), *self._keys])))
 
-    def read(self, keys: Sequence[bytes]) -> Float[np.ndarray, "n e"]:
+    def has(self, keys: np.ndarray) -> Bool[np.ndarray, " n"]:
+        """Which keys (``as_keys``) are there."""
+        return (self._rows(keys) >= 0) | np.isin(keys, self._waiting_keys())
+
+    def read(self, keys: np.ndarray) -> Float[np.ndarray, "n e"]:
         """The vectors of keys that are there, as they were added."""
         found = np.zeros((len(keys), self._size), np.float32)
-        shards = list(self._shards.values())
+        rows = self._rows(keys)
+        for place in np.flatnonzero(rows < 0):
+            found[place] = self._waiting[_whole(keys[place])]
         # In the order of the files: what is mapped is then read once.
-        for row, place in sorted((self._rows.get(key, -1), i) for i, key in enumerate(keys)):
-            if row < 0:
-                found[place] = self._waiting[keys[place]]
-                continue
-            shard = bisect.bisect_right(self._starts, row) - 1
-            found[place] = shards[shard][row - self._starts[shard]]
+        places = np.argsort(rows, kind="stable")
+        end = 0
+        for shard in self._shards.values():
+            start, end = end, end + len(shard)
+            own = places[slice(*np.searchsorted(rows, (start, end), sorter=places))]
+            found[own] = shard[rows[own] - start]
         return found
 
-    def add(self, keys: Sequence[bytes], vectors: Float[np.ndarray, "n e"]) -> None:
+    def add(self, keys: np.ndarray, vectors: Float[np.ndarray, "n e"]) -> None:
         """Keeps vectors; they are written soon, and at the latest by ``flush``."""
-        self._waiting.update(zip(keys, vectors, strict=True))
+        self._waiting.update(zip(map(_whole, keys), vectors, strict=True))
         if len(self._waiting) >= self._limit or time.monotonic() - self._since > _SECONDS:
             self.flush()
 
@@ -149,11 +157,29 @@ class EmbeddingCache:
                 f"{[len(keys), self._size]} is expected; delete it and its keys, and what "
                 "they held is embedded again"
             )
-        start = self._starts[-1] + len(list(self._shards.values())[-1]) if self._shards else 0
         self._shards[path.name] = vectors
-        self._starts.append(start)
-        for row, key in enumerate(keys):
-            self._rows[key.tobytes()] = start + row
+        self._keys.append(np.ascontiguousarray(keys).view(_KEYS)[:, 0])
+        self._index = None
+
+    def _rows(self, keys: np.ndarray) -> Int[np.ndarray, " n"]:
+        """Of each key its row among those of all shards, -1 where it is in none."""
+        if self._index is None:
+            together = np.concatenate([np.zeros(0, _KEYS), *self._keys])
+            order = np.argsort(together, kind="stable")
+            self._index = together[order], order
+        known, rows = self._index
+        if not len(known):
+            return np.full(len(keys), -1)
+        places = np.minimum(np.searchsorted(known, keys), len(known) - 1)
+        return np.where(known[places] == keys, rows[places], -1)
+
+    def _waiting_keys(self) -> np.ndarray:
+        return as_keys(self._waiting)
+
+
+def _whole(key: np.bytes_) -> bytes:
+    """The name of a vector, with the zeros at its end."""
+    return bytes(key).ljust(_KEY, b"\0")
 
 
 def _vectors_of(keys: Path) -> Path:

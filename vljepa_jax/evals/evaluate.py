@@ -9,8 +9,6 @@ at work, and in a cache on disk where there is one.
 from __future__ import annotations
 
 import dataclasses
-import functools
-import operator
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -18,7 +16,6 @@ import jax
 
 from vljepa_jax.config import BenchmarkConfig, ConfigError, VideoInput, nearest
 from vljepa_jax.data.datasets import AbsentDatasetError
-from vljepa_jax.data.records import Annotation
 from vljepa_jax.evals.benchmarks import benchmark_name, metric_name, video_of
 from vljepa_jax.evals.datasets import Datasets
 from vljepa_jax.evals.embed import embed
@@ -32,6 +29,7 @@ from vljepa_jax.evals.examples import (
     make_example,
 )
 from vljepa_jax.evals.metrics import Metric
+from vljepa_jax.evals.packed import Examples
 from vljepa_jax.evals.protocols.base import Embeddings, Needs, Outcome, Protocol
 from vljepa_jax.evals.protocols.registry import make_protocol
 from vljepa_jax.inference.embedder import Embedder
@@ -63,12 +61,15 @@ class Result:
 
 
 def divide(
-    benchmarks: Sequence[BenchmarkConfig], datasets: Datasets
+    benchmarks: Sequence[BenchmarkConfig], datasets: Datasets, *, alone: bool = True
 ) -> tuple[tuple[BenchmarkConfig, ...], dict[str, str]]:
     """Divides benchmarks into those that their datasets have examples for, and the others.
 
     An example that lacks what the protocol asks for, say candidates, is none; a dataset
     "@data/NAME" that was not prepared has none.
+
+    Args:
+        alone: whether nothing else is measured, so that one benchmark at least must have examples.
 
     Returns:
         The former, and why each of the latter is skipped, by name.
@@ -86,7 +87,7 @@ def divide(
             skipped[benchmark_name(benchmark)] = str(error)
         else:
             served.append(benchmark)
-    if skipped and not served:
+    if alone and skipped and not served:
         raise ConfigError("\n  ".join(["there is nothing to evaluate on:", *skipped.values()]))
     return tuple(served), skipped
 
@@ -121,18 +122,17 @@ def evaluate_each(
         EvaluationError: an example does not fit its benchmark's protocol, or the frames.
         ConfigError: the model does not take a benchmark's number of frames.
     """
-    require_scorable(benchmarks, datasets, model.video)
-    groups: dict[tuple[str, str, VideoInput], list[int]] = defaultdict(list)
+    groups: dict[tuple[str, str, VideoInput], dict[int, _Asked]] = defaultdict(dict)
     for index, benchmark in enumerate(benchmarks):
         video = video_of(benchmark, model.video)
         model.require_frames(video.frames)
-        groups[benchmark.path, benchmark.split, video].append(index)
+        asked = _Asked.of(benchmark, datasets, video)
+        groups[benchmark.path, benchmark.split, video][index] = asked
     for (_, _, video), group in groups.items():
-        asked = [_Asked.of(benchmarks[index], datasets, video) for index in group]
-        needs = functools.reduce(operator.or_, (each.needs for each in asked), Needs())
+        needs = Needs.together([asked.needs for asked in group.values()])
         embeddings, unreadable = embed(model, needs, datasets, cache, video)
-        for index, each in zip(group, asked, strict=True):
-            yield index, each.score(embeddings, unreadable)
+        for index, asked in group.items():
+            yield index, asked.score(embeddings, unreadable)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,7 +140,7 @@ class _Asked:
     """What a benchmark asks of a model."""
 
     protocol: Protocol
-    examples: list[Example]
+    examples: Examples
     there: int  # examples, before the limit
     needs: Needs
 
@@ -185,7 +185,7 @@ def _needs(protocol: Protocol, examples: Sequence[Example], video: VideoInput) -
     return needs
 
 
-def read_examples(protocol: Protocol, datasets: Datasets) -> list[Example]:
+def read_examples(protocol: Protocol, datasets: Datasets) -> Examples:
     """The examples of a protocol's benchmark, in the dataset's order; its limit is not applied.
 
     Raises:
@@ -193,24 +193,19 @@ def read_examples(protocol: Protocol, datasets: Datasets) -> list[Example]:
         DatasetError: there is no such dataset or split.
     """
     benchmark, bank = protocol.benchmark, _read_bank(protocol, datasets)
-    seen: dict[tuple[tuple[str, ...], ...], tuple[tuple[str, ...], ...]] = {}
-
-    def candidates(annotation: Annotation) -> tuple[tuple[str, ...], ...]:
-        """Equal ones as one object, as ``protocols.base.candidate_lists`` has it."""
-        found = bank or datasets[benchmark.path].candidates(annotation)
-        return seen.setdefault(found, found)
-
-    chosen = [
-        make_example(benchmark, record, annotation, candidates(annotation))
+    dataset = datasets[benchmark.path]
+    chosen = Examples.pack(
+        make_example(benchmark, record, annotation, bank or dataset.candidates(annotation))
         for record, annotation in datasets.annotations(benchmark.path, benchmark.split)
         if fits(benchmark, annotation)
-    ]
+    )
     if not chosen:
         raise NoExamplesError(
             f"benchmark '{benchmark_name(benchmark)}': no annotation of {benchmark.path}, split "
             f"'{benchmark.split}', has {benchmark.filter}"
         )
-    return protocol.keep(chosen)
+    kept = protocol.keep(chosen)
+    return kept if isinstance(kept, Examples) else Examples.pack(kept)
 
 
 def _check_any(protocol: Protocol, examples: Sequence[Example]) -> None:

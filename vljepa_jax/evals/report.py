@@ -467,7 +467,8 @@ def partial(metric: Mapping[str, Any]) -> str:
 def what_is_missing(metric: Mapping[str, Any]) -> str:
     """What of its benchmark a metric does not cover, in sentences; "" if it is whole."""
     clips, part = metric["unreadable"], partial(metric)
-    unreadable = f"Unreadable clips, counted as wrong: {clips}." if clips else ""
+    counted = "left out" if metric.get("protocol") == STREAM else "counted as wrong"
+    unreadable = f"Unreadable clips, {counted}: {clips}." if clips else ""
     return " ".join(filter(None, (part and f"{part.capitalize()}.", unreadable)))
 
 

@@ -19,6 +19,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, overload
 
+import numpy as np
+
 from vljepa_jax.config import BenchmarkConfig, as_dict
 from vljepa_jax.evals.benchmarks import benchmark_name, video_of
 from vljepa_jax.evals.datasets import Datasets
@@ -189,11 +191,13 @@ class _Outcomes(Sequence[Outcome]):
     """The outcomes in a ``predictions.jsonl``, each read when it is asked for."""
 
     def __init__(self, path: Path, benchmark: BenchmarkConfig) -> None:
-        self._path, self._lines = path, path.read_bytes().splitlines()
+        self._path = path
+        with path.open("rb") as file:  # where each line ends
+            self._ends = np.cumsum(np.fromiter(map(len, file), np.int64))
         self._where = benchmark.path, benchmark.split
 
     def __len__(self) -> int:
-        return len(self._lines)
+        return len(self._ends)
 
     @overload
     def __getitem__(self, index: int) -> Outcome: ...
@@ -202,8 +206,12 @@ class _Outcomes(Sequence[Outcome]):
     def __getitem__(self, index: int | slice) -> Outcome | list[Outcome]:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
+        index = range(len(self))[index]
+        with self._path.open("rb") as file:
+            file.seek(self._ends[index - 1] if index else 0)
+            line = file.readline()
         try:
-            return self._outcome(parse_json(self._lines[index]))
+            return self._outcome(parse_json(line))
         except (JSONError, KeyError, TypeError, AttributeError) as error:
             raise EvaluationError(
                 f"{self._path}, line {index + 1}: is no prediction ({error}); {_MEND}"

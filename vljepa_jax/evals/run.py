@@ -13,16 +13,18 @@ import rich.table
 from rich.text import Text
 
 from vljepa_jax import terminal
-from vljepa_jax.config import BenchmarkConfig, EvalConfig, StreamStudyConfig
+from vljepa_jax.config import BenchmarkConfig, ConfigError, EvalConfig, StreamStudyConfig
+from vljepa_jax.data.datasets import AbsentDatasetError
 from vljepa_jax.evals import report
-from vljepa_jax.evals.benchmarks import with_frames
+from vljepa_jax.evals.benchmarks import STREAM, with_frames
 from vljepa_jax.evals.calibration import share_unlike
 from vljepa_jax.evals.datasets import Datasets
 from vljepa_jax.evals.evaluate import Result, divide, require_same_model
+from vljepa_jax.evals.examples import NoExamplesError
 from vljepa_jax.evals.gallery import make_galleries
 from vljepa_jax.evals.results import measure
 from vljepa_jax.evals.streams import report as stream_report
-from vljepa_jax.evals.streams.run import embed_streams, run_stream_benchmark
+from vljepa_jax.evals.streams.run import embed_streams, open_sets, run_stream_benchmark
 from vljepa_jax.inference.embedder import Embedder
 from vljepa_jax.parallel.processes import first_process
 
@@ -50,7 +52,7 @@ def write_evaluation(
         benchmarks: those of ``config`` that are run now.
         output: directory of the report. Metrics there that are not measured again are kept, if
             they are of the same model and settings.
-        study: of selective decoding on the world's streams; ``None`` leaves it out.
+        study: of selective decoding on streams; ``None`` leaves it out.
         skip_empty: skips benchmarks that their dataset has nothing for, and tells which; else
             such a benchmark is an error.
         cache: directory of embeddings that are kept; ``None`` for none.
@@ -64,7 +66,17 @@ def write_evaluation(
     benchmarks = with_frames(config, benchmarks)
     skipped: dict[str, str] = {}
     if skip_empty:
-        benchmarks, skipped = divide(benchmarks, datasets)
+        benchmarks, skipped = divide(benchmarks, datasets, alone=study is None)
+    streams_found = []
+    try:
+        streams_found = [] if study is None else open_sets(study, config.world, config.data)
+    except (AbsentDatasetError, NoExamplesError) as error:
+        if not skip_empty:
+            raise
+        study, skipped[STREAM] = None, str(error)
+        if not benchmarks:
+            reasons = ["there is nothing to evaluate on:", *skipped.values()]
+            raise ConfigError("\n  ".join(reasons)) from error
     previous = report.read_report(output)
 
     def made_of(results: Sequence[Result]) -> dict[str, Any]:
@@ -79,13 +91,13 @@ def write_evaluation(
         again=again,
         scored=lambda results: report.write_json(output, made_of(results)),
     )
-    embedded = [] if study is None else embed_streams(model, study, config.world)
+    embedded = [] if study is None else embed_streams(model, study, streams_found)
     if not first_process():
         return
     made = made_of(results)
     streams = None
     if study is not None:
-        streams = run_stream_benchmark(model, embedded, study, config.world)
+        streams = run_stream_benchmark(model, embedded, study)
     if streams is not None:
         made["streams"] = stream_report.as_json(streams)
         made["metrics"].update(stream_report.metrics(streams, study))
@@ -120,6 +132,11 @@ def write_evaluation(
         _warn(console, line)
     for why in unreadable.values():
         _warn(console, f"unreadable, counted as wrong: {why}")
+    lost = (
+        {} if streams is None else {k: w for own in streams.sets for k, w in own.unreadable.items()}
+    )
+    for why in lost.values():
+        _warn(console, f"unreadable, left out: {why}")
     console.print(f"report: {output / 'report.html'}", highlight=False, soft_wrap=True)
 
 

@@ -269,7 +269,7 @@ def test_an_index_of_nothing_is_a_failure(config, params, clips, tmp_path):
         ("search", ["--index=none"], "give the text to search for, in quotes"),
         ("search", ["--index=none", "a", "dog"], "unexpected argument 'dog'"),
         ("search", ["--index=none", "--contact_sheet=x.txt", "a"], "must end in .png"),
-        ("embed", ["--videos=x", "--output=y"], "checkpoint must have a value"),
+        ("embed", ["--videos=x", "--output=y"], "(checkpoint, model) must have a value"),
         (
             "embed",
             ["--checkpoint=z", "--videos=x", "--output=y"],

@@ -8,8 +8,19 @@ that could not be read is handed over as ``None`` and counts as wrong.
 from __future__ import annotations
 
 import abc
+import array
 import dataclasses
-from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
+import itertools
+from collections.abc import (
+    Callable,
+    Collection,
+    Hashable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+    Set,
+)
 from typing import Any, ClassVar, TypeVar, overload
 
 import numpy as np
@@ -19,6 +30,7 @@ from vljepa_jax.config import BenchmarkConfig
 from vljepa_jax.evals import metrics
 from vljepa_jax.evals.examples import ClipRef, EvaluationError, Example
 from vljepa_jax.evals.metrics import Metric
+from vljepa_jax.evals.packed import Pairs
 
 SHOWN = 5  # options kept of an outcome, best first
 
@@ -29,13 +41,19 @@ K = TypeVar("K", bound=Hashable)
 class Needs:
     """Texts and (clip, query) pairs that must be embedded before scoring."""
 
-    videos: frozenset[tuple[ClipRef, str]] = frozenset()  # (X_V, X_Q)
+    videos: Set[tuple[ClipRef, str]] = frozenset()  # (X_V, X_Q)
     texts: frozenset[str] = frozenset()
     written: frozenset[tuple[ClipRef, str]] = frozenset()  # those of ``videos`` to put into words
 
-    def __or__(self, other: Needs) -> Needs:
-        return Needs(
-            self.videos | other.videos, self.texts | other.texts, self.written | other.written
+    @classmethod
+    def together(cls, parts: Sequence[Needs]) -> Needs:
+        """What several benchmarks need."""
+        if len(parts) == 1:
+            return parts[0]
+        return cls(
+            Pairs(itertools.chain.from_iterable(part.videos for part in parts)),
+            frozenset().union(*(part.texts for part in parts)),
+            frozenset().union(*(part.written for part in parts)),
         )
 
 
@@ -168,9 +186,9 @@ class Protocol(abc.ABC):
         """
         return None
 
-    def keep(self, examples: Sequence[Example]) -> list[Example]:
+    def keep(self, examples: Sequence[Example]) -> Sequence[Example]:
         """Those of a benchmark's examples that are scored, in order."""
-        return list(examples)
+        return examples
 
     @abc.abstractmethod
     def needs(self, examples: Sequence[Example]) -> Needs:
@@ -199,12 +217,17 @@ class Outcomes(Sequence[Outcome]):
         make: the outcome at an index.
     """
 
-    def __init__(self, ranks: list[int | None], make: Callable[[int], Outcome]) -> None:
-        self.ranks = ranks
+    def __init__(self, ranks: Iterable[int | None], make: Callable[[int], Outcome]) -> None:
+        self._ranks = array.array("q", (-1 if rank is None else rank for rank in ranks))
         self._make = make
 
+    @property
+    def ranks(self) -> list[int | None]:
+        """Of each, its rank."""
+        return [None if rank < 0 else rank for rank in self._ranks]
+
     def __len__(self) -> int:
-        return len(self.ranks)
+        return len(self._ranks)
 
     @overload
     def __getitem__(self, index: int) -> Outcome: ...
@@ -241,15 +264,15 @@ def score_choices(
     """
     best = np.full((len(examples), SHOWN), -1, np.int32)
     of_best = np.zeros((len(examples), SHOWN))
-    ranks: list[int | None] = []
+    ranks = array.array("q", [-1]) * len(examples)
     for index, (example, row) in enumerate(zip(examples, scores, strict=True)):
         if row is None:
-            ranks.append(None)
             continue
         shown = best_options(row)
         best[index, : len(shown)] = shown
         of_best[index, : len(shown)] = row[shown]
-        ranks.append(metrics.rank(row, set() if example.gold is None else {example.gold}))
+        rank = metrics.rank(row, set() if example.gold is None else {example.gold})
+        ranks[index] = -1 if rank is None else rank
 
     def outcome(index: int) -> Outcome:
         example, own = examples[index], options[index]
@@ -259,11 +282,11 @@ def score_choices(
             question=example.query,
             options=shown_options(own, best[index], of_best[index], {example.gold}),
             gold=None if example.gold is None else own[example.gold],
-            rank=ranks[index],
+            rank=None if ranks[index] < 0 else ranks[index],
             unreadable=unreadable[index],
         )
 
-    outcomes = Outcomes(ranks, outcome)
+    outcomes = Outcomes((None if rank < 0 else rank for rank in ranks), outcome)
     return Scores(outcomes, {f"_top{k}": among_first(outcomes, k, chances[k]) for k in chances})
 
 

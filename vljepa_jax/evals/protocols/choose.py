@@ -10,6 +10,7 @@ import numpy as np
 
 from vljepa_jax.evals import metrics
 from vljepa_jax.evals.examples import ClipRef, Example
+from vljepa_jax.evals.packed import Pairs
 from vljepa_jax.evals.protocols.base import (
     Embeddings,
     Needs,
@@ -37,11 +38,11 @@ class Choose(Protocol):
             *(f"_r{k}" for k in self.parameters.recall),
         )
 
-    def keep(self, examples: Sequence[Example]) -> list[Example]:
+    def keep(self, examples: Sequence[Example]) -> Sequence[Example]:
         """With fewer candidates, the examples whose answer is among them, or is nowhere."""
         count = self.parameters.candidates
         if not count:
-            return list(examples)
+            return examples
         first: dict[Candidates, Candidates] = {}  # one tuple for the many examples that share it
         return [
             dataclasses.replace(e, candidates=first.setdefault(e.candidates, e.candidates[:count]))
@@ -56,7 +57,7 @@ class Choose(Protocol):
             if self.parameters.recall:
                 self.require(example, example.gold is not None, "has no correct candidate: a class")
         return Needs(
-            frozenset((example.clip, example.query) for example in examples),
+            Pairs((example.clip, example.query) for example in examples),
             candidate_texts(examples, self.benchmark.templates),
         )
 
@@ -74,7 +75,10 @@ class Choose(Protocol):
         unreadable: Sequence[tuple[ClipRef, ...]],
     ) -> Scores:
         """Scores choices, wherever the candidates' scores come from; see ``score_choices``."""
-        candidates, gold = [e.candidates for e in examples], [e.gold for e in examples]
+        candidates, gold = [], []
+        for example in examples:
+            candidates.append(example.candidates)
+            gold.append(example.gold)
         scored = score_choices(
             examples,
             shown_candidates(examples),
@@ -84,7 +88,7 @@ class Choose(Protocol):
         )
         if not self.parameters.recall:
             return scored
-        classes = [example.candidates[example.gold] for example in examples]
+        classes = [own[place] for own, place in zip(candidates, gold, strict=True)]
         ranks = ranks_of(scored.outcomes)
         recalls = {
             f"_r{k}": metrics.group_mean(

@@ -9,6 +9,7 @@ import numpy as np
 from vljepa_jax.evals import metrics
 from vljepa_jax.evals.examples import Example
 from vljepa_jax.evals.metrics import Metric
+from vljepa_jax.evals.packed import Pairs
 from vljepa_jax.evals.protocols.base import (
     Embeddings,
     Needs,
@@ -48,7 +49,7 @@ class YesNo(Protocol):
             tag = self.parameters.macro
             self.require(example, not tag or tag in example.tags, f"has no tag '{tag}'")
         return Needs(
-            frozenset((example.clip, example.query) for example in examples),
+            Pairs((example.clip, example.query) for example in examples),
             candidate_texts(examples, self.benchmark.templates),
         )
 

@@ -11,12 +11,19 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from vljepa_jax.config import STREAM_REFERENCE_RATE, StreamSet, StreamStudyConfig
+from vljepa_jax.config import STREAM_REFERENCE_RATE, WORLD, StreamSet, StreamStudyConfig
 from vljepa_jax.evals.benchmarks import STREAM
 from vljepa_jax.evals.figures import STYLE, inline_svg
-from vljepa_jax.evals.report import MetricRow, Section, metrics_table, shown, shown_interval
-from vljepa_jax.evals.streams.run import StreamResult
-from vljepa_jax.evals.streams.study import FORMS, STRATEGIES, Study
+from vljepa_jax.evals.report import (
+    MetricRow,
+    Section,
+    metrics_table,
+    shown,
+    shown_interval,
+    what_is_missing,
+)
+from vljepa_jax.evals.streams.run import StreamResult, StudiedSet
+from vljepa_jax.evals.streams.study import FORMS, STRATEGIES
 from vljepa_jax.inference.streams.timeline import draw_timeline
 
 # What the headline compares: both strategies from averaged embeddings (§4.6: it helps both).
@@ -30,10 +37,11 @@ _LINES = {"averaged": "-", "exact": ":"}
 def metrics(result: StreamResult, config: StreamStudyConfig) -> dict[str, dict[str, Any]]:
     """The entries of ``report.json``: the headlines, and those of the other sets."""
     made = {}
-    for index, (part, study) in enumerate(result.studies):
+    for index, own in enumerate(result.sets):
+        study = own.study
         for strategy, name in _METRICS.items():
             found = study.reductions[strategy, _HEADLINE_FORM]
-            made[name + (f"_{part.kind}_at_{part.density:g}" if index else "")] = {
+            made[name + (f"_{own.part.name}" if index else "")] = {
                 "value": found.value,
                 # What the uniform strategy itself reaches: 1 unless its curve is flat.
                 "chance": STREAM_REFERENCE_RATE / found.uniform_rate,
@@ -41,19 +49,15 @@ def metrics(result: StreamResult, config: StreamStudyConfig) -> dict[str, dict[s
                 "interval": list(found.interval),
                 "unit": "ratio",
                 "protocol": STREAM,
-                "path": "@world",
-                "split": "streams",
-                "kind": part.kind,
-                "density": part.density,
-                "streams": part.streams,
-                "decoder": result.decoder,
+                **_what(own),
+                "decoder": own.decoder,
                 "query": config.query,
                 "cider": found.quality,
                 "cider_blind": study.blind,
                 "over_uniform": found.over_uniform,
                 "over_uniform_interval": list(found.over_uniform_interval),
                 "caveat": found.caveat,
-                "unreadable": 0,
+                "unreadable": len(own.unreadable),
             }
     return made
 
@@ -61,17 +65,35 @@ def metrics(result: StreamResult, config: StreamStudyConfig) -> dict[str, dict[s
 def as_json(result: StreamResult) -> dict[str, Any]:
     """Curves and reductions, the key "streams" of ``report.json``."""
     return {
-        "decoder": result.decoder,
+        "decoder": "; ".join(dict.fromkeys(own.decoder for own in result.sets)),
         "reference_rate": STREAM_REFERENCE_RATE,
-        "sets": [_set_as_json(*study) for study in result.studies],
+        "sets": [_set_as_json(own) for own in result.sets],
     }
 
 
-def _set_as_json(part: StreamSet, study: Study) -> dict[str, Any]:
+def _what(own: StudiedSet) -> dict[str, Any]:
+    """Which streams a figure is of."""
+    part, streams = own.part, len(own.study.seconds)
+    if isinstance(part, StreamSet):
+        where = {"path": WORLD, "split": "streams", "kind": part.kind, "density": part.density}
+    else:
+        where = {"path": part.path, "split": part.split, "name": part.name}
+        if part.expected:
+            where |= {"expected": part.expected, "missing": part.expected - streams}
+    return where | {"streams": streams}
+
+
+def _title(what: Mapping[str, Any]) -> str:
+    if "kind" in what:
+        return f"{what['kind'].capitalize()}, {what['density']:g} events per second"
+    return f"{what['name']}: {what['path']}, {what['split']}"
+
+
+def _set_as_json(own: StudiedSet) -> dict[str, Any]:
+    study = own.study
     return {
-        "kind": part.kind,
-        "density": part.density,
-        "streams": part.streams,
+        **_what(own),
+        "unreadable": dict(own.unreadable),
         "seconds": float(study.seconds.sum()),
         "annotations": int(study.annotations.sum()),
         "cider_blind": study.blind,
@@ -126,13 +148,14 @@ def _by_set(metrics: Mapping[str, Any]) -> dict[str, list[MetricRow]]:
             continue
         streams = f"{metric['streams']} stream{'s' if metric['streams'] > 1 else ''}"
         title = (
-            f"{metric['kind'].capitalize()}, {metric['density']:g} events per second · {streams} · "
+            f"{_title(metric)} · {streams} · "
             f"CIDEr to reach {metric['cider']:.1f}; with another annotation's text "
             f"{metric['cider_blind']:.1f}"
         )
         over = shown(metric["over_uniform"], "ratio")
         within = shown_interval(metric["over_uniform_interval"], "ratio")
-        note = f"Says little: {metric['caveat']}." if metric["caveat"] else ""
+        caveat = f"Says little: {metric['caveat']}." if metric["caveat"] else ""
+        note = " ".join(filter(None, (what_is_missing(metric), caveat)))
         row = MetricRow(name, metric, (f"{over} ({within})",), note)
         groups.setdefault(title, []).append(row)
     return groups
@@ -172,6 +195,6 @@ def _draw_curves(axes: Axes, part: Mapping[str, Any], reference_rate: float) -> 
     axes.axvline(reference_rate, color="#888888", linewidth=0.5)
     axes.set_xscale("log")
     axes.set_xlabel("decodings per second")
-    axes.set_title(f"{part['kind']}, {part['density']:g} events per second", loc="left")
+    axes.set_title(_title(part), loc="left")
     axes.grid(alpha=0.2)
     axes.set_ylim(bottom=0)

@@ -1,18 +1,30 @@
-"""The benchmark "stream": embeds the world's long streams, runs the study, draws it."""
+"""The benchmark "stream": embeds long streams, runs the study, draws it."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+import functools
+import itertools
+import operator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 from rich.progress import Progress
 
-from vljepa_jax.config import WORLD, ConfigError, StreamSet, StreamStudyConfig, WorldConfig
-from vljepa_jax.data.datasets import find_dataset
-from vljepa_jax.data.records import Medium
+from vljepa_jax.config import (
+    WORLD,
+    ConfigError,
+    RecordedStreams,
+    StreamSet,
+    StreamStudyConfig,
+    WorldConfig,
+)
+from vljepa_jax.data.datasets import find_dataset, require_split
+from vljepa_jax.data.records import Annotation, ClipError, Medium
 from vljepa_jax.data.storage import Dataset
+from vljepa_jax.evals.benchmarks import STREAM
 from vljepa_jax.evals.captions import CiderD, tokenise
+from vljepa_jax.evals.examples import NoExamplesError
 from vljepa_jax.evals.streams.study import (
     Decode,
     EmbeddedStream,
@@ -31,46 +43,122 @@ _SHOWN_SECONDS = 60.0  # of the timeline
 
 
 @dataclasses.dataclass(frozen=True)
+class OpenSet:
+    """A set of the config with its streams, found but not read.
+
+    Attributes:
+        part: the set.
+        dataset, split: where its streams are.
+        streams: (media record, annotation) of each; the study sees one for each annotation.
+        bank: the texts of a training split, those of a record together.
+    """
+
+    part: StreamSet | RecordedStreams
+    dataset: Dataset
+    split: str
+    streams: Sequence[tuple[int, Annotation]]
+    bank: Callable[[], Iterator[tuple[str, ...]]]
+
+
+@dataclasses.dataclass(frozen=True)
+class EmbeddedSet:
+    """A set's streams as the study sees them.
+
+    Attributes:
+        found: the set.
+        streams: those that can be read.
+        unreadable: why the others cannot, by the ids of their records.
+        first: the record of the first of ``streams``.
+    """
+
+    found: OpenSet
+    streams: Sequence[EmbeddedStream]
+    unreadable: Mapping[str, str]
+    first: int
+
+
+@dataclasses.dataclass(frozen=True)
+class StudiedSet:
+    """Findings on one set.
+
+    Attributes:
+        part: the set.
+        study: the sweep.
+        decoder: the name of what wrote the texts.
+        unreadable: why streams are missing, by the ids of their records.
+    """
+
+    part: StreamSet | RecordedStreams
+    study: Study
+    decoder: str
+    unreadable: Mapping[str, str]
+
+
+@dataclasses.dataclass(frozen=True)
 class StreamResult:
     """Findings of the study.
 
     Attributes:
-        decoder: the name of what wrote the texts.
-        studies: one a set of the config, in its order.
-        timeline: the beginning of its first stream, cut offline.
+        sets: one a set of the config, in its order.
+        timeline: the beginning of the first one's first stream, cut offline.
     """
 
-    decoder: str
-    studies: tuple[tuple[StreamSet, Study], ...]
+    sets: tuple[StudiedSet, ...]
     timeline: Timeline
 
 
+def open_sets(config: StreamStudyConfig, world: WorldConfig | None, data: str) -> list[OpenSet]:
+    """Finds the streams of every set; reads no video.
+
+    Args:
+        data: the folder of the datasets that are called "@data/NAME".
+
+    Raises:
+        AbsentDatasetError: a dataset "@data/NAME", or its split, is not there.
+        DatasetError: another dataset or split is not there.
+        NoExamplesError: a set has no streams.
+    """
+    return [
+        _world_streams(part, world)
+        if isinstance(part, StreamSet)
+        else _recorded_streams(part, find_dataset(part.path, world, data))
+        for part in config.sets
+    ]
+
+
 def embed_streams(
-    model: Embedder, config: StreamStudyConfig, world: WorldConfig
-) -> list[list[EmbeddedStream]]:
+    model: Embedder, config: StreamStudyConfig, sets: Sequence[OpenSet]
+) -> list[EmbeddedSet]:
     """Embeds the streams of every set, with a progress bar; several processes a share each.
 
     Raises:
-        ConfigError: the windows are longer than the streams.
+        ConfigError: no stream of a set can be read and is as long as a window.
     """
-    sets = []
+    embedded = []
     with Progress(transient=True, disable=not first_process()) as progress:
-        for part in config.sets:
-            dataset = _dataset(world, part)
+        for found in sets:
 
-            def embed(indices: Sequence[int], dataset: Dataset = dataset) -> list[EmbeddedStream]:
-                tracked = progress.track(indices, description="Embedding streams")
-                return [_embed(model, dataset, index, config) for index in tracked]
+            def embed(
+                streams: Sequence[tuple[int, Annotation]], found: OpenSet = found
+            ) -> list[EmbeddedStream | ClipError]:
+                # Several annotators describe one video, one after another.
+                ticks = functools.lru_cache(1)(functools.partial(_ticks, model, config, found))
+                tracked = progress.track(streams, description="Embedding streams")
+                return [_embedded(record, said, ticks) for record, said in tracked]
 
-            sets.append(divided(embed, range(part.streams)))
-    return sets
+            made = divided(embed, found.streams)
+            media = found.dataset.media(found.split)
+            both = list(zip(found.streams, made, strict=True))
+            lost = {media[r].id: str(e) for (r, _), e in both if isinstance(e, ClipError)}
+            read = [(r, e) for (r, _), e in both if isinstance(e, EmbeddedStream)]
+            if not read:
+                raise ConfigError(f"no stream of {found.dataset.name}: {next(iter(lost.values()))}")
+            embedded.append(EmbeddedSet(found, [stream for _, stream in read], lost, read[0][0]))
+    return embedded
 
 
 def run_stream_benchmark(
-    model: Embedder,
-    embedded: Sequence[Sequence[EmbeddedStream]],
-    config: StreamStudyConfig,
-    world: WorldConfig,
+    model: Embedder, embedded: Sequence[EmbeddedSet], config: StreamStudyConfig
 ) -> StreamResult:
     """Sweeps the rates.
 
@@ -78,13 +166,17 @@ def run_stream_benchmark(
         embedded: from ``embed_streams``.
 
     Raises:
-        ConfigError: the world has no captions.
+        ConfigError: there are no texts to decode with.
     """
-    name, decode = _decoder(model, config, world)
-    sets = zip(config.sets, embedded, strict=True)
-    studies = tuple((part, run_study(streams, config, decode, scorer)) for part, streams in sets)
-    first = _dataset(world, config.sets[0]).media(_SPLIT)[0].media[0]
-    return StreamResult(name, studies, _timeline(first, embedded[0][0], config, decode))
+    made, timeline = [], None
+    for own in embedded:
+        name, decode = _decoder(model, config, own.found)
+        study = run_study(own.streams, config, decode, scorer)
+        made.append(StudiedSet(own.found.part, study, name, own.unreadable))
+        if timeline is None:
+            medium = own.found.dataset.media(own.found.split)[own.first].media[0]
+            timeline = _timeline(medium, own.streams[0], config, decode)
+    return StreamResult(tuple(made), timeline)
 
 
 def scorer(references: Sequence[Sequence[str]]) -> Callable[[Sequence[str]], np.ndarray]:
@@ -93,8 +185,9 @@ def scorer(references: Sequence[Sequence[str]]) -> Callable[[Sequence[str]], np.
     return lambda candidates: score([tokenise(text) for text in candidates])
 
 
-def _dataset(world: WorldConfig, part: StreamSet) -> Dataset:
-    """A world with streams of one kind and density; the given one, where it has them."""
+def _world_streams(part: StreamSet, world: WorldConfig) -> OpenSet:
+    """Of a world with streams of one kind and density; the given one, where it has them."""
+    given = world
     alike = (world.stream_kind, world.stream_density) == (part.kind, part.density)
     if not (alike and world.streams >= part.streams):
         nothing = dict.fromkeys(
@@ -107,47 +200,89 @@ def _dataset(world: WorldConfig, part: StreamSet) -> Dataset:
             stream_density=part.density,
             **nothing,
         )
-    return find_dataset(WORLD, world)
+    dataset = find_dataset(WORLD, world)
+    streams = [(i, *dataset.annotations(_SPLIT).of(i)) for i in range(part.streams)]
+
+    def captions() -> Iterator[tuple[str, ...]]:
+        train = find_dataset(WORLD, given).annotations("train")
+        for _, of_record in itertools.groupby(train, operator.itemgetter(0)):
+            of_record = (a for _, a in of_record if a.task == "caption")
+            yield tuple(a.texts[0] for a in of_record if a.tags.get("kind") == "caption")
+
+    return OpenSet(part, dataset, _SPLIT, streams, captions)
 
 
-def _embed(
-    model: Embedder, dataset: Dataset, index: int, config: StreamStudyConfig
-) -> EmbeddedStream:
-    record = dataset.media(_SPLIT)[index]
-    (annotation,) = dataset.annotations(_SPLIT).of(index)
-    ends, embeddings = embed_stream(
-        model,
-        record.media[0],
-        config.query,
-        seconds=config.window,
-        ticks_per_second=config.ticks_per_second,
-    )
+def _recorded_streams(part: RecordedStreams, dataset: Dataset) -> OpenSet:
+    require_split(dataset, part.path, part.split)
+    wanted = part.tags.items()
+    streams = [
+        (record, annotation)
+        for record, annotation in dataset.annotations(part.split)
+        if annotation.task == STREAM
+        and annotation.times
+        and all(annotation.tags.get(tag) in values for tag, values in wanted)
+    ]
+    if not streams:
+        raise NoExamplesError(
+            f"streams '{part.name}': no annotation of {part.path}, split '{part.split}', is a "
+            f"stream with {dict(wanted)}"
+        )
+
+    def descriptions() -> Iterator[tuple[str, ...]]:
+        if part.bank_split in dataset.splits:
+            for _, annotation in dataset.annotations(part.bank_split):
+                yield annotation.texts if annotation.task == STREAM else ()
+
+    return OpenSet(part, dataset, part.split, streams[: part.streams or None], descriptions)
+
+
+def _ticks(
+    model: Embedder, config: StreamStudyConfig, found: OpenSet, record: int
+) -> tuple[str, np.ndarray, np.ndarray] | ClipError:
+    """The name of a record, and the ticks of its video with their embeddings."""
+    media = found.dataset.media(found.split)[record]
+    try:
+        ends, embeddings = embed_stream(
+            model,
+            media.media[0],
+            config.query,
+            seconds=config.window,
+            ticks_per_second=config.ticks_per_second,
+        )
+    except ClipError as error:
+        return ClipError(f"record '{media.id}': {error}")
     if not len(ends):
-        raise ConfigError(f"config.stream.window = {config.window} s is longer than '{record.id}'")
-    return EmbeddedStream(
-        record.id,
-        ends - config.window / 2,
-        embeddings,
-        np.array(annotation.times),
-        annotation.texts,
-        np.array(annotation.durations),
-    )
+        return ClipError(f"record '{media.id}': is shorter than a window of {config.window} s")
+    return media.id, ends - config.window / 2, embeddings
 
 
-def _decoder(model: Embedder, config: StreamStudyConfig, world: WorldConfig) -> tuple[str, Decode]:
-    """The Y-Decoder with its name or, without one, the nearest training captions."""
+def _embedded(
+    record: int,
+    annotation: Annotation,
+    ticks: Callable[[int], tuple[str, np.ndarray, np.ndarray] | ClipError],
+) -> EmbeddedStream | ClipError:
+    found = ticks(record)
+    if isinstance(found, ClipError):
+        return found
+    times = np.array(annotation.times)
+    lasts = np.array(annotation.durations) if annotation.durations else np.zeros(len(times))
+    return EmbeddedStream(*found, times, annotation.texts, lasts)
+
+
+def _decoder(model: Embedder, config: StreamStudyConfig, found: OpenSet) -> tuple[str, Decode]:
+    """The Y-Decoder with its name or, without one, the nearest texts of a training split."""
     if model.text_decoder is not None:
         return "Y-Decoder, greedy", model.decode
     texts: dict[str, None] = {}
-    last = None
-    for record, annotation in find_dataset(WORLD, world).annotations("train"):
-        if record != last and len(texts) >= config.bank_texts:  # those of a record together
+    for of_record in found.bank():
+        if len(texts) >= config.bank_texts:
             break
-        last = record
-        if annotation.task == "caption" and annotation.tags.get("kind") == "caption":
-            texts[annotation.texts[0]] = None
+        texts.update(dict.fromkeys(of_record))
     if not texts:
-        raise ConfigError("config.world has no training captions for the study to decode with")
+        raise ConfigError(
+            f"streams '{found.part.name}': this model writes no texts, and the training split of "
+            f"{found.dataset.directory} has none to choose from"
+        )
     bank = model.text_bank(list(texts))
     return f"nearest of {len(texts)} training captions (no Y-Decoder)", bank.decode
 
