@@ -15,6 +15,7 @@ import safetensors.numpy
 from flax import traverse_util
 
 from vljepa_jax.config import TrainConfig, as_dict
+from vljepa_jax.convert import sentence_transformers
 from vljepa_jax.convert.families import (
     backbone,
     family_of,
@@ -23,7 +24,7 @@ from vljepa_jax.convert.families import (
     tokenizer_of,
 )
 from vljepa_jax.convert.rules import ConversionError, export
-from vljepa_jax.convert.settings import Setting, as_json
+from vljepa_jax.convert.settings import as_json
 from vljepa_jax.data.tokenizers import Tokenizer, TokenizerError
 from vljepa_jax.ownership import owned
 from vljepa_jax.places import AnyPath, write_bytes, write_text
@@ -79,7 +80,7 @@ def _export(
         rest_file = output / f"{config.objective}.safetensors"
         _save(arrays, rest_file)
         console.print(f"{', '.join(sorted(rest))}: {rest_file}")
-    write_text(output / "config.json", json.dumps(as_dict(config), indent=2) + "\n")
+    _write_json(as_dict(config), output / "config.json")
 
 
 def export_backbone(
@@ -96,19 +97,13 @@ def export_backbone(
         config_file, weights_file = family.files
         if folder in folders:
             _save(folders[folder], directory / folder / weights_file)
-        _write_settings(settings[folder], directory / folder / config_file)
+        written = as_json(settings[folder])
+        if folder.endswith("_Pooling"):
+            written = sentence_transformers.with_switches(written)
+        _write_json(written, directory / folder / config_file)
     if family.folders(config):
-        modules = [
-            {"idx": index, "name": str(index), "path": folder, "type": _module(folder)}
-            for index, folder in enumerate(sorted(settings))
-        ]
-        write_text(directory / "modules.json", json.dumps(modules, indent=2) + "\n")
-
-
-def _module(folder: str) -> str:
-    """sentence-transformers' class for a folder: "2_Dense" -> its Dense."""
-    kind = folder.split("_")[1] if folder else "Transformer"
-    return f"sentence_transformers.models.{kind}"
+        modules = sentence_transformers.modules(family.folders(config))
+        _write_json(modules, directory / sentence_transformers.MODULES)
 
 
 def _copy_tokenizer(
@@ -131,16 +126,20 @@ def _copy_tokenizer(
         "padding_side": "right",
         "model_max_length": length,
     }
-    write_text(directory / "tokenizer_config.json", json.dumps(settings, indent=2) + "\n")
+    _write_json(settings, directory / "tokenizer_config.json")
+    prompt = getattr(config.data.text, "target_prompt", "") if part == "y_encoder" else ""
+    if prompt:
+        settings = {"prompts": {"target": prompt}, "default_prompt_name": "target"}
+        _write_json(settings, directory / sentence_transformers.PROMPTS)
 
 
 def _refusal(model: Any, part: str) -> str:
     return family_of(model, part).refusal(getattr(model, part))
 
 
-def _write_settings(settings: tuple[Setting, ...], path: Path) -> None:
+def _write_json(document: Any, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, json.dumps(as_json(settings), indent=2) + "\n")
+    write_text(path, json.dumps(document, indent=2) + "\n")
 
 
 def _save(arrays: Mapping[str, np.ndarray], path: Path) -> None:
