@@ -34,10 +34,10 @@ from vljepa_jax.buckets import commit_options
 from vljepa_jax.config import ConfigError, TrainConfig, as_dict, differences
 from vljepa_jax.config.saved import read_saved, with_present_names
 from vljepa_jax.data.records import shown
+from vljepa_jax.data.tokenizer_files import tokenizer_file
 from vljepa_jax.data.tokenizers import (
     WORLD_TOKENIZER,
     named_tokenizers,
-    tokenizer_file,
     with_tokenizers,
 )
 from vljepa_jax.json_text import JSONError, parse_json, read_json

@@ -107,7 +107,7 @@ def test_there_are_bundled_backbones():
         ("model.predictor.num_layers", 1.5, "'model.predictor.num_layers' is 1.5, not a whole"),
         ("steps", True, "'steps' is True, not a whole number"),
         ("model.predictor.family", "gpt", "'model.predictor.family' is 'gpt', not 'llama'"),
-        ("model.y_encoder.family", "bert", "is 'bert', not one of gemma, qwen3"),
+        ("model.y_encoder.family", "mpnet", "is 'mpnet', not one of gemma, qwen3"),
         ("model", 3, "'model' is 3, not a ConfigDict"),
         ("model.embeding_size", 3, "unknown field 'model.embeding_size' (did you mean 'embed"),
         ("model.pooling", ..., "missing field 'model.pooling'"),

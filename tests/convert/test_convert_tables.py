@@ -5,10 +5,19 @@ import dataclasses
 import numpy as np
 import pytest
 
-from tests.helpers.twins import GEMMA_TWIN, GOLDENS, LLAMA_TWIN, QWEN3_TWIN, VJEPA2_TWIN, parameters
+from tests.helpers.twins import (
+    BERT_TWIN,
+    GEMMA_TWIN,
+    GOLDENS,
+    LLAMA_TWIN,
+    QWEN3_TWIN,
+    VJEPA2_TWIN,
+    parameters,
+)
 from vljepa_jax.convert.rules import ConversionError
 
 TWINS = {"vjepa2": VJEPA2_TWIN, "llama": LLAMA_TWIN, "gemma": GEMMA_TWIN, "qwen3": QWEN3_TWIN}
+TWINS |= {"bert": BERT_TWIN}
 
 
 def weights(family):
@@ -31,6 +40,10 @@ def test_every_key_is_needed(family):
         ("llama", "model.", ["lm_head.weight", "model.layers.0.self_attn.rotary_emb.inv_freq"]),
         ("gemma", "model.", []),
         ("qwen3", "model.", ["lm_head.weight"]),
+        (
+            *("bert", "bert."),
+            ["cls.predictions.bias", "bert.pooler.dense.bias", "bert.embeddings.position_ids"],
+        ),
     ],
 )
 def test_known_variants_of_the_keys(family, prefix, extra):

@@ -253,12 +253,12 @@ def test_faults_of_all_directories_are_told_together(config, tmp_path):
 def test_pooling_and_dense_layers_must_be_those_of_the_model(config, tmp_path):
     directory = write_part(tmp_path / "y", "y_encoder")
     (directory / "1_Pooling").mkdir()
-    (directory / "1_Pooling/config.json").write_text('{"pooling_mode_mean_tokens": false}')
+    (directory / "1_Pooling/config.json").write_text('{"pooling_mode_cls_token": true}')
     activation = {"activation_function": "torch.nn.modules.activation.Tanh"}
     sizes = {"in_features": 18, "out_features": 22, "bias": False}
     (directory / "2_Dense/config.json").write_text(json.dumps(activation | sizes))
     answer = refused(config, {"y_encoder": directory}, tmp_path)
-    assert "1_Pooling/config.json: pooling_mode_mean_tokens: is False, where True" in answer
+    assert "1_Pooling/config.json: pooling_mode: is 'cls', where 'mean' is expected" in answer
     assert "2_Dense/config.json: activation_function: is 'torch.nn.modules.activation" in answer
 
 

@@ -103,3 +103,25 @@ def test_clips_vocabulary_and_merges(tmp_path):
     (tmp_path / "merges.txt").unlink()
     with pytest.raises(TokenizerError, match="vocab.json: is no tokenizer.json .*merges.txt"):
         Tokenizer(str(tmp_path / "vocab.json"))
+
+
+def write_word_piece(directory, **settings):
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "the", "dog", "cat", "##s", "Cat"]
+    words += ["\u4e2d", "\u00e9", "e", "!", "[", "]"]
+    (directory / "vocab.txt").write_text("\n".join(words) + "\n", encoding="utf-8")
+    (directory / "tokenizer_config.json").write_text(json.dumps(settings))
+    return str(directory / "vocab.txt")
+
+
+def test_vocab_txt_of_bert(tmp_path):
+    """Ids by hand: lines count from 0; lower-cased, accents gone, pieces of words, a CJK word."""
+    tokenizer = Tokenizer(write_word_piece(tmp_path, do_lower_case=True))
+    found = tokenizer.encode_whole(["The Cats!", "a\u4e2d\u00e9 bird", "[SEP]", ""])
+    expected = [[2, 6, 8, 9, 14, 3], [2, 5, 11, 13, 1, 3], [2, 15, 1, 16, 3], [2, 3]]
+    assert [ids.tolist() for ids in found] == expected
+    assert (tokenizer.pad_id, tokenizer.vocab_size) == (0, 17)
+    cased = Tokenizer(write_word_piece(tmp_path, do_lower_case=False))
+    assert cased.encode_whole(["Cat \u00e9"])[0].tolist() == [2, 10, 12, 3]
+    (tmp_path / "tokenizer_config.json").unlink()
+    with pytest.raises(TokenizerError, match=r"vocab.txt: .*tokenizer_config.json: cannot be read"):
+        Tokenizer(str(tmp_path / "vocab.txt"))

@@ -20,12 +20,20 @@ import tests.helpers.reference_twins as reference
 import tests.helpers.tower_references as towers
 from tests.helpers import tower_twins
 from tests.helpers.stage0_twins import POOLED_TWIN
-from tests.helpers.twins import GEMMA_TWIN, GOLDENS, LLAMA_TWIN, QWEN3_TWIN, VJEPA2_TWIN, VLM_TWIN
+from tests.helpers.twins import (
+    BERT_TWIN,
+    GEMMA_TWIN,
+    GOLDENS,
+    LLAMA_TWIN,
+    QWEN3_TWIN,
+    VJEPA2_TWIN,
+    VLM_TWIN,
+)
 
 
 def main() -> None:
     families = {"mask_predictor": mask_predictor, "attentive_pooler": attentive_pooler}
-    families |= {"vjepa2": vjepa2, "llama": llama, "gemma": gemma, "qwen3": qwen3}
+    families |= {"vjepa2": vjepa2, "llama": llama, "gemma": gemma, "qwen3": qwen3, "bert": bert}
     for name in ("clip", "siglip2", "pe_core"):
         families[name] = functools.partial(dual_encoder, tower_twins.TWINS[name])
     for name, make in families.items():
@@ -132,6 +140,19 @@ def qwen3(rng):
     weights = reference.weights_of(model, seed=5)
     inputs = _texts(rng, QWEN3_TWIN.vocab_size, 9, (9, 5, 1))
     return weights, {"padded": (inputs, reference.run_qwen3(model, **inputs))}
+
+
+def bert(rng):
+    """Each kind of pooling, the mean with a Normalize behind it."""
+    model = reference.bert_reference(BERT_TWIN)
+    weights = reference.weights_of(model, seed=6)
+    inputs = _texts(rng, BERT_TWIN.vocab_size, 9, (9, 5, 1))
+    cases = {"mean": (inputs, reference.run_bert(model, BERT_TWIN, **inputs))}
+    for pooling in ("cls", "lasttoken", "max"):
+        config = dataclasses.replace(BERT_TWIN, pooling=pooling, normalised=False)
+        found = reference.run_bert(model, config, **inputs)
+        cases[pooling] = inputs, {"output": found["output"]}  # the layers are the same
+    return weights, cases
 
 
 def dual_encoder(config, rng):

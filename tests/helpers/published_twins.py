@@ -11,7 +11,7 @@ import safetensors.numpy
 
 from tests.helpers.sample_tokenizer import write_tokenizer
 from tests.helpers.tiny import tiny_train_config
-from tests.helpers.twins import GEMMA_TWIN, GOLDENS, LLAMA_TWIN, VJEPA2_TWIN
+from tests.helpers.twins import BERT_TWIN, GEMMA_TWIN, GOLDENS, LLAMA_TWIN, VJEPA2_TWIN
 from vljepa_jax.config import TrainConfig
 
 _FAMILIES = {"x_encoder": "vjepa2", "predictor": "llama", "y_encoder": "gemma"}
@@ -73,6 +73,38 @@ CONFIGS = {
         "rope_scaling": None,
         "use_bidirectional_attention": True,
     },
+    "bert": {
+        "architectures": ["BertModel"],
+        "model_type": "bert",
+        "vocab_size": 37,
+        "max_position_embeddings": 40,
+        "type_vocab_size": 2,
+        "hidden_size": 18,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 3,
+        "intermediate_size": 28,
+        "layer_norm_eps": 1e-12,
+        "hidden_act": "gelu",
+        "position_embedding_type": "absolute",
+    },
+}
+# As all-MiniLM-L6-v2 has them.
+BERT_MODULES = [
+    {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"},
+    {"idx": 1, "name": "1", "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"},
+    {
+        "idx": 2,
+        "name": "2",
+        "path": "2_Normalize",
+        "type": "sentence_transformers.models.Normalize",
+    },
+]
+BERT_POOLING = {
+    "word_embedding_dimension": 18,
+    "pooling_mode_cls_token": False,
+    "pooling_mode_mean_tokens": True,
+    "pooling_mode_max_tokens": False,
+    "pooling_mode_mean_sqrt_len_tokens": False,
 }
 
 
@@ -126,6 +158,25 @@ def write_part(directory: Path, part: str, dtype=np.float32, shards: int = 1) ->
         save({key: own[key] for key in keys if files[key] == file}, directory / file)
     index = {"metadata": {}, "weight_map": files}
     (directory / "model.safetensors.index.json").write_text(json.dumps(index))
+    return directory
+
+
+def bert_config(directory: Path) -> TrainConfig:
+    """As ``twin_config``, with the twin of BERT as Y-Encoder."""
+    config = twin_config(directory)
+    return dataclasses.replace(config, model=dataclasses.replace(config.model, y_encoder=BERT_TWIN))
+
+
+def write_bert(directory: Path) -> Path:
+    """Writes a sentence-transformers model and returns its directory."""
+    (directory / "1_Pooling").mkdir(parents=True)
+    documents = {"config.json": CONFIGS["bert"], "modules.json": BERT_MODULES}
+    documents["1_Pooling/config.json"] = BERT_POOLING
+    for name, document in documents.items():
+        (directory / name).write_text(json.dumps(document))
+    weights = {k: v.astype(np.float32) for k, v in golden_weights("bert").items()}
+    save(weights, directory / "model.safetensors")
+    write_tokenizer(directory / "tokenizer.json")
     return directory
 
 

@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+import torch
 
-from tests.helpers.torchvision_operators import torch  # before transformers
+import tests.helpers.torchvision_operators  # noqa: F401 (before transformers)
 
 # isort: split
+from sentence_transformers.base.modules import Normalize
+from sentence_transformers.sentence_transformer.modules import Pooling
+from transformers import BertConfig as BertReferenceConfig
 from transformers import (
+    BertModel,
     Gemma3TextConfig,
     Gemma3TextModel,
     LlamaForCausalLM,
@@ -22,7 +27,7 @@ from transformers import Qwen3Config as Qwen3ReferenceConfig
 from transformers import VJEPA2Config as VJEPA2ReferenceConfig
 from transformers.models.vjepa2.modeling_vjepa2 import VJEPA2AttentivePooler
 
-from vljepa_jax.config import GemmaConfig, LlamaConfig, Qwen3Config, VJEPA2Config
+from vljepa_jax.config import BertConfig, GemmaConfig, LlamaConfig, Qwen3Config, VJEPA2Config
 
 
 def random_weights(shapes: Mapping[str, tuple[int, ...]], seed: int) -> dict[str, np.ndarray]:
@@ -35,7 +40,7 @@ def random_weights(shapes: Mapping[str, tuple[int, ...]], seed: int) -> dict[str
     for name, shape in shapes.items():
         values = rng.standard_normal(shape)
         if len(shape) == 1:
-            values = 0.4 * values + (0.8 if name.endswith("norm.weight") else 0.2)
+            values = 0.4 * values + (0.8 if name.lower().endswith("norm.weight") else 0.2)
         elif "embed_tokens" not in name:
             values *= 1.5 / np.sqrt(np.prod(shape[1:]))
         weights[name] = values.astype(np.float16)
@@ -151,6 +156,24 @@ def qwen3_reference(config: Qwen3Config) -> Qwen3Model:
             rope_parameters={"rope_type": "default", "rope_theta": config.rope_theta},
             attn_implementation="eager",
         )
+    ).eval()
+
+
+def bert_reference(config: BertConfig) -> BertModel:
+    """Without the layer behind the first token, which sentence-transformers does not read."""
+    return BertModel(
+        BertReferenceConfig(
+            vocab_size=config.vocab_size,
+            max_position_embeddings=config.max_length,
+            type_vocab_size=config.type_vocab_size,
+            hidden_size=config.hidden_size,
+            num_hidden_layers=config.num_layers,
+            num_attention_heads=config.num_heads,
+            intermediate_size=config.mlp_size,
+            layer_norm_eps=config.norm_eps,
+            attn_implementation="eager",
+        ),
+        add_pooling_layer=False,
     ).eval()
 
 
@@ -293,6 +316,22 @@ def run_qwen3(model: Qwen3Model, tokens: np.ndarray, mask: np.ndarray) -> dict[s
         use_cache=False,
     ).last_hidden_state.numpy()
     output = states[np.arange(len(mask)), mask.sum(1) - 1]
+    return {"hidden": hidden() * mask[..., None], "output": output}
+
+
+@torch.no_grad()
+def run_bert(
+    model: BertModel, config: BertConfig, tokens: np.ndarray, mask: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Pooled and normalised by sentence-transformers' own modules."""
+    hidden = record(model.encoder.layer)
+    seen = torch.tensor(mask).long()
+    states = model(torch.tensor(tokens, dtype=torch.long), attention_mask=seen).last_hidden_state
+    features = {"token_embeddings": states, "attention_mask": seen}
+    features = Pooling(config.hidden_size, config.pooling)(features)
+    if config.normalised:
+        features = Normalize()(features)
+    output = features["sentence_embedding"].numpy()
     return {"hidden": hidden() * mask[..., None], "output": output}
 
 

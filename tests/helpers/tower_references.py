@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+import torch
 
+import tests.helpers.torchvision_operators  # noqa: F401 (before transformers)
 from tests.helpers.reference_twins import record, weights_of
-from tests.helpers.torchvision_operators import torch  # before transformers
 
 # isort: split
 from transformers import CLIPConfig, CLIPModel, SiglipConfig, SiglipModel

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vljepa_jax.config import (
+    BertConfig,
     GemmaConfig,
     LlamaConfig,
     Qwen3Config,
@@ -28,6 +29,7 @@ from vljepa_jax.config import (
 )
 from vljepa_jax.convert.families import FAMILIES
 from vljepa_jax.convert.rules import convert
+from vljepa_jax.models.bert import Bert
 from vljepa_jax.models.gemma import Gemma
 from vljepa_jax.models.llama import Llama
 from vljepa_jax.models.qwen3 import Qwen3
@@ -113,6 +115,21 @@ QWEN3_TWIN = Qwen3Config(
 )
 
 
+BERT_TWIN = BertConfig(
+    family="bert",
+    vocab_size=37,
+    max_length=40,
+    type_vocab_size=2,
+    hidden_size=18,
+    num_layers=3,
+    num_heads=3,
+    mlp_size=28,
+    norm_eps=1e-12,
+    pooling="mean",
+    normalised=True,
+)
+
+
 VLM_TWIN = VLMConfig(
     x_encoder=VJEPA2_TWIN,
     predictor=dataclasses.replace(LLAMA_TWIN, causal=True),
@@ -140,7 +157,7 @@ class TokenLlama(nn.Module):
 
 
 def model_of(config: Any, dtype: Any = jnp.float32) -> nn.Module:
-    families = {"llama": TokenLlama, "gemma": Gemma, "qwen3": Qwen3} | VIDEO_ENCODERS
+    families = {"llama": TokenLlama, "gemma": Gemma, "qwen3": Qwen3, "bert": Bert} | VIDEO_ENCODERS
     return families[config.family](config, dtype)
 
 

@@ -7,15 +7,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import safetensors.numpy
+from rich.console import Console
 
 import vljepa_jax
 from tests.helpers.random_run import random_params, save_run
 from tests.helpers.tiny import tiny_train_config, tiny_y_decoder_config
 from vljepa_jax import run_dir
 from vljepa_jax.config import ConfigError
+from vljepa_jax.convert.export import export_checkpoint
 from vljepa_jax.data.tokenizers import Tokenizer
 from vljepa_jax.inference.generate import greedy
 from vljepa_jax.inference.text_decoder import TextBank, TextDecoder
+from vljepa_jax.models.parts import Y_DECODER
 from vljepa_jax.models.y_decoder import YDecoder
 from vljepa_jax.objectives import make_objective
 
@@ -138,3 +142,30 @@ def test_the_y_decoder_beside_a_run_is_that_of_its_newest_checkpoint(runs, tmp_p
     assert vljepa_jax.load(directory, step=step).text_decoder is None
     named = vljepa_jax.load(directory, step=step, y_decoder=directory / "y_decoder")
     assert named.text_decoder is not None
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_an_exported_model_writes_with_the_decoder_that_lay_beside_it(runs, tmp_path, dtype):
+    """One that learnt from predictions, whose copy of the VL-JEPA stays behind."""
+    vljepa = dataclasses.replace(tiny_train_config(), objective="vljepa")
+    x_encoder = dataclasses.replace(vljepa.model.x_encoder, rope="tiled")  # as can be exported
+    vljepa = dataclasses.replace(
+        vljepa, model=dataclasses.replace(vljepa.model, x_encoder=x_encoder)
+    )
+    config = tiny_y_decoder_config(predicted=True)
+    config = dataclasses.replace(
+        config, model=dataclasses.replace(config.model, vljepa=vljepa.model)
+    )
+    params = random_params(vljepa)
+    save_run(tmp_path / "run", vljepa, params)
+    decoder = {**params, **{name: runs[2][name] for name in Y_DECODER}}
+    run_dir.save_params(tmp_path / "run" / "y_decoder", config, decoder)
+    export_checkpoint(tmp_path / "run", tmp_path / "out", Console(quiet=True), dtype)
+    kept = safetensors.numpy.load_file(tmp_path / "out/y_decoder/y_decoder.safetensors")
+    assert {name.split("/")[0] for name in kept} == {"y_encoder", "y_head", "y_prefix"}
+    whole, exported = (vljepa_jax.load(tmp_path / name) for name in ("run", "out"))
+    embeddings = whole.embed_text(["a dog", "a red car", "two cats"])
+    if dtype == "float32":
+        assert exported.decode(embeddings) == whole.decode(embeddings)
+    else:
+        assert len(exported.decode(embeddings)) == 3  # with rounded weights

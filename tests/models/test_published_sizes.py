@@ -22,6 +22,10 @@ RECIPE = Path(__file__).parents[2] / "configs" / "vljepa_1b.py"
         ("llama-3.2-1b", 1_235_814_400, 0),  # the rest: tensors of the files on the Hub
         ("embeddinggemma-300m", 307_581_696, 0),
         ("qwen3-embedding-0.6b", 595_776_512, 0),
+        # Of the file on PyPI (make test-real), without the layer behind the first token.
+        ("all-minilm-l6-v2", 22_713_216 - 384 * 385, 0),
+        ("smollm2-135m", 134_515_008, 0),
+        ("smollm2-360m", 361_821_120, 0),
     ],
 )
 def test_parameters(name, count, tolerance):

@@ -59,8 +59,8 @@ def test_as_y_encoder_of_a_training_config():
 
 def test_the_family_says_which_fields_there_are():
     plain = as_dict(tiny_train_config())
-    plain["model"]["y_encoder"]["family"] = "bert"
-    with pytest.raises(ConfigError, match=r"y_encoder.family' is 'bert', not one of gemma, qwen3"):
+    plain["model"]["y_encoder"]["family"] = "mpnet"
+    with pytest.raises(ConfigError, match=r"y_encoder.family' is 'mpnet', not one of gemma, qwen3"):
         parse(TrainConfig, plain)
     plain["model"]["y_encoder"]["family"] = "qwen3"
     with pytest.raises(ConfigError, match=r"missing field 'model.y_encoder.rope_theta'"):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tests.helpers.twins import (
+    BERT_TWIN,
     GEMMA_TWIN,
     LLAMA_TWIN,
     QWEN3_TWIN,
@@ -23,10 +24,10 @@ pytest.importorskip("transformers")
 import tests.helpers.reference_twins as reference  # noqa: E402
 
 
-def check(ours, theirs):
+def check(ours, theirs, tolerance=TOLERANCE):
     found = errors(ours, theirs)
     print({name: f"{value:.1e}" for name, value in found.items()})
-    assert max(found.values()) < TOLERANCE, found
+    assert max(found.values()) < tolerance, found
 
 
 @pytest.mark.parametrize(
@@ -126,3 +127,23 @@ def test_qwen3(changes, length, lengths):
     params = parameters(config, reference.weights_of(model, seed=16))
     inputs = texts(config.vocab_size, length, lengths)
     check(run(config, params, inputs), reference.run_qwen3(model, **inputs))
+
+
+@pytest.mark.parametrize(
+    ("changes", "length", "lengths"),
+    [
+        ({}, 9, (9, 9)),
+        ({"pooling": "cls"}, 40, (40, 7, 1)),  # as many as there are positions
+        ({"pooling": "lasttoken", "normalised": False}, 6, (3, 6)),
+        ({"pooling": "max"}, 6, (5, 2)),
+        ({"num_heads": 2, "norm_eps": 1e-2, "num_layers": 1}, 5, (5, 4)),
+        ({"max_length": 512, "hidden_size": 48, "num_heads": 4, "num_layers": 6}, 300, (300, 40)),
+    ],
+)
+def test_bert(changes, length, lengths):
+    config = dataclasses.replace(BERT_TWIN, **changes)
+    model = reference.bert_reference(config)
+    params = parameters(config, reference.weights_of(model, seed=17))
+    inputs = texts(config.vocab_size, length, lengths)
+    theirs = reference.run_bert(model, config, **inputs)
+    check(run(config, params, inputs), theirs, tolerance=1e-5)

@@ -14,8 +14,9 @@ import pytest
 import safetensors.numpy
 from rich.console import Console
 
-from tests.helpers.published_twins import twin_config, write_all
+from tests.helpers.published_twins import bert_config, twin_config, write_all
 from tests.helpers.twins import (
+    BERT_TWIN,
     GEMMA_TWIN,
     LLAMA_TWIN,
     QWEN3_TWIN,
@@ -171,6 +172,53 @@ def test_sentence_transformers_gives_our_embeddings(exported, tmp_path):
     theirs = library.SentenceTransformer(str(tmp_path / "q"), device="cpu")
     ours = run(QWEN3_TWIN, params, {"tokens": tokens, "mask": mask})["output"]
     assert error(ours, theirs.encode(sentences)) < TOLERANCE
+
+
+@pytest.mark.parametrize(
+    ("pooling", "normalised"), [("mean", True), ("cls", False), ("lasttoken", True), ("max", False)]
+)
+def test_a_sentence_transformers_model_there_and_back(tmp_path, pooling, normalised):
+    """What that library saves is read; it reads what is exported; both embed alike."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.base.modules import Normalize, Transformer
+    from sentence_transformers.sentence_transformer.modules import Pooling
+
+    config = bert_config(tmp_path)
+    own = dataclasses.replace(BERT_TWIN, pooling=pooling, normalised=normalised)
+    text = dataclasses.replace(config.data.text, target_prompt="the ")
+    config = dataclasses.replace(
+        config,
+        model=dataclasses.replace(config.model, y_encoder=own),
+        data=dataclasses.replace(config.data, text=text),
+    )
+    bare = reference.bert_reference(own)
+    weights = reference.weights_of(bare, seed=3)
+    bare.save_pretrained(tmp_path / "bare")
+    tokenizer = transformers.PreTrainedTokenizerFast(
+        tokenizer_file=text.target_tokenizer, pad_token="[PAD]"
+    )
+    tokenizer.save_pretrained(tmp_path / "bare")
+    modules = [Transformer(str(tmp_path / "bare")), Pooling(own.hidden_size, pooling)]
+    library = SentenceTransformer(
+        modules=[*modules, *([Normalize()] if normalised else [])],
+        prompts={"document": "the ", "query": "a "},
+        default_prompt_name="document",
+        device="cpu",
+    )
+    library.save_pretrained(str(tmp_path / "saved"))
+    filled, faults = read_backbone(config, "y_encoder", tmp_path / "saved", shapes(own))
+    assert not faults
+    chex.assert_trees_all_equal(filled.tree, parameters(own, weights))
+
+    console = Console(quiet=True)
+    convert_checkpoint(config, {"y_encoder": tmp_path / "saved"}, tmp_path / "run", console)
+    export_checkpoint(tmp_path / "run", tmp_path / "out", console)
+    sentences = ["dog moves left", "cat", "a cat moves up the right"]
+    tokens, mask = Tokenizer(text.target_tokenizer).encode(["the " + s for s in sentences], 10)
+    ours = run(own, filled.tree, {"tokens": tokens, "mask": mask})["output"]
+    again = SentenceTransformer(str(tmp_path / "out" / "y_encoder"), device="cpu")
+    for theirs in (library, again):
+        assert error(ours, theirs.encode(sentences)) < 1e-5
 
 
 def test_original_checkpoints_of_vjepa2(tmp_path):

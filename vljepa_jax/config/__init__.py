@@ -8,6 +8,7 @@ right one. Nothing after it reads a ConfigDict, and nothing sets a default of it
 from vljepa_jax.config.losses import LossConfig, SIGRegConfig, VICRegConfig
 from vljepa_jax.config.models import (
     AttentivePoolerConfig,
+    BertConfig,
     CLIPTextConfig,
     DualEncoderConfig,
     GemmaConfig,
@@ -111,6 +112,7 @@ __all__ = [
     "AnyProtocol",
     "AttentivePoolerConfig",
     "BenchmarkConfig",
+    "BertConfig",
     "CLIPImageConfig",
     "CLIPTextConfig",
     "CaptionConfig",

@@ -76,6 +76,23 @@ class Qwen3Config:
 
 
 @dataclasses.dataclass(frozen=True)
+class BertConfig:
+    """BERT as sentence-transformers trains it: MiniLM, e5, bge (Y-Encoder)."""
+
+    family: Literal["bert"]
+    vocab_size: int
+    max_length: int  # positions: tokens of a text, special ones included
+    type_vocab_size: int  # segments that a text may consist of; one alone is the first
+    hidden_size: int
+    num_layers: int
+    num_heads: int
+    mlp_size: int
+    norm_eps: float
+    pooling: Literal["mean", "cls", "lasttoken", "max"]  # as the model's 1_Pooling/config.json says
+    normalised: bool  # whether the model ends in a Normalize module (its modules.json)
+
+
+@dataclasses.dataclass(frozen=True)
 class TextTowerConfig:
     """A text tower of a dual encoder.
 
@@ -139,7 +156,7 @@ class DualEncoderConfig:
 
 
 # Every family of Y-Encoders; ``models.text_encoder`` has the module of each.
-YEncoderConfig = GemmaConfig | Qwen3Config | SigLIP2TextConfig | PECoreTextConfig
+YEncoderConfig = GemmaConfig | Qwen3Config | BertConfig | SigLIP2TextConfig | PECoreTextConfig
 
 
 @dataclasses.dataclass(frozen=True)

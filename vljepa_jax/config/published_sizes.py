@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import dataclasses
 
-from vljepa_jax.config.models import GemmaConfig, LlamaConfig, Qwen3Config, RopeScaling
-from vljepa_jax.config.video_encoders import VJEPA2Config
+from vljepa_jax.config.models import BertConfig, GemmaConfig, LlamaConfig, Qwen3Config, RopeScaling
+from vljepa_jax.config.video_encoders import VJEPA2Config, VJEPA21Config
 
 _VJEPA2_VITL = VJEPA2Config(
     family="vjepa2",
@@ -24,6 +24,35 @@ _VJEPA2_VITL = VJEPA2Config(
     rope="tiled",
 )
 
+_SMOLLM2_135M = LlamaConfig(
+    family="llama",
+    vocab_size=49_152,
+    hidden_size=576,
+    num_layers=30,
+    first_layer=0,
+    num_heads=9,
+    num_kv_heads=3,
+    head_size=64,
+    mlp_size=1536,
+    norm_eps=1e-5,
+    rope_theta=100_000.0,
+    rope_scaling=None,
+    causal=True,
+)
+_MINILM_L6 = BertConfig(
+    family="bert",
+    vocab_size=30_522,
+    max_length=512,
+    type_vocab_size=2,
+    hidden_size=384,
+    num_layers=6,
+    num_heads=12,
+    mlp_size=1536,
+    norm_eps=1e-12,
+    pooling="mean",
+    normalised=True,
+)
+
 PUBLISHED = {
     # facebook/vjepa2-vitl-fpc64-256 and so on.
     "vjepa2-vitl": _VJEPA2_VITL,
@@ -33,6 +62,28 @@ PUBLISHED = {
     "vjepa2-vitg": dataclasses.replace(
         _VJEPA2_VITL, hidden_size=1408, num_layers=40, num_heads=22, mlp_size=6144
     ),
+    # V-JEPA 2.1's ViT-B, distilled (facebookresearch/vjepa2).
+    "vjepa2.1-vitb": VJEPA21Config(
+        family="vjepa2_1",
+        image_size=256,
+        num_frames=64,
+        patch_size=16,
+        tubelet_size=2,
+        hidden_size=768,
+        num_layers=12,
+        num_heads=12,
+        mlp_size=3072,
+        norm_eps=1e-6,
+    ),
+    # HuggingFaceTB/SmolLM2-135M and so on; the -Instruct models have the same sizes.
+    "smollm2-135m": _SMOLLM2_135M,
+    "smollm2-360m": dataclasses.replace(
+        _SMOLLM2_135M, hidden_size=960, num_layers=32, num_heads=15, num_kv_heads=5, mlp_size=2560
+    ),
+    # sentence-transformers/all-MiniLM-L6-v2, and others of BERT's layout.
+    "all-minilm-l6-v2": _MINILM_L6,
+    "e5-small-v2": dataclasses.replace(_MINILM_L6, num_layers=12),
+    "bge-small-en-v1.5": dataclasses.replace(_MINILM_L6, num_layers=12, pooling="cls"),
     # meta-llama/Llama-3.2-1B.
     "llama-3.2-1b": LlamaConfig(
         family="llama",

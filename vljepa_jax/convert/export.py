@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ import safetensors.numpy
 from flax import traverse_util
 
 from vljepa_jax.config import TrainConfig, as_dict
+from vljepa_jax.convert import sentence_transformers
 from vljepa_jax.convert.families import (
     backbone,
     family_of,
@@ -22,35 +24,42 @@ from vljepa_jax.convert.families import (
     placed,
     tokenizer_of,
 )
+from vljepa_jax.convert.hub import Card, checked_report, write_card
 from vljepa_jax.convert.rules import ConversionError, export
-from vljepa_jax.convert.settings import Setting, as_json
+from vljepa_jax.convert.settings import as_json
 from vljepa_jax.data.tokenizers import Tokenizer, TokenizerError
+from vljepa_jax.models.parts import BACKBONES, PARTS, Y_DECODER
 from vljepa_jax.ownership import owned
 from vljepa_jax.places import AnyPath, write_bytes, write_text
-from vljepa_jax.run_dir import load_config, load_teacher_params
+from vljepa_jax.run_dir import load_config, load_params, load_teacher_params, newest
 
 PyTree = Any
 
 
 def export_checkpoint(
-    run_dir: AnyPath, output: Path, console: rich.console.Console, dtype: str = "float32"
+    run_dir: AnyPath,
+    output: Path,
+    console: rich.console.Console,
+    dtype: str = "float32",
+    card: Card | None = None,
 ) -> None:
     """Writes x_encoder/, predictor/, y_encoder/, vljepa.safetensors and config.json.
 
     A run of another objective gives the backbones that it has, and OBJECTIVE.safetensors. Of a run
     with an averaged teacher, the teacher is exported. A text backbone's directory holds its
-    tokenizer.json. The newest parameters are held once, and one backbone a second time while it is
-    written.
+    tokenizer.json. A Y-Decoder that lies in the run goes to y_decoder/. The newest parameters are
+    held once, and one backbone a second time while it is written.
 
     Args:
         run_dir: of training.
         output: must not exist, or be empty.
         dtype: of the backbones' weights in the files, "float32" or "bfloat16".
+        card: writes a model card, too, as the Hugging Face Hub expects it.
 
     Raises:
         CheckpointError: ``run_dir`` is no run's, or holds no checkpoint.
         ConversionError: a backbone has no counterpart in the Hugging Face layout, or ``output`` is
-            not empty.
+            not empty, or a card cannot be filled (``hub.checked_report``).
         InUse: another process is writing to ``output``.
     """
     config = load_config(run_dir)
@@ -60,8 +69,26 @@ def export_checkpoint(
         faults.append(f"{output}: is not empty")
     if faults:
         raise ConversionError(faults)
+    report = None if card is None else checked_report(run_dir, card)
     with owned(output):
         _export(config, load_teacher_params(run_dir)[1], output, console, dtype)
+        beside = run_dir / "y_decoder"
+        if newest(beside) is not None:
+            _export(*_decoder_alone(beside), output / "y_decoder", console, dtype)
+        if card is not None:
+            write_card(card, config, report, output)
+            console.print(f"model card: {output / 'README.md'}")
+
+
+def _decoder_alone(run_dir: AnyPath) -> tuple[TrainConfig, PyTree]:
+    """A Y-Decoder with the Y-Encoder that it is known by, as if it had learnt from text alone.
+
+    One that learnt from predictions holds a copy of the VL-JEPA, which is exported beside it.
+    """
+    config, params = load_params(run_dir)
+    data = dataclasses.replace(config.data, video=None, visual_tokens="none")
+    kept = {name: params[name] for name in (*Y_DECODER, *PARTS["y_encoder"])}
+    return dataclasses.replace(config, data=data), kept
 
 
 def _export(
@@ -74,12 +101,18 @@ def _export(
         _copy_tokenizer(config, part, output / part, console)
     held = {name for part in parts for name in placed(backbone(params, part), part)}
     rest = {name: tree for name, tree in params.items() if name not in held}
-    arrays = {"/".join(path): array for path, array in traverse_util.flatten_dict(rest).items()}
+    arrays = {
+        # A copy of a backbone, as a Y-Decoder has of its Y-Encoder, is rounded as the original.
+        "/".join(path): np.asarray(array.astype(jnp.dtype(dtype)), np.float32)
+        if path[0] in BACKBONES
+        else array
+        for path, array in traverse_util.flatten_dict(rest).items()
+    }
     if arrays:
         rest_file = output / f"{config.objective}.safetensors"
         _save(arrays, rest_file)
         console.print(f"{', '.join(sorted(rest))}: {rest_file}")
-    write_text(output / "config.json", json.dumps(as_dict(config), indent=2) + "\n")
+    _write_json(as_dict(config), output / "config.json")
 
 
 def export_backbone(
@@ -96,19 +129,13 @@ def export_backbone(
         config_file, weights_file = family.files
         if folder in folders:
             _save(folders[folder], directory / folder / weights_file)
-        _write_settings(settings[folder], directory / folder / config_file)
+        written = as_json(settings[folder])
+        if folder.endswith("_Pooling"):
+            written = sentence_transformers.with_switches(written)
+        _write_json(written, directory / folder / config_file)
     if family.folders(config):
-        modules = [
-            {"idx": index, "name": str(index), "path": folder, "type": _module(folder)}
-            for index, folder in enumerate(sorted(settings))
-        ]
-        write_text(directory / "modules.json", json.dumps(modules, indent=2) + "\n")
-
-
-def _module(folder: str) -> str:
-    """sentence-transformers' class for a folder: "2_Dense" -> its Dense."""
-    kind = folder.split("_")[1] if folder else "Transformer"
-    return f"sentence_transformers.models.{kind}"
+        modules = sentence_transformers.modules(family.folders(config))
+        _write_json(modules, directory / sentence_transformers.MODULES)
 
 
 def _copy_tokenizer(
@@ -131,16 +158,20 @@ def _copy_tokenizer(
         "padding_side": "right",
         "model_max_length": length,
     }
-    write_text(directory / "tokenizer_config.json", json.dumps(settings, indent=2) + "\n")
+    _write_json(settings, directory / "tokenizer_config.json")
+    prompt = getattr(config.data.text, "target_prompt", "") if part == "y_encoder" else ""
+    if prompt:
+        settings = {"prompts": {"target": prompt}, "default_prompt_name": "target"}
+        _write_json(settings, directory / sentence_transformers.PROMPTS)
 
 
 def _refusal(model: Any, part: str) -> str:
     return family_of(model, part).refusal(getattr(model, part))
 
 
-def _write_settings(settings: tuple[Setting, ...], path: Path) -> None:
+def _write_json(document: Any, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, json.dumps(as_json(settings), indent=2) + "\n")
+    write_text(path, json.dumps(document, indent=2) + "\n")
 
 
 def _save(arrays: Mapping[str, np.ndarray], path: Path) -> None:

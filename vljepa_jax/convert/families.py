@@ -14,7 +14,7 @@ from vljepa_jax.config import (
     TokenTargetConfig,
     TrainConfig,
 )
-from vljepa_jax.convert import clip, gemma, llama, pe_core, qwen3, vjepa2
+from vljepa_jax.convert import bert, clip, gemma, llama, pe_core, qwen3, vjepa2
 from vljepa_jax.convert.rules import Table
 from vljepa_jax.convert.settings import Setting
 from vljepa_jax.models.parts import BACKBONES
@@ -41,6 +41,8 @@ class Family:
         settings: keys of config.json.
         folders: sentence-transformers' folders beside the backbone -> keys of their config.json.
         refusal: why a config has no counterpart in the Hugging Face layout, or "".
+        own_pooling: whether nothing but sentence-transformers' files beside the weights tells how
+            a model of the family pools, so that they must be there.
         files: names of the config and of the weights, where they lie in one file.
     """
 
@@ -48,6 +50,7 @@ class Family:
     settings: Callable[[Any], tuple[Setting, ...]]
     folders: Callable[[Any], Mapping[str, tuple[Setting, ...]]] = _nothing
     refusal: Callable[[Any], str] = _no_refusal
+    own_pooling: bool = False
     files: tuple[str, str] = ("config.json", "model.safetensors")
 
 
@@ -57,6 +60,7 @@ FAMILIES = {
     "llama": Family(llama.table, llama.settings),
     "gemma": Family(gemma.table, gemma.settings, gemma.folders),
     "qwen3": Family(qwen3.table, qwen3.settings, qwen3.folders),
+    "bert": Family(bert.table, bert.settings, bert.folders, own_pooling=True),
     "clip_image": Family(clip.image_table, clip.image_settings),
     "clip_text": Family(clip.text_table, clip.text_settings),
     "siglip2_image": Family(clip.image_table, clip.image_settings),

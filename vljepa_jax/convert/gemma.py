@@ -9,6 +9,7 @@ import itertools
 from vljepa_jax.config import GemmaConfig
 from vljepa_jax.convert import decoder
 from vljepa_jax.convert.rules import Entry, Ignored, Table
+from vljepa_jax.convert.sentence_transformers import pooling
 from vljepa_jax.convert.settings import Setting
 from vljepa_jax.convert.transforms import LINEAR
 
@@ -84,13 +85,7 @@ def settings(config: GemmaConfig) -> tuple[Setting, ...]:
 def folders(config: GemmaConfig) -> dict[str, tuple[Setting, ...]]:
     """sentence-transformers' folders beside the backbone, and what their config.json must say."""
     sizes = (config.hidden_size, *config.dense_sizes)
-    width = config.hidden_size
-    found = {
-        "1_Pooling": (
-            Setting("word_embedding_dimension", width, also="embedding_dimension", default=width),
-            Setting("pooling_mode_mean_tokens", True),
-        )
-    }
+    found = {"1_Pooling": pooling(config.hidden_size, "mean")}
     for index, (size_in, size_out) in enumerate(itertools.pairwise(sizes)):
         found[f"{index + _FIRST_DENSE_FOLDER}_Dense"] = (
             Setting("in_features", size_in),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -11,7 +12,8 @@ import jax
 import jax.numpy as jnp
 import rich.console
 
-from vljepa_jax.config import TrainConfig
+from vljepa_jax.config import TextConfig, TrainConfig
+from vljepa_jax.convert import sentence_transformers
 from vljepa_jax.convert.families import (
     backbone,
     family_of,
@@ -22,7 +24,8 @@ from vljepa_jax.convert.families import (
 from vljepa_jax.convert.rules import ConversionError, Filled
 from vljepa_jax.convert.safetensors_folder import SafetensorsFolder, fill_from, read_json
 from vljepa_jax.convert.settings import mismatches
-from vljepa_jax.data.tokenizers import Tokenizer, TokenizerError
+from vljepa_jax.data.tokenizers import WORLD_TOKENIZER, Tokenizer, TokenizerError
+from vljepa_jax.json_text import JSONError
 from vljepa_jax.objectives import make_objective
 from vljepa_jax.ownership import owned
 from vljepa_jax.places import AnyPath
@@ -94,7 +97,8 @@ def convert_checkpoint(
         console.print(f"{part}: {filled.used} tensors of {directory}")
         for reason, count in filled.ignored.items():
             console.print(f"  {count} left out: {reason}")
-        faults += [f"{part}: {fault}" for fault in _tokenizer_faults(config, part, directory)]
+        faults += [f"{part}: {fault}" for fault in _text_faults(config, part, directory)]
+        _tell_prompts(config, part, directory, console)
     if faults:
         raise ConversionError(faults)
     if align:
@@ -132,12 +136,17 @@ def read_backbone(
     if settings is not None:
         faults += [f"{where}: {fault}" for fault in mismatches(settings, family.settings(own))]
     sources = {"": SafetensorsFolder(directory)}
+    if family.own_pooling:
+        faults += sentence_transformers.module_faults(directory, family.folders(own))
     for folder, expected in family.folders(own).items():
-        if (directory / folder / "config.json").is_file():
-            settings, problems = read_json(directory / folder / "config.json")
-            where = directory / folder / "config.json"
+        where = directory / folder / "config.json"
+        if where.is_file():
+            settings, problems = read_json(where)
+            settings = settings or {}
+            if folder.endswith("_Pooling"):
+                settings = sentence_transformers.with_mode(settings)
             faults += problems
-            faults += [f"{where}: {fault}" for fault in mismatches(settings or {}, expected)]
+            faults += [f"{where}: {fault}" for fault in mismatches(settings, expected)]
         if _dense(folder):
             sources[f"{folder}/"] = SafetensorsFolder(directory / folder)
     filled, found = fill_from(directory, sources, family.table(own), target)
@@ -148,16 +157,42 @@ def _dense(folder: str) -> bool:
     return folder.endswith("_Dense")
 
 
-def _tokenizer_faults(config: TrainConfig, part: str, directory: Path) -> Iterator[str]:
-    """Looks at the tokenizer beside the weights and at the one that the config names."""
+def _text_faults(config: TrainConfig, part: str, directory: Path) -> Iterator[str]:
+    """Looks at the tokenizer beside the weights, at the one that the config names, and prompts."""
     named = tokenizer_of(config, part)
     if named is None:
         return
     table_size = getattr(config.model, part).vocab_size
+    found = []
     for path in dict.fromkeys((str(directory / "tokenizer.json"), named[0])):
-        if path != "@world" and not Path(path).is_file():
+        if path != WORLD_TOKENIZER and not Path(path).is_file():
             continue  # training refuses a config whose tokenizer is not there
         try:
-            Tokenizer(path).check_fits(table_size)
+            tokenizer = Tokenizer(path)
+            tokenizer.check_fits(table_size)
+            found.append(tokenizer)
         except TokenizerError as error:
             yield str(error)
+    if len(found) == 2 and found[0].vocabulary() != found[1].vocabulary():
+        beside, ours = found
+        yield (
+            f"{ours.path}: has another vocabulary than {beside.path}, which was published with the "
+            "weights; name that one in data.text"
+        )
+    if _has_prompt(config, part):
+        yield from sentence_transformers.prompt_faults(directory, config.data.text.target_prompt)
+
+
+def _tell_prompts(
+    config: TrainConfig, part: str, directory: Path, console: rich.console.Console
+) -> None:
+    if not _has_prompt(config, part):
+        return
+    with contextlib.suppress(JSONError):  # which is among the faults
+        if found := sentence_transformers.prompts(directory)[0]:
+            told = sentence_transformers.told_prompts(found)
+            console.print(f"  its prompts, for data.text.target_prompt: {told}")
+
+
+def _has_prompt(config: TrainConfig, part: str) -> bool:
+    return part == "y_encoder" and isinstance(config.data.text, TextConfig)

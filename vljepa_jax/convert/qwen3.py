@@ -3,6 +3,7 @@
 from vljepa_jax.config import Qwen3Config
 from vljepa_jax.convert import decoder
 from vljepa_jax.convert.rules import Ignored, Table
+from vljepa_jax.convert.sentence_transformers import pooling
 from vljepa_jax.convert.settings import Setting
 
 _NORMS = {
@@ -51,11 +52,4 @@ def settings(config: Qwen3Config) -> tuple[Setting, ...]:
 
 def folders(config: Qwen3Config) -> dict[str, tuple[Setting, ...]]:
     """sentence-transformers' folders beside the backbone, and what their config.json must say."""
-    width = config.hidden_size
-    return {
-        "1_Pooling": (
-            Setting("word_embedding_dimension", width, also="embedding_dimension", default=width),
-            Setting("pooling_mode_mean_tokens", False, default=False),
-            Setting("pooling_mode_lasttoken", True),
-        )
-    }
+    return {"1_Pooling": pooling(config.hidden_size, "lasttoken")}

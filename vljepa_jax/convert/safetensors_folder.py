@@ -41,10 +41,8 @@ class SafetensorsFolder(Mapping[str, np.ndarray]):
         elif (directory / _INDEX).is_file():
             self._open_shards(directory)
         else:
-            pickled = [p.name for p in _list(directory) if p.suffix in _PICKLED]
             self.faults.append(
-                f"{directory}: holds neither {_SINGLE} nor {_INDEX}"
-                + (f"; {pickled[0]} is pickled, see docs/weights.md" if pickled else "")
+                f"{directory}: holds neither {_SINGLE} nor {_INDEX}" + _instead(directory)
             )
 
     def __getitem__(self, key: str) -> np.ndarray:
@@ -86,7 +84,8 @@ class SafetensorsFolder(Mapping[str, np.ndarray]):
             file = safetensors.safe_open(path, framework="numpy")
         except (safetensors.SafetensorError, OSError) as error:
             size = path.stat().st_size
-            self.faults.append(f"{path}: {size} bytes are no whole safetensors file ({error})")
+            told = f"{size} bytes are no whole safetensors file ({error}{_as_text(path)})"
+            self.faults.append(f"{path}: {told}")
             return
         keys = set(file.keys())
         for key in sorted((expected or keys) - keys):
@@ -139,6 +138,29 @@ def read_json(path: Path) -> tuple[dict[str, Any] | None, list[str]]:
         return json_text.read_json(path, dict), []
     except json_text.JSONError as error:
         return None, [str(error)]
+
+
+def _instead(directory: Path) -> str:
+    """What there is in place of the weights, and what to do."""
+    files = _list(directory)
+    if pickled := [p.name for p in files if p.suffix in _PICKLED]:
+        return f"; {pickled[0]} is pickled, see docs/weights.md"
+    if renamed := [p.name for p in files if p.suffix == ".safetensors"]:
+        return f"; if {renamed[0]} is that file under another name, name it {_SINGLE}"
+    return ""
+
+
+def _as_text(path: Path) -> str:
+    """The beginning of a text: what a server, or Git LFS, gave in place of the weights."""
+    with path.open("rb") as file:
+        beginning = file.read(80)
+    try:
+        line = beginning.decode("ascii").partition("\n")[0]
+    except UnicodeDecodeError:
+        return ""
+    if not line.isprintable():
+        return ""
+    return f"; it begins '{line}': fetch it anew, with access to the repository where that is gated"
 
 
 def _list(directory: Path) -> list[Path]:

@@ -22,6 +22,7 @@ class Setting:
         default: what transformers takes where it is absent; without one its absence is a fault.
         at_least: any number from this on will do.
         checked: False where it is written, but does not matter to the weights.
+        mend: what to do where it is otherwise.
     """
 
     key: str
@@ -30,6 +31,7 @@ class Setting:
     default: Any = _REQUIRED
     at_least: int | None = None
     checked: bool = True
+    mend: str = ""
 
 
 def mismatches(published: Mapping[str, Any], settings: Sequence[Setting]) -> list[str]:
@@ -39,6 +41,7 @@ def mismatches(published: Mapping[str, Any], settings: Sequence[Setting]) -> lis
         if not setting.checked:
             continue
         key, found = setting.key, _get(published, setting.key)
+        mend = f"; {setting.mend}" if setting.mend else ""
         if found is _REQUIRED and setting.also:
             older = _get(published, setting.also)
             if older is not _REQUIRED:
@@ -46,9 +49,10 @@ def mismatches(published: Mapping[str, Any], settings: Sequence[Setting]) -> lis
         if found is _REQUIRED:
             found = setting.default
         if found is _REQUIRED:
-            faults.append(f"{key}: is absent, where {_expected(setting)} is expected")
+            faults.append(f"{key}: is absent, where {_expected(setting)} is expected{mend}")
         elif not _agrees(found, setting):
-            faults.append(f"{key}: is {_told(found)}, where {_expected(setting)} is expected")
+            found = _told(found)
+            faults.append(f"{key}: is {found}, where {_expected(setting)} is expected{mend}")
     return faults
 
 

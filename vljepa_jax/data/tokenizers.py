@@ -1,13 +1,9 @@
-"""Tokenizers from local ``tokenizer.json`` files, with static lengths.
-
-CLIP's may also be the older pair of vocab.json and merges.txt.
-"""
+"""Tokenizers from local files (``data.tokenizer_files``), with static lengths."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import os
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,9 +11,9 @@ from typing import Any
 
 import numpy as np
 import tokenizers
-from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
-from vljepa_jax.places import AnyPath, place
+from vljepa_jax.data.tokenizer_files import tokenizer_file
+from vljepa_jax.places import place
 
 WORLD_TOKENIZER = "@world"
 _WORLD_PATH = pathlib.Path(__file__).parent / "world" / "assets" / "tokenizer.json"
@@ -73,8 +69,8 @@ class Tokenizer:
         """Loads a file.
 
         Args:
-            path: a ``tokenizer.json`` on a disk or in a bucket, a vocab.json with CLIP's merges.txt
-                beside it, or "@world" for the one of the bundled video world.
+            path: a ``tokenizer.json`` on a disk or in a bucket, an older file in its place
+                (``data.tokenizer_files``), or "@world" for the one of the bundled video world.
 
         Raises:
             TokenizerError: the file is missing, is no tokenizer, or has no padding token.
@@ -123,6 +119,10 @@ class Tokenizer:
                 f"{self.path}: has ids up to {max(ids)}, but the embedding table has {table_size} "
                 "rows; take the tokenizer.json that was published with the weights"
             )
+
+    def vocabulary(self) -> dict[str, int]:
+        """Token -> id, added tokens included."""
+        return self._tokenizer.get_vocab()
 
     def special_id(self, token: str) -> int:
         """The id of a special token.
@@ -208,50 +208,3 @@ class Tokenizer:
                     max(start, first) < min(end, last) for first, last in spans[row]
                 )
         return ids, mask, inside
-
-
-def tokenizer_file(path: AnyPath) -> bytes:
-    """A tokenizer.json; of CLIP's vocab.json, with the merges.txt beside it, what would be one."""
-    if path.name != "vocab.json":
-        return path.read_bytes()
-    merges = path.parent / "merges.txt"
-    return _clip_bpe(path.read_bytes().decode(), merges.read_bytes().decode())
-
-
-def _clip_bpe(vocabulary: str, merges: str) -> bytes:
-    """CLIP's byte-level BPE in the form of tokenizer.json.
-
-    Source: transformers' models/clip/tokenization_clip.py.
-
-    Args:
-        vocabulary: JSON, token -> id.
-        merges: two symbols a line, after a first line that says the version.
-    """
-    ids = json.loads(vocabulary)
-    pairs = [tuple(line.split(" ")) for line in merges.split("\n")[1:] if line]
-    start, end = "<|startoftext|>", "<|endoftext|>"
-    found = tokenizers.Tokenizer(
-        models.BPE(ids, pairs, unk_token=end, end_of_word_suffix="</w>", fuse_unk=False)
-    )
-    found.normalizer = normalizers.Sequence(
-        [
-            normalizers.NFC(),
-            normalizers.Replace(tokenizers.Regex(r"\s+"), " "),
-            normalizers.Lowercase(),
-        ]
-    )
-    words = tokenizers.Regex(
-        r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+",
-    )
-    found.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(words, behavior="removed", invert=True),
-            pre_tokenizers.ByteLevel(add_prefix_space=False),
-        ]
-    )
-    found.add_special_tokens([start, end])
-    found.post_processor = processors.RobertaProcessing(
-        (end, ids[end]), (start, ids[start]), trim_offsets=False, add_prefix_space=False
-    )
-    found.decoder = decoders.ByteLevel()
-    return found.to_str().encode()

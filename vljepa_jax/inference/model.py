@@ -17,7 +17,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, UInt8
 
 from vljepa_jax.config import ConfigError, ModelConfig, TrainConfig, VLMConfig, YDecoderConfig
-from vljepa_jax.convert.exported import load_exported
+from vljepa_jax.convert.exported import is_exported, load_exported
 from vljepa_jax.convert.rules import ConversionError
 from vljepa_jax.data.tokenizers import Tokenizer
 from vljepa_jax.fingerprint import fingerprint
@@ -94,6 +94,8 @@ def load_export(
     except ConversionError as error:
         raise CheckpointError(f"'{directory}': {error}") from error
     model = Model(config, params, frames=frames, batch_size=batch_size, mesh=mesh, source=directory)
+    if y_decoder is None and is_exported(directory / "y_decoder"):
+        y_decoder = directory / "y_decoder"
     if y_decoder is not None:
         model.attach(y_decoder)
     return model

@@ -14,6 +14,8 @@ from jax.sharding import Mesh
 from jaxtyping import Float
 
 from vljepa_jax.config import ConfigError, TrainConfig, YDecoderConfig
+from vljepa_jax.convert.exported import is_exported, load_exported
+from vljepa_jax.convert.rules import ConversionError
 from vljepa_jax.data.tokenizers import Tokenizer
 from vljepa_jax.fingerprint import fingerprint
 from vljepa_jax.inference.arguments import checked_embeddings
@@ -22,7 +24,8 @@ from vljepa_jax.models.parts import PARTS, Y_DECODER
 from vljepa_jax.models.placement import bucket_rows, everywhere, on_rows, pad_rows
 from vljepa_jax.models.y_decoder import YDecoder
 from vljepa_jax.parallel.sharding import local_mesh
-from vljepa_jax.run_dir import load_params, tree_differences
+from vljepa_jax.places import in_bucket, place
+from vljepa_jax.run_dir import CheckpointError, load_params, tree_differences
 
 
 class TextDecoder:
@@ -108,7 +111,7 @@ def load_text_decoder(
     """The Y-Decoder that a training run left, for the model that it was trained on.
 
     Args:
-        run_dir: a run of objective "y_decoder".
+        run_dir: a run of objective "y_decoder", or an export of one.
         params: of the VL-JEPA whose embeddings it shall decode.
         mesh: what it runs on; by default all devices of this process.
 
@@ -116,7 +119,13 @@ def load_text_decoder(
         CheckpointError: the directory is not a run's, or holds no complete checkpoint.
         ConfigError: the run trained no Y-Decoder, or one for another Y-Encoder.
     """
-    config, own = load_params(run_dir)
+    if not in_bucket(place(run_dir)) and is_exported(run_dir):
+        try:
+            config, own = load_exported(run_dir)
+        except ConversionError as error:
+            raise CheckpointError(f"'{run_dir}': {error}") from error
+    else:
+        config, own = load_params(run_dir)
     decoder = TextDecoder(config, own, batch_size=batch_size, mesh=mesh)
     learnt, given = ({n: tree.get(n, {}) for n in PARTS["y_encoder"]} for tree in (own, params))
     same = not tree_differences(learnt, given) and all(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import chex
 import flax.linen as nn
@@ -145,11 +145,38 @@ def masked_mean(x: Float[Array, "b t d"], mask: Bool[Array, "b t"]) -> Float[Arr
     return total / jnp.maximum(weights.sum(axis=1, keepdims=True), 1.0)
 
 
+def masked_max(x: Float[Array, "b t d"], mask: Bool[Array, "b t"]) -> Float[Array, "b d"]:
+    """Each feature's largest value where the mask is True, in float32; zero where none is."""
+    kept = jnp.where(mask[..., None], x.astype(jnp.float32), -jnp.inf).max(axis=1)
+    return jnp.where(mask.any(axis=1, keepdims=True), kept, 0.0)
+
+
+def first_token(x: Float[Array, "b t d"], mask: Bool[Array, "b t"]) -> Float[Array, "b d"]:
+    """The first token, in float32; zero where the mask is True nowhere."""
+    return jnp.where(mask.any(axis=1, keepdims=True), x[:, 0].astype(jnp.float32), 0.0)
+
+
 def last_token(x: Float[Array, "b t d"], mask: Bool[Array, "b t"]) -> Float[Array, "b d"]:
     """The last token where the mask is True, in float32; zero where there are none."""
     last = x.shape[1] - 1 - jnp.argmax(mask[:, ::-1], axis=1)
     picked = jnp.take_along_axis(x, last[:, None, None], axis=1)[:, 0].astype(jnp.float32)
     return jnp.where(mask.any(axis=1, keepdims=True), picked, 0.0)
+
+
+class LearnedPositions(Protocol):
+    """The fields of a config of a model with a vector for each position."""
+
+    family: str
+    max_length: int
+
+
+def check_positions(length: int, config: LearnedPositions) -> None:
+    """Raises ValueError where a text has more tokens than the model has positions."""
+    if length > config.max_length:
+        raise ValueError(
+            f"{length} tokens, where a text of {config.family} has at most {config.max_length}; "
+            "set the length in data.text accordingly"
+        )
 
 
 class TokenTable(nn.Embed):

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from jaxtyping import Array, Bool, Float, Int
 
 from vljepa_jax.config import YEncoderConfig
+from vljepa_jax.models.bert import Bert
 from vljepa_jax.models.gemma import Gemma
 from vljepa_jax.models.layers import Remat
 from vljepa_jax.models.qwen3 import Qwen3
@@ -17,7 +18,7 @@ class TextEncoder(Protocol):
     """A linen module: padded texts -> one vector each, by the family's own pooling."""
 
     def __call__(self, tokens: Int[Array, "b t"], mask: Bool[Array, "b t"]) -> Float[Array, "b e"]:
-        """Encodes texts; the result is not normalised.
+        """Encodes texts; only a family that says so normalises the result.
 
         Args:
             tokens: [b, t] token ids, padded on the right.
@@ -33,6 +34,7 @@ class TextEncoder(Protocol):
 TEXT_ENCODERS = {
     "gemma": Gemma,
     "qwen3": Qwen3,
+    "bert": Bert,
     "siglip2_text": TextTower,
     "pe_core_text": TextTower,
 }

@@ -54,11 +54,7 @@ class TextTower(nn.Module):
             ValueError: there are more tokens than the tower has positions.
         """
         config = self.config
-        if tokens.shape[1] > config.max_length:
-            raise ValueError(
-                f"{tokens.shape[1]} tokens, where a text of {config.family} has at most "
-                f"{config.max_length}"
-            )
+        layers.check_positions(tokens.shape[1], config)
         width = config.hidden_size
         if config.filled_up:
             tokens = jnp.where(mask, tokens, config.pad_id)
