@@ -8,8 +8,9 @@ number of threads, torch through scaled_dot_product_attention. The two take turn
 the JSON that is printed holds the median of each, the median of the pairs' ratios (above 1: ours is
 faster) with its quartiles, by the clock and by the seconds of processors, which what else the
 machine does hardly changes, and the share of the best matrix-product rate that either library
-reached here. Outputs are compared before anything is timed. A tower above a billion parameters runs at truncated depth (``DEPTH``), and
-``--layers`` truncates all; what is left of a layer's work does not depend on how many there are.
+reached here. Outputs are compared before anything is timed. A tower above a billion parameters runs
+at truncated depth (``DEPTH``), and ``--layers`` truncates all; what is left of a layer's work does
+not depend on how many there are.
 """
 
 from __future__ import annotations
