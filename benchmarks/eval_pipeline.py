@@ -6,17 +6,19 @@
 End to end is what ``launch/eval.py`` does with clips that no cache has: decode, encode, predict, a
 vector a clip. Alone, the same clips are decoded and dropped, and clips in memory are encoded. The
 pipeline cannot be faster than the slower of both, nor than the processors can do both: of either,
-the seconds of processors are counted too. The three take turns, and the JSON that is printed holds
-medians of ratios of one turn:
+the seconds of processors are counted too. The three take turns, every other time in reverse, so
+that what else the machine does falls on each alike. The JSON that is printed holds the median of
+the ratios of one turn, then the quartiles:
 
     end_to_end_over_allowed   1 is as fast as decoding and encoding allow together
     work_alone_over_together  the same of the seconds of processors: 1 if the pipeline adds no work
     decoding_over_encoding    seconds of a clip, each alone
+    processors_had            the share of all processors that the pipeline had, end to end
 
-The first batch is decoded before anything can be embedded, and the last embedded when nothing is
-left to decode: so many batches are needed that this does not count.
-
-Run it on a machine that does nothing else: but for the second, all ratios are of the clock.
+On a machine that does other things, too, the first tells of these as well, and the last how much
+they left; the second hardly depends on them. The first batch is decoded before anything can be
+embedded, and the last embedded when nothing is left to decode: so many batches are needed that this
+does not count.
 """
 
 from __future__ import annotations
@@ -58,7 +60,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--num_workers", type=int, default=0, help="decoding processes; %(default)s"
     )
-    parser.add_argument("--repetitions", type=int, default=5, help="turns; %(default)s")
+    parser.add_argument("--repetitions", type=int, default=9, help="turns; %(default)s")
     return parser.parse_args()
 
 
@@ -92,29 +94,39 @@ def main() -> None:
 
     both()  # compiles
     turns = []
+    order = [decode, encode, both]
     for _ in range(options.repetitions):
-        (decoding, by_decoding), (encoding, by_encoding) = _timed(decode), _timed(encode)
+        taken = {work: _timed(work) for work in order}
+        order.reverse()
+        (decoding, by_decoding), (encoding, by_encoding) = taken[decode], taken[encode]
+        together, by_both = taken[both]
         limits = {
             "decoding": decoding,
             "encoding": encoding,
             "processors": (by_decoding + by_encoding) / host.available_cpus(),
         }
         limited_by = max(limits, key=limits.__getitem__)
-        together, by_both = _timed(both)
         turns.append(
             (
                 limits[limited_by] / together,
                 (by_decoding + by_encoding) / by_both,
                 decoding / encoding,
+                by_both / together / host.available_cpus(),
                 limited_by,
             )
         )
         print(turns[-1], file=sys.stderr, flush=True)
-    ratios, work, shares, limited = zip(*turns, strict=True)
+    *ratios, limited = zip(*turns, strict=True)
+    names = (
+        "end_to_end_over_allowed",
+        "work_alone_over_together",
+        "decoding_over_encoding",
+        "processors_had",
+    )
     report = {
-        "end_to_end_over_allowed": round(statistics.median(ratios), 3),
-        "work_alone_over_together": round(statistics.median(work), 3),
-        "decoding_over_encoding": round(statistics.median(shares), 3),
+        name: [round(float(q), 3) for q in np.quantile(found, (0.5, 0.25, 0.75))]
+        for name, found in zip(names, ratios, strict=True)
+    } | {
         "limited_by": statistics.mode(limited),
         "clips": len(clips),
         "batch_size": options.batch_size,

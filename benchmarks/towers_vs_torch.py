@@ -5,10 +5,12 @@
 
 It needs the environment of ``make test-parity``. Both compute in float32 on a CPU with the same
 number of threads, torch through scaled_dot_product_attention. The two take turns, both warm, and
-the JSON that is printed holds the median of each, the ratio (above 1: ours is faster), and the
-share of the best matrix-product rate that either library reached here. Outputs are compared before
-anything is timed. A tower above a billion parameters runs at truncated depth (``DEPTH``), and
-``--layers`` truncates all; what is left of a layer's work does not depend on how many there are.
+the JSON that is printed holds the median of each, the median of the pairs' ratios (above 1: ours is
+faster) with its quartiles, by the clock and by the seconds of processors, which what else the
+machine does hardly changes, and the share of the best matrix-product rate that either library
+reached here. Outputs are compared before anything is timed. A tower above a billion parameters runs
+at truncated depth (``DEPTH``), and ``--layers`` truncates all; what is left of a layer's work does
+not depend on how many there are.
 """
 
 from __future__ import annotations
@@ -111,25 +113,36 @@ def _measure(name: str, side: str, peak: float) -> dict[str, float]:
     error = float(np.abs(ours() - theirs()).max() / np.abs(theirs()).max())  # compiles, warms
     if not error < TOLERANCE:
         raise SystemExit(f"{name}/{side}: the two differ by {error:.1e}: nothing to compare")
-    seconds: dict[str, list[float]] = {"ours": [], "torch": []}
+    clock: dict[str, list[float]] = {"ours": [], "torch": []}
+    processors: dict[str, list[float]] = {"ours": [], "torch": []}
+    pair = [("ours", ours), ("torch", theirs)]
     for _ in range(ARGUMENTS.repetitions):
-        for whose, run in (("ours", ours), ("torch", theirs)):
-            start = time.perf_counter()
+        for whose, run in pair:
+            start, busy = time.perf_counter(), time.process_time()
             run()
-            seconds[whose].append(time.perf_counter() - start)
-    median = {whose: statistics.median(times) for whose, times in seconds.items()}
+            clock[whose].append(time.perf_counter() - start)
+            processors[whose].append(time.process_time() - busy)
+        pair.reverse()
+    median = {whose: statistics.median(times) for whose, times in clock.items()}
     flops = _flops(config, side, rows)
     return {
         "rows": rows,
         "layers": own.num_layers,
         "ours_ms": round(median["ours"] * 1e3, 2),
         "torch_ms": round(median["torch"] * 1e3, 2),
-        "torch_over_ours": round(median["torch"] / median["ours"], 3),
+        "torch_over_ours": _ratio(clock),
+        "torch_over_ours_of_processors": _ratio(processors),
         "ours_share_of_peak": round(flops / median["ours"] / peak, 3),
         "torch_share_of_peak": round(flops / median["torch"] / peak, 3),
         "gflop": round(flops / 1e9, 1),
         "difference": float(f"{error:.1e}"),
     }
+
+
+def _ratio(taken: dict[str, list[float]]) -> list[float]:
+    """The median of the pairs' ratios, and their quartiles."""
+    ratios = np.divide(taken["torch"], taken["ours"])
+    return [round(float(q), 3) for q in np.quantile(ratios, (0.5, 0.25, 0.75))]
 
 
 def _measured(config: DualEncoderConfig, side: str) -> DualEncoderConfig:

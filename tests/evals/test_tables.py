@@ -13,7 +13,7 @@ import scipy.stats
 
 from vljepa_jax.config import EvalConfig, load_recipe, parse
 from vljepa_jax.evals.benchmarks import metric_name
-from vljepa_jax.evals.comparison import compare
+from vljepa_jax.evals.comparison import compare, compare_averages
 from vljepa_jax.evals.examples import EvaluationError
 from vljepa_jax.evals.protocols.registry import make_protocol
 from vljepa_jax.evals.tables import read_paper, write_tables
@@ -156,6 +156,67 @@ def test_two_runs_are_compared_on_the_same_examples(tmp_path):
     # Unpaired it would be wider: the same examples are easy for both.
     spread = np.sqrt(sum(own.var() for own in right) / 400) * 196
     assert found.interval[1] - found.interval[0] < 2 * spread
+
+
+def test_means_over_groups_are_compared_pair_by_pair(tmp_path):
+    """Recall at 2 of three classes of 200, 60 and 20; against an own loop over resampled pairs."""
+    rng = np.random.default_rng(2)
+    groups = np.repeat(["a", "b", "c"], [200, 60, 20])
+    ranks = {"a": rng.integers(0, 4, 280), "b": rng.integers(0, 5, 280)}
+    ranks["b"][:200] = ranks["a"][:200]  # the large class is the same for both
+    for name, own in ranks.items():
+        lines = [
+            {"example": str(i), "correct": bool(rank == 0), "rank": int(rank), "group": group}
+            for i, (rank, group) in enumerate(zip(own, groups, strict=True))
+        ]
+        predictions(tmp_path / name, "ek", lines)
+        summary = tmp_path / name / "results" / "ek" / "result.json"
+        summary.write_text(json.dumps({"over_groups": {"_r2": 2}}))
+    right, recall = compare(tmp_path / "a", tmp_path / "b")
+    assert (right.measure, recall.measure, recall.pairs) == ("right", "_r2", 280)
+    hits = {name: 100.0 * (own < 2) for name, own in ranks.items()}
+    members = [groups == group for group in "abc"]
+    means = [np.mean([own[of].mean() for of in members]) for own in hits.values()]
+    assert (recall.first, recall.second) == pytest.approx(means)
+    assert recall.difference == pytest.approx(means[0] - means[1])
+    assert right.difference != pytest.approx(recall.difference, abs=1)
+    drawn = []
+    for _ in range(4000):
+        rows = rng.integers(280, size=280)
+        inside = [rows[of[rows]] for of in members]
+        drawn.append(np.mean([(hits["a"] - hits["b"])[i].mean() for i in inside if len(i)]))
+    assert recall.interval == pytest.approx(tuple(np.quantile(drawn, (0.025, 0.975))), abs=0.8)
+
+
+def test_averages_over_benchmarks_are_compared_where_both_have_all_of_them(tmp_path):
+    table = read_paper()["tables"][0]
+    rng = np.random.default_rng(3)
+    right = {name: rng.random((8, 50)) < share for name, share in (("a", 0.6), ("b", 0.5))}
+    for name, own in right.items():
+        write_report(tmp_path / name, {c["metric"]: metric(0.5) for c in table["columns"]})
+        for column, shares in zip(table["columns"], own, strict=True):
+            benchmark = column["metric"].removesuffix("_top1")
+            lines = [{"example": str(i), "correct": bool(c)} for i, c in enumerate(shares)]
+            predictions(tmp_path / name, benchmark, lines)
+            summary = {"metrics": {column["metric"]: {}}, "unreadable": []}
+            summary |= {"settings": {"benchmark": {"expected": 50}}, "examples": 50, "there": 50}
+            path = tmp_path / name / "results" / benchmark / "result.json"
+            path.write_text(json.dumps(summary))
+    runs = {name: tmp_path / name for name in "ab"}
+    names = [column["metric"] for column in table["columns"]]
+    found = compare_averages("Table 1", names, *runs.values())
+    apart = 100 * (right["a"] * 1.0 - right["b"])
+    assert (found.pairs, found.difference) == (400, pytest.approx(apart.mean()))
+    # Benchmarks of one size: the variance within each, not that between them.
+    spread = 1.96 * np.sqrt(apart.var(axis=1).mean() / 400)
+    expected = (apart.mean() - spread, apart.mean() + spread)
+    assert found.interval == pytest.approx(expected, abs=0.7)
+    write_tables(runs, tmp_path / "out", [("a", "b")])
+    text = (tmp_path / "out" / "tables.md").read_text()
+    assert f"| {table['title']} average | {100 * right['a'].mean():.1f} |" in text
+    # In part, it is none.
+    path.write_text(json.dumps(summary | {"examples": 49}))
+    assert compare_averages("Table 1", names, *runs.values()) is None
 
 
 def test_examples_of_one_run_alone_are_counted(tmp_path):

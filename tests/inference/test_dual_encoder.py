@@ -17,7 +17,7 @@ from tests.helpers.published_towers import (
 )
 from tests.helpers.published_twins import change, golden_weights
 from tests.helpers.tower_twins import TWINS, parameters
-from vljepa_jax.config import BenchmarkConfig, EvalConfig, load_recipe, parse
+from vljepa_jax.config import BenchmarkConfig, ConfigError, EvalConfig, load_recipe, parse
 from vljepa_jax.data.records import Annotation, Medium, Record
 from vljepa_jax.data.storage import write_dataset
 from vljepa_jax.data.tokenizers import Tokenizer, TokenizerError
@@ -128,6 +128,48 @@ def test_settings_that_the_family_does_not_have(directory):
     assert "'hidden_size' is 'wide', not a whole number" in message(path)
     (path / "config.json").write_text('{"model_type": "clip"')
     assert "is no JSON" in message(path)
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value", "fault"),
+    [
+        ("vision_config", "num_attention_heads", 0, "num_heads = 0 must be at least 1"),
+        ("text_config", "num_attention_heads", 5, "num_heads = 5 must divide hidden_size = 12"),
+        ("vision_config", "image_size", 3, "image_size = 3 is less than patch_size = 4"),
+    ],
+)
+def test_sizes_that_cannot_be(directory, section, key, value, fault):
+    path = directory("clip")
+    rewrite(path / "config.json", lambda s: s[section].update({key: value}))
+    found = message(path)
+    assert "config.json: " in found
+    assert fault in found
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value", "fault"),
+    [
+        ("text_cfg", "width", "wide", "model_cfg.text_cfg.width: is 'wide', where a number"),
+        ("text_cfg", "mlp_ratio", [4], "model_cfg.text_cfg.mlp_ratio: is [4], where a number"),
+        ("vision_cfg", None, [], "timm_model_name: is None, where one of vit_pe_core"),
+        ("preprocess_cfg", "resize_mode", "shortest", "is 'shortest', where 'squash' is expected"),
+    ],
+)
+def test_settings_of_open_clip_that_cannot_be(directory, section, key, value, fault):
+    path = directory("pe_core")
+
+    def change_one(settings):
+        whole = settings if section == "preprocess_cfg" else settings["model_cfg"]
+        whole[section] = value if key is None else whole[section] | {key: value}
+
+    rewrite(path / "open_clip_config.json", change_one)
+    assert fault in message(path)
+
+
+@pytest.mark.parametrize("wrong", [{"frames": -1}, {"batch_size": 0}])
+def test_numbers_that_cannot_be(directory, wrong):
+    with pytest.raises(ConfigError, match="where a whole number from . on is needed"):
+        vljepa_jax.load(directory("clip"), **wrong)
 
 
 def test_weights_of_another_architecture(directory):

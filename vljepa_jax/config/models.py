@@ -6,7 +6,12 @@ import dataclasses
 from typing import Literal
 
 from vljepa_jax.config.parsing import ConfigError
-from vljepa_jax.config.video_encoders import ImageTowerConfig, VJEPA2Config, XEncoderConfig
+from vljepa_jax.config.video_encoders import (
+    ImageTowerConfig,
+    VJEPA2Config,
+    XEncoderConfig,
+    check_tower,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,6 +119,9 @@ class TextTowerConfig:
     pad_id = 0
     lowercase = False  # what the tokenizer is given
     projection_bias = False
+
+    def __post_init__(self) -> None:
+        check_tower(self)
 
 
 @dataclasses.dataclass(frozen=True)

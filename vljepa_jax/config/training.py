@@ -314,6 +314,13 @@ class RecordedStreams:
     bank_split: str  # whose texts are chosen from where there is no Y-Decoder
     sources: dict[str, str] = dataclasses.field(default_factory=dict)  # of each choice: who made it
 
+    def __post_init__(self) -> None:
+        if min(self.streams, self.expected) < 0:
+            raise ConfigError(
+                f"streams '{self.name}': streams = {self.streams} and expected = {self.expected} "
+                "must be at least 0"
+            )
+
 
 @dataclasses.dataclass(frozen=True)
 class StreamStudyConfig:

@@ -6,14 +6,12 @@ Nothing here imports JAX: a loader's worker takes its pixels and shapes from her
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
+from typing import Any, Literal
 
 from vljepa_jax.config.parsing import ConfigError
 
 # Tokens along (frames, rows, columns).
 Grid = tuple[int, int, int]
-
-
 Fit = Literal["short_side", "resize_crop", "squash"]
 
 
@@ -28,6 +26,18 @@ class Preprocessing:
     # whole frame, whatever its aspect ratio.
     fit: Fit
     kernel: Literal["bilinear", "bicubic"]  # of the resize, always antialiased
+
+
+def check_tower(config: Any) -> None:
+    """Raises ConfigError where a tower's sizes cannot be."""
+    sizes = {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}
+    for name, size in sizes.items():
+        if isinstance(size, int) and not isinstance(size, bool) and size < 1:
+            raise ConfigError(f"{name} = {size} must be at least 1")
+    if config.hidden_size % config.num_heads:
+        raise ConfigError(
+            f"num_heads = {config.num_heads} must divide hidden_size = {config.hidden_size}"
+        )
 
 
 class _Tubelets:
@@ -131,6 +141,13 @@ class ImageTowerConfig:
     rotary = False  # beside the learned positions
     pooling = "attention"  # or "class_token"
     projection = "none"  # or "without_bias", "with_bias"
+
+    def __post_init__(self) -> None:
+        check_tower(self)
+        if self.image_size < self.patch_size:
+            raise ConfigError(
+                f"image_size = {self.image_size} is less than patch_size = {self.patch_size}"
+            )
 
     @property
     def side(self) -> int:

@@ -98,6 +98,12 @@ def shapes(config: DualEncoderConfig) -> PyTree:
     return jax.eval_shape(init, jax.random.key(0), video, tokens, tokens > 0)["params"]
 
 
+def _section(settings: dict[str, Any], key: str) -> dict[str, Any]:
+    """A section, empty where it is absent or no object: what it should have is missed then."""
+    found = settings.get(key)
+    return found if isinstance(found, dict) else {}
+
+
 def _clip(settings: dict[str, Any]) -> tuple[DualEncoderConfig, tuple]:
     kind = settings.get("model_type")
     if kind == "siglip2":
@@ -121,16 +127,19 @@ def _clip(settings: dict[str, Any]) -> tuple[DualEncoderConfig, tuple]:
 
 
 def _pe_core(settings: dict[str, Any]) -> tuple[DualEncoderConfig, tuple]:
-    model = settings.get("model_cfg") or {}
-    name = (model.get("vision_cfg") or {}).get("timm_model_name")
+    model = _section(settings, "model_cfg")
+    name = _section(model, "vision_cfg").get("timm_model_name")
     if name not in pe_core.TIMM_NAMES:
         raise ConfigError(
             f"model_cfg.vision_cfg.timm_model_name: is {name!r}, where one of "
             f"{', '.join(pe_core.TIMM_NAMES)} is expected"
         )
     published = PUBLISHED_TOWERS[pe_core.TIMM_NAMES[name]]
-    own = model.get("text_cfg") or {}
-    width = own.get("width", 512)
+    own = _section(model, "text_cfg")
+    width, ratio = own.get("width", 512), own.get("mlp_ratio", 4.0)
+    for key, value in (("width", width), ("mlp_ratio", ratio)):
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise ConfigError(f"model_cfg.text_cfg.{key}: is {value!r}, where a number is expected")
     text = parse(
         PECoreTextConfig,
         {
@@ -140,7 +149,7 @@ def _pe_core(settings: dict[str, Any]) -> tuple[DualEncoderConfig, tuple]:
             "hidden_size": width,
             "num_layers": own.get("layers", 12),
             "num_heads": own.get("heads", 8),
-            "mlp_size": int(own.get("mlp_ratio", 4.0) * width),
+            "mlp_size": int(ratio * width),
             "embedding_size": model.get("embed_dim"),
         },
     )

@@ -149,5 +149,5 @@ def _preprocessing(config: PECoreImageConfig) -> tuple[Setting, ...]:
         Setting(f"{section}.mean", list(own.mean), checked=False),
         Setting(f"{section}.std", list(own.std), checked=False),
         Setting(f"{section}.interpolation", own.kernel, checked=False),
-        Setting(f"{section}.resize_mode", own.fit, checked=False),
+        Setting(f"{section}.resize_mode", own.fit, default=own.fit),
     )

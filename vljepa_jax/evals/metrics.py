@@ -130,16 +130,28 @@ def group_mean(
     correct = np.asarray(correct, float)
     if correct.size == 0:
         raise ValueError("a metric needs at least one example")
+    n, mean = len(correct), mean_over_groups(correct, groups)
+    return Metric(mean(np.arange(n)), float(chance), n, resampled_interval(n, mean))
+
+
+def mean_over_groups(
+    values: np.ndarray, groups: Sequence[Hashable]
+) -> Callable[[np.ndarray], float]:
+    """The unweighted mean over groups of each one's mean value, of those rows that it is given.
+
+    Args:
+        values: [n].
+        groups: [n] the group of each; one without a row counts for nothing.
+    """
     place = {group: index for index, group in enumerate(dict.fromkeys(groups))}
     codes = np.array([place[group] for group in groups])
 
     def mean(rows: np.ndarray) -> float:
         counts = np.bincount(codes[rows], minlength=len(place))
-        sums = np.bincount(codes[rows], weights=correct[rows], minlength=len(place))
+        sums = np.bincount(codes[rows], weights=values[rows], minlength=len(place))
         return float(np.mean(sums[counts > 0] / counts[counts > 0]))
 
-    n = len(correct)
-    return Metric(mean(np.arange(n)), float(chance), n, resampled_interval(n, mean))
+    return mean
 
 
 def median_rank(ranks: Sequence[int | None], items: int) -> Metric:

@@ -35,9 +35,10 @@ from vljepa_jax.json_text import JSONError, parse_json, read_json
 from vljepa_jax.parallel.processes import first_process, of_first
 from vljepa_jax.places import write_text
 
-_FORMAT = 1  # raise it when benchmarks are scored in another way
+_FORMAT = 2  # raise it when benchmarks are scored in another way
 RESULTS = "results"  # below the directory of a report
 PREDICTIONS = "predictions.jsonl"
+SUMMARY = "result.json"
 _MEND = "remove it, and the benchmark is measured anew"
 
 
@@ -115,18 +116,19 @@ class ResultFolder:
         """Replaces the result of a benchmark; gives it back with outcomes that lie on disk."""
         folder = self._directory / benchmark_name(result.benchmark)
         folder.mkdir(parents=True, exist_ok=True)
-        summary = folder / "result.json"
+        summary = folder / SUMMARY
         summary.unlink(missing_ok=True)  # what is written next is not what it tells of
-        judged = make_protocol(result.benchmark).judged
+        protocol = make_protocol(result.benchmark)
         temporary = folder / f"{PREDICTIONS}.tmp"
         with temporary.open("w", encoding="utf-8", errors="backslashreplace") as file:
             for outcome in result.outcomes:
-                file.write(json.dumps(_prediction(outcome, judged=judged)) + "\n")
+                file.write(json.dumps(_prediction(outcome, judged=protocol.judged)) + "\n")
         temporary.replace(folder / PREDICTIONS)
         content = {
             "settings": settings,
             "metrics": {name: dataclasses.asdict(m) for name, m in result.metrics.items()},
             "unreadable": [[_clip(clip), why] for clip, why in result.unreadable.items()],
+            "over_groups": protocol.over_groups,
             "notes": result.notes,
             "examples": result.examples,
             "there": result.there,
@@ -144,7 +146,7 @@ class ResultFolder:
             EvaluationError: it is damaged.
         """
         folder = self._directory / benchmark_name(benchmark)
-        summary = folder / "result.json"
+        summary = folder / SUMMARY
         if not summary.is_file() or not (folder / PREDICTIONS).is_file():
             return None
         try:
@@ -230,6 +232,7 @@ class _Outcomes(Sequence[Outcome]):
             rank=fields["rank"],
             unreadable=tuple(map(self._item, fields["unreadable"])),
             values=fields["values"],
+            group=fields["group"],
         )
 
     def _item(self, value: Any) -> Any:
@@ -249,6 +252,7 @@ def _prediction(outcome: Outcome, *, judged: bool) -> dict[str, Any]:
         "gold": _clip(outcome.gold),
         "correct": outcome.correct if judged else None,
         "rank": outcome.rank,
+        "group": outcome.group,
         "values": dict(outcome.values),
         "options": [
             dataclasses.asdict(option) | {"item": _clip(option.item)} for option in outcome.options

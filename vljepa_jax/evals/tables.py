@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from vljepa_jax.evals import report
-from vljepa_jax.evals.comparison import Difference, compare
+from vljepa_jax.evals.comparison import Difference, compare, compare_averages
 from vljepa_jax.evals.examples import EvaluationError
 from vljepa_jax.places import write_text
 
@@ -98,7 +98,9 @@ def write_tables(
     if (others := _other_metrics(paper, runs)) is not None:
         tables.append(others)
     for first, second in pairs:
-        differences = compare(directories[first], directories[second])
+        both = directories[first], directories[second]
+        differences = compare(*both)
+        differences += filter(None, (_averages(table, *both) for table in paper["tables"]))
         tables.append(_difference_table(first, second, differences))
     output.mkdir(parents=True, exist_ok=True)
     cited = f'Rows marked "{_CITED}" are from the paper: {paper["source"]}.'
@@ -198,6 +200,14 @@ def _average(metrics: Sequence[Mapping[str, Any] | None]) -> Cell:
         return Cell(_NOTHING, f"{why}, {parts} of these in part." if parts else f"{why}.")
     mean = np.mean([metric["value"] for metric in there])
     return Cell(report.shown(float(mean), there[0]["unit"]))
+
+
+def _averages(table: Mapping[str, Any], first: Path, second: Path) -> Difference | None:
+    """How two runs differ in the average of one of the paper's tables that has one."""
+    if not table["average"]:
+        return None
+    metrics = [column["metric"] for column in table["columns"]]
+    return compare_averages(table["title"], metrics, first, second)
 
 
 def _size(card: Mapping[str, Any]) -> str:

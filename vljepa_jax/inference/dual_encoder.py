@@ -19,6 +19,7 @@ from vljepa_jax.convert.dual_encoders import read_dual_encoder
 from vljepa_jax.convert.rules import ConversionError
 from vljepa_jax.data.tokenizers import Tokenizer, TokenizerError
 from vljepa_jax.fingerprint import fingerprint
+from vljepa_jax.inference.arguments import check_least
 from vljepa_jax.inference.embedder import Embedder
 from vljepa_jax.inference.text_batches import text_batches
 from vljepa_jax.models.dual_encoder import DualEncoder
@@ -109,7 +110,13 @@ class DualEncoderModel(Embedder):
         mesh: Mesh | None = None,
         source: Path | None = None,
     ) -> None:
-        """See ``inference.load.load``; ``params`` are those of ``models.dual_encoder``."""
+        """See ``inference.load.load``; ``params`` are those of ``models.dual_encoder``.
+
+        Raises:
+            ConfigError: no input would be embedded at once, or a number of frames cannot be.
+        """
+        check_least("batch_size", batch_size, 1)
+        check_least("frames", frames, 0)
         self.config = config
         self.batch_size = batch_size
         self.embedding_size = config.text.embedding_size

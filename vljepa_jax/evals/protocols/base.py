@@ -124,6 +124,7 @@ class Outcome:
         unreadable: clips of this example that could not be read.
         values: by suffix, what this example adds to those metrics that are means of the examples'
             scores and not shares of ranks; CIDEr is one. ``None`` where it has no value.
+        group: of which it is one where a metric is a mean over groups, say its class; "" for none.
     """
 
     id: str
@@ -134,6 +135,7 @@ class Outcome:
     rank: int | None
     unreadable: tuple[ClipRef, ...] = ()
     values: Mapping[str, float | None] = dataclasses.field(default_factory=dict)
+    group: str = ""
 
     @property
     def correct(self) -> bool:
@@ -176,6 +178,11 @@ class Protocol(abc.ABC):
     @abc.abstractmethod
     def suffixes(self) -> tuple[str, ...]:
         """Of the metrics that it yields, e.g. "_top1"."""
+
+    @property
+    def over_groups(self) -> Mapping[str, int]:
+        """Of its metrics that are means over groups of the share whose rank is below k: the k."""
+        return {}
 
     @property
     def bank_split(self) -> str | None:
@@ -247,6 +254,7 @@ def score_choices(
     scores: Iterable[Float[np.ndarray, " candidates"] | None],
     unreadable: Sequence[tuple[ClipRef, ...]],
     chances: Mapping[int, float],
+    group: Callable[[int], str] = lambda index: "",
 ) -> Scores:
     """Choices among candidates, made from scores, wherever these come from.
 
@@ -258,6 +266,7 @@ def score_choices(
             Rows are taken one after another and not kept.
         unreadable: such clips of each.
         chances: k -> chance of the correct candidate to be among the first k.
+        group: of the example at an index, see ``Outcome.group``.
 
     Returns:
         Metrics "_top1", ... for each k.
@@ -284,6 +293,7 @@ def score_choices(
             gold=None if example.gold is None else own[example.gold],
             rank=None if ranks[index] < 0 else ranks[index],
             unreadable=unreadable[index],
+            group=group(index),
         )
 
     outcomes = Outcomes((None if rank < 0 else rank for rank in ranks), outcome)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -37,6 +37,10 @@ class Choose(Protocol):
             *(f"_top{k}" for k in self.parameters.k),
             *(f"_r{k}" for k in self.parameters.recall),
         )
+
+    @property
+    def over_groups(self) -> Mapping[str, int]:
+        return {f"_r{k}": k for k in self.parameters.recall}
 
     def keep(self, examples: Sequence[Example]) -> Sequence[Example]:
         """With fewer candidates, the examples whose answer is among them, or is nowhere."""
@@ -85,6 +89,7 @@ class Choose(Protocol):
             rows,
             unreadable,
             {k: metrics.choice_chance(candidates, gold, k) for k in self.parameters.k},
+            lambda i: " | ".join(candidates[i][gold[i]]) if self.parameters.recall else "",
         )
         if not self.parameters.recall:
             return scored

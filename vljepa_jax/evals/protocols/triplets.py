@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -28,6 +28,10 @@ class Triplets(Protocol):
     def suffixes(self) -> tuple[str, ...]:
         return ("", "_macro") if self.parameters.macro else ("",)
 
+    @property
+    def over_groups(self) -> Mapping[str, int]:
+        return {"_macro": 1} if self.parameters.macro else {}
+
     def needs(self, examples: Sequence[Example]) -> Needs:
         for example in examples:
             self.require(example, len(example.texts) == 3, "is not a triplet of texts")
@@ -45,10 +49,11 @@ class Triplets(Protocol):
             correct = metrics.triplet_is_correct(first, second, negative)
             asked = dataclasses.replace(example, query=example.texts[0])
             outcome = rank_options(asked, None, example.texts[1:], scores, {0}, ())
-            outcomes.append(dataclasses.replace(outcome, rank=0 if correct else 1))
+            group = example.tags[tag] if (tag := self.parameters.macro) else ""
+            outcomes.append(dataclasses.replace(outcome, rank=0 if correct else 1, group=group))
         scored = {"": among_first(outcomes, 1, metrics.TRIPLET_CHANCE)}
-        if tag := self.parameters.macro:
+        if self.parameters.macro:
             correct = [outcome.correct for outcome in outcomes]
-            groups = [example.tags[tag] for example in examples]
+            groups = [outcome.group for outcome in outcomes]
             scored["_macro"] = metrics.group_mean(correct, groups, metrics.TRIPLET_CHANCE)
         return Scores(tuple(outcomes), scored)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -40,6 +40,10 @@ class YesNo(Protocol):
     intro = 'Which is nearer to the predicted embedding, "yes" or "no"?'
     suffixes = tuple(f"_{name}" for name in _FIGURES)
 
+    @property
+    def over_groups(self) -> Mapping[str, int]:
+        return {"_accuracy": 1} if self.parameters.macro else {}
+
     def needs(self, examples: Sequence[Example]) -> Needs:
         for example in examples:
             self.require(example, example.clip is not None, "has no media")
@@ -54,16 +58,17 @@ class YesNo(Protocol):
         )
 
     def score(self, examples: Sequence[Example], embeddings: Embeddings) -> Scores:
+        tag = self.parameters.macro
         scored = score_choices(
             examples,
             shown_candidates(examples),
             cosines(examples, embeddings, self.benchmark.templates),
             unreadable_clips(examples, embeddings),
             {},
+            lambda i: examples[i].tags[tag] if tag else "",
         )
         truth = np.array([e.candidates[e.gold][0] == _YES for e in examples])
         said = truth == np.array([rank == 0 for rank in ranks_of(scored.outcomes)])
-        tag = self.parameters.macro
         groups = np.array([example.tags[tag] if tag else "" for example in examples])
         return Scores(scored.outcomes, _metrics(said, truth, groups))
 
