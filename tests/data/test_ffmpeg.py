@@ -6,6 +6,7 @@ import av
 import numpy as np
 import pytest
 
+from tests.helpers import naive_decode
 from tests.helpers.sample_media import encode, numbered_frames, numbers
 from vljepa_jax.data import live_source
 from vljepa_jax.data.cut import cut
@@ -51,6 +52,34 @@ def test_seeking_gives_the_frames_of_linear_decoding(video):
         chosen = np.sort(random.choice(120, size=random.integers(1, 6), replace=False))
         found = decoded(medium, [timeline.stamp(i / 10) for i in chosen])
         np.testing.assert_array_equal(found, [every[i] for i in chosen])
+
+
+def test_transport_streams_whose_clocks_overlap_follow_each_other(tmp_path):
+    """As where pieces of a recording are joined: the second begins a frame before the first ends,
+    and FFmpeg takes the packets at the joint for torn."""
+    whole = b""
+    for first, offset in ((0, 0.0), (10, 0.2)):
+        options = {"output_ts_offset": str(offset)}
+        with av.open(str(tmp_path / "a.ts"), "w", format="mpegts", options=options) as container:
+            stream = container.add_stream("libx264", rate=25)
+            stream.options = {"crf": "10", "bf": "0"}
+            stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
+            for frame in numbered_frames(17)[first : first + 7]:
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+            container.mux(stream.encode())
+        whole += (tmp_path / "a.ts").read_bytes()
+    path = tmp_path / "joined.ts"
+    path.write_bytes(whole)
+    reference, medium = naive_decode.decode(path), Medium(path=str(path))
+    assert numbers(np.stack(reference.pictures)) == [*range(7), *range(10, 17)]
+    played = list(play(medium))
+    assert [frame.begin for frame in played] == pytest.approx(reference.times, abs=1e-4)
+    assert numbers(np.stack([np.asarray(frame.image()) for frame in played])) == numbers(
+        np.stack(reference.pictures)
+    )
+    timeline = read_timeline(medium)
+    targets = [timeline.stamp(time) for time in reference.times[::3]]
+    np.testing.assert_array_equal(decoded(medium, targets), reference.pictures[::3])
 
 
 def test_only_what_is_needed_is_decoded(tmp_path, monkeypatch):

@@ -22,10 +22,11 @@ from PIL import Image
 from vljepa_jax.data.images import to_rgb
 from vljepa_jax.data.media_errors import MAX_PIXELS, check_size
 
-# Formats whose timestamps may start anew inside a file, as where two are joined: a frame this much
-# before the last one, or this much after it, follows it (the thresholds of FFmpeg's own program).
-_RESTARTING = ("mpegts", "mpeg")
-_BACK_SECONDS, _AHEAD_SECONDS = 0.1, 10.0
+# Formats whose timestamps may start anew inside a file, as where two are joined: a frame more than
+# these seconds before the last one, or after it, follows it. Transport streams store every time, so
+# that none goes back otherwise; the others are the thresholds of FFmpeg's own program.
+_RESTARTING = {"mpegts": 0.0, "mpeg": 0.1}
+_AHEAD_SECONDS = 10.0
 # Formats in which a seek may land inside a frame, and the next one gets a wrong timestamp.
 _INEXACT = ("mpeg", "avi")
 # Decoders that can be told frame by frame to leave out what no frame is built on. libdav1d takes
@@ -91,7 +92,7 @@ class VideoDecoder:
         rate = fraction(self.stream.average_rate) or fraction(self.stream.guessed_rate)
         self.frame_ticks = max(1, round(1 / (rate * self.tick))) if rate else 1
         self.restarts = container.format.name in _RESTARTING
-        self._back = _BACK_SECONDS / self.tick
+        self._back = _RESTARTING.get(container.format.name, 0.0) / self.tick
         self._ahead = _AHEAD_SECONDS / self.tick
         self.seekable = container.format.name not in _INEXACT
         self._context = _context(self.stream)
