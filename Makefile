@@ -9,8 +9,8 @@ BACKBONES ?= runs/backbones
 LOCKS  ?= locks
 INSTALL = $(RUN) -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo demo-seeds comparison ablations study backbones test test-pythons test-parity test-slow test-full-size test-browser test-buckets chaos gpu-check
-.PHONY: fuzz lint format goldens lock lock-newest clean
+.PHONY: help demo demo-seeds comparison ablations study backbones test test-pythons test-parity test-slow test-full-size test-browser test-notebook test-buckets chaos gpu-check
+.PHONY: docs fuzz lint format goldens lock lock-newest clean
 .DEFAULT_GOAL := help
 
 help:  ## List the targets.
@@ -104,6 +104,14 @@ test-full-size: $(VENV)/installed  ## Two steps of the 1B model (24 GiB of memor
 
 test-browser: $(VENV)/installed-browser  ## Open the report pages (needs Debian's chromium: apt-get install chromium; two minutes).
 	$(RUN) -m pytest -m browser
+
+test-notebook: $(VENV)/installed-notebook  ## Run docs/notebooks with the model of make demo (three minutes).
+	DEMO=$(DEMO) $(VENV)/bin/jupyter execute --timeout=1800 docs/notebooks/*.ipynb
+
+FILES = $(filter-out vljepa_jax/__init__.py,$(wildcard vljepa_jax/*.py vljepa_jax/*/__init__.py))
+API = $(subst /,.,$(basename $(patsubst %/__init__.py,%.py,$(FILES))))
+docs: $(VENV)/installed-docs  ## Write the pages of the API, build/api/index.html, from the docstrings.
+	$(RUN) -m pdoc --docformat=google --output-directory=build/api $(API)
 
 test-buckets: $(VENV)/installed-emulators  ## Train, kill, resume and evaluate on emulated gs:// and s3:// (2 minutes).
 	$(RUN) -m pytest -m buckets
