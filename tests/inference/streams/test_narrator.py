@@ -118,7 +118,7 @@ def test_hours_take_no_more_memory_than_minutes():
 
 def test_a_stream_is_unlike_training_when_some_windows_agree():
     familiarity = Familiarity()
-    told = [familiarity.feed(new) for new in (2, 0.5, 2, 2, 2, 2, *[0.5] * 4, 2, 0.5)]
-    assert told == [False] * 5 + [True] * 6 + [False]
+    told = [familiarity.feed(new) for new in (*[2] * 4, 0.5, *[2] * 3, *[0.5] * 6, 2, 0.5)]
+    assert told == [False] * 7 + [True] * 8 + [False]
     familiarity = Familiarity()
     assert not any(familiarity.feed(np.nan) for _ in range(9))

@@ -22,7 +22,7 @@ from vljepa_jax.inference.streams.online_segmentation import Change, OnlineSegme
 from vljepa_jax.inference.streams.timeline import FRAMES, Spoken, Timeline, thumbnail
 
 _TICKS_KEPT, _TEXTS_KEPT = 4_096, 64  # of a timeline, however long the stream
-_WINDOWS_JUDGED, _EXCEPTIONS = 6, 1
+_WINDOWS_JUDGED, _EXCEPTIONS = 8, 1
 
 
 @dataclasses.dataclass(frozen=True)
