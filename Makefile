@@ -9,8 +9,8 @@ BACKBONES ?= runs/backbones
 LOCKS  ?= locks
 INSTALL = $(RUN) -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo demo-seeds comparison ablations study backbones test test-pythons test-parity test-slow test-full-size test-browser test-buckets test-install chaos gpu-check
-.PHONY: fuzz lint format goldens lock lock-newest clean
+.PHONY: help demo demo-seeds comparison ablations study backbones test test-pythons test-parity test-slow test-full-size test-browser test-notebook test-buckets test-install chaos gpu-check
+.PHONY: docs fuzz lint format goldens lock lock-newest clean
 .DEFAULT_GOAL := help
 
 help:  ## List the targets.
@@ -110,6 +110,14 @@ test-install:  ## Build the wheel, install it apart, and try the program vljepa 
 	$(VENV)-install/bin/pip wheel --quiet --no-deps --wheel-dir=$(VENV)-install/wheel .
 	$(VENV)-install/bin/pip install --quiet -c $(LOCKS)/main.txt $(VENV)-install/wheel/*.whl
 	$(VENV)-install/bin/python tests/programs/check_install.py
+
+test-notebook: $(VENV)/installed-notebook  ## Run docs/notebooks with the model of make demo (three minutes).
+	DEMO=$(DEMO) $(VENV)/bin/jupyter execute --timeout=1800 docs/notebooks/*.ipynb
+
+FILES = $(filter-out vljepa_jax/__init__.py,$(wildcard vljepa_jax/*.py vljepa_jax/*/__init__.py))
+API = $(subst /,.,$(basename $(patsubst %/__init__.py,%.py,$(FILES))))
+docs: $(VENV)/installed-docs  ## Write the pages of the API, build/api/index.html, from the docstrings.
+	$(RUN) -m pdoc --docformat=google --output-directory=build/api $(API)
 
 test-buckets: $(VENV)/installed-emulators  ## Train, kill, resume and evaluate on emulated gs:// and s3:// (2 minutes).
 	$(RUN) -m pytest -m buckets

@@ -29,7 +29,7 @@ from vljepa_jax.run_dir import save_params
 pytestmark = pytest.mark.browser
 
 RECIPE = Path(__file__).parents[2] / "configs" / "eval" / "world.py"
-WIDTHS = (420, 1200, 1920)
+WIDTHS = (320, 420, 1200, 1920)
 PAGES = ("evaluation", "one_metric", "sweep", "probes")
 LONG = "a/dataset-of-somebody-else/with" + "averylongname" * 4
 CAVEATS = (
@@ -104,7 +104,17 @@ ROWS = """
     });
     return covered || !parts.length ? '' : cell.innerText;
   };
+  const split = cell => {
+    const mark = cell.querySelector('sup');
+    const numbers = {value: '.value', chance: '.chance-of', '95 % interval': '.range', n: '.n'};
+    return {
+      group: '',
+      name: cell.dataset.metric + (mark ? '\u00a0' + seen(mark) : ''),
+      cells: Object.entries(numbers).map(([n, where]) => [n, seen(cell.querySelector(where))]),
+    };
+  };
   return [...document.querySelectorAll('table')].flatMap(table => {
+    if (table.matches('.splits')) return [...table.querySelectorAll('[data-metric]')].map(split);
     const headings = [...table.tHead.rows[0].cells].map(cell => cell.textContent.trim());
     return [...table.tBodies].flatMap(body => [...body.rows].slice(1).map(row => ({
       group: body.rows[0].innerText,
@@ -144,6 +154,10 @@ def fabricated(model, benchmarks, datasets):
         *results,
         dataclasses.replace(results[0], benchmark=other, metrics=found, unreadable={clip: why}),
     ]
+
+
+def measured(model, benchmarks, datasets, output, **how):
+    return fabricated(model, benchmarks, datasets), []
 
 
 def fabricated_streams(*arguments):
@@ -222,7 +236,7 @@ def pages(tmp_path_factory):
             "runs/stage0",
         )
         evaluate_run(run_dir, config, config.benchmarks[-1:], directory / "one_metric")
-        patch.setattr(run, "evaluate", fabricated)
+        patch.setattr(run, "measure", measured)
         patch.setattr(run, "run_stream_benchmark", fabricated_streams)
         chosen = dataclasses.replace(config, benchmarks=config.benchmarks[:1])
         fields = ["frames", "world.seed"]

@@ -26,6 +26,7 @@ NO_PATHS = {
 }
 # And these that of a place in a bucket, unless the bucket's client is installed.
 IN_BUCKETS = {
+    "calibrate": {"checkpoint"},
     "convert": {"checkpoint", "output"},
     "embed": {"checkpoint"},
     "eval": {"checkpoint"},

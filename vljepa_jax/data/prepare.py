@@ -275,7 +275,7 @@ class _RateColumn(rich.progress.ProgressColumn):
 
     def render(self, task: rich.progress.Task) -> str:
         speed = task.finished_speed or task.speed
-        return f"{speed:.0f}/s" if speed else ""
+        return f"{speed:.{0 if speed >= 10 else 1}f}/s" if speed else ""
 
 
 def _show_faults(console: rich.console.Console, faults: Sequence[Fault]) -> None:

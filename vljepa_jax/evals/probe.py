@@ -227,6 +227,7 @@ def write_probe_report(
                 "protocol": f"{name} probe",
                 "path": score.path,
                 "split": score.split,
+                "suffix": score.split.removeprefix("test"),  # as its ending has it
                 "unreadable": score.unreadable,
             }
     if not first_process():

@@ -257,7 +257,9 @@ def sweep_table(sweep: Mapping[str, Any]) -> rich.table.Table:
     table = rich.table.Table(rich.table.Column("metric", overflow="fold"))
     runs = sweep["runs"]
     for run in runs:
-        table.add_column(report.setting_name(sweep["fields"], run["values"]), justify="right")
+        # A field a line: several settings stand side by side in 80 columns.
+        setting = report.setting_name(sweep["fields"], run["values"])
+        table.add_column(setting.replace(", ", "\n"), justify="right")
     for name in dict.fromkeys(name for run in runs for name in run["metrics"]):
         metrics = (run["metrics"].get(name) for run in runs)
         table.add_row(

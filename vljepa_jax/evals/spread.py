@@ -42,7 +42,9 @@ def write_spread(runs: Sequence[Path], output: Path, console: rich.console.Conso
     }
     write_text(output / "report.json", json.dumps(report, indent=2) + "\n")
     _draw(metrics, len(runs)).savefig(output / "spread.png", dpi=120)
-    table = rich.table.Table("metric", "mean", "standard deviation", "lowest", "highest", "chance")
+    table = rich.table.Table(rich.table.Column("metric", overflow="fold"))
+    for heading in ("mean", "deviation", "lowest", "highest", "chance"):
+        table.add_column(heading, justify="right")
     for name, metric in metrics.items():
         numbers = ("mean", "standard_deviation", "lowest", "highest", "chance")
         table.add_row(name, *(shown(metric[number], metric["unit"]) for number in numbers))

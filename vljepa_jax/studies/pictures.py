@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,15 +17,27 @@ from vljepa_jax.studies.results import units
 _COLOURS = ("#3b82f6", "#e0703a", "#3aa675", "#a26bd6", "#c9a227", "#d6558a")
 _NAMES = {"cider": "caption CIDEr", "top5": "top-5 accuracy, %", "vqa": "VQA accuracy, %"}
 _GREY = "#888888"
+_PANELS = 3  # in a row: more could not be read where a page shows the picture
 
 
 def draw_comparison(summary: Mapping[str, Any], path: Path) -> None:
     """The paper's Figure 3: each column against the samples seen, on seen and compositional pairs;
-    trained parameters; and the latency, where it was measured."""
+    trained parameters; and the latency, where it was measured.
+
+    Without a curve, where all was evaluated once alone, as ``draw_rows``.
+    """
     columns, variants = summary["columns"], summary["variants"]
+    if all(len(variant["samples"]) == 1 for variant in variants.values()):
+        draw_rows(summary, path)
+        return
     panels = len(columns) + ("parameters" in summary) + ("latency" in summary)
-    figure = Figure(figsize=(3.4 * panels, 3.2), layout="constrained")
-    axes = iter(figure.subplots(1, panels, squeeze=False)[0])
+    rows = math.ceil(panels / _PANELS)
+    across = min(panels, _PANELS)
+    figure = Figure(figsize=(3.2 * across, 0.3 + 2.9 * rows), layout="constrained")
+    grid = figure.subplots(rows, across, squeeze=False).ravel()
+    for unused in grid[panels:]:
+        unused.set_axis_off()
+    axes = iter(grid)
     for column in columns:
         _draw_curves(next(axes), column, variants)
     if "parameters" in summary:
@@ -36,7 +50,7 @@ def draw_comparison(summary: Mapping[str, Any], path: Path) -> None:
 
 def _draw_curves(axes: Axes, column: str, variants: Mapping[str, Any]) -> None:
     scale = units([column])[column]
-    for colour, variant in zip(_COLOURS, variants.values(), strict=False):
+    for colour, variant in zip(itertools.cycle(_COLOURS), variants.values(), strict=False):
         own = variant["columns"][column]
         axes.plot(
             variant["samples"],
@@ -114,8 +128,11 @@ def draw_rows(summary: Mapping[str, Any], path: Path) -> None:
                 axes.plot(scale * np.array(ends), [place] * 2, color=_COLOURS[0], alpha=0.5)
             if found["paper"] is not None:
                 axes.plot(scale * found["paper"], place, "x", color=_GREY)
-        axes.set_title(f"{_NAMES.get(column, column)} (x: the paper, its own data)", fontsize=9)
+        cited = any(variant["columns"][column]["paper"] is not None for variant in variants)
+        beside = " (x: the paper, its own data)" * cited
+        axes.set_title(f"{_NAMES.get(column, column)}{beside}", fontsize=9)
         axes.grid(alpha=0.3)
+        axes.margins(x=0.1, y=0.5 / len(variants))
     all_axes[0].set_yticks(range(len(variants)), [variant["label"] for variant in variants])
     all_axes[0].invert_yaxis()
     figure.suptitle(summary["title"])

@@ -136,6 +136,7 @@ def test_lines_in_another_encoding_need_its_name(tmp_path):
 
 def test_a_stream_is_unlike_training_when_some_windows_agree():
     familiarity = Familiarity()
-    told = [familiarity.feed(new) for new in (2, 0.5, 2, 2, 2, 0.5, 2, 0.5, 0.5, 0.5)]
-    assert told == [False] * 4 + [True] * 5 + [False]
-    assert not any(Familiarity().feed(np.nan) for _ in range(5))
+    told = [familiarity.feed(new) for new in (*[2] * 4, 0.5, *[2] * 3, *[0.5] * 6, 2, 0.5)]
+    assert told == [False] * 7 + [True] * 8 + [False]
+    familiarity = Familiarity()
+    assert not any(familiarity.feed(np.nan) for _ in range(9))

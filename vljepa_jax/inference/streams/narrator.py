@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from vljepa_jax.inference.streams.timeline import FRAMES, Spoken, Timeline, thum
 from vljepa_jax.json_text import other_encoding, text_encoding
 
 _TICKS_KEPT, _TEXTS_KEPT = 4_096, 64  # of a timeline, however long the stream
-_WINDOWS_JUDGED = 3
+_WINDOWS_JUDGED, _EXCEPTIONS = 8, 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,6 +168,7 @@ class Narrator:
         self._times: collections.deque[float] = collections.deque(maxlen=512)
         self._before: np.ndarray | None = None
         self._open_at: float | None = None  # seconds at which the open segment began
+        self._until = -math.inf  # seconds up to which something was said
         self._told = False  # whether the open segment was said already
 
     def _close(self, change: Change | None) -> Said | None:
@@ -177,6 +179,9 @@ class Narrator:
         return self._tell(self._open_at, self._time_of(end), change.averaged)
 
     def _tell(self, start: float, end: float, embedding: np.ndarray) -> Said:
+        # A split may be found before what was told while it lasted: no second is told of twice.
+        start = min(max(start, self._until), end)
+        self._until = end
         text, scores = self._say(embedding)
         self.decoded += 1
         new = text != self._last_text
@@ -198,13 +203,15 @@ class Familiarity:
     def feed(self, novelty: float) -> bool:
         """Takes the novelty of the next window; whether the stream is unlike training by now.
 
-        That changes when all of the latest windows say the same; NaN, of no calibration, never
-        does.
+        That changes when all of the latest windows but one say the same: a single event may look
+        like nothing in training. NaN, of no calibration, never does.
         """
         self._latest.append(novelty)
-        votes = [number > 1 for number in self._latest]
-        if len(votes) == _WINDOWS_JUDGED and len(set(votes)) == 1:
-            self._unlike = votes[0]
+        votes = sum(number > 1 for number in self._latest)
+        if votes >= _WINDOWS_JUDGED - _EXCEPTIONS:
+            self._unlike = True
+        elif votes <= _EXCEPTIONS:
+            self._unlike = False
         return self._unlike
 
 
