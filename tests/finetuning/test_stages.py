@@ -116,6 +116,9 @@ def test_the_training_is_the_recipe_s_for_the_start_s_model(table, start, tmp_pa
 def test_a_workdir_of_other_data_is_refused(table, start, tmp_path):
     workdir = tmp_path / "run"
     stages._begin(request_for(table, start), _made(workdir))
+    stages._begin(request_for(table, start, seed=1), workdir)  # nothing was made yet
+    stages._begin(request_for(table, start), workdir)
+    (workdir / "dataset").mkdir()
     stages._begin(request_for(table, start, num_workers=3), workdir)  # changes nothing
     with pytest.raises(ConfigError, match=r"(?s)other data or settings.*seed.*0.*1.*another --wor"):
         stages._begin(request_for(table, start, seed=1), workdir)

@@ -62,6 +62,7 @@ def main() -> None:
     from vljepa_jax.finetuning.stages import Request, finetune
     from vljepa_jax.finetuning.tables import TableError
     from vljepa_jax.inference.search.index import SearchIndexError
+    from vljepa_jax.json_text import JSONError
     from vljepa_jax.run_dir import CheckpointError
     from vljepa_jax.training.train_loop import NonFiniteLoss
 
@@ -72,6 +73,7 @@ def main() -> None:
         DataError,
         DatasetError,
         EvaluationError,
+        JSONError,
         ManifestError,
         NonFiniteLoss,
         SearchIndexError,

@@ -18,6 +18,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
 
 from vljepa_jax.data.records import shown
+from vljepa_jax.finetuning.tables import SPLIT, TableError, named
 
 _FILE = re.compile(r".+-(\w+)\.array_record-\d+-of-\d+$")
 _TYPES = descriptor_pb2.FieldDescriptorProto
@@ -33,8 +34,6 @@ def read_array_records(
     Raises:
         TableError: a file cannot be read, or holds records of another kind.
     """
-    from vljepa_jax.finetuning.tables import SPLIT, TableError
-
     names = {
         file.name.removesuffix(".labels.txt"): file.read_text(encoding="utf-8").splitlines()
         for file in path.glob("*.labels.txt")
@@ -52,7 +51,7 @@ def read_array_records(
                 for record in records:
                     row = _values(record)
                     for name in names.keys() & row.keys():
-                        row[name] = names[name][row[name]]
+                        row[name] = named(row[name], names[name])
                     yield split | row
             except (ValueError, RuntimeError, IndexError, DecodeError) as error:
                 raise TableError(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import os
 import pathlib
 import re
@@ -215,6 +216,8 @@ class _Reader:
 def _text(value: Any) -> str:
     if isinstance(value, bytes):
         value = value.decode("utf-8", errors="replace")
+    if isinstance(value, float) and math.isnan(value):  # as tables have what is missing
+        return ""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return "" if value is None or value == [] else str(value).strip()

@@ -125,7 +125,10 @@ def finetune(request: Request, workdir: Path, console: rich.console.Console) -> 
 
 
 def _begin(request: Request, workdir: Path) -> None:
-    """Notes the request, or compares it with that which ``workdir`` was begun with."""
+    """Notes the request, or compares it with that which ``workdir`` was begun with.
+
+    What ended before there was a dataset, as by a fault of the table, binds to nothing.
+    """
     data = Path(request.data).absolute()
     if not data.exists():
         raise TableError(f"--data: there is no file or folder '{shown(request.data)}'")
@@ -133,7 +136,8 @@ def _begin(request: Request, workdir: Path) -> None:
     settings.pop("num_workers")
     settings = json.loads(json.dumps(settings))
     path = workdir / "settings.json"
-    if path.is_file():
+    bound = any((workdir / made).exists() for made in ("dataset", "before"))
+    if path.is_file() and bound:
         if faults := differences(read_json(path, dict), settings):
             raise ConfigError(
                 f"'{workdir}' was begun with other data or settings (then -> now):\n  "
@@ -141,7 +145,8 @@ def _begin(request: Request, workdir: Path) -> None:
                 + "\nTake another --workdir, or remove that one."
             )
         return
-    if others := [entry.name for entry in workdir.iterdir() if not entry.name.startswith(".")]:
+    others = [entry.name for entry in workdir.iterdir() if not entry.name.startswith(".")]
+    if others and not path.is_file():
         raise ConfigError(
             f"--workdir: '{workdir}' holds {', '.join(sorted(others)[:3])}, and was not made by "
             "this command; name a new directory"

@@ -13,7 +13,6 @@ import dataclasses
 import functools
 import importlib
 import io
-import json
 import pathlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -215,35 +214,50 @@ def _arrow_files(files: Sequence[tuple[pathlib.Path, str]], batches_of: Any) -> 
     arrow = _pyarrow("")
     try:
         opened = [(*batches_of(path), split) for path, split in files]
-    except (arrow.ArrowInvalid, OSError) as error:
+    except (arrow.ArrowException, OSError) as error:
         names = ", ".join(shown(str(path)) for path, _ in files[:3])
         raise TableError(f"{names}: cannot be read ({error})") from error
+    classes = [_class_names(schema.metadata or {}) for schema, _, _ in opened]
     columns = list(dict.fromkeys(name for schema, _, _ in opened for name in schema.names))
     splits = [SPLIT] if SPLIT not in columns and any(split for _, split in files) else []
 
     def rows() -> Iterator[Row]:
-        for schema, batches, split in opened:
-            names = _class_names(schema.metadata or {})
+        for (_, batches, split), named_columns in zip(opened, classes, strict=True):
+            for row in _rows_of(batches):
+                for column, names in named_columns.items():
+                    row[column] = named(row[column], names)
+                yield (dict.fromkeys(splits, split) | row) if splits else row
+
+    def _rows_of(batches: Iterator[Any]) -> Iterator[dict[str, Any]]:
+        try:
             for batch in batches:
-                for row in batch.to_pylist():
-                    for column in names.keys() & row.keys():
-                        if isinstance(row[column], int) and row[column] >= 0:
-                            row[column] = names[column][row[column]]
-                    yield (dict.fromkeys(splits, split) | row) if splits else row
+                yield from batch.to_pylist()
+        except (arrow.ArrowException, OSError) as error:
+            raise TableError(f"{shown(str(files[0][0].parent))}: is damaged ({error})") from error
 
     return columns + splits, rows()
+
+
+def named(value: Any, names: Sequence[str]) -> Any:
+    """The name of a class by its number; a number that no class has, as -1, stands for none."""
+    if not isinstance(value, int):
+        return value
+    return names[value] if 0 <= value < len(names) else None
 
 
 def _class_names(metadata: Mapping[bytes, bytes]) -> dict[str, list[str]]:
     """Column -> names of its classes, as Hugging Face's ``datasets`` notes them in a schema."""
     if b"huggingface" not in metadata:
         return {}
-    features = json.loads(metadata[b"huggingface"])["info"]["features"]
-    return {
-        column: feature["names"]
-        for column, feature in features.items()
-        if isinstance(feature, dict) and feature.get("_type") == "ClassLabel"
-    }
+    try:
+        features = parse_json(metadata[b"huggingface"])["info"]["features"]
+        return {
+            column: feature["names"]
+            for column, feature in features.items()
+            if isinstance(feature, dict) and feature.get("_type") == "ClassLabel"
+        }
+    except (JSONError, KeyError, TypeError, AttributeError) as error:
+        raise TableError(f"the note of Hugging Face in the schema is damaged ({error})") from error
 
 
 # ---------------------------------------------------------------------------------------------
@@ -251,7 +265,7 @@ def _class_names(metadata: Mapping[bytes, bytes]) -> dict[str, list[str]]:
 # ---------------------------------------------------------------------------------------------
 def _folder(path: pathlib.Path) -> Read:
     if (path / "dataset_dict.json").is_file():
-        splits = read_json(path / "dataset_dict.json", dict)["splits"]
+        splits = _listed(path / "dataset_dict.json", "splits")
         files = [(file, split) for split in splits for file in _saved_files(path / split)]
         return _arrow_files(files, _stream_batches)
     if (path / "state.json").is_file():
@@ -272,15 +286,20 @@ def _folder(path: pathlib.Path) -> Read:
 
 def _saved_files(path: pathlib.Path) -> list[pathlib.Path]:
     """The files of a dataset that Hugging Face's ``save_to_disk`` wrote."""
+    entries = _listed(path / "state.json", "_data_files")
+    if not all(isinstance(entry, dict) and "filename" in entry for entry in entries):
+        raise TableError(f"{shown(str(path / 'state.json'))}: names no files")
+    return [path / entry["filename"] for entry in entries]
+
+
+def _listed(path: pathlib.Path, field: str) -> list[Any]:
     try:
-        return [
-            path / entry["filename"]
-            for entry in read_json(path / "state.json", dict)["_data_files"]
-        ]
-    except (JSONError, OSError, KeyError, TypeError) as error:
-        raise TableError(
-            f"{shown(str(path))}: is no whole dataset of Hugging Face: {error}"
-        ) from error
+        found = read_json(path, dict).get(field)
+    except (JSONError, OSError) as error:
+        raise TableError(f"no whole dataset of Hugging Face: {error}") from error
+    if not isinstance(found, list):
+        raise TableError(f"{shown(str(path))}: is no whole dataset of Hugging Face: no '{field}'")
+    return found
 
 
 def _class_folders(path: pathlib.Path) -> Read:
