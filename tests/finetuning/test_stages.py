@@ -16,7 +16,8 @@ from tests.helpers.tiny import tiny_train_config, tiny_y_decoder_config
 from vljepa_jax import terminal
 from vljepa_jax.config import ConfigError
 from vljepa_jax.finetuning import stages
-from vljepa_jax.finetuning.stages import Request, best_step, finetune, training_size
+from vljepa_jax.finetuning.recipes import Request, best_step, training_size, vljepa_recipe
+from vljepa_jax.finetuning.stages import finetune
 from vljepa_jax.finetuning.tables import TableError
 from vljepa_jax.inference.search.index import VideoIndex
 from vljepa_jax.models.parts import PARTS
@@ -91,9 +92,10 @@ def made(table, start, workdir, **settings):
 
 
 def test_the_training_is_the_recipe_s_for_the_start_s_model(table, start, tmp_path):
-    run, dataset = made(table, start, tmp_path / "run")
+    _, dataset = made(table, start, tmp_path / "run")
     assert dataset.splits == {"train": 8, "validation": 2, "test": 2}
-    config, source = run._config(start, dataset), load_config(start)
+    source = load_config(start)
+    config = vljepa_recipe(request_for(table, start), dataset, start, source)
     assert (config.model, config.data.text) == (source.model, source.data.text)
     assert (config.steps, config.batch_size) == (2, 16)
     assert config.data.visual_tokens == "cache"
@@ -106,7 +108,7 @@ def test_the_training_is_the_recipe_s_for_the_start_s_model(table, start, tmp_pa
     ]
     rules = {rule.pattern: rule for rule in config.optimizer.rules}
     assert rules["^x_encoder/|^token_embedding/"].frozen
-    trained = made(table, start, tmp_path / "run", video="train")[0]._config(start, dataset)
+    trained = vljepa_recipe(request_for(table, start, video="train"), dataset, start, source)
     rules = {rule.pattern: rule for rule in trained.optimizer.rules}
     assert not rules["^x_encoder/"].frozen
     assert trained.data.visual_tokens == "compute"

@@ -59,7 +59,8 @@ def main() -> None:
     from vljepa_jax.data.storage import DatasetError
     from vljepa_jax.data.tokenizers import TokenizerError
     from vljepa_jax.evals.examples import EvaluationError
-    from vljepa_jax.finetuning.stages import Request, finetune
+    from vljepa_jax.finetuning.recipes import Request
+    from vljepa_jax.finetuning.stages import finetune
     from vljepa_jax.finetuning.tables import TableError
     from vljepa_jax.inference.search.index import SearchIndexError
     from vljepa_jax.json_text import JSONError

@@ -22,29 +22,17 @@ import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import rich.console
 import rich.table
 
-from vljepa_jax.config import (
-    EVALUATED,
-    BenchmarkConfig,
-    ConfigError,
-    EvalConfig,
-    OptimizerConfig,
-    PeriodicEvaluation,
-    SourceConfig,
-    TrainConfig,
-    differences,
-    find_recipe,
-    load_recipe,
-    parse,
-)
+from vljepa_jax.config import ConfigError, differences
 from vljepa_jax.convert.published import BUNDLED, backbone_directory, convert_checkpoint
 from vljepa_jax.data.collection import list_items
 from vljepa_jax.data.manifest import open_manifest
 from vljepa_jax.data.media_files import media_files
+from vljepa_jax.data.pipeline import target_shares
 from vljepa_jax.data.prepare import prepare
 from vljepa_jax.data.records import shown
 from vljepa_jax.data.storage import Dataset, is_dataset, open_dataset
@@ -52,6 +40,14 @@ from vljepa_jax.data.tokenizers import WORLD_TOKENIZER
 from vljepa_jax.evals import report
 from vljepa_jax.evals.run import write_evaluation
 from vljepa_jax.finetuning.columns import choose_columns, read_examples
+from vljepa_jax.finetuning.recipes import (
+    Request,
+    base_recipe,
+    best_step,
+    decoder_recipe,
+    evaluation,
+    vljepa_recipe,
+)
 from vljepa_jax.finetuning.splits import TEST, TRAIN, VALIDATION, split_examples
 from vljepa_jax.finetuning.tables import TableError, open_table
 from vljepa_jax.inference.load import load
@@ -60,54 +56,11 @@ from vljepa_jax.inference.search.collection import embed_collection
 from vljepa_jax.json_text import read_json
 from vljepa_jax.ownership import owned
 from vljepa_jax.places import file_stamp, write_text
-from vljepa_jax.run_dir import (
-    kept_steps,
-    load_config,
-    load_params,
-    newest,
-    read_metrics,
-    save_params,
-)
+from vljepa_jax.run_dir import load_config, load_params, newest, save_params
 from vljepa_jax.training.train_loop import train_to_end
 
 _BACKBONES = ("x_encoder", "predictor", "y_encoder")
 _SHOWN_FAULTS = 20
-# Each example is seen so often, by batches of at most so many; measured on 60 to 5,000 clips.
-_EPOCHS, _LARGEST_BATCH, _FEWEST_STEPS, _MOST_STEPS = 20, 128, 60, 2000
-_CHECKPOINTS = 10  # evaluated on the way
-# Benchmarks of configs/eval/clips.py -> the metric that chooses the checkpoint, the surest first.
-_CHOOSING = {
-    "clips/classification": "clips/classification_top1",
-    "clips/vqa": "clips/vqa_top1",
-    "clips/t2v": "clips/t2v_r1",
-}
-
-
-@dataclasses.dataclass(frozen=True)
-class Request:
-    """What the user asks for.
-
-    Attributes:
-        data: a table, a folder or a dataset (``tables.open_table``).
-        root: where relative paths of media start; ``None`` for the table's folder.
-        columns: roles and columns that the user names.
-        checkpoint: the VL-JEPA that it goes on from; "" for the package's backbones.
-        video: whether the X-Encoder is trained too.
-        steps: updates; 0 for what suits the number of examples.
-        held_out: share of the clips to report on; half as many choose the checkpoint.
-        seed: of the splits and the training.
-        num_workers: decoding processes.
-    """
-
-    data: str
-    root: str | None = None
-    columns: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    checkpoint: str = ""
-    video: Literal["frozen", "train"] = "frozen"
-    steps: int = 0
-    held_out: float = 0.2
-    seed: int = 0
-    num_workers: int = 0
 
 
 def finetune(request: Request, workdir: Path, console: rich.console.Console) -> None:
@@ -222,6 +175,9 @@ class _Finetuning:
         return [self._workdir / "rows" / f"{split}.jsonl" for split in (TRAIN, VALIDATION, TEST)]
 
     def _write_rows(self) -> None:
+        shutil.rmtree(self._workdir / "rows", ignore_errors=True)  # of a table that was at fault
+        for name in ("labels.txt", "skipped.txt"):
+            (self._workdir / name).unlink(missing_ok=True)
         request = self._request
         table = open_table(request.data, request.root)
         columns = choose_columns(table, request.columns)
@@ -264,11 +220,6 @@ class _Finetuning:
     # -----------------------------------------------------------------------------------------
     # Training
     # -----------------------------------------------------------------------------------------
-    def _recipe(self, dataset: Dataset) -> TrainConfig:
-        ending = ":video" if self._request.video == "train" else ""
-        recipe = load_recipe(find_recipe("finetune"), f"{dataset.directory}{ending}")
-        return parse(TrainConfig, recipe)
-
     def _start(self, dataset: Dataset) -> Path:
         """The run that training starts from."""
         if self._request.checkpoint:
@@ -279,14 +230,19 @@ class _Finetuning:
         if newest(start) is None:
             (start / "config.json").unlink(missing_ok=True)  # of a conversion that was killed
             directories = {part: backbone_directory(part, BUNDLED) for part in _BACKBONES}
-            convert_checkpoint(self._recipe(dataset), directories, start, self._console, align=True)
+            config = base_recipe(self._request, dataset)
+            # Heads made of fewer texts than the space has directions could tell no others apart.
+            enough = len(target_shares(config)) >= config.model.embedding_size
+            convert_checkpoint(config, directories, start, self._console, align=enough)
         return start
 
     def _train(self, start: Path, dataset: Dataset) -> None:
         """Trains, and makes ``workdir`` the run of the best checkpoint."""
         if newest(self._workdir) is not None:
             return
-        config = self._config(start, dataset)
+        source = load_config(start)
+        require_vljepa(source)
+        config = vljepa_recipe(self._request, dataset, start, source)
         training = self._workdir / "training"
         train_to_end(config, training)
         step = best_step(training, config.checkpoint.best_metric)
@@ -295,43 +251,6 @@ class _Finetuning:
             shutil.copy(training / name, self._workdir)
         (self._workdir / "config.json").unlink(missing_ok=True)  # of a start that was killed
         save_params(self._workdir, *load_params(training, step=step))
-
-    def _config(self, start: Path, dataset: Dataset) -> TrainConfig:
-        """The recipe, for the start's model and the dataset's size."""
-        recipe, source = self._recipe(dataset), load_config(start)
-        require_vljepa(source)
-        examples = sum(1 for _ in dataset.annotations(TRAIN))
-        steps, batch_size = training_size(examples, self._request.steps)
-        video = source.data.video
-        sampled = ("sampling", "crop", "crop_scale")
-        data = dataclasses.replace(
-            recipe.data,
-            video=dataclasses.replace(video, **{f: getattr(recipe.data.video, f) for f in sampled}),
-            text=source.data.text,
-            num_workers=self._request.num_workers,
-        )
-        every = max(1, steps // _CHECKPOINTS)
-        chosen = _choosing(self._benchmarks(dataset, VALIDATION), dataset)
-        checkpoint = dataclasses.replace(recipe.checkpoint, every=every, keep=1)
-        evaluations: tuple[PeriodicEvaluation, ...] = ()
-        if chosen:
-            metric = EVALUATED + _CHOOSING[chosen[0].name]
-            checkpoint = dataclasses.replace(
-                checkpoint, keep_best=1, best_metric=metric, best_is="highest"
-            )
-            evaluations = (PeriodicEvaluation(every, tuple(chosen), 32, 0),)
-        return dataclasses.replace(
-            recipe,
-            seed=self._request.seed,
-            init_from=f"{start}:params",
-            steps=steps,
-            batch_size=batch_size,
-            model=source.model,
-            data=data,
-            optimizer=_warmed_up(recipe.optimizer, steps),
-            checkpoint=checkpoint,
-            evaluations=evaluations,
-        )
 
     def _train_y_decoder(self, start: Path, dataset: Dataset) -> None:
         """Trains what writes texts of the new embeddings, from the start's own where there is one.
@@ -352,70 +271,30 @@ class _Finetuning:
         if not own:
             before = workdir / "y_decoder_text"
             first = workdir / "y_decoder_start"
-            config = self._decoder_config("", embedded, dataset, None)
+            config = decoder_recipe("", self._request, dataset, embedded, None)
             if newest(first) is None:
                 (first / "config.json").unlink(missing_ok=True)
                 bundled = {"y_decoder": backbone_directory("y_decoder", BUNDLED)}
                 convert_checkpoint(config, bundled, first, self._console)
             origin = f"{workdir}:y_encoder,{first}:y_decoder"
             train_to_end(dataclasses.replace(config, init_from=origin), before)
-        config = self._decoder_config(":predicted", embedded, dataset, load_config(before))
+        config = decoder_recipe("predicted", self._request, dataset, embedded, load_config(before))
         origin = f"{workdir}:vljepa,{before}:y_decoder"
         train_to_end(dataclasses.replace(config, init_from=origin), workdir / "y_decoder")
-
-    def _decoder_config(
-        self, variant: str, embedded: TrainConfig, dataset: Dataset, before: TrainConfig | None
-    ) -> TrainConfig:
-        """The recipe of a Y-Decoder for this run; ``before``: of the decoder that goes on."""
-        recipe = parse(TrainConfig, load_recipe(find_recipe("y_decoder"), variant.lstrip(":")))
-        seen = embedded.data.video
-        fixed = dataclasses.replace(seen, sampling="uniform", crop="centre", crop_scale=(1.0, 1.0))
-        decoder = recipe if before is None else before
-        examples = sum(1 for _ in dataset.annotations(TRAIN))
-        steps, batch_size = training_size(examples, self._request.steps)
-        if not variant:  # to invert an encoder takes as long, however few the texts
-            steps = self._request.steps or recipe.steps
-        steps = min(steps, recipe.steps)
-        return dataclasses.replace(
-            recipe,
-            seed=self._request.seed,
-            steps=steps,
-            batch_size=min(batch_size, recipe.batch_size),
-            optimizer=_warmed_up(recipe.optimizer, steps),
-            model=dataclasses.replace(
-                decoder.model, vljepa=embedded.model, noise=recipe.model.noise
-            ),
-            data=dataclasses.replace(
-                recipe.data,
-                sources=(SourceConfig(dataset.directory, TRAIN, 1.0, {}, {}),),
-                video=fixed if variant else None,
-                text=dataclasses.replace(decoder.data.text, embedded=embedded.data.text),
-                num_workers=self._request.num_workers if variant else 0,
-            ),
-        )
 
     # -----------------------------------------------------------------------------------------
     # What it can do
     # -----------------------------------------------------------------------------------------
-    def _eval_config(self, dataset: Dataset) -> EvalConfig:
-        recipe = load_recipe(find_recipe("eval/clips"), dataset.directory)
-        return parse(EvalConfig, recipe)
-
-    def _benchmarks(self, dataset: Dataset, split: str) -> tuple[BenchmarkConfig, ...]:
-        benchmarks = self._eval_config(dataset).benchmarks
-        return tuple(dataclasses.replace(b, split=split) for b in benchmarks)
-
     def _evaluated(self, run: Path, dataset: Dataset, output: Path) -> Mapping[str, Any]:
         """The metrics of a run on what is held out, measured if they are not there."""
         if not (output / "report.html").is_file():  # which is written last
             output.mkdir(exist_ok=True)
-            config = self._eval_config(dataset)
+            config = evaluation(dataset)
             model = load(run, frames=config.frames, batch_size=config.batch_size)
-            tasks = {annotation.task for _, annotation in dataset.annotations(TEST)}
             write_evaluation(
                 model,
                 config,
-                [b for b in config.benchmarks if b.filter["task"] in tasks],
+                config.benchmarks,
                 output,
                 skip_empty=True,
                 cache=output / "embeddings",
@@ -441,41 +320,6 @@ class _Finetuning:
             num_workers=self._request.num_workers,
             console=self._console,
         )
-
-
-def training_size(examples: int, steps: int = 0) -> tuple[int, int]:
-    """(updates, rows of a batch) that suit a number of examples.
-
-    Args:
-        steps: as asked for; 0 for those in which each example is seen 20 times, within bounds.
-    """
-    batch_size = 1 << (min(max(examples, 1), _LARGEST_BATCH).bit_length() - 1)
-    suited = round(_EPOCHS * examples / batch_size)
-    return steps or min(max(suited, _FEWEST_STEPS), _MOST_STEPS), batch_size
-
-
-def _warmed_up(optimizer: OptimizerConfig, steps: int) -> OptimizerConfig:
-    return dataclasses.replace(optimizer, warmup_steps=min(optimizer.warmup_steps, steps // 5))
-
-
-def _choosing(benchmarks: Sequence[BenchmarkConfig], dataset: Dataset) -> list[BenchmarkConfig]:
-    """Benchmarks to choose a checkpoint by, of which the first does; none without their split."""
-    if VALIDATION not in dataset.splits:
-        return []
-    tasks = {annotation.task for _, annotation in dataset.annotations(VALIDATION)}
-    by_name = {benchmark.name: benchmark for benchmark in benchmarks}
-    wanted = [by_name[name] for name in _CHOOSING]
-    return [benchmark for benchmark in wanted if benchmark.filter["task"] in tasks]
-
-
-def best_step(run: Path, metric: str) -> int:
-    """The kept step with the highest value of a metric, of equals the last.
-
-    Without such values, as where nothing was held out to choose by, the last step.
-    """
-    steps = kept_steps(run)
-    values = {row["step"]: row[metric] for row in read_metrics(run) if metric in row}
-    return max(steps, key=lambda step: (values.get(step, float("-inf")), step))
 
 
 def _compared(before: Mapping[str, Any], after: Mapping[str, Any]) -> rich.table.Table:
