@@ -56,7 +56,8 @@ def checkpoint(*, every: int, keep: int = 1) -> ConfigDict:
             "keep": keep,  # newest ones
             "keep_every": 0,  # beside them, those of every n-th step; 0 for none
             "keep_best": 0,  # and the n best
-            "best_metric": "loss",  # by its mean since the checkpoint before
+            # by its mean since the checkpoint before; "eval/NAME" is that of an evaluation
+            "best_metric": "loss",
             "best_is": "lowest",  # or "highest"
         }
     )

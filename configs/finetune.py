@@ -1,20 +1,27 @@
 """Adapts the small VL-JEPA to clips of your own, in minutes on a laptop.
 
-It goes on from the demo's run, on a dataset that launch/prepare.py has made of your files:
+``vljepa finetune`` is this recipe with all around it: it reads a table or a folder, holds clips
+out, trains a Y-Decoder too, and evaluates before and after. By itself the recipe takes a dataset
+that launch/prepare.py has made of your files, and goes on from a run:
 
     python launch/train.py --config=configs/finetune.py:DATASET --workdir=runs/clips \
         --config.init_from=runs/demo:params
 
-What is not named here is the demo's. The README has a worked example, with the figures before and
-after.
+    DATASET        the X-Encoder stays frozen: its tokens are computed once
+    DATASET:video  the X-Encoder is trained too, on other frames and crops each time
+
+What is not named here is the demo's.
 """
 
 from ml_collections import ConfigDict
 
 from configs import common, demo
 
+_VIDEO = ":video"
 
-def get_config(dataset: str = "") -> ConfigDict:
+
+def get_config(variant: str = "") -> ConfigDict:
+    dataset = variant.removesuffix(_VIDEO)
     if not dataset:
         raise ValueError("name a dataset: --config=configs/finetune.py:DATASET")
     config = demo.get_config()
@@ -25,4 +32,20 @@ def get_config(dataset: str = "") -> ConfigDict:
     # The predictor can read, and is to lose nothing of it.
     *first, all_others = config.optimizer.rules
     config.optimizer.rules = (*first, common.rule(r"^predictor/", lr_multiplier=0.3), all_others)
+    if variant.endswith(_VIDEO):
+        _train_video(config)
     return config
+
+
+def _train_video(config: ConfigDict) -> None:
+    _, *others = config.optimizer.rules
+    config.optimizer.rules = (
+        common.rule(r"^token_embedding/", frozen=True),
+        *others[:-1],
+        common.rule(r"^x_encoder/", lr_multiplier=0.05),  # as the Y-Encoder: it can see
+        others[-1],
+    )
+    config.data.visual_tokens = "compute"  # which training changes
+    config.data.video.sampling = "jittered"  # few clips, seen often: never quite the same pixels
+    config.data.video.crop = "random"
+    config.data.video.crop_scale = (0.8, 1.0)

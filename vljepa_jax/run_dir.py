@@ -69,11 +69,11 @@ class CheckpointError(RuntimeError):
 
 def newest(run_dir: str | os.PathLike[str]) -> AnyPath | None:
     """The newest complete checkpoint of a run, or ``None``."""
-    steps = _kept(run_dir)
+    steps = kept_steps(run_dir)
     return directory_of(run_dir) / str(steps[-1]) if steps else None
 
 
-def _kept(run_dir: str | os.PathLike[str]) -> list[int]:
+def kept_steps(run_dir: str | os.PathLike[str]) -> list[int]:
     """The steps of a run's complete checkpoints, ascending."""
     directory = directory_of(run_dir)
     if not directory.exists():
@@ -401,7 +401,7 @@ def load_teacher_params(
 
 
 def require(directory: str | os.PathLike[str], step: int | None = None) -> AnyPath:
-    kept = _kept(directory)
+    kept = kept_steps(directory)
     if not kept:
         raise CheckpointError(f"'{directory}' holds no complete checkpoint")
     if step is not None and step not in kept:

@@ -34,7 +34,7 @@ def test_a_row_is_complete(name):
 def test_no_other_file_names_a_protocol():
     """Of string constants; "caption" is a task and a kind of annotations too."""
     own = ROOT / "vljepa_jax/evals/protocols"
-    folders = ("vljepa_jax/evals", "vljepa_jax/inference", "launch")
+    folders = ("vljepa_jax/evals", "vljepa_jax/inference", "vljepa_jax/commands")
     modules = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
     classes = {entry.parameters.__name__ for entry in PROTOCOLS.values()}
     faults = []

@@ -28,7 +28,7 @@ from vljepa_jax.evals.evaluate import evaluate
 from vljepa_jax.evals.examples import EvaluationError
 from vljepa_jax.evals.while_training import Evaluator
 from vljepa_jax.inference.model import Model
-from vljepa_jax.run_dir import load_params
+from vljepa_jax.run_dir import kept_steps, load_params
 from vljepa_jax.training.run_log import read_metrics
 from vljepa_jax.training.train_loop import train
 
@@ -97,6 +97,29 @@ def test_training_is_what_it_is_without_them(plain, finished, tmp_path):
     assert rows == computed(tmp_path / "run")
     trees = [load_params(workdir)[1] for workdir in (finished, tmp_path / "run")]
     jax.tree.map(np.testing.assert_array_equal, *trees)
+
+
+def test_the_best_checkpoint_is_that_of_an_evaluation(plain, tmp_path, monkeypatch):
+    """Kept beside the newest; by these values, whatever the losses say."""
+    values = {2: 0.5, 4: 0.9, 6: 0.1}
+    monkeypatch.setattr(
+        Evaluator, "__call__", lambda self, step, params: {"eval/clips/t2v2_r1": values[step]}
+    )
+    config = with_evaluations(plain, 2)
+    best = {"keep": 1, "keep_best": 1, "best_metric": "eval/clips/t2v2_r1", "best_is": "highest"}
+    config = dataclasses.replace(
+        config, checkpoint=dataclasses.replace(config.checkpoint, every=2, **best)
+    )
+    train(config, tmp_path / "run")
+    assert kept_steps(tmp_path / "run") == [4, 6]
+
+    def refused(config, message, **checkpoint):
+        checkpoint = dataclasses.replace(config.checkpoint, **checkpoint)
+        with pytest.raises(ConfigError, match=message):
+            train(dataclasses.replace(config, checkpoint=checkpoint), tmp_path / "other")
+
+    refused(config, "did you mean 'eval/clips/t2v2_r1'", best_metric="eval/clips/t2v2_r9")
+    refused(dataclasses.replace(config, evaluations=()), "config.evaluations is empty")
 
 
 def test_a_killed_run_evaluates_what_is_lost_and_no_more(config, finished, tmp_path):

@@ -17,6 +17,7 @@ NO_PATHS = {
     "compare": {"only"},
     "embed": {"query"},
     "eval": {"benchmarks"},
+    "finetune": {"columns"},
     "plan": {"topology"},
     "prepare": {"dataset", "encoding", "name", "split", "splits"},
     "probe": {"probes", "splits"},

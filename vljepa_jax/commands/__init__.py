@@ -16,6 +16,7 @@ from vljepa_jax.config import nearest
 
 # In the order in which they are met; ``vljepa --help`` shows this.
 COMMANDS = {
+    "finetune": "adapts the small model to your own clips: from a table of captions to a report",
     "prepare": "turns your own videos, or a public dataset, into a dataset",
     "train": "trains a model, or continues a run",
     "eval": "scores a model and writes report.json and report.html",

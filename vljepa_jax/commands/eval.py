@@ -34,8 +34,6 @@ from absl import flags
 from vljepa_jax import terminal
 from vljepa_jax.config import ConfigError, EvalConfig, command_line, parse
 from vljepa_jax.config.overrides import settings, take_sweeps
-from vljepa_jax.evals.benchmarks import select
-from vljepa_jax.evals.examples import EvaluationError
 from vljepa_jax.places import DATASET_BUCKETS, in_bucket, place
 
 _CONFIG = command_line.define_config(
@@ -60,6 +58,9 @@ _AGAIN = flags.DEFINE_bool("again", False, "Measures what is done too.")
 
 
 def main(sweeps: dict[str, list[str]]) -> None:
+    # After the flags, so that --help and a misspelt flag answer at once.
+    from vljepa_jax.evals.benchmarks import select
+
     run_dir = place(_MODEL())
     output = Path(_OUTPUT.value or run_dir)
     with command_line.explained():
@@ -79,6 +80,7 @@ def main(sweeps: dict[str, list[str]]) -> None:
     from vljepa_jax.data.records import ClipError
     from vljepa_jax.data.storage import DatasetError
     from vljepa_jax.data.tokenizers import TokenizerError
+    from vljepa_jax.evals.examples import EvaluationError
     from vljepa_jax.evals.run import write_evaluation, write_sweep
     from vljepa_jax.parallel.processes import owned_by_first
     from vljepa_jax.run_dir import CheckpointError

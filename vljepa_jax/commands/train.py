@@ -22,10 +22,12 @@ launch/cluster/.
 writes a profile of these steps to WORKDIR/profile, for tensorboard or ui.perfetto.dev.
 """
 
+import shlex
+
 from absl import flags
 
 from vljepa_jax import terminal
-from vljepa_jax.config import TrainConfig, command_line, parse
+from vljepa_jax.config import WORLD, TrainConfig, command_line, parse
 from vljepa_jax.places import BUCKETS
 
 _CONFIG = command_line.define_config("The recipe, FILE[:variant]; --config.a.b=value overrides.")
@@ -66,6 +68,7 @@ def main() -> None:
     from vljepa_jax.evals.examples import EvaluationError
     from vljepa_jax.models.attention import KernelError, kernel
     from vljepa_jax.parallel import distributed
+    from vljepa_jax.parallel.processes import first_process
     from vljepa_jax.run_dir import CheckpointError
     from vljepa_jax.training.meters import parse_steps
     from vljepa_jax.training.train_loop import NonFiniteLoss, Watch, train
@@ -84,6 +87,41 @@ def main() -> None:
         distributed.keep_compiled(_COMPILATION_CACHE.value)
         with kernel(_ATTENTION.value):
             train(config, _WORKDIR.value, watch)
+        console = terminal.PlainConsole(quiet=not first_process())
+        console.print("Next:", *next_commands(config, _WORKDIR.value), sep="\n  ", soft_wrap=True)
+
+
+# What can be done with a run of each objective: a command, and what it leads to.
+_PROBE = ("probe.py --config=configs/probe.py --checkpoint={run} --output={run}/probed", "a report")
+_EXPORT = ("convert.py --checkpoint={run} --export={run}/exported", "published layouts")
+_NEXT = {
+    "vljepa": (
+        ("eval.py --config={benchmarks} --checkpoint={run}", "{run}/report.html"),
+        ("embed.py --checkpoint={run} --videos=FOLDER --output=index", "to search a folder"),
+        ("stream.py --checkpoint={run} --source=FILE --labels=FILE", "to watch for labels"),
+    ),
+    "y_decoder": (
+        ("stream.py --checkpoint=VLJEPA --y_decoder={run} --source=FILE", "what a video shows"),
+    ),
+    "vjepa2": (_PROBE, _EXPORT),
+    "visual_reader": (_PROBE, _EXPORT),
+    "probe": (_PROBE,),
+}
+
+
+def next_commands(config: TrainConfig, workdir: str) -> list[str]:
+    """The commands that go on from a finished run."""
+    paths = {source.path for source in config.data.sources}
+    dataset = next(iter(paths)) if len(paths) == 1 else "DATASET"
+    own = shlex.quote(f"configs/eval/clips.py:{dataset}")
+    names = {
+        "run": shlex.quote(workdir),
+        "benchmarks": "configs/eval/world.py" if WORLD in paths else own,
+    }
+    return [
+        command_line.as_called(f"python launch/{command}    # {what}".format(**names))
+        for command, what in _NEXT.get(config.objective, (_EXPORT,))
+    ]
 
 
 def run() -> None:

@@ -69,6 +69,7 @@ from vljepa_jax.config.texts import (
 )
 from vljepa_jax.config.training import (
     DATA,
+    EVALUATED,
     STREAM_REFERENCE_RATE,
     WORLD,
     BenchmarkConfig,
@@ -104,6 +105,7 @@ from vljepa_jax.config.video_encoders import (
 
 __all__ = [
     "DATA",
+    "EVALUATED",
     "OBJECTIVES",
     "PROTOCOLS",
     "SECTION",

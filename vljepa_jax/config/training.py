@@ -12,6 +12,7 @@ from vljepa_jax.config.protocols import AnyProtocol
 from vljepa_jax.config.video_encoders import Fit, Grid, Preprocessing, XEncoderConfig
 
 WORLD = "@world"  # the path of the bundled video world's dataset
+EVALUATED = "eval/"  # before the names of the metrics that a run's evaluations give
 DATA = "@data/"  # before the name of a dataset that lies in the folder that a config names
 
 
@@ -140,7 +141,8 @@ class CheckpointConfig:
     keep: int  # newest checkpoints kept
     keep_every: int  # beside them, those of every n-th step; 0 for none
     keep_best: int  # and the n best
-    best_metric: str  # by this one's mean since the checkpoint before, e.g. "loss"
+    # By this one's mean since the checkpoint before: "loss", or what evaluations give, "eval/NAME".
+    best_metric: str
     best_is: Literal["lowest", "highest"]
     # And when so many have passed since the last, by the clock of the first process; 0 for never.
     minutes: float = 0.0  # runs of before have no such field

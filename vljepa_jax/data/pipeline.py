@@ -186,6 +186,31 @@ def cached_clips(config: TrainConfig) -> Iterator[tuple[Media, list[ClipKey], st
         yield source.media, list(source.clips()), source.clips_name
 
 
+@dataclasses.dataclass(frozen=True)
+class SourceCount:
+    """What a source of a config holds.
+
+    Attributes:
+        path, split: of its dataset.
+        records: that have an annotation of its tasks.
+        tasks: that it draws from.
+    """
+
+    path: str
+    split: str
+    records: int
+    tasks: tuple[str, ...]
+
+
+def list_sources(config: TrainConfig) -> list[SourceCount]:
+    """The sources of a config, with counts; raises as ``TrainPipeline``."""
+    opened = _open_sources(config, _rows_class(config)(config))
+    return [
+        SourceCount(source.path, source.split, len(there.records), tuple(sorted(there.tasks)))
+        for source, there in zip(config.data.sources, opened, strict=True)
+    ]
+
+
 def target_shares(config: TrainConfig) -> dict[str, float]:
     """The texts that training examples have as targets -> the share of rows that have them.
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from vljepa_jax.config import ConfigError, TrainConfig
-from vljepa_jax.evals.benchmarks import benchmark_name
+from vljepa_jax.config import EVALUATED, ConfigError, TrainConfig, nearest
+from vljepa_jax.evals.benchmarks import benchmark_name, metric_name
 from vljepa_jax.evals.datasets import Datasets
 from vljepa_jax.evals.evaluate import evaluate, require_scorable
+from vljepa_jax.evals.protocols.registry import make_protocol
 from vljepa_jax.inference.model import Model, require_vljepa
 from vljepa_jax.parallel.sharding import read_whole
 
@@ -24,8 +25,8 @@ class Evaluator:
         """Looks whether all of it can be evaluated, before the run begins.
 
         Raises:
-            ConfigError: the objective trains no VL-JEPA, two benchmarks have one name, or a
-                dataset has no examples of one.
+            ConfigError: the objective trains no VL-JEPA, two benchmarks have one name, a dataset
+                has no examples of one, or none gives ``checkpoint.best_metric``.
             DatasetError: a dataset or the split of a benchmark is not there.
             EvaluationError: an example does not fit its benchmark's protocol, or the frames.
         """
@@ -45,6 +46,12 @@ class Evaluator:
             self._plans.append((plan, datasets))
         if twice := [name for name, count in names.items() if count > 1]:
             raise ConfigError(f"evaluations: {', '.join(twice)} would be logged twice")
+        wanted, given = config.checkpoint.best_metric, self._metric_names()
+        if wanted.startswith(EVALUATED) and wanted not in given:
+            raise ConfigError(
+                f"checkpoint.best_metric: no evaluation gives '{wanted}'{nearest(wanted, given)}; "
+                f"they give {', '.join(given)}"
+            )
 
     def due(self, step: int) -> bool:
         """Whether an evaluation follows this step."""
@@ -67,9 +74,17 @@ class Evaluator:
                 for result in evaluate(self._model, plan.benchmarks, datasets):
                     for name, metric in result.metrics.items():
                         if metric.value is not None:  # a curve has no point there
-                            metrics[f"eval/{name}"] = metric.value
+                            metrics[EVALUATED + name] = metric.value
         self._model.take(None)  # the memory is training's again
         return metrics
+
+    def _metric_names(self) -> list[str]:
+        benchmarks = (b for plan, _ in self._plans for b in plan.benchmarks)
+        return [
+            EVALUATED + metric_name(benchmark, ending)
+            for benchmark in benchmarks
+            for ending in make_protocol(benchmark).suffixes
+        ]
 
     def _due(self, every: int, step: int) -> bool:
         return step % every == 0 or step == self._config.steps

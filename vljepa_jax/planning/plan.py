@@ -25,6 +25,7 @@ from vljepa_jax.parallel.sharding import check_batch_size, make_mesh
 from vljepa_jax.planning.collectives import sent_between_hosts, sent_bytes
 from vljepa_jax.planning.fused import fused_attentions
 from vljepa_jax.training import count
+from vljepa_jax.training.banner import state_bytes
 from vljepa_jax.training.flops import model_flops, one_device, traced_step
 from vljepa_jax.training.train_step import Trainer
 
@@ -240,22 +241,6 @@ def _compile(traced: jax.stages.Traced) -> tuple[float, float, str | None]:
         float(analysis.generated_code_size_in_bytes),
         compiled.as_text(),
     )
-
-
-def state_bytes(trainer: Trainer) -> tuple[float, float, float]:
-    """Bytes on a device of the trained parameters, the frozen ones, and all else of the state."""
-
-    def of(tree) -> float:
-        return float(
-            sum(
-                math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
-                for leaf in jax.tree.leaves(tree)
-            )
-        )
-
-    state = trainer.abstract_state
-    trained, frozen = trainer.optimizer.split(state.params)
-    return of(trained), of(frozen), of(state) - of(state.params)
 
 
 def _whole_bytes(tree: Any) -> float:

@@ -22,6 +22,7 @@ from vljepa_jax.parallel.sharding import (
     mesh_sizes,
     state_shardings,
 )
+from vljepa_jax.training.banner import short_number
 from vljepa_jax.training.optimizer import make_optimizer
 
 PAPER_TOTAL = 1.6e9
@@ -81,19 +82,19 @@ def print_summary(config: TrainConfig, console: rich.console.Console) -> None:
         count = counts[part.name]
         table.add_row(
             part.name,
-            *(_short(n) for n in (count.total, count.trained, count.frozen)),
+            *(short_number(n) for n in (count.total, count.trained, count.frozen)),
             *([part.paper] if of_paper else []),
         )
     trained = sum(count.trained for count in counts.values())
     frozen = sum(count.frozen for count in counts.values())
     table.add_section()
-    totals = [_short(n) for n in (trained + frozen, trained, frozen)]
+    totals = [short_number(n) for n in (trained + frozen, trained, frozen)]
     table.add_row("Total", *totals, *(["1.6B"] if of_paper else []))
     console.print(table)
     total = trained + frozen
     if of_paper:
         console.print(
-            f"The paper's total of 1.6B is {_short(abs(PAPER_TOTAL - total))} "
+            f"The paper's total of 1.6B is {short_number(abs(PAPER_TOTAL - total))} "
             f"{'more' if total < PAPER_TOTAL else 'less'} than these parts. It does not say what "
             "it counts; a Y-Decoder is not among these."
         )
@@ -126,13 +127,5 @@ def _placed(config: TrainConfig) -> str:
         for sharding, leaf in zip(shardings, jax.tree.leaves(params), strict=True)
     )
     product = " x ".join(f"{axis} {size}" for axis, size in mesh.shape.items())
-    held = f"Each of {devices} devices ({product}) holds {_short(held)} parameters."
+    held = f"Each of {devices} devices ({product}) holds {short_number(held)} parameters."
     return f"{held}\n{left_whole(params, rules, mesh)}".rstrip()
-
-
-def _short(number: float) -> str:
-    """ "303.9M"."""
-    for unit, size in (("B", 1e9), ("M", 1e6), ("k", 1e3)):
-        if number >= size:
-            return f"{number / size:.{2 if unit == 'B' else 1}f}{unit}"
-    return f"{number:.0f}" if number else "-"

@@ -50,7 +50,7 @@ from vljepa_jax.inference.vlm import load_vlm
 from vljepa_jax.places import write_text
 from vljepa_jax.run_dir import load_config, newest
 from vljepa_jax.studies.bootstrap import ExampleScores
-from vljepa_jax.training.train_loop import train
+from vljepa_jax.training.train_loop import train_to_end
 
 _Y_DECODER = "y_decoder"  # a part that a variant's start may name too
 _NAMED = 8  # differences that a message lists
@@ -200,15 +200,8 @@ def _train(
         earlier = dataclasses.replace(
             variant.pretraining, seed=config.seed, init_from=_params(start), evaluations=()
         )
-        _train_to_end(earlier, folder / "pretraining")
-    _train_to_end(config, folder)
-
-
-def _train_to_end(config: TrainConfig, run: Path) -> None:
-    """Trains, unless that is done: a study that is finished may be moved."""
-    path = newest(run)
-    if path is None or int(path.name) < config.steps:
-        train(config, run)
+        train_to_end(earlier, folder / "pretraining")
+    train_to_end(config, folder)
 
 
 def _pretrained(
@@ -216,7 +209,7 @@ def _pretrained(
 ) -> Path:
     """The directory of a part that the section pretrains, once for all of its variants."""
     run, exported = folder / f"pretrained_{part}", folder / f"exported_{part}"
-    _train_to_end(section.pretrained[part], run)
+    train_to_end(section.pretrained[part], run)
     if not (exported / "config.json").is_file():  # which is written last
         shutil.rmtree(exported, ignore_errors=True)
         export_checkpoint(run, exported, console)
@@ -250,7 +243,7 @@ def _train_y_decoder(
             given = {part: path for part, path in variant.start.items() if part == _Y_DECODER}
             directories = {part: backbone_directory(part, path) for part, path in given.items()}
             convert_checkpoint(config, directories, start, console)
-    _train_to_end(config, decoder)
+    train_to_end(config, decoder)
     return decoder
 
 

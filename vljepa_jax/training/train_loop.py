@@ -22,7 +22,7 @@ import rich.console
 from absl import logging
 
 from vljepa_jax import terminal
-from vljepa_jax.config import ConfigError, TrainConfig, nearest
+from vljepa_jax.config import EVALUATED, ConfigError, TrainConfig, nearest
 from vljepa_jax.data.pipeline import Batch, TrainPipeline, array_spec, check_paths
 from vljepa_jax.losses import Histogram
 from vljepa_jax.objectives import make_objective
@@ -37,6 +37,7 @@ from vljepa_jax.parallel.sharding import check_batch_size, left_whole, make_mesh
 from vljepa_jax.places import AnyPath, in_bucket, place, write_text
 from vljepa_jax.run_dir import check_config, claim, newest
 from vljepa_jax.training import checkpoint
+from vljepa_jax.training.banner import print_banner, readable_bytes
 from vljepa_jax.training.checkpoint_writer import Checkpoints
 from vljepa_jax.training.meters import Meter, Profile
 from vljepa_jax.training.run_log import Progress, RunLog, add_row
@@ -104,6 +105,13 @@ def train(
         _train(config, run_dir, trainer, console, watch)
 
 
+def train_to_end(config: TrainConfig, run: AnyPath) -> None:
+    """``train``, unless that is done: a sequence of trainings that is finished may be moved."""
+    path = newest(run)
+    if path is None or int(path.name) < config.steps:
+        train(config, run)
+
+
 def _train(
     config: TrainConfig,
     run_dir: AnyPath,
@@ -113,6 +121,11 @@ def _train(
 ) -> None:
     """``train`` in a directory that is this job's alone."""
     check_config(run_dir, config)
+    if config.checkpoint.best_metric.startswith(EVALUATED) and not config.evaluations:
+        raise ConfigError(
+            f"checkpoint.best_metric: '{config.checkpoint.best_metric}' is of an evaluation, and "
+            "config.evaluations is empty"
+        )
     evaluator = pkgutil.resolve_name(_EVALUATOR)(config) if config.evaluations else None
     state, position = _start(config, run_dir, trainer)
     if position.step >= config.steps:
@@ -120,6 +133,7 @@ def _train(
     else:
         if position.step > 0:
             console.print(f"'{run_dir}' continues after step {position.step}.")
+        print_banner(config, trainer, console)
         if not config.init_from and position.step == 0:
             _warn_of_random_frozen_parts(trainer, console)
         cached = config.data.visual_tokens == "cache"
@@ -234,6 +248,7 @@ class _Run:
         self._replaced = 0  # in this process, and not yet in the position
         self._skipped = 0  # in a row
         self._values: list[float] = []  # of the best metric, since the last checkpoint
+        self._best_by_evaluation = config.checkpoint.best_metric.startswith(EVALUATED)
         self._restart_interval()
 
     def loop(self, state: TrainState) -> signal.Signals | None:
@@ -242,6 +257,8 @@ class _Run:
         self._batches = self._pipeline.batches(position.step, self._trainer.local_rows)
         with self._console.status("Compiling the training step ..."):
             train_step = self._trainer.compile(array_spec(config))
+        if held := self._trainer.step_bytes:
+            self._console.print(f"A step takes {readable_bytes(held)} of a device.")
         with (
             contextlib.ExitStack() as at_end,
             Checkpoints(self._run_dir, config.checkpoint) as self._checkpoints,
@@ -307,7 +324,8 @@ class _Run:
         if math.isfinite(values["loss"]) and math.isfinite(values["gradient_norm"]):
             self._skipped = 0
             position.loss = values["loss"]
-            self._values.append(self._best_metric(values))
+            if not self._best_by_evaluation:
+                self._values.append(self._best_metric(values))
         else:
             self._non_finite(step, batch, values)
         position.step = step
@@ -343,6 +361,9 @@ class _Run:
         """
         began = time.perf_counter()
         metrics = self._evaluator(step, state.params)
+        name = self._config.checkpoint.best_metric
+        if name in metrics:  # not every evaluation is due after every such step
+            self._values.append(metrics[name])
         if self._log is not None:
             self._log.write(step, metrics)
         self._progress.evaluated(step, metrics)

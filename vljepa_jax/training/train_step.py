@@ -229,8 +229,13 @@ class Trainer:
     Attributes:
         optimizer: with the rules matched against the objective's parameters.
         abstract_state: a ``TrainState`` of ``ShapeDtypeStruct`` with their shardings.
+        mesh: where the state lies.
         devices: of the mesh.
+        step_bytes: what the compiled step takes of a device, by its compiler; ``None`` before that,
+            and where it does not tell.
     """
+
+    step_bytes: int | None = None
 
     def __init__(self, config: TrainConfig, objective: Objective, mesh: Mesh) -> None:
         rng = jax.random.key(config.seed)
@@ -243,7 +248,7 @@ class Trainer:
         self._rows = batch_sharding(mesh)
         self._everywhere = NamedSharding(mesh, PartitionSpec())
         self._batch_size = config.batch_size
-        self._mesh = mesh
+        self.mesh = mesh
         shapes = jax.eval_shape(self._init, rng)
         self._shardings = state_shardings(shapes, params, config.sharding.rules, mesh)
         self._step = make_train_step(config, objective, self.optimizer, mesh)
@@ -261,7 +266,7 @@ class Trainer:
     @functools.cached_property  # a mesh of devices that are not here is compiled for as well
     def local_rows(self) -> np.ndarray:
         """Of a global batch, the rows that this process gives to ``put``: int64 [b], ascending."""
-        return local_rows(self._mesh, self._batch_size)
+        return local_rows(self.mesh, self._batch_size)
 
     def init(self, parts: Collection[str] | None = None) -> TrainState:
         """Random parameters, made where they lie.
@@ -286,7 +291,11 @@ class Trainer:
 
     def compile(self, array_spec: dict[str, tuple[tuple[int, ...], Any]]) -> Callable:
         """Compiles the step for arrays of the given shapes and dtypes; it consumes its state."""
-        return self.trace(array_spec).lower().compile()
+        compiled = self.trace(array_spec).lower().compile()
+        if (analysis := compiled.memory_analysis()) is not None:
+            held = analysis.argument_size_in_bytes + analysis.temp_size_in_bytes
+            self.step_bytes = held + analysis.generated_code_size_in_bytes
+        return compiled
 
     def trace(self, array_spec: dict[str, tuple[tuple[int, ...], Any]]) -> jax.stages.Traced:
         """The step that ``compile`` compiles, for who wants to read it as well."""

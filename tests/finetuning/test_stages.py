@@ -1,0 +1,198 @@
+"""``vljepa finetune`` from a table to a run, with a tiny model and two steps."""
+
+import csv
+import dataclasses
+import io
+import json
+
+import jax
+import numpy as np
+import pytest
+
+import vljepa_jax
+from tests.helpers.random_run import random_params, save_run
+from tests.helpers.sample_media import encode, numbered_frames
+from tests.helpers.tiny import tiny_train_config, tiny_y_decoder_config
+from vljepa_jax import terminal
+from vljepa_jax.config import ConfigError
+from vljepa_jax.finetuning import stages
+from vljepa_jax.finetuning.recipes import Request, best_step, training_size, vljepa_recipe
+from vljepa_jax.finetuning.stages import finetune
+from vljepa_jax.finetuning.tables import TableError
+from vljepa_jax.inference.search.index import VideoIndex
+from vljepa_jax.models.parts import PARTS
+from vljepa_jax.objectives import make_objective
+from vljepa_jax.run_dir import load_config, load_params, newest, save_params
+from vljepa_jax.training.train_loop import NonFiniteLoss
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory):
+    """A VL-JEPA with its Y-Decoder, both random."""
+    folder = tmp_path_factory.mktemp("start")
+    config = tiny_train_config()
+    save_run(folder, config, random_params(config))
+    decoder = tiny_y_decoder_config()
+    params, _ = make_objective(decoder).init(jax.random.key(0))
+    read = load_params(folder)[1]
+    params |= {name: read[name] for name in PARTS["y_encoder"]}
+    save_params(folder / "y_decoder", decoder, params)
+    return folder
+
+
+@pytest.fixture
+def table(tmp_path):
+    """Twelve clips with a caption and one of two labels, and one that is not there."""
+    with open(tmp_path / "clips.csv", "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["video", "caption", "label"])
+        for index in range(12):
+            encode(tmp_path / f"{index}.mp4", numbered_frames(4)[:, :, : 64 - 2 * index])
+            writer.writerow([f"{index}.mp4", f"clip {index}", "even" if index % 2 else "odd"])
+        writer.writerow(["none.mp4", "no clip", "odd"])
+    return tmp_path / "clips.csv"
+
+
+def run(request, workdir):
+    out = io.StringIO()
+    finetune(request, workdir, terminal.PlainConsole(file=out, width=120))
+    return out.getvalue()
+
+
+def request_for(table, start, **settings):
+    return Request(data=str(table), checkpoint=str(start), steps=2, **settings)
+
+
+@pytest.mark.parametrize(
+    ("examples", "size"),
+    [(6, (60, 4)), (42, (60, 32)), (128, (60, 128)), (2_560, (400, 128)), (10**6, (2000, 128))],
+)
+def test_steps_come_from_the_number_of_examples(examples, size):
+    assert training_size(examples) == size
+    assert training_size(examples, 7) == (7, size[1])
+
+
+def test_the_best_kept_step_is_the_last_of_the_highest(tmp_path):
+    for step in (2, 4, 6):
+        (tmp_path / f"checkpoints/{step}").mkdir(parents=True)
+        (tmp_path / f"checkpoints/{step}/_CHECKPOINT_METADATA").write_text("{}")
+    rows = [{"step": s, "eval/x": v} for s, v in ((1, 0.9), (2, 0.5), (4, 0.5), (6, 0.4))]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert best_step(tmp_path, "eval/x") == 4
+    assert best_step(tmp_path, "loss") == 6
+
+
+def made(table, start, workdir, **settings):
+    """The object that runs the stages, at the dataset's stage, and the dataset."""
+    request = request_for(table, start, **settings)
+    console = terminal.PlainConsole(file=io.StringIO())
+    run = stages._Finetuning(request, workdir, console)
+    workdir.mkdir(exist_ok=True)
+    return run, run._dataset()
+
+
+def test_the_training_is_the_recipe_s_for_the_start_s_model(table, start, tmp_path):
+    _, dataset = made(table, start, tmp_path / "run")
+    assert dataset.splits == {"train": 8, "validation": 2, "test": 2}
+    source = load_config(start)
+    config = vljepa_recipe(request_for(table, start), dataset, start, source)
+    assert (config.model, config.data.text) == (source.model, source.data.text)
+    assert (config.steps, config.batch_size) == (2, 16)
+    assert config.data.visual_tokens == "cache"
+    assert (config.data.video.sampling, config.data.video.crop) == ("uniform", "centre")
+    assert config.checkpoint.best_metric == "eval/clips/classification_top1"
+    (evaluation,) = config.evaluations
+    assert [(b.name, b.split) for b in evaluation.benchmarks] == [
+        ("clips/classification", "validation"),
+        ("clips/t2v", "validation"),
+    ]
+    rules = {rule.pattern: rule for rule in config.optimizer.rules}
+    assert rules["^x_encoder/|^token_embedding/"].frozen
+    trained = vljepa_recipe(request_for(table, start, video="train"), dataset, start, source)
+    rules = {rule.pattern: rule for rule in trained.optimizer.rules}
+    assert not rules["^x_encoder/"].frozen
+    assert trained.data.visual_tokens == "compute"
+    assert trained.data.video.sampling == "jittered"
+
+
+def test_a_workdir_of_other_data_is_refused(table, start, tmp_path):
+    workdir = tmp_path / "run"
+    stages._begin(request_for(table, start), _made(workdir))
+    stages._begin(request_for(table, start, seed=1), workdir)  # nothing was made yet
+    stages._begin(request_for(table, start), workdir)
+    (workdir / "dataset").mkdir()
+    stages._begin(request_for(table, start, num_workers=3), workdir)  # changes nothing
+    with pytest.raises(ConfigError, match=r"(?s)other data or settings.*seed.*0.*1.*another --wor"):
+        stages._begin(request_for(table, start, seed=1), workdir)
+    table.write_text(table.read_text() + "0.mp4,again,odd\n")
+    with pytest.raises(ConfigError, match="content"):
+        stages._begin(request_for(table, start), workdir)
+    with pytest.raises(ConfigError, match="holds .*, and was not made by this command"):
+        stages._begin(request_for(table, start), start)
+    with pytest.raises(TableError, match="no file or folder 'nowhere'"):
+        stages._begin(request_for("nowhere", start), _made(tmp_path / "other"))
+
+
+def _made(folder):
+    folder.mkdir()
+    return folder
+
+
+def test_finetuning_leaves_a_run_and_goes_on_where_it_was_ended(
+    table, start, tmp_path, monkeypatch
+):
+    workdir = tmp_path / "run"
+    train = stages.train_to_end
+
+    def ended(config, path):
+        train(config, path)
+        raise NonFiniteLoss("as good as any other end")
+
+    monkeypatch.setattr(stages, "train_to_end", ended)
+    with pytest.raises(NonFiniteLoss):
+        run(request_for(table, start), workdir)
+    assert "row 13: there is no file" in (workdir / "skipped.txt").read_text()
+    assert newest(workdir) is None
+    prepared = (workdir / "dataset/dataset.json").stat().st_mtime_ns
+    monkeypatch.setattr(stages, "train_to_end", train)
+    told = run(request_for(table, start), workdir)
+    assert (workdir / "dataset/dataset.json").stat().st_mtime_ns == prepared
+    assert (workdir / "before/report.html").is_file()
+    assert (workdir / "report.html").is_file()
+
+    # The run is that of the best checkpoint, and other weights than the start's.
+    step = best_step(workdir / "training", "eval/clips/classification_top1")
+    best, kept = load_params(workdir / "training", step=step)[1], load_params(workdir)[1]
+    jax.tree.map(np.testing.assert_array_equal, best, kept)
+    before = load_params(start)[1]
+    assert np.abs(before["predictor_head"]["kernel"] - kept["predictor_head"]["kernel"]).max() > 0
+    np.testing.assert_array_equal(
+        *(tree["x_encoder"]["patch_embedding"]["kernel"] for tree in (before, kept))
+    )
+
+    # It classifies, writes, and finds.
+    model = vljepa_jax.load(workdir)
+    assert model.text_decoder is not None
+    assert isinstance(model.caption(str(table.with_name("3.mp4"))), str)
+    assert (workdir / "labels.txt").read_text() == "even\nodd\n"
+    assert len(VideoIndex(workdir / "index")) == 12
+    rows = [line for line in told.splitlines() if "clips/classification_top1" in line]
+    assert "before" in told
+    assert len(rows) >= 2
+
+    again = run(request_for(table, start), workdir)
+    assert again.splitlines()[-3:] == told.splitlines()[-3:]
+    assert "12 unchanged" in again or "unchanged" in again
+
+
+def test_a_y_decoder_is_no_start(table, start, tmp_path):
+    with pytest.raises(ConfigError, match="trained objective 'y_decoder', and no VL-JEPA"):
+        run(request_for(table, start / "y_decoder"), tmp_path / "run")
+
+
+def test_a_dataset_of_this_package_is_taken_as_it_is(table, start, tmp_path):
+    _, dataset = made(table, start, tmp_path / "first")
+    run, same = made(dataset.directory, start, tmp_path / "second")
+    assert same.splits == dataset.splits
+    assert not (tmp_path / "second/dataset").exists()
+    assert dataclasses.replace(run._request, data="x") == request_for("x", start)

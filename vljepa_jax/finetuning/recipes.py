@@ -1,0 +1,196 @@
+"""The recipes of a fine-tuning, for the model that it starts from and the size of its data."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+from vljepa_jax.config import (
+    EVALUATED,
+    BenchmarkConfig,
+    CheckpointConfig,
+    EvalConfig,
+    OptimizerConfig,
+    PeriodicEvaluation,
+    SourceConfig,
+    TrainConfig,
+    find_recipe,
+    load_recipe,
+    parse,
+)
+from vljepa_jax.data.storage import Dataset
+from vljepa_jax.finetuning.splits import TEST, TRAIN, VALIDATION
+from vljepa_jax.run_dir import kept_steps, read_metrics
+
+# Each example is seen so often, by batches of at most so many; within these numbers of updates.
+_EPOCHS, _LARGEST_BATCH, _FEWEST_STEPS, _MOST_STEPS = 20, 128, 60, 2000
+_CHECKPOINTS = 10  # evaluated on the way
+# Benchmarks of configs/eval/clips.py -> the metric that chooses the checkpoint, the surest first.
+_CHOOSING = {
+    "clips/classification": "clips/classification_top1",
+    "clips/vqa": "clips/vqa_top1",
+    "clips/t2v": "clips/t2v_r1",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """What the user asks for.
+
+    Attributes:
+        data: a table, a folder or a dataset (``tables.open_table``).
+        root: where relative paths of media start; ``None`` for the table's folder.
+        columns: roles and columns that the user names.
+        checkpoint: the VL-JEPA that it goes on from; "" for the package's backbones.
+        video: whether the X-Encoder is trained too.
+        steps: updates; 0 for what suits the number of examples.
+        held_out: share of the clips to report on; half as many choose the checkpoint.
+        seed: of the splits and the training.
+        num_workers: decoding processes.
+    """
+
+    data: str
+    root: str | None = None
+    columns: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    checkpoint: str = ""
+    video: Literal["frozen", "train"] = "frozen"
+    steps: int = 0
+    held_out: float = 0.2
+    seed: int = 0
+    num_workers: int = 0
+
+
+def base_recipe(request: Request, dataset: Dataset) -> TrainConfig:
+    """configs/finetune.py, as it is written."""
+    ending = ":video" if request.video == "train" else ""
+    recipe = load_recipe(find_recipe("finetune"), f"{dataset.directory}{ending}")
+    return parse(TrainConfig, recipe)
+
+
+def vljepa_recipe(
+    request: Request, dataset: Dataset, start: Path, source: TrainConfig
+) -> TrainConfig:
+    """The training of the VL-JEPA.
+
+    Args:
+        start: the run that it starts from.
+        source: that run's config.
+    """
+    recipe = base_recipe(request, dataset)
+    steps, batch_size = training_size(_examples(dataset), request.steps)
+    sampled = {name: getattr(recipe.data.video, name) for name in ("sampling", "crop")}
+    video = dataclasses.replace(
+        source.data.video, crop_scale=recipe.data.video.crop_scale, **sampled
+    )
+    checkpoint, evaluations = _choice(recipe.checkpoint, dataset, max(1, steps // _CHECKPOINTS))
+    return dataclasses.replace(
+        recipe,
+        seed=request.seed,
+        init_from=f"{start}:params",
+        steps=steps,
+        batch_size=batch_size,
+        model=source.model,
+        data=dataclasses.replace(
+            recipe.data, video=video, text=source.data.text, num_workers=request.num_workers
+        ),
+        optimizer=_warmed_up(recipe.optimizer, steps),
+        checkpoint=checkpoint,
+        evaluations=evaluations,
+    )
+
+
+def decoder_recipe(
+    variant: Literal["", "predicted"],
+    request: Request,
+    dataset: Dataset,
+    embedded: TrainConfig,
+    before: TrainConfig | None,
+) -> TrainConfig:
+    """The training of a Y-Decoder, without its ``init_from``.
+
+    Args:
+        variant: of configs/y_decoder.py.
+        embedded: the config of the VL-JEPA whose embeddings are decoded.
+        before: of the decoder that goes on; ``None`` for the recipe's.
+    """
+    recipe = parse(TrainConfig, load_recipe(find_recipe("y_decoder"), variant))
+    decoder = recipe if before is None else before
+    steps, batch_size = training_size(_examples(dataset), request.steps)
+    if not variant:  # to invert an encoder takes as long, however few the texts
+        steps = request.steps or recipe.steps
+    steps = min(steps, recipe.steps)
+    video = dataclasses.replace(
+        embedded.data.video, sampling="uniform", crop="centre", crop_scale=(1.0, 1.0)
+    )
+    return dataclasses.replace(
+        recipe,
+        seed=request.seed,
+        steps=steps,
+        batch_size=min(batch_size, recipe.batch_size),
+        optimizer=_warmed_up(recipe.optimizer, steps),
+        model=dataclasses.replace(decoder.model, vljepa=embedded.model, noise=recipe.model.noise),
+        data=dataclasses.replace(
+            recipe.data,
+            sources=(SourceConfig(dataset.directory, TRAIN, 1.0, {}, {}),),
+            video=video if variant else None,
+            text=dataclasses.replace(decoder.data.text, embedded=embedded.data.text),
+            num_workers=request.num_workers if variant else 0,
+        ),
+    )
+
+
+def evaluation(dataset: Dataset, split: str = TEST) -> EvalConfig:
+    """configs/eval/clips.py, with those benchmarks that a split has something for."""
+    config = parse(EvalConfig, load_recipe(find_recipe("eval/clips"), dataset.directory))
+    tasks = {annotation.task for _, annotation in dataset.annotations(split)}
+    chosen = (b for b in config.benchmarks if b.filter["task"] in tasks)
+    benchmarks = tuple(dataclasses.replace(b, split=split) for b in chosen)
+    return dataclasses.replace(config, benchmarks=benchmarks)
+
+
+def training_size(examples: int, steps: int = 0) -> tuple[int, int]:
+    """(updates, rows of a batch) that suit a number of examples.
+
+    Args:
+        steps: as asked for; 0 for those in which each example is seen 20 times, within bounds.
+    """
+    batch_size = 1 << (min(max(examples, 1), _LARGEST_BATCH).bit_length() - 1)
+    suited = round(_EPOCHS * examples / batch_size)
+    return steps or min(max(suited, _FEWEST_STEPS), _MOST_STEPS), batch_size
+
+
+def best_step(run: Path, metric: str) -> int:
+    """The kept step with the highest value of a metric, of equals the last.
+
+    Without such values, as where nothing was held out to choose by, the last step.
+    """
+    steps = kept_steps(run)
+    values = {row["step"]: row[metric] for row in read_metrics(run) if metric in row}
+    return max(steps, key=lambda step: (values.get(step, float("-inf")), step))
+
+
+def _examples(dataset: Dataset) -> int:
+    return sum(1 for _ in dataset.annotations(TRAIN))
+
+
+def _warmed_up(optimizer: OptimizerConfig, steps: int) -> OptimizerConfig:
+    return dataclasses.replace(optimizer, warmup_steps=min(optimizer.warmup_steps, steps // 5))
+
+
+def _choice(
+    checkpoint: CheckpointConfig, dataset: Dataset, every: int
+) -> tuple[CheckpointConfig, tuple[PeriodicEvaluation, ...]]:
+    """How the checkpoint is chosen: by the split for that, or, without it, the last is."""
+    checkpoint = dataclasses.replace(checkpoint, every=every, keep=1)
+    benchmarks: Sequence[BenchmarkConfig] = ()
+    if VALIDATION in dataset.splits:
+        benchmarks = evaluation(dataset, VALIDATION).benchmarks
+    by_name = {benchmark.name: benchmark for benchmark in benchmarks}
+    chosen = tuple(by_name[name] for name in _CHOOSING if name in by_name)
+    if not chosen:
+        return checkpoint, ()
+    best = EVALUATED + _CHOOSING[chosen[0].name]
+    checkpoint = dataclasses.replace(checkpoint, keep_best=1, best_metric=best, best_is="highest")
+    return checkpoint, (PeriodicEvaluation(every, chosen, batch_size=32, num_workers=0),)
