@@ -42,6 +42,28 @@ def run(name, **options):
     return status, console.file.getvalue()
 
 
+def test_rows_that_no_manifest_can_have_are_told_and_left_out(tmp_path):
+    """COIN's times as text, and a task that ends before it begins; the third row is whole."""
+    video = {"class": "Cook", "annotation": [], "subset": "testing", "recipe_type": 1}
+    times = {"a": ("x", 2.0), "b": (5.0, 1.0), "c": (0.0, 2.0)}
+    database = {n: video | {"start": start, "end": end} for n, (start, end) in times.items()}
+    root = str(write(tmp_path / "coin", {"COIN.json": {"database": database}}))
+    written = tmp_path / "rows.jsonl"
+    status, shown = run("coin_task", root=root, splits=["testing"], rows=str(written))
+    assert status == 0
+    assert (
+        "2 rows cannot be used and are left out, the first: split 'testing', row 1, 'a': " in shown
+    )
+    assert "media[0].start must be a number of seconds" in shown
+    assert "split 'testing': 3 media files, not 2,797" in shown
+    assert [json.loads(line)["id"] for line in written.read_text().splitlines()] == ["c"]
+    manifest = open_manifest(str(written), split=None, root=None)  # its count is that of the rows
+    assert manifest is not None
+    status, shown = run("coin_task", root=root, splits=["testing"], check=True)
+    assert status == 1
+    assert "2 rows cannot be used, the first: " in shown
+
+
 def test_names_in_official_files_stay_below_the_root(ssv2, tmp_path):
     labels = ssv2 / "labels/validation.json"
     (tmp_path / "secret.webm").write_bytes((ssv2 / "videos/1.webm").read_bytes())

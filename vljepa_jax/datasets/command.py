@@ -75,14 +75,21 @@ def run(
                 conversion.unpack_media(adapter, root, split)
             manifest = pathlib.Path(folder, f"{name}.{split}.jsonl") if rows or output else None
             keep = not output or on_error == "refuse"  # so that a row without its file is refused
-            count = conversion.convert(adapter, root, split, manifest, absent=keep)
+            count = conversion.convert(
+                adapter, root, split, manifest, absent=keep, faulty=bool(output)
+            )
             counts.append(count)
             manifests += [manifest] if manifest else []
         differing = conversion.differences(adapter, counts)
         console.print(_count_table(adapter, counts))
         for line in differing:
             console.print(rich.text.Text(f"otherwise than published: {line}", style="yellow"))
-        if check and differing:
+        faults = [f"split '{count.split}', {fault}" for count in counts for fault in count.faults]
+        if faults and not output:  # else they are told, and counted, where they are refused
+            left_out = " and are left out" if rows else ""
+            told = f"{len(faults):,} rows cannot be used{left_out}, the first: {faults[0]}"
+            console.print(rich.text.Text(told, style="yellow"))
+        if check and (differing or faults):
             return 1
         if rows:
             _keep_rows(manifests, counts, pathlib.Path(rows), console)
@@ -126,7 +133,7 @@ def _keep_rows(
         shutil.move(manifest, kept)
         shutil.move(_beside(manifest, "meta.json"), _beside(kept, "meta.json"))
         _list_absent(_beside(kept, "absent.txt"), [count], console)
-        console.print(rich.text.Text(f"{count.rows:,} rows in {kept}"))
+        console.print(rich.text.Text(f"{count.rows - len(count.faults):,} rows in {kept}"))
     if (labels := manifests[0].parent / "labels").is_dir():
         shutil.copytree(labels, target.parent / "labels", dirs_exist_ok=True)
 

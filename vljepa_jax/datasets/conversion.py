@@ -10,7 +10,7 @@ import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from vljepa_jax.data.manifest_row import ManifestRow
+from vljepa_jax.data.manifest_row import ManifestRow, RowError
 from vljepa_jax.data.records import Label, shown
 from vljepa_jax.datasets.adapter import Adapter, AdapterError, Official
 from vljepa_jax.places import write_bytes
@@ -26,6 +26,7 @@ class SplitCount:
         media: number of different files that they are about.
         absent: those that are not there, in order.
         labels: number of labels in each label set.
+        faults: what is wrong with rows that no manifest can have, in order.
     """
 
     split: str
@@ -33,6 +34,7 @@ class SplitCount:
     media: int
     absent: tuple[str, ...]
     labels: Mapping[str, int]
+    faults: tuple[str, ...] = ()
 
 
 def convert(
@@ -42,6 +44,7 @@ def convert(
     manifest: pathlib.Path | None,
     *,
     absent: bool = True,
+    faulty: bool = True,
 ) -> SplitCount:
     """Reads a split and writes its manifest, row by row.
 
@@ -51,6 +54,7 @@ def convert(
             (``labels/NAME.json``) and its meta file, which tells where it comes from: citation,
             licence, the official files and their SHA-256.
         absent: whether rows about files that are not there are written, too.
+        faulty: whether rows that no manifest can have are written, too, for its reader to refuse.
 
     Raises:
         AdapterError: an official file is missing, has another format, or names what is not below
@@ -59,6 +63,7 @@ def convert(
     root = pathlib.Path(root)
     labels = adapter.labels(root, split)
     seen: dict[str, bool] = {}
+    faults: list[str] = []
     rows = written = 0
 
     def is_there(row: ManifestRow) -> bool:
@@ -71,7 +76,14 @@ def convert(
         nonlocal rows, written
         for row in adapter.rows(root, split):
             rows += 1
-            if is_there(row) or absent:
+            there = is_there(row)
+            try:
+                ManifestRow.from_json(row.as_json())
+            except RowError as error:
+                faults.append(f"row {rows}, '{shown(str(row.id))}': {error}")
+                if not faulty:
+                    continue
+            if there or absent:
                 written += 1
                 yield row
 
@@ -101,6 +113,7 @@ def convert(
         media=len(seen),
         absent=tuple(path for path, there in seen.items() if not there),
         labels={name: len(entries) for name, entries in labels.items()},
+        faults=tuple(faults),
     )
 
 
