@@ -1,3 +1,7 @@
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from vljepa_jax.config import ConfigError
@@ -42,3 +46,20 @@ def test_unknown_fields_are_answered(field, message):
     with pytest.raises(ConfigError) as refused:
         check_field(RECIPE, field)
     assert message in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["search.py", "--index=x", b"caf\xe9"], b"'caf\\udce9' is not"),
+        (["embed.py", "--checkpoint=x", "--videos=x", "--output=x", b"--query=\xe9"], b"--query="),
+    ],
+)
+def test_texts_that_are_not_in_the_systems_encoding_are_refused(arguments, told):
+    script, *rest = arguments
+    command = [sys.executable, f"launch/{script}", *rest]
+    done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True)
+    assert done.returncode == 1
+    assert b"must be text in the encoding of the system" in done.stderr
+    assert told in done.stderr
+    assert b"Traceback" not in done.stderr

@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from vljepa_jax.config import EvalConfig, load_recipe, parse
+from vljepa_jax.config import ConfigError, EvalConfig, load_recipe, parse
 from vljepa_jax.evals.benchmarks import metric_name
 from vljepa_jax.evals.comparison import compare, compare_averages
 from vljepa_jax.evals.examples import EvaluationError
 from vljepa_jax.evals.protocols.registry import make_protocol
+from vljepa_jax.evals.spread import write_spread
 from vljepa_jax.evals.tables import read_paper, write_tables
+from vljepa_jax.terminal import PlainConsole
 
 ROOT = Path(__file__).parents[2]
 
@@ -127,8 +129,24 @@ def test_what_is_missing_is_told_and_never_averaged(runs, tmp_path):
 
 
 def test_a_directory_without_a_report_is_named(tmp_path):
-    with pytest.raises(EvaluationError, match="nothing' has no report.json with metrics"):
+    with pytest.raises(ConfigError, match="nothing' has no report.json with metrics"):
         write_tables({"a": tmp_path / "nothing"}, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("metrics", "message"),
+    [
+        ([1], "report.json: its metrics are no objects by name; remove it"),
+        ({"a": 3}, "report.json: its metrics are no objects by name; remove it"),
+        ({"a": {"value": 1, "chance": 0, "n": 3}}, "metric 'a' has no 'unit'; evaluate again"),
+    ],
+)
+def test_a_damaged_report_is_named(tmp_path, metrics, message):
+    folder = write_report(tmp_path / "a", metrics)
+    with pytest.raises(ConfigError, match=message):
+        write_tables({"a": folder}, tmp_path / "out")
+    with pytest.raises(ConfigError, match=message):
+        write_spread([folder, folder], tmp_path / "out", PlainConsole())
 
 
 def test_two_runs_are_compared_on_the_same_examples(tmp_path):

@@ -44,7 +44,9 @@ _VIDEOS = command_line.define_path(
 )
 _ENCODING = command_line.define_encoding("manifests")
 _OUTPUT = command_line.define_path("output", "The index's directory.")
-_QUERY = flags.DEFINE_string("query", "", "Asked of every clip; the query-free form by default.")
+_QUERY = command_line.define_text(
+    "query", "", "Asked of every clip; the query-free form by default."
+)
 _FRAMES = flags.DEFINE_integer("frames", 0, "Frames taken of a clip; 0 as trained.", lower_bound=0)
 _WINDOW = flags.DEFINE_float("window", 0.0, "Seconds of a window; 0 embeds every clip whole.")
 _STRIDE = flags.DEFINE_float(

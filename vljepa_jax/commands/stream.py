@@ -39,7 +39,7 @@ _Y_DECODER = command_line.define_path(
 _TEXTS = command_line.define_path("texts", "Texts to choose from, one a line: no Y-Decoder.")
 _LABELS = command_line.define_path("labels", "Labels to monitor, one a line; | between wordings.")
 _ENCODING = command_line.define_encoding("these files")
-_QUERY = flags.DEFINE_string("query", None, "Asked of every window; describe it, by default.")
+_QUERY = command_line.define_text("query", None, "Asked of every window; describe it, by default.")
 _QUERY_FILE = command_line.define_path("query_file", "A file whose content is the query.")
 _WINDOW = flags.DEFINE_float("window", 2.0, "Seconds of video in an embedding.", lower_bound=0.01)
 _TICKS = flags.DEFINE_float("ticks_per_second", 2.0, "Embeddings a second.", lower_bound=0.001)

@@ -25,6 +25,7 @@ from vljepa_jax.json_text import is_encoding
 from vljepa_jax.places import BUCKETS, why_not
 
 flags.disclaim_key_flags()  # --help shows what is defined here as the script's own
+_NO_TEXT = "must be text in the encoding of the system, mostly UTF-8"
 _OVERRIDE = re.compile(r"--?(?:no)?config\.([^=]+)")
 _CONFIG = re.compile(r"--?config(?:=(.*))?$")
 
@@ -64,6 +65,24 @@ def define_path(
         help=help_text,
         required=required,
     )
+
+
+def define_text(name: str, default: str | None, help_text: str) -> flags.FlagHolder:
+    """Defines a flag whose value is a text that a model reads."""
+    holder = flags.DEFINE_string(name, default, help_text)
+    flags.register_validator(name, lambda text: text is None or _is_text(text), _NO_TEXT)
+    # Shown by --help of the script, although it is defined here.
+    flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[name])
+    return holder
+
+
+def _is_text(text: str) -> bool:
+    """Whether it came in the system's encoding; Python keeps other bytes as surrogates."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def define_encoding(files: str) -> flags.FlagHolder:
@@ -139,6 +158,9 @@ def run(main: Callable[..., int | None], *, argument: str = "") -> None:
             sys.exit(f"error: unexpected argument '{argv[1 + expected]}'")
         if len(argv) < 1 + expected:
             sys.exit(f"error: give {argument}\nTry {argv[0]} --help.")
+        for text in argv[1:]:
+            if not _is_text(text):
+                sys.exit(f"error: {argument}: {_NO_TEXT}, which {ascii(text)} is not")
         if not flags.FLAGS["verbosity"].present:  # absl's app shows what libraries say in passing
             logging.set_verbosity(logging.WARNING)
         return main(*argv[1:])

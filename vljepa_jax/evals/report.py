@@ -86,6 +86,10 @@ class MetricRow:
 # ---------------------------------------------------------------------------------------------
 # report.json
 # ---------------------------------------------------------------------------------------------
+# What each metric says, besides how it was measured.
+_MEASURED = ("value", "chance", "n", "unit", "interval")
+
+
 def read_report(directory: Path) -> dict[str, Any]:
     """The report that is there, or an empty one.
 
@@ -93,10 +97,33 @@ def read_report(directory: Path) -> dict[str, Any]:
         ConfigError: it is damaged.
     """
     path = directory / "report.json"
+    mend = "remove it, and all is measured anew"
     try:
-        return read_json(path, dict) if path.is_file() else {}
+        report = read_json(path, dict) if path.is_file() else {}
     except JSONError as error:
-        raise ConfigError(f"{error}; remove it, and all is measured anew") from error
+        raise ConfigError(f"{error}; {mend}") from error
+    metrics = report.get("metrics", {})
+    if not isinstance(metrics, dict) or not all(isinstance(m, dict) for m in metrics.values()):
+        raise ConfigError(f"{path}: its metrics are no objects by name; {mend}")
+    return report
+
+
+def read_measured(directory: Path) -> dict[str, Any]:
+    """A report with metrics, as ``launch/eval.py`` writes it.
+
+    Raises:
+        ConfigError: there is none, or it is damaged.
+    """
+    report = read_report(directory)
+    if not report.get("metrics"):
+        raise ConfigError(
+            f"'{directory}' has no report.json with metrics; launch/eval.py writes one"
+        )
+    for name, metric in report["metrics"].items():
+        if missing := [field for field in _MEASURED if field not in metric]:
+            path = directory / "report.json"
+            raise ConfigError(f"{path}: metric '{name}' has no '{missing[0]}'; evaluate again")
+    return report
 
 
 def make_report(
@@ -466,7 +493,7 @@ def partial(metric: Mapping[str, Any]) -> str:
 
 def what_is_missing(metric: Mapping[str, Any]) -> str:
     """What of its benchmark a metric does not cover, in sentences; "" if it is whole."""
-    clips, part = metric["unreadable"], partial(metric)
+    clips, part = metric.get("unreadable", 0), partial(metric)
     counted = "left out" if metric.get("protocol") == STREAM else "counted as wrong"
     unreadable = f"Unreadable clips, {counted}: {clips}." if clips else ""
     return " ".join(filter(None, (part and f"{part.capitalize()}.", unreadable)))

@@ -13,7 +13,7 @@ import rich.table
 from matplotlib.figure import Figure
 
 from vljepa_jax.evals.examples import EvaluationError
-from vljepa_jax.evals.report import environment, read_report, shown
+from vljepa_jax.evals.report import environment, read_measured, shown
 from vljepa_jax.places import write_text
 
 
@@ -24,15 +24,17 @@ def write_spread(runs: Sequence[Path], output: Path, console: rich.console.Conso
         runs: directories with a report.json each, at least two.
 
     Raises:
-        EvaluationError: a report is missing, or one measures something that another does not, or
-            is of a model whose training is not known.
+        ConfigError: a report is missing or damaged.
+        EvaluationError: one measures something that another does not, or is of a model whose
+            training is not known.
     """
-    reports = {run: read_report(run) for run in runs}
-    metrics = spread({str(run): report.get("metrics", {}) for run, report in reports.items()})
-    for run, report in reports.items():
-        if report["config"]["train"] is None:
+    reports = {run: read_measured(run) for run in runs}
+    metrics = spread({str(run): report["metrics"] for run, report in reports.items()})
+    trained = {run: (report.get("config") or {}).get("train") for run, report in reports.items()}
+    for run, train in trained.items():
+        if train is None:
             raise EvaluationError(f"'{run}' has the report of a model that no training run left")
-    seeds = [report["config"]["train"]["seed"] for report in reports.values()]
+    seeds = [train["seed"] for train in trained.values()]
     output.mkdir(parents=True, exist_ok=True)
     report = {
         "metrics": metrics,
@@ -84,7 +86,7 @@ def spread(runs: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
             "lowest": min(values) if defined else None,
             "highest": max(values) if defined else None,
             "values": values,
-        } | {key: metric[key] for key in ("chance", "n", "unit", "path", "split")}
+        } | {key: metric.get(key) for key in ("chance", "n", "unit", "path", "split")}
         if not defined:
             reasons = (metrics[name].get("undefined") for metrics in runs.values())
             found[name]["undefined"] = next(filter(None, reasons), "a run has no value")

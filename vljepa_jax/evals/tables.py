@@ -19,7 +19,6 @@ import numpy as np
 
 from vljepa_jax.evals import report
 from vljepa_jax.evals.comparison import Difference, compare, compare_averages
-from vljepa_jax.evals.examples import EvaluationError
 from vljepa_jax.places import write_text
 
 _NOTHING = "–"
@@ -69,15 +68,9 @@ def read_runs(directories: Mapping[str, Path]) -> dict[str, dict[str, Any]]:
     """Reports by the names that they are shown under.
 
     Raises:
-        EvaluationError: a directory has no report with metrics.
+        ConfigError: a directory has no report with metrics, or a damaged one.
     """
-    reports = {name: report.read_report(path) for name, path in directories.items()}
-    for name, made in reports.items():
-        if not made.get("metrics"):
-            raise EvaluationError(
-                f"'{directories[name]}' has no report.json with metrics; launch/eval.py writes one"
-            )
-    return reports
+    return {name: report.read_measured(path) for name, path in directories.items()}
 
 
 def write_tables(
@@ -90,7 +83,7 @@ def write_tables(
         pairs: names of runs that are compared pair by pair.
 
     Raises:
-        EvaluationError: a report or predictions are missing.
+        ConfigError, EvaluationError: a report or predictions are missing, or damaged.
     """
     runs, paper = read_runs(directories), read_paper()
     tables = [_paper_table(table, runs) for table in paper["tables"]]
