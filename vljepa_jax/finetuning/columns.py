@@ -267,21 +267,19 @@ def _media(
         yield MediaEntry(str(_kept(_video_of(values), folder)), **span)
         return
     for each in values:
-        fields = each if isinstance(each, Mapping) else {}
-        data = fields.get("bytes") if fields else each
-        path = (
-            _text(fields.get("path"))
-            if fields
-            else ("" if isinstance(each, bytes) else _text(each))
-        )
-        if isinstance(data, bytes):
-            entry = MediaEntry(str(_kept(data, folder)), **span)
+        if isinstance(each, Mapping):
+            fields = each
+        else:
+            fields = {"bytes": each} if isinstance(each, bytes) else {"bytes": None, "path": each}
+        path = _text(fields.get("path"))
+        if isinstance(fields.get("bytes"), bytes):
+            entry = MediaEntry(str(_kept(fields["bytes"], folder)), **span)
         elif not path:
             raise ValueError("names no video or image")
-        elif fields and "bytes" not in fields:  # of a manifest
-            entry = MediaEntry.from_json({**fields, "path": str((root / path).absolute())}, "media")
-        else:
+        elif "bytes" in fields:
             entry = MediaEntry(str((root / path).absolute()), **span)
+        else:  # of a manifest
+            entry = MediaEntry.from_json({**fields, "path": str((root / path).absolute())}, "media")
         if entry.start is not None and entry.end is not None and entry.end <= entry.start:
             raise ValueError(f"ends at {entry.end} s, but starts at {entry.start} s")
         if not os.path.isfile(entry.path):
