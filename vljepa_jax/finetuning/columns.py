@@ -1,8 +1,8 @@
 """Which column means what, and the manifest rows that a table's rows become.
 
-A row has a medium, and something said of it: captions, a label, or a question with its answer. A
-label is one of all labels of the table. A question whose row has no candidates is an open one: its
-candidates are all answers of the table.
+A row has a medium, and something said of it: captions, a label, or a question with its answer,
+which may stand among the texts, as a manifest has it. A label is one of all labels of the table. A
+question whose row has no candidates is an open one: its candidates are all answers of the table.
 """
 
 from __future__ import annotations
@@ -180,6 +180,8 @@ class _Reader:
         self.answers = _texts(values.get("answer"))
         self.candidates = _candidates(values.get("cand"))
         self.gold = None
+        if self.query.endswith("?") and not (self.answers or self.candidates):
+            self.answers, self.texts = self.texts, ()  # as manifests have an open question
         if self.query and self.candidates:
             self.gold = _gold(values.get("gold"), self.answers, self.candidates)
         if not (self.texts or self.label or self.gold is not None or self.is_open):
@@ -199,8 +201,9 @@ class _Reader:
         def add(kind: str, **fields: Any) -> None:
             rows.append(ManifestRow(id=f"{name}-{kind}", media=self.media, task=kind, **fields))
 
-        if self.texts:
-            add("caption", texts=self.texts)
+        if self.texts:  # what is asked of them, unless it is a question that has its own answer
+            asked = self.query if not (self.answers or self.candidates) else None
+            add("caption", texts=self.texts, query=asked or None)
         if self.label:
             cand, gold = f"{LABELS_PREFIX}labels", sets["labels"].index(self.label)
             add("classification", cand=cand, gold=gold)
