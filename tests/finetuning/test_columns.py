@@ -106,6 +106,22 @@ def test_questions_without_candidates_choose_among_all_answers(folder):
     assert {row.cand for row in rows} == {"@labels/answers"}
 
 
+def test_an_open_question_of_a_manifest_is_one_and_a_request_for_captions_is_none(folder):
+    found = examples(
+        folder,
+        {"media": [{"path": "a.mp4"}], "query": "What passes?", "texts": ["a tram"]},
+        {"media": [{"path": "b.mp4"}], "query": "What passes?", "texts": ["a bus"]},
+        {"media": [{"path": "c.mp4"}], "query": "Describe it.", "texts": ["a dog"]},
+    )
+    rows = [example.rows[0] for example in found.examples]
+    assert [(row.task, row.query, row.texts) for row in rows] == [
+        ("vqa", "What passes?", ("a tram",)),
+        ("vqa", "What passes?", ("a bus",)),
+        ("caption", "Describe it.", ("a dog",)),
+    ]
+    assert [row.gold for row in rows] == [1, 0, None]
+
+
 @pytest.mark.parametrize(
     ("fields", "gold"),
     [

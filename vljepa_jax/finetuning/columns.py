@@ -1,8 +1,8 @@
 """Which column means what, and the manifest rows that a table's rows become.
 
-A row has a medium, and something said of it: captions, a label, or a question with its answer. A
-label is one of all labels of the table. A question whose row has no candidates is an open one: its
-candidates are all answers of the table.
+A row has a medium, and something said of it: captions, a label, or a question with its answer,
+which may stand among the texts, as a manifest has it. A label is one of all labels of the table. A
+question whose row has no candidates is an open one: its candidates are all answers of the table.
 """
 
 from __future__ import annotations
@@ -180,6 +180,8 @@ class _Reader:
         self.answers = _texts(values.get("answer"))
         self.candidates = _candidates(values.get("cand"))
         self.gold = None
+        if self.query.endswith("?") and not (self.answers or self.candidates):
+            self.answers, self.texts = self.texts, ()  # as manifests have an open question
         if self.query and self.candidates:
             self.gold = _gold(values.get("gold"), self.answers, self.candidates)
         if not (self.texts or self.label or self.gold is not None or self.is_open):
@@ -199,8 +201,9 @@ class _Reader:
         def add(kind: str, **fields: Any) -> None:
             rows.append(ManifestRow(id=f"{name}-{kind}", media=self.media, task=kind, **fields))
 
-        if self.texts:
-            add("caption", texts=self.texts)
+        if self.texts:  # what is asked of them, unless it is a question that has its own answer
+            asked = self.query if not (self.answers or self.candidates) else None
+            add("caption", texts=self.texts, query=asked or None)
         if self.label:
             cand, gold = f"{LABELS_PREFIX}labels", sets["labels"].index(self.label)
             add("classification", cand=cand, gold=gold)
@@ -267,21 +270,19 @@ def _media(
         yield MediaEntry(str(_kept(_video_of(values), folder)), **span)
         return
     for each in values:
-        fields = each if isinstance(each, Mapping) else {}
-        data = fields.get("bytes") if fields else each
-        path = (
-            _text(fields.get("path"))
-            if fields
-            else ("" if isinstance(each, bytes) else _text(each))
-        )
-        if isinstance(data, bytes):
-            entry = MediaEntry(str(_kept(data, folder)), **span)
+        if isinstance(each, Mapping):
+            fields = each
+        else:
+            fields = {"bytes": each} if isinstance(each, bytes) else {"bytes": None, "path": each}
+        path = _text(fields.get("path"))
+        if isinstance(fields.get("bytes"), bytes):
+            entry = MediaEntry(str(_kept(fields["bytes"], folder)), **span)
         elif not path:
             raise ValueError("names no video or image")
-        elif fields and "bytes" not in fields:  # of a manifest
-            entry = MediaEntry.from_json({**fields, "path": str((root / path).absolute())}, "media")
-        else:
+        elif "bytes" in fields:
             entry = MediaEntry(str((root / path).absolute()), **span)
+        else:  # of a manifest
+            entry = MediaEntry.from_json({**fields, "path": str((root / path).absolute())}, "media")
         if entry.start is not None and entry.end is not None and entry.end <= entry.start:
             raise ValueError(f"ends at {entry.end} s, but starts at {entry.start} s")
         if not os.path.isfile(entry.path):

@@ -11,7 +11,8 @@ from vljepa_jax.config import ConfigError, TrainConfig
 from vljepa_jax.objectives import make_objective
 from vljepa_jax.parallel.chips import chip_of
 from vljepa_jax.parallel.sharding import check_batch_size, make_mesh
-from vljepa_jax.planning.plan import Plan, plan, state_bytes
+from vljepa_jax.planning.plan import Plan, plan
+from vljepa_jax.training.banner import state_bytes
 from vljepa_jax.training.train_step import Trainer
 
 # Of a device's memory, what a guess may fill: micro-batches need a little beside their share.
