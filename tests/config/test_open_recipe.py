@@ -7,6 +7,7 @@ import jax
 import pytest
 from jax.sharding import AbstractMesh
 
+from tests.programs.open_rehearsal import commands
 from vljepa_jax.config import EvalConfig, TrainConfig, load_recipe, parse
 from vljepa_jax.config.published_sizes import PUBLISHED
 from vljepa_jax.datasets import registry
@@ -56,3 +57,23 @@ def test_it_is_evaluated_on_splits_that_it_does_not_train_on():
     for benchmark in evaluation.benchmarks:
         assert benchmark.path in {path for path, _ in trained}
         assert (benchmark.path, benchmark.split) not in trained
+
+
+def test_the_page_runs_every_stage_in_order():
+    """What the rehearsal takes from it: each stage is trained once, from what is there by then."""
+    page = (ROOT / "docs" / "open_model.md").read_text()
+    walked = [words for words in commands(page) if words[0] != "launch/plan.py"]
+    assert {words[0] for words in walked} == {
+        *("launch/prepare.py", "launch/convert.py", "launch/train.py", "launch/eval.py")
+    }
+    made, trained = set(), []
+    for script, *words in walked:
+        given = dict(word.removeprefix("--").partition("=")[::2] for word in words)
+        if script == "launch/train.py":
+            trained.append(given["config"].partition(":")[2])
+            needed = recipe(trained[-1]).init_from.split(",")
+            assert {path.partition(":")[0] for path in needed} <= made
+        made |= {given[name] for name in ("output", "workdir", "export_hub") if name in given}
+    assert trained == [f"small{stage}" for stage in STAGES]
+    datasets = {source.path for stage in trained for source in recipe(stage).data.sources}
+    assert datasets <= made
