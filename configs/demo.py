@@ -27,17 +27,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.world = common.world()
     config.model = _model()
     config.data = _data(variant)
-    config.loss = ConfigDict(
-        {
-            "name": "info_nce",  # or, for ablations, cosine, l1, l2, vic_reg, sig_reg
-            # Short answers ("yes") repeat within a batch; equal texts are no negatives.
-            "mask_equal_targets": True,
-            # The settings of two losses of other names (losses/regression.py).
-            "vic_reg": {"invariance": 25.0, "variance": 25.0, "covariance": 1.0},  # as published
-            # LeJEPA's: the weight is the regularisation's share, on so many random directions.
-            "sig_reg": {"weight": 0.05, "directions": 1024},
-        }
-    )
+    config.loss = common.info_nce()
     config.optimizer = common.adamw(
         learning_rate=1e-3,
         warmup_steps=20,

@@ -314,7 +314,7 @@ def _sharding() -> ConfigDict:
                 rule(r"layers/(attention/output|mlp/down)/kernel$", None, "tensor", "fsdp"),
                 rule(r"embedding$", "tensor", "fsdp"),
                 rule(r"kernel$", "fsdp", "tensor"),
-                rule(r"^log_logit_scale$|norm|bias$|class_token$"),
+                rule(r"^log_logit_scale$|norm|bias$|class_token$|_modality$"),
             ),
         }
     )

@@ -12,6 +12,7 @@ from vljepa_jax.datasets.video_texts import (
     DREAM_1K,
     MSRVTT_1KA,
     MSVD,
+    VATEX,
     VDC_1K,
     YOUCOOK2,
 )
@@ -221,4 +222,20 @@ def test_vdc_in_both_forms(tmp_path):
             "texts": ["a dog on a lawn"],
         },
         {"id": "y-2", "media": [{"path": "videos/y-2.mp4"}], "texts": ["a dog on a lawn"]},
+    ]
+
+
+def test_vatex(tmp_path):
+    record = {
+        "videoID": "a-B_c_000012_000022",
+        "enCap": ["A man runs.", " He runs "],
+        "chCap": ["x"],
+    }
+    files = {"vatex_training_v1.0.json": [record], "videos/a-B_c_000012_000022.webm": b""}
+    assert list(rows(VATEX, write(tmp_path, files), "train")) == [
+        {
+            "id": "train/a-B_c_000012_000022",
+            "media": [{"path": "videos/a-B_c_000012_000022.webm"}],
+            "texts": ["A man runs.", "He runs"],
+        }
     ]

@@ -138,7 +138,8 @@ def _text(name: str, licence: str, config: TrainConfig, report: Mapping[str, Any
     for part in ("x_encoder", "predictor", "y_encoder"):
         size = getattr(own, part)
         label = part.replace("_", "-").title()
-        yield f"| {label} | {_FAMILIES[size.family]} | {size.num_layers} | {size.hidden_size} |"
+        family = _FAMILIES.get(size.family, size.family)
+        yield f"| {label} | {family} | {size.num_layers} | {size.hidden_size} |"
     yield ""
     yield (
         f"{model['parameters']:,} parameters, embeddings of {own.embedding_size} features, clips of"

@@ -84,8 +84,8 @@ class SafetensorsFolder(Mapping[str, np.ndarray]):
             file = safetensors.safe_open(path, framework="numpy")
         except (safetensors.SafetensorError, OSError) as error:
             size = path.stat().st_size
-            told = f"{size} bytes are no whole safetensors file ({error}{_as_text(path)})"
-            self.faults.append(f"{path}: {told}")
+            fault = f"{path}: {size} bytes are no whole safetensors file ({error})"
+            self.faults.append(fault + _as_text(path))
             return
         keys = set(file.keys())
         for key in sorted((expected or keys) - keys):

@@ -1,5 +1,5 @@
 """Videos with texts, for retrieval and captioning: MSR-VTT, ActivityNet Captions, DiDeMo, MSVD,
-YouCook2, Dream-1K, VDC.
+YouCook2, VATEX, Dream-1K, VDC.
 
 A row is a video, or a span of one, with what is said of it. Equal captions of different videos stay
 apart: the protocol of retrieval counts all their videos as correct.
@@ -348,5 +348,47 @@ VDC_1K = Adapter(
         " detailed_caption.",
         "Captions lie in the record, as others read it, or under captions, as the official code"
         " does; the video's file is video_name, or else video_id with .mp4.",
+    ),
+)
+
+
+def _vatex(official: Official) -> Iterator[ManifestRow]:
+    for record in official.json("annotations"):
+        clip = record["videoID"]
+        texts = [text.strip() for text in record["enCap"]]
+        yield manifest_row(
+            f"{official.split}/{clip}", media=[official.medium(clip=clip)], texts=texts
+        )
+
+
+_VATEX_FILES = {
+    "train": "vatex_training_v1.0.json",
+    "val": "vatex_validation_v1.0.json",
+    "test": "vatex_public_test_english_v1.1.json",
+}
+
+VATEX = Adapter(
+    name="vatex",
+    title="VATEX, English captions",
+    citation="Wang et al., ICCV 2019 (arXiv 1904.03493)",
+    licence="CC BY 4.0; videos are their owners'",
+    home="https://eric-xw.github.io/vatex-website/",
+    task="caption",
+    files=tuple(
+        OfficialFile("annotations", (file, f"annotations/{file}"), "its home", (split,))
+        for split, file in _VATEX_FILES.items()
+    ),
+    media=("videos/{clip}.mp4", "videos/{clip}.*", "{clip}.mp4"),
+    splits=(
+        Split("train", 25_991, 25_991),
+        Split("val", 3_000, 3_000),
+        Split("test", 6_000, 6_000),
+    ),
+    known_from="others' code that reads it; the files were not seen",
+    read=_vatex,
+    notes=(
+        "A clip is called by its video and its span, ID_000012_000022, and holds that span alone;"
+        " the clips are of Kinetics-600's videos, of which some have vanished.",
+        "Ten English captions each; the Chinese ones are not read.",
     ),
 )

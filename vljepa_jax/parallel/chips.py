@@ -4,7 +4,8 @@ Sources: cloud.google.com/tpu/docs/{v4,v5e,v5p,v6e,tpu7x}; NVIDIA's data sheets 
 and HGX B200 (SXM; dense bfloat16) and the user guides of DGX A100, H100, H200 and B200 (one network
 adapter a GPU). A network rate is what a chip sends in a second over all its links. Memory of GPUs
 is what CUDA reports; that and what their compiler asks of them (``_GPU_DETAILS``) are in XLA's
-repository, xla/backends/gpu/target_config/specs, but for the memory of H200, as PyTorch prints it.
+repository, xla/backends/gpu/target_config/specs, but for the memory of H200, as PyTorch prints it,
+and for L4, a card of 24 GB on PCIe, by its data sheet and what CUDA reports of it.
 """
 
 from __future__ import annotations
@@ -67,6 +68,7 @@ def _gpu(
 
 
 GPUS = {
+    "l4": _gpu("NVIDIA L4", 23_670_554_624, 121e12, 300 * GB, 32 * GB, 12.5 * GB),
     "a100-80gb": _gpu(
         "NVIDIA A100-SXM4-80GB", 85_100_068_864, 312e12, 2039 * GB, 300 * GB, 25 * GB
     ),
@@ -76,6 +78,7 @@ GPUS = {
 }
 # (compute capability, cores, bytes of shared memory of a core, of the cache, GHz)
 _GPU_DETAILS = {
+    "l4": ("8.9", 58, 102_400, 50_331_648, 2.04),
     "a100-80gb": ("8.0", 108, 167_936, 41_943_040, 1.41),
     "h100": ("9.0", 132, 233_472, 52_428_800, 1.98),
     "h200": ("9.0", 132, 233_472, 52_428_800, 1.98),
@@ -154,8 +157,9 @@ def _gpu_devices(family: str, hosts: int, devices: int) -> list[Any]:
     target = f"""
         gpu_device_info {{
             cuda_compute_capability {{ major: {major} minor: {minor} }}
-            core_count: {cores} fpus_per_core: {64 if major == "8" else 128}
-            threads_per_warp: 32 threads_per_block_limit: 1024 threads_per_core_limit: 2048
+            core_count: {cores} fpus_per_core: {64 if capability == "8.0" else 128}
+            threads_per_warp: 32 threads_per_block_limit: 1024
+            threads_per_core_limit: {1536 if capability == "8.9" else 2048}
             block_dim_limit_x: 2147483647 block_dim_limit_y: 65535 block_dim_limit_z: 65535
             shared_memory_per_core: {shared} shared_memory_per_block: 49152
             shared_memory_per_block_optin: {shared - 1024}
