@@ -31,7 +31,14 @@ from vljepa_jax.data.records import (
 from vljepa_jax.data.shards import Annotations, DatasetError, Media, Part, PartWriter
 from vljepa_jax.json_text import JSONError, read_json
 from vljepa_jax.ownership import new_directory
-from vljepa_jax.places import DATASET_BUCKETS, complaint, file_stamp, in_bucket, place
+from vljepa_jax.places import (
+    DATASET_BUCKETS,
+    complaint,
+    file_stamp,
+    in_bucket,
+    place,
+    write_bytes,
+)
 
 # Of all files of a dataset. Raise it whenever they change: older datasets are refused then.
 FORMAT = 2
@@ -259,17 +266,41 @@ def write_dataset(
         written = {split: own for split, own in parts.items() if own}
         if not written:
             raise DatasetError("no split has any records")
-        metadata = {
-            "format": FORMAT,
-            "name": name,
-            "description": description,
-            "license": license,
-            "metric": metric,
-            "sources": list(sources),
-            "splits": {split: list(map(dataclasses.asdict, own)) for split, own in written.items()},
-            "labels": {key: list(map(dataclasses.asdict, own)) for key, own in labels.items()},
-        }
-        (scratch / _METADATA).write_text(json.dumps(metadata, indent=1), encoding="utf-8")
+        write_metadata(
+            scratch,
+            written,
+            name=name,
+            description=description,
+            license=license,
+            metric=metric,
+            sources=sources,
+            labels=labels,
+        )
+
+
+def write_metadata(
+    directory: pathlib.Path,
+    parts: Mapping[str, Sequence[Part]],
+    *,
+    name: str,
+    description: str,
+    labels: Mapping[str, Sequence[Label]],
+    license: str = "",
+    metric: str = "",
+    sources: Sequence[Mapping[str, Any]] = (),
+) -> None:
+    """Makes a dataset of parts that lie in a directory already; the fields are ``Dataset``'s."""
+    metadata = {
+        "format": FORMAT,
+        "name": name,
+        "description": description,
+        "license": license,
+        "metric": metric,
+        "sources": list(sources),
+        "splits": {split: list(map(dataclasses.asdict, own)) for split, own in parts.items()},
+        "labels": {key: list(map(dataclasses.asdict, own)) for key, own in labels.items()},
+    }
+    write_bytes(directory / _METADATA, json.dumps(metadata, indent=1).encode())
 
 
 def check_split_name(split: str, where: str | os.PathLike[str]) -> None:
