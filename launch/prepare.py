@@ -114,6 +114,9 @@ def _check_flags(values: dict) -> bool:
     return True
 
 
+_SHARE_MIB = flags.DEFINE_integer(
+    "share_mib", 512, "Of its files, that make a part of the dataset.", lower_bound=1
+)
 _OF_SOURCES = (_SHARD, _COLUMNS, _TASK)
 
 
@@ -171,6 +174,7 @@ def _prepare_source() -> int:
             embed=_EMBED.value,
             decode=_DECODE.value,
             on_error=_ON_ERROR.value,
+            share_bytes=_SHARE_MIB.value << 20,
         )
         training_command.run(
             job, shard=_SHARD.value, num_workers=_NUM_WORKERS.value, console=terminal.PlainConsole()

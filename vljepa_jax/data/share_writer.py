@@ -27,9 +27,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from vljepa_jax.data.checked_media import MediaCheck, sound_part
+from vljepa_jax.data.parts import Part
 from vljepa_jax.data.process_pool import ProcessPool
 from vljepa_jax.data.records import Record, shown
-from vljepa_jax.data.shards import Part, PartWriter
+from vljepa_jax.data.shards import PartWriter
 from vljepa_jax.data.shares import (
     Piece,
     RecordSource,
@@ -291,7 +292,7 @@ class ShareJob:
         if missing := self.missing():
             raise ShareError(f"{len(missing)} of {len(self.shares)} shares are not written")
         reports = [read_json(self._file(index, _REPORT), dict) for index in range(len(self.shares))]
-        parts = [Part(**report.pop("part")) for report in reports]
+        parts = [Part.parse(report.pop("part")) for report in reports]
         card = self._card(reports, parts)
         if not card["annotations"]:
             raise ShareError(f"none of {card['rows']} rows can be used: {card['skipped']}")

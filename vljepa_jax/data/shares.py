@@ -164,7 +164,9 @@ def medium_below(
     root: str, path: str, *, start: float | None = None, end: float | None = None
 ) -> Medium | None:
     """The medium of a name that a source's files give; ``None`` where it leads out of the root."""
-    if os.path.isabs(path) or os.path.normpath(path).split(os.sep)[0] == os.pardir or "\0" in path:
+    if os.path.isabs(path) or "\0" in path:
+        return None
+    if os.pardir in path and os.path.normpath(path).split(os.sep)[0] == os.pardir:
         return None
     return Medium(path=os.path.join(root, path), start=start, end=end)
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
-import itertools
 import json
 import os
 import pathlib
@@ -20,6 +19,7 @@ from typing import Any
 import dacite
 
 from vljepa_jax.config import nearest
+from vljepa_jax.data.parts import Part, Parts
 from vljepa_jax.data.records import (
     LABELS_PREFIX,
     SPLIT_NAME,
@@ -28,7 +28,7 @@ from vljepa_jax.data.records import (
     Record,
     shown,
 )
-from vljepa_jax.data.shards import Annotations, DatasetError, Media, Part, PartWriter
+from vljepa_jax.data.shards import Annotations, DatasetError, Media, PartWriter
 from vljepa_jax.json_text import JSONError, read_json
 from vljepa_jax.ownership import new_directory
 from vljepa_jax.places import (
@@ -45,7 +45,6 @@ FORMAT = 2
 _METADATA = "dataset.json"
 _METADATA_1 = "dataset_info.json"  # of format 1, which TFDS wrote
 _PART_BYTES = 512 << 20
-_MOST_ENTRIES = 1 << 32  # of a part: its table numbers them with 32 bits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +66,7 @@ class Dataset:
     name: str
     description: str
     license: str
-    parts: Mapping[str, tuple[Part, ...]]
+    parts: Mapping[str, Parts]
     labels: Mapping[str, tuple[Label, ...]]
     metric: str = ""
     sources: tuple[Mapping[str, Any], ...] = ()
@@ -75,7 +74,7 @@ class Dataset:
     @property
     def splits(self) -> dict[str, int]:
         """The number of media records of each split."""
-        return {split: sum(part.media for part in parts) for split, parts in self.parts.items()}
+        return {split: int(parts.media.sum()) for split, parts in self.parts.items()}
 
     @functools.cached_property
     def identity(self) -> str:
@@ -139,7 +138,7 @@ class Dataset:
             )
         return self.labels[name]
 
-    def _parts_of(self, split: str) -> tuple[Part, ...]:
+    def _parts_of(self, split: str) -> Parts:
         if split not in self.parts:
             raise DatasetError(
                 f"{self.directory}: has no split '{split}'{nearest(split, self.parts)}; "
@@ -155,7 +154,7 @@ class _Metadata:
     name: str
     description: str
     license: str
-    splits: dict[str, tuple[Part, ...]]
+    splits: dict[str, list[Any]]  # of parts; there may be a hundred thousand
     labels: dict[str, tuple[Label, ...]]
     # Datasets of before have neither.
     metric: str = ""
@@ -200,12 +199,10 @@ def open_dataset(directory: str | os.PathLike[str]) -> Dataset:
         )
     try:
         content = dacite.from_dict(_Metadata, metadata, dacite.Config(cast=[tuple]))
-        for part in itertools.chain(*content.splits.values()):
-            if not all(0 <= count < _MOST_ENTRIES for count in (part.media, part.annotations)):
-                raise ValueError("a part has a number of entries that none can have")
+        parts = {split: Parts(map(Part.parse, own)) for split, own in content.splits.items()}
         for split in content.splits:
             check_split_name(split, path)
-    except (dacite.DaciteError, TypeError, AttributeError, ValueError) as error:
+    except (dacite.DaciteError, TypeError, AttributeError, ValueError, LookupError) as error:
         raise DatasetError(
             f"{path / _METADATA}: is damaged ({str(error)[:200]}); copy the dataset or make it anew"
         ) from error
@@ -214,7 +211,7 @@ def open_dataset(directory: str | os.PathLike[str]) -> Dataset:
         name=content.name,
         description=content.description,
         license=content.license,
-        parts=content.splits,
+        parts=parts,
         labels=content.labels,
         metric=content.metric,
         sources=content.sources,

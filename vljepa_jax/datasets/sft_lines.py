@@ -22,7 +22,7 @@ from vljepa_jax.data.shares import (
 from vljepa_jax.datasets.columns import caption_record, conversation_rows
 from vljepa_jax.json_text import JSONError, parse_json
 
-_PIECE_BYTES = 64 << 20
+_PIECE_BYTES = 8 << 20
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,7 +15,7 @@ import rich.text
 
 from vljepa_jax.data.checked_media import MediaCheck
 from vljepa_jax.data.records import shown
-from vljepa_jax.data.share_writer import ShareJob, ShareOptions, describe
+from vljepa_jax.data.share_writer import SHARE_BYTES, ShareJob, ShareOptions, describe
 from vljepa_jax.data.shares import SourceError
 from vljepa_jax.datasets.columns import Columns
 from vljepa_jax.datasets.training_sources import NOT_PUBLISHED, SOURCES
@@ -31,6 +31,7 @@ def plan(
     embed: bool = True,
     decode: bool = True,
     on_error: Literal["skip", "refuse"] = "skip",
+    share_bytes: int = SHARE_BYTES,
 ) -> ShareJob:
     """The job of a source, for ``run`` or for ``data.beam_pipeline.run``.
 
@@ -42,6 +43,7 @@ def plan(
         task: of conversations; "" for what they look like.
         embed, decode: as ``MediaCheck``.
         on_error: as ``ShareOptions``.
+        share_bytes: of the source's files, that make a share.
 
     Raises:
         SourceError: the source takes no such option, or has no files.
@@ -49,7 +51,8 @@ def plan(
     """
     source = SOURCES[name].open(os.path.abspath(root), Columns.parse(columns), task)
     options = ShareOptions("train", MediaCheck(embed, decode), on_error)
-    return ShareJob.plan(source, options, output, os.path.basename(os.path.abspath(output)))
+    dataset = os.path.basename(os.path.abspath(output))
+    return ShareJob.plan(source, options, output, dataset, share_bytes)
 
 
 def run(job: ShareJob, *, shard: str, num_workers: int, console: rich.console.Console) -> None:

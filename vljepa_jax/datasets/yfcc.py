@@ -22,7 +22,7 @@ from vljepa_jax.data.shares import (
 )
 from vljepa_jax.datasets.columns import caption
 
-_PIECE_BYTES = 64 << 20
+_PIECE_BYTES = 8 << 20
 # The columns of yfcc100m_dataset; the later one has the line's number and the hash of the file
 # around the first.
 _COLUMNS = [
