@@ -5,8 +5,8 @@
 
 Rows are made up: captions, ten of an image that follow each other, as lines of a few files. They
 are prepared by the command, ``launch/prepare.py --dataset=plm_sft --noembed --nodecode``, once as
-it is, and with --kills again, killed with SIGKILL, all its processes at once, whenever an equal
-part of the first one's time has passed, and started again. Memory is the largest resident set, of
+it is, and with --kills again, killed with SIGKILL, all its processes at once, whenever one more
+equal part of the shares is written, and started again. Memory is the largest resident set, of
 each process and of all together, looked at every half second. The JSON that is printed has the
 figures.
 """
@@ -39,6 +39,7 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--rows", type=int, default=2_000_000, help="%(default)s")
     parser.add_argument("--processes", type=int, default=2, help="%(default)s")
+    parser.add_argument("--share_mib", type=int, default=8, help="of a share; %(default)s")
     parser.add_argument("--kills", type=int, default=0, help="of a second preparation; %(default)s")
     return parser.parse_args()
 
@@ -49,7 +50,7 @@ def main() -> None:
         root = pathlib.Path(folder, "source")
         _write_source(root, options.rows)
         first = pathlib.Path(folder, "first", "rows")
-        seconds, largest, together = _prepare(root, first, options.processes)
+        seconds, largest, together = _prepare(root, first, options)
         used = resource.getrusage(resource.RUSAGE_CHILDREN)
         card = json.loads((first / "card.json").read_text())
         report = {
@@ -66,13 +67,13 @@ def main() -> None:
         }
         if options.kills:
             second = pathlib.Path(folder, "second", "rows")
-            kills = 0
+            shares, kills = json.loads((first / "job.json").read_text())["shares"], 0
             while not second.exists():
-                left = seconds / (options.kills + 1) if kills < options.kills else float("inf")
-                _prepare(root, second, options.processes, kill_after=left)
+                written = shares * (kills + 1) // (options.kills + 1)
+                _prepare(root, second, options, written if kills < options.kills else None)
                 kills += not second.exists()
-                done = len(list(second.parent.glob(".rows.partial/*.report.json")))
-                print(f"kill {kills}: {done} shares are written", file=sys.stderr, flush=True)
+                found = _written(second)
+                print(f"kill {kills}: {found} shares are written", file=sys.stderr, flush=True)
             report["kills"] = kills
             report["same_bytes"] = _digests(first) == _digests(second)
     print(json.dumps(report, indent=2))
@@ -93,14 +94,21 @@ def _write_source(root: pathlib.Path, rows: int) -> None:
 
 
 def _prepare(
-    root: pathlib.Path, output: pathlib.Path, processes: int, kill_after: float = float("inf")
+    root: pathlib.Path,
+    output: pathlib.Path,
+    options: argparse.Namespace,
+    kill_at: int | None = None,
 ) -> tuple[float, int, int]:
-    """Runs the command, or kills it and its processes; (seconds, bytes of one, of all)."""
+    """Runs the command, or kills it and its processes once ``kill_at`` shares are written.
+
+    Returns:
+        Seconds, and bytes that the largest process, and all together, had in memory.
+    """
     output.parent.mkdir(exist_ok=True)
     command = [
         *(sys.executable, str(REPOSITORY / "launch" / "prepare.py"), "--dataset=plm_sft"),
-        *(f"--root={root}", f"--output={output}", f"--num_workers={processes}"),
-        *("--noembed", "--nodecode", "--share_mib=8"),
+        *(f"--root={root}", f"--output={output}", f"--num_workers={options.processes}"),
+        *("--noembed", "--nodecode", f"--share_mib={options.share_mib}"),
     ]
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
     began = time.monotonic()
@@ -109,14 +117,18 @@ def _prepare(
     )
     largest = together = 0
     while process.poll() is None:
-        if time.monotonic() - began > kill_after:
+        if kill_at is not None and _written(output) >= kill_at:
             os.killpg(process.pid, signal.SIGKILL)
         sizes = [_resident(pid) for pid in _session(process.pid)]
         largest, together = max([largest, *sizes]), max(together, sum(sizes))
-        time.sleep(min(0.5, max(0.0, kill_after - (time.monotonic() - began))))
+        time.sleep(0.5)
     if process.returncode not in (0, -signal.SIGKILL):
         raise SystemExit(f"{' '.join(command)}: status {process.returncode}")
     return time.monotonic() - began, largest, together
+
+
+def _written(output: pathlib.Path) -> int:
+    return len(list(output.with_name(f".{output.name}.partial").glob("*.report.json")))
 
 
 def _session(leader: int) -> list[int]:

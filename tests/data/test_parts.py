@@ -32,8 +32,8 @@ def test_records_are_counted_by_their_tasks(tasks):
         for part in PARTS
     ]
     np.testing.assert_array_equal(Parts(PARTS).trainable_records(tasks), expected)
-    assert Parts(PARTS).trainable_tasks(0) == {"caption", "vqa"}
-    assert Parts(PARTS).trainable_tasks(3) is None
+    assert Parts(PARTS).trainable_tasks() == {"caption", "vqa", "state"}
+    assert Parts(PARTS).untold == [1, 3]
 
 
 @pytest.mark.parametrize(

@@ -108,35 +108,40 @@ class Parts:
         """The names of a part's tasks."""
         return self._task_lists[self._task_list[index]]
 
-    def trainable_tasks(self, index: int) -> set[str] | None:
-        """The tasks of a part's training examples; ``None`` where the metadata does not say."""
-        part = self[index]
-        if part.trainable is None:
-            return None
-        return {part.tasks[int(task)] for key in part.trainable for task in key.split(",") if task}
+    @property
+    def untold(self) -> list[int]:
+        """The parts whose training examples the metadata does not count."""
+        return np.flatnonzero(~self._told).tolist()
+
+    def trainable_tasks(self) -> set[str]:
+        """The tasks of training examples, as far as the metadata counts them."""
+        lists, keys = self._entries
+        pairs = np.unique(np.stack([lists, keys]), axis=1).T.tolist()
+        return {task for pair in pairs for task in self._tasks_of(*pair)}
 
     def trainable_records(self, tasks: Collection[str]) -> np.ndarray:
         """Of each part the records with a training example of these tasks, int64 [P].
 
         -1 where the metadata does not say.
         """
-        # Which entries count depends on the part's list of tasks and the key alone.
-        owner = np.repeat(np.arange(len(self)), np.diff(self._ends, prepend=0))
-        wanted = np.array(
-            [
-                [
-                    any(
-                        own[int(task)] in tasks
-                        for task in key.split(",")
-                        if task and int(task) < len(own)
-                    )
-                    for key in self._keys
-                ]
-                for own in self._task_lists
-            ],
-            bool,
-        ).reshape(len(self._task_lists), len(self._keys))
-        counted = np.where(wanted[self._task_list[owner], self._key], self._count, 0)
+        lists, keys = self._entries
+        wanted = np.zeros((len(self._task_lists), len(self._keys)), bool)
+        for pair in np.unique(np.stack([lists, keys]), axis=1).T.tolist():
+            wanted[tuple(pair)] = not self._tasks_of(*pair).isdisjoint(tasks)
         found = np.zeros(len(self), np.int64)
-        np.add.at(found, owner, counted)
+        np.add.at(found, self._owner, np.where(wanted[lists, keys], self._count, 0))
         return np.where(self._told, found, -1)
+
+    @property
+    def _owner(self) -> np.ndarray:
+        """Of each entry of ``trainable`` its part."""
+        return np.repeat(np.arange(len(self)), np.diff(self._ends, prepend=0))
+
+    @property
+    def _entries(self) -> tuple[np.ndarray, np.ndarray]:
+        """Of each entry of ``trainable`` the number of its part's list of tasks, and of its key."""
+        return self._task_list[self._owner], self._key
+
+    def _tasks_of(self, task_list: int, key: int) -> set[str]:
+        own = self._task_lists[task_list]
+        return {own[int(task)] for task in self._keys[key].split(",") if task}

@@ -258,10 +258,9 @@ class Annotations(Shards):
         Args:
             trainable: whether only training examples count.
         """
-        found: set[str] = set()
-        for index in range(len(self._parts)):
-            told = self._parts.trainable_tasks(index) if trainable else None
-            found |= self._tasks_in(index, trainable) if told is None else told
+        found = self._parts.trainable_tasks() if trainable else set()
+        for index in self._parts.untold if trainable else range(len(self._parts)):
+            found |= self._tasks_in(index, trainable)
         return sorted(found)
 
     def records(self, tasks: Collection[str], *, trainable: bool) -> ChosenRecords:
