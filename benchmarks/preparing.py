@@ -19,7 +19,6 @@ import hashlib
 import json
 import os
 import pathlib
-import resource
 import signal
 import subprocess
 import sys
@@ -50,8 +49,7 @@ def main() -> None:
         root = pathlib.Path(folder, "source")
         _write_source(root, options.rows)
         first = pathlib.Path(folder, "first", "rows")
-        seconds, largest, together = _prepare(root, first, options)
-        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        seconds, used, largest, together = _prepare(root, first, options)
         card = json.loads((first / "card.json").read_text())
         report = {
             "rows": card["rows"],
@@ -61,7 +59,7 @@ def main() -> None:
             "processes": options.processes,
             "seconds": round(seconds, 1),
             "rows_per_second": round(card["rows"] / seconds),
-            "processor_seconds": round(used.ru_utime + used.ru_stime, 1),
+            "processor_seconds": round(used, 1),
             "largest_process_mib": largest >> 20,
             "all_processes_mib": together >> 20,
         }
@@ -98,11 +96,12 @@ def _prepare(
     output: pathlib.Path,
     options: argparse.Namespace,
     kill_at: int | None = None,
-) -> tuple[float, int, int]:
+) -> tuple[float, float, int, int]:
     """Runs the command, or kills it and its processes once ``kill_at`` shares are written.
 
     Returns:
-        Seconds, and bytes that the largest process, and all together, had in memory.
+        Seconds of the clock and of all processes, as they were seen last; and bytes that the
+        largest process, and all together, had in memory.
     """
     output.parent.mkdir(exist_ok=True)
     command = [
@@ -116,15 +115,18 @@ def _prepare(
         command, env=environment, stdout=subprocess.DEVNULL, start_new_session=True
     )
     largest = together = 0
+    used: dict[int, float] = {}
     while process.poll() is None:
         if kill_at is not None and _written(output) >= kill_at:
             os.killpg(process.pid, signal.SIGKILL)
-        sizes = [_resident(pid) for pid in _session(process.pid)]
+        found = {pid: _usage(pid) for pid in _session(process.pid)}
+        used |= {pid: seconds for pid, (seconds, _) in found.items() if seconds}
+        sizes = [size for _, size in found.values()]
         largest, together = max([largest, *sizes]), max(together, sum(sizes))
         time.sleep(0.5)
     if process.returncode not in (0, -signal.SIGKILL):
         raise SystemExit(f"{' '.join(command)}: status {process.returncode}")
-    return time.monotonic() - began, largest, together
+    return time.monotonic() - began, sum(used.values()), largest, together
 
 
 def _written(output: pathlib.Path) -> int:
@@ -140,12 +142,14 @@ def _session(leader: int) -> list[int]:
     return found
 
 
-def _resident(process: int) -> int:
+def _usage(process: int) -> tuple[float, int]:
+    """Seconds that a process has computed for, and bytes that it has in memory."""
     try:
-        pages = pathlib.Path(f"/proc/{process}/statm").read_text().split()[1]
+        fields = pathlib.Path(f"/proc/{process}/stat").read_text().rpartition(") ")[2].split()
     except (FileNotFoundError, ProcessLookupError):  # it has just ended
-        return 0
-    return int(pages) * os.sysconf("SC_PAGE_SIZE")
+        return 0.0, 0
+    ticks, pages = int(fields[11]) + int(fields[12]), int(fields[21])
+    return ticks / os.sysconf("SC_CLK_TCK"), pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def _digests(directory: pathlib.Path) -> dict[str, str]:
