@@ -244,6 +244,8 @@ def source(
             # is, each as often as the others.
             "tasks": tasks,
             "tags": tags or {},  # only annotations with these tags; {} for all
+            "limit": 0,  # records that are used, drawn once by the seed; 0 for all
+            "max_epochs": 0.0,  # of its records at most; 0 for no end
         }
     )
 

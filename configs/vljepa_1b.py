@@ -221,6 +221,8 @@ def _data(stage: Stage) -> ConfigDict:
                 "weight": weight,
                 "tasks": {task: 1.0},
                 "tags": {},  # of annotations; {} for all
+                "limit": 0,  # records that are used, drawn once by the seed; 0 for all
+                "max_epochs": 0.0,  # of its records at most; 0 for no end
             }
         )
 

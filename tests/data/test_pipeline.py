@@ -164,6 +164,32 @@ def test_mixture_and_task_weights_hold(folder):
     assert abs(kinds["answer"] - 150) < 40
 
 
+def test_a_source_may_be_limited_in_records_and_in_epochs(folder):
+    config = make_config(folder, ("many", 1.0), ("few", 1.0), steps=5)
+
+    def limited(**limits):
+        sources = (dataclasses.replace(config.data.sources[0], **limits), config.data.sources[1])
+        data = dataclasses.replace(config.data, sources=sources)
+        return dataclasses.replace(config, data=data)
+
+    names = [name for batch in read(limited(limit=3)) for name in batch.ids]
+    assert len({name for name in names if name.startswith("r")}) == 3
+    pipeline = TrainPipeline(limited(limit=4, max_epochs=5.0))
+    assert pipeline.seen(5) == [(20, 5.0), (20, 4.0)]
+    with pytest.raises(ConfigError, match=r"sources\[0\].max_epochs: 4.9, but 5 epochs of .*many"):
+        TrainPipeline(limited(limit=4, max_epochs=4.9))
+    with pytest.raises(ConfigError, match=r"sources\[0\]: limit and max_epochs are at least 0"):
+        TrainPipeline(limited(limit=-1))
+
+
+def test_rows_of_several_sources_say_which_is_theirs(folder):
+    config = make_config(folder, ("many", 3.0), ("few", 1.0))
+    for batch in read(config):
+        assert batch.arrays["source"].tolist() == [int(name.startswith("f")) for name in batch.ids]
+    assert config.data.source_names == ("many", "few")
+    assert make_config(folder, ("few", 1), ("few", 1)).data.source_names == ("few-0", "few-1")
+
+
 def test_answers_come_from_the_right_candidate_in_all_its_wordings(folder):
     batches = read(make_config(folder, ("many", 1.0), steps=60, tasks={"vqa": 1.0}))
     found = collections.defaultdict(set)

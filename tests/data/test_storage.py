@@ -146,7 +146,7 @@ def test_the_table_tells_which_records_hold_which_tasks(many, tasks, trainable):
     assert annotations.tasks(trainable=trainable) == sorted(
         {a.task for r in records for a in r.annotations if a.trainable or not trainable}
     )
-    assert annotations.records(tasks, trainable=trainable).tolist() == [
+    assert list(annotations.records(tasks, trainable=trainable)) == [
         index
         for index, record in enumerate(records)
         if any(a.task in tasks and (a.trainable or not trainable) for a in record.annotations)
@@ -176,7 +176,7 @@ def test_annotations_are_listed_without_the_media(tmp_path):
     annotations = dataset.annotations("train")
     assert [a for _, a in annotations] == [a for r in RECORDS for a in r.annotations]
     assert annotations.of(1) == RECORDS[1].annotations
-    assert annotations.records(["caption"], trainable=True).tolist() == [1, 2]
+    assert list(annotations.records(["caption"], trainable=True)) == [1, 2]
     with pytest.raises(DatasetError, match=r"train-00000\.media\.array_record: missing or dam"):
         dataset.media("train")[0]
 

@@ -215,3 +215,23 @@ def test_processes_on_cpus_need_no_reduce_scatter(on_devices, mesh):
     """Gloo's waits for ever now and then, or gives wrong sums."""
     assert "reduce-scatter" in (on_devices / f"{mesh}.txt").read_text()
     assert "reduce-scatter" not in (on_devices / f"{mesh}-gloo.txt").read_text()
+
+
+def test_the_loss_of_a_group_is_that_of_its_rows():
+    rng = np.random.default_rng(3)
+    predicted, target = (
+        x / np.linalg.norm(x, axis=1, keepdims=True) for x in rng.normal(size=(2, 6, 4))
+    )
+    group = jnp.array([0, 1, 0, 2, 1, 0])
+    plain, _ = losses.info_nce(predicted, target, jnp.float32(5.0))
+    loss, metrics = losses.info_nce(
+        *(predicted, target, jnp.float32(5.0)), group=group, group_names={0: "a", 1: "b", 2: "c"}
+    )
+    assert loss == plain
+    logits = 5.0 * predicted @ target.T
+    nll = [
+        (np.log(np.exp(side).sum(1)) - np.diag(side)) for side in (logits, logits.T)
+    ]  # by row, to the target and back
+    for number, name in enumerate("abc"):
+        rows = np.asarray(group) == number
+        assert metrics[f"loss/{name}"] == pytest.approx(np.mean(nll, axis=0)[rows].mean(), rel=1e-5)

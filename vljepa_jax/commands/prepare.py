@@ -29,10 +29,16 @@ Public datasets are read from the files that their authors publish (docs/dataset
     python launch/prepare.py --dataset=list
     python launch/prepare.py --dataset=ssv2 --splits=validation --root=SSV2 --output=datasets/ssv2
     python launch/prepare.py --dataset=pope --root=POPE --check
+
+Sources to train on (docs/data.md) are written share by share: the same command goes on with the
+shares that are missing, and --shard=i/n writes a part of them, for job arrays.
+
+    python launch/prepare.py --dataset=datacomp --root=DataComp --output=datasets/datacomp
 """
 
 import os
 import re
+import sys
 
 from absl import flags
 
@@ -73,6 +79,18 @@ _CHECK = flags.DEFINE_bool(
 )
 
 
+_SHARD = flags.DEFINE_string(
+    "shard", "", "i/n: the i-th of n parts of a source to train on, from 0, for job arrays."
+)
+_COLUMNS = flags.DEFINE_list(
+    "columns", [], "Of a source to train on: image=NAME, text=NAME.FIELD, conversations=NAME."
+)
+_TASK = flags.DEFINE_string("task", "", "Of its conversations; else vqa, or caption unasked.")
+_DECODE = flags.DEFINE_bool(
+    "decode", True, "Of its media decode a frame; --nodecode looks at their first bytes alone."
+)
+
+
 _OF_MANIFESTS = ["manifest", "name", "split", "encoding"]
 _OF_DATASETS = ["splits", "rows", "check"]
 
@@ -94,6 +112,12 @@ def _check_flags(values: dict) -> bool:
     return True
 
 
+_SHARE_MIB = flags.DEFINE_integer(
+    "share_mib", 512, "Of its files, that make a part of the dataset.", lower_bound=1
+)
+_OF_SOURCES = (_SHARD, _COLUMNS, _TASK)
+
+
 def main() -> int | None:
     return _prepare_dataset() if _DATASET.value else _prepare_manifests()
 
@@ -101,9 +125,14 @@ def main() -> int | None:
 def _prepare_dataset() -> int:
     from vljepa_jax.data.manifest import ManifestError
     from vljepa_jax.data.storage import DatasetError
-    from vljepa_jax.datasets import command
+    from vljepa_jax.datasets import command, training_command
     from vljepa_jax.datasets.adapter import AdapterError
 
+    if _DATASET.value in training_command.SOURCES:
+        return _prepare_source()
+    _refuse_flags_of_sources()
+    if _DATASET.value == "list":
+        training_command.show_list(terminal.PlainConsole())
     with command_line.explained(AdapterError, ManifestError, DatasetError, FileExistsError):
         return command.run(
             _DATASET.value,
@@ -119,7 +148,40 @@ def _prepare_dataset() -> int:
         )
 
 
+def _refuse_flags_of_sources() -> None:
+    unused = [flag.name for flag in _OF_SOURCES if flag.value] + ["nodecode"] * (not _DECODE.value)
+    if unused:
+        sys.exit(f"error: --{unused[0]} is for a source to train on (--dataset=list)")
+
+
+def _prepare_source() -> int:
+    from vljepa_jax.data.share_writer import ShareError
+    from vljepa_jax.data.shares import SourceError
+    from vljepa_jax.data.storage import DatasetError
+    from vljepa_jax.datasets import training_command
+
+    with command_line.explained(SourceError, ShareError, DatasetError, FileExistsError):
+        if not (_ROOT.value and _OUTPUT.value) or any((_SPLITS.value, _ROWS.value, _CHECK.value)):
+            raise SourceError(f"{_DATASET.value}: give --root and --output; it is to train on")
+        job = training_command.plan(
+            _DATASET.value,
+            root=_ROOT.value,
+            output=_OUTPUT.value,
+            columns=_COLUMNS.value,
+            task=_TASK.value,
+            embed=_EMBED.value,
+            decode=_DECODE.value,
+            on_error=_ON_ERROR.value,
+            share_bytes=_SHARE_MIB.value << 20,
+        )
+        training_command.run(
+            job, shard=_SHARD.value, num_workers=_NUM_WORKERS.value, console=terminal.PlainConsole()
+        )
+    return 0
+
+
 def _prepare_manifests() -> None:
+    _refuse_flags_of_sources()
     # After the flags, so that --help and a misspelt flag answer at once.
     from vljepa_jax.data.manifest import ManifestError, open_manifest
     from vljepa_jax.data.prepare import prepare

@@ -53,6 +53,9 @@ class SourceConfig:
     # split has training examples of, each with weight 1.
     tasks: dict[str, float]
     tags: dict[str, str]  # only annotations with these tags; {} for all
+    # Recipes of before have neither of these.
+    limit: int = 0  # records that are used, drawn once by the seed; 0 for all
+    max_epochs: float = 0.0  # a run that would see its records more often is refused; 0 for no end
 
     def task_weight(self, task: str) -> float:
         """The relative weight of a task; 0 where it is not used."""
@@ -86,6 +89,15 @@ class DataConfig:
     num_workers: int  # decoding processes of a host; 0 decodes in the training process
     # "cache" stores a frozen X-Encoder's S_V on disk; "none": the objective sees text alone.
     visual_tokens: Literal["compute", "cache", "none"]
+
+    @property
+    def source_names(self) -> tuple[str, ...]:
+        """Of each source a name for metrics: the last of its path, numbered where two are alike."""
+        names = [source.path.rstrip("/").rpartition("/")[2] for source in self.sources]
+        return tuple(
+            name if names.count(name) == 1 else f"{name}-{index}"
+            for index, name in enumerate(names)
+        )
 
 
 # ---------------------------------------------------------------------------------------------

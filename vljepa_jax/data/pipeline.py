@@ -14,6 +14,7 @@ import functools
 import math
 import pkgutil
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import grain
 import numpy as np
@@ -22,17 +23,15 @@ from vljepa_jax.config import (
     OBJECTIVES,
     WORLD,
     ConfigError,
-    SourceConfig,
     TrainConfig,
-    nearest,
 )
-from vljepa_jax.data.datasets import find_dataset
-from vljepa_jax.data.records import Annotation, ClipError
+from vljepa_jax.data.mixture import Mixture
+from vljepa_jax.data.records import ClipError
 from vljepa_jax.data.rows import Row, Rows
 from vljepa_jax.data.shards import Media
-from vljepa_jax.data.storage import Dataset
 from vljepa_jax.data.token_cache import ClipKey, TokenCache, cache_directory
 from vljepa_jax.data.tokenizers import named_tokenizers
+from vljepa_jax.data.train_source import open_sources
 from vljepa_jax.data.video import load_clip
 from vljepa_jax.data.workers import AHEAD, CHUNK, read_ahead
 from vljepa_jax.places import complaint, in_bucket, place
@@ -64,7 +63,8 @@ def array_spec(config: TrainConfig) -> dict[str, tuple[tuple[int, ...], np.dtype
     """Shape and dtype of each array of a global batch.
 
     video uint8 [B, T, H, W, 3], or in its place visual_tokens float32 [B, n, x] where they are
-    cached, or neither; and what the objective's rows hold beside it (``data.rows``).
+    cached, or neither; what the objective's rows hold beside it (``data.rows``); and where there
+    are several sources, source int32 [B], the index of a row's.
     """
     rows, video = config.batch_size, config.data.video
     if config.data.visual_tokens == "cache":
@@ -78,6 +78,8 @@ def array_spec(config: TrainConfig) -> dict[str, tuple[tuple[int, ...], np.dtype
         name: ((rows, *shape), dtype)
         for name, (shape, dtype) in _rows_class(config).spec(config).items()
     }
+    if len(config.data.sources) > 1:
+        beside["source"] = (rows,), np.int32
     return {name: (shape, np.dtype(dtype)) for name, (shape, dtype) in (visual | beside).items()}
 
 
@@ -125,6 +127,28 @@ class TrainPipeline:
         """
         self._config = config
         self._reader = _Reader(config, tokens_key)
+        self._check_epochs()
+
+    def _check_epochs(self) -> None:
+        for index, source in enumerate(self._config.data.sources):
+            _, epochs = self.seen(self._config.steps)[index]
+            if 0 < source.max_epochs < epochs:
+                raise ConfigError(
+                    f"data.sources[{index}].max_epochs: {source.max_epochs:g}, but {epochs:.3g} "
+                    f"epochs of {source.path} are seen in {self._config.steps} steps; lower its "
+                    "weight, or steps"
+                )
+
+    def seen(self, step: int) -> list[tuple[int, float]]:
+        """Of each source the rows of the first ``step`` batches, and how many epochs they are.
+
+        Rows count that others took the place of, as they could not be read.
+        """
+        order = self._reader.order
+        return [
+            (rows, rows / source.used)
+            for rows, source in zip(order.rows(step), order.sources, strict=True)
+        ]
 
     def batches(self, start_step: int, rows: np.ndarray | None = None) -> Iterator[Batch]:
         """Yields the batches of steps ``start_step`` to ``config.steps`` - 1.
@@ -182,7 +206,7 @@ def cached_clips(config: TrainConfig) -> Iterator[tuple[Media, list[ClipKey], st
             f"which give the same tokens every time; they are '{video.sampling}' and "
             f"'{video.crop}'"
         )
-    for source in _open_sources(config, _rows_class(config)(config)):
+    for source in open_sources(config, _rows_class(config)(config)):
         yield source.media, list(source.clips()), source.clips_name
 
 
@@ -219,10 +243,10 @@ def target_shares(config: TrainConfig) -> dict[str, float]:
     """
     shares: dict[str, float] = collections.defaultdict(float)
     all_weights = sum(source.weight for source in config.data.sources)
-    sources = _open_sources(config, _rows_class(config)(config))
+    sources = open_sources(config, _rows_class(config)(config))
     for source, mixed in zip(sources, config.data.sources, strict=True):
         of_record = mixed.weight / all_weights / len(source.records)
-        for index in source.records.tolist():
+        for index in map(int, source.records):
             for annotation, chance in source.chances(source.usable(index)):
                 texts = annotation.texts or source.dataset.answer(annotation)
                 for text in texts:
@@ -233,107 +257,11 @@ def target_shares(config: TrainConfig) -> dict[str, float]:
 # ---------------------------------------------------------------------------------------------
 # Training examples
 # ---------------------------------------------------------------------------------------------
-class _TrainSource:
-    """One source of the mixture: the records that hold an annotation of its tasks."""
-
-    def __init__(self, config: SourceConfig, dataset: Dataset, rows: Rows, field: str):
-        rows.check(dataset, f"{field}.path")
-        self.dataset = dataset
-        self.media = dataset.media(config.split)
-        self.annotations = dataset.annotations(config.split)
-        present = self.annotations.tasks(trainable=rows.trainable)
-        split = f"split '{config.split}' of {dataset.directory}"
-        if not present:
-            raise ConfigError(
-                f"{field}: {split} has no training example, which is a clip with a text, or with "
-                "candidates of which one is correct"
-            )
-        for task, weight in config.tasks.items():
-            if weight > 0 and task not in present:
-                raise ConfigError(
-                    f"{field}.tasks: {split} has no training examples of task "
-                    f"'{task}'{nearest(task, present)}; it has {', '.join(present)}. Weight 0 "
-                    "leaves a task out, and {} takes all that there are"
-                )
-        weights = {task: config.task_weight(task) for task in present}
-        self.tasks = {task: weight for task, weight in weights.items() if weight > 0}
-        self.records = self.annotations.records(self.tasks, trainable=rows.trainable)
-        if not len(self.records):
-            raise ConfigError(f"{field}.tasks: name at least one task with a weight above 0")
-        self._tags, self._rows = config.tags, rows
-        if config.tags or rows.name:  # what no table holds: all annotations are read once here
-            chosen = (record for record, annotation in self.annotations if self._takes(annotation))
-            self.records = np.unique(np.fromiter(chosen, self.records.dtype))
-            if not len(self.records):
-                raise ConfigError(
-                    f"{field}.tags: no training example has {dict(config.tags)}"
-                    + (f" and is of {rows.name}" if rows.name else "")
-                )
-
-    @property
-    def clips_name(self) -> str:
-        """Names the choice of the split's clips: the tasks, the tags and what the rows take."""
-        tags = [f"{tag}={value}" for tag, value in sorted(self._tags.items())]
-        names = [*sorted(self.tasks), *tags, self._rows.name]
-        return "-".join(filter(None, names))
-
-    def clips(self) -> Iterator[ClipKey]:
-        """The distinct clips of the training examples, in the order of the records."""
-        for index in self.records.tolist():
-            inputs = {annotation.inputs for annotation in self.usable(index)}
-            yield from ((index, media) for media in sorted(inputs))
-
-    def usable(self, record: int) -> list[Annotation]:
-        """The training examples of a record that this source asks for."""
-        return list(filter(self._takes, self.annotations.of(record)))
-
-    def _takes(self, annotation: Annotation) -> bool:
-        return (
-            (annotation.trainable or not self._rows.trainable)
-            and annotation.task in self.tasks
-            and all(annotation.tags.get(tag) == value for tag, value in self._tags.items())
-            and self._rows.usable(annotation)
-        )
-
-    def choose(self, annotations: Sequence[Annotation], rng: np.random.Generator) -> Annotation:
-        """Draws a task among those of the annotations, then one of its annotations."""
-        groups, chances = self._tasks_of(annotations)
-        group = groups[rng.choice(len(groups), p=chances)]
-        return group[rng.integers(len(group))]
-
-    def chances(self, annotations: Sequence[Annotation]) -> Iterator[tuple[Annotation, float]]:
-        """Each of the annotations, with the chance that ``choose`` draws it."""
-        for group, chance in zip(*self._tasks_of(annotations), strict=True):
-            yield from ((annotation, chance / len(group)) for annotation in group)
-
-    def _tasks_of(
-        self, annotations: Sequence[Annotation]
-    ) -> tuple[list[list[Annotation]], np.ndarray]:
-        """The annotations by task, in the order of the tasks' names, and each task's chance."""
-        groups: dict[str, list[Annotation]] = {}
-        for annotation in annotations:
-            groups.setdefault(annotation.task, []).append(annotation)
-        names = sorted(groups)
-        weights = np.array([self.tasks[name] for name in names])
-        return [groups[name] for name in names], weights / weights.sum()
-
-
-def _open_sources(config: TrainConfig, rows: Rows) -> list[_TrainSource]:
-    if not config.data.sources:
-        raise ConfigError("data.sources: name at least one source")
-    sources = []
-    for index, source in enumerate(config.data.sources):
-        if source.weight <= 0:
-            raise ConfigError(f"data.sources[{index}].weight: must be above 0")
-        dataset = find_dataset(source.path, config.world)
-        sources.append(_TrainSource(source, dataset, rows, f"data.sources[{index}]"))
-    return sources
-
-
 @dataclasses.dataclass(frozen=True)
 class _Example:
     visual: dict[str, np.ndarray]  # the clip's frames, or its cached tokens, or nothing
     row: Row
+    source: int
 
 
 class _Reader:
@@ -344,7 +272,7 @@ class _Reader:
         self._video = config.video_input
         self._rows = _rows_class(config)(config)
         self._visual = config.data.visual_tokens
-        self._sources = _open_sources(config, self._rows)
+        self._sources = open_sources(config, self._rows)
         self._caches = [
             TokenCache(
                 cache_directory(
@@ -353,22 +281,16 @@ class _Reader:
             )
             for source in self._sources
         ]
-        self._weights = [source.weight for source in config.data.sources]
+        self._mixed = [source.mixed for source in self._sources]
+        self._batch_size = config.batch_size
 
     @functools.cached_property
-    def _order(self) -> grain.MapDataset:
-        """Global index -> (source, place in its records): shuffled anew in every epoch."""
-        seeds = np.random.SeedSequence(self._seed).generate_state(len(self._sources))
-        return grain.MapDataset.mix(
-            [
-                grain.MapDataset.range(len(source.records))
-                .shuffle(seed=int(seed))
-                .map(functools.partial(_pair, index))
-                .repeat()
-                for index, (source, seed) in enumerate(zip(self._sources, seeds, strict=True))
-            ],
-            self._weights,
-        )
+    def order(self) -> Mixture:
+        """Global index -> (source, place in its records)."""
+        return Mixture(self._mixed, self._batch_size, self._seed)
+
+    def __getstate__(self) -> dict[str, Any]:  # each process makes the order anew
+        return {name: value for name, value in vars(self).items() if name != "order"}
 
     def __call__(self, indices: Sequence[int]) -> dict:
         replaced: list[str] = []
@@ -378,12 +300,14 @@ class _Reader:
             for name in examples[0].visual
         }
         arrays |= self._rows.arrays([example.row.content for example in examples])
+        if len(self._sources) > 1:
+            arrays["source"] = np.array([example.source for example in examples], np.int32)
         ids = [example.row.id for example in examples]
         return {"arrays": arrays, "ids": ids, "replaced": replaced}
 
     def _example(self, index: int, replaced: list[str]) -> _Example:
         """The example of a global index; unreadable records met on the way join ``replaced``."""
-        chosen, place = self._order[index]
+        chosen, place = self.order[index]
         source, reasons = self._sources[chosen], []
         for attempt in range(_ATTEMPTS):
             # A generator of its own for each (seed, index, attempt), without any stream to follow.
@@ -391,7 +315,7 @@ class _Reader:
                 np.random.Philox(key=[self._seed, index], counter=[0, 0, 0, attempt])
             )
             if attempt:
-                place = rng.integers(len(source.records))
+                place = self.order.any_record(chosen, rng)
             record = int(source.records[place])
             row = self._rows.draw(source.usable(record), source.dataset, source.choose, rng)
             try:
@@ -400,7 +324,7 @@ class _Reader:
                 reasons.append(str(error))
                 continue
             replaced += reasons
-            return _Example(visual, row)
+            return _Example(visual, row, chosen)
         raise DataError(
             f"{_ATTEMPTS} records of {source.dataset.directory} drawn in a row cannot be read:\n"
             + "\n".join(reasons)
@@ -422,7 +346,3 @@ class _Reader:
             return {"video": load_clip([found.media[i] for i in inputs], self._video, rng)}
         except ClipError as error:
             raise ClipError(f"record '{found.id}': {error}") from error
-
-
-def _pair(source: int, place: int) -> tuple[int, int]:
-    return source, place

@@ -14,23 +14,19 @@ import dataclasses
 import json
 import os
 import pathlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Literal
 
-import numpy as np
 import rich.console
 import rich.progress
 import rich.table
 import rich.text
 
-from vljepa_jax.data.cut import cut
-from vljepa_jax.data.kinds import kind_of
+from vljepa_jax.data.checked_media import MediaCheck, moved, sound_part
 from vljepa_jax.data.manifest import CheckedRow, Fault, Manifest, ManifestError
-from vljepa_jax.data.media_bytes import embedded
 from vljepa_jax.data.process_pool import ProcessPool
-from vljepa_jax.data.records import Annotation, ClipError, Label, Medium, Record, shown
+from vljepa_jax.data.records import Label, Medium, Record, shown
 from vljepa_jax.data.storage import write_dataset
-from vljepa_jax.data.video import read_frames
 
 # Fewer media than this are read in this process: starting others would take longer.
 _FEW = 64
@@ -107,9 +103,9 @@ def prepare(
 
         def sound(split: str) -> Iterator[Record]:
             nonlocal annotations
-            for record, reasons in pool.map(_embedded if embed else _checked, groups[split]):
+            for record, reasons in pool.map(MediaCheck(embed), groups[split]):
                 bars.advance(bar)
-                kept, refused = _sound(record, reasons)
+                kept, refused = sound_part(record, reasons)
                 faults.extend(
                     Fault(places[name].manifest, places[name].number, name, "unreadable", reason)
                     for name, reason in refused.items()
@@ -188,75 +184,11 @@ def _group(rows: Sequence[tuple[str, CheckedRow]]) -> dict[str, list[Record]]:
         media = tuple(dict.fromkeys(medium for row in members for medium in row.media))
         place = {medium: index for index, medium in enumerate(media)}
         annotations = [
-            _moved(row.annotation, {i: place[medium] for i, medium in enumerate(row.media)})
+            moved(row.annotation, {i: place[medium] for i, medium in enumerate(row.media)})
             for row in members
         ]
         records[split].append(Record(members[0].annotation.id, media, tuple(annotations)))
     return records
-
-
-# Why each medium of a record cannot be read; ``None`` where it can.
-Reasons = tuple[str | None, ...]
-
-
-def _checked(record: Record) -> tuple[Record, Reasons]:
-    return record, tuple(_attempt(_check, medium)[1] for medium in record.media)
-
-
-def _embedded(record: Record) -> tuple[Record, Reasons]:
-    attempts = [_attempt(_embed, medium) for medium in record.media]  # none of a text triplet
-    media = tuple(medium for medium, _ in attempts)
-    return dataclasses.replace(record, media=media), tuple(reason for _, reason in attempts)
-
-
-def _attempt(read: Callable[[Medium], Medium], medium: Medium) -> tuple[Medium, str | None]:
-    try:
-        return read(medium), None
-    except ClipError as error:
-        return medium, str(error)
-
-
-def _check(medium: Medium) -> Medium:
-    """Decodes one frame, from the middle of the span."""
-    read_frames(medium, [0.5], np.asarray)
-    return medium
-
-
-def _embed(medium: Medium) -> Medium:
-    """The same with the bytes of its file, or of its span of a longer video."""
-    if kind_of(medium) == "video" and (medium.start is not None or medium.end is not None):
-        return cut(medium)
-    _check(medium)
-    return embedded(medium)
-
-
-def _sound(record: Record, reasons: Reasons) -> tuple[Record, dict[str, str]]:
-    """The usable part of a record, and why its other annotations are not, by their ids."""
-    refused = {}
-    for annotation in record.annotations:
-        used = [reasons[index] for index in annotation.inputs + annotation.candidate_media]
-        if reason := next(filter(None, used), None):
-            refused[annotation.id] = reason
-    if not refused:
-        return record, refused
-    kept = [index for index, reason in enumerate(reasons) if reason is None]
-    place = {index: position for position, index in enumerate(kept)}
-    annotations = tuple(
-        _moved(annotation, place)
-        for annotation in record.annotations
-        if annotation.id not in refused
-    )
-    media = tuple(record.media[index] for index in kept)
-    return dataclasses.replace(record, media=media, annotations=annotations), refused
-
-
-def _moved(annotation: Annotation, place: Mapping[int, int]) -> Annotation:
-    """The annotation with its media at other indices."""
-    return dataclasses.replace(
-        annotation,
-        inputs=tuple(place[index] for index in annotation.inputs),
-        candidate_media=tuple(place[index] for index in annotation.candidate_media),
-    )
 
 
 def _progress(console: rich.console.Console) -> rich.progress.Progress:

@@ -16,19 +16,20 @@ from __future__ import annotations
 
 import array
 import bisect
+import collections
 import contextlib
 import dataclasses
 import functools
-import itertools
 import os
 import pathlib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from typing import Any, Literal
 
 import msgpack
 import numpy as np
 from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 
+from vljepa_jax.data.parts import Part, Parts
 from vljepa_jax.data.records import Annotation, MediaRecord, Medium, Record, shown
 from vljepa_jax.places import DATASET_BUCKETS, AnyPath, in_bucket, place
 
@@ -49,24 +50,6 @@ class DatasetError(ValueError):
     """A dataset that cannot be written or read; the message names it and the reason."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Part:
-    """A part as the metadata describes it.
-
-    Attributes:
-        media: number of media records.
-        annotations: their number.
-        tasks: names, which ``TABLE`` refers to.
-        paths: whether a medium is a file outside of the dataset, or in an archive; ``None`` in
-            datasets that were written before this was told.
-    """
-
-    media: int
-    annotations: int
-    tasks: tuple[str, ...]
-    paths: bool | None = None
-
-
 class PartWriter:
     """Writes the files of one part; methods raise OSError where they cannot be written.
 
@@ -84,6 +67,7 @@ class PartWriter:
         self._columns = {"record": array.array("I"), "task": array.array("H")}
         self._columns |= {"trainable": array.array("B")}
         self._tasks: dict[str, int] = {}
+        self._trainable: collections.Counter[str] = collections.Counter()
         self._media = 0
         self._paths = False
         self.size = 0  # bytes of the entries written so far
@@ -99,6 +83,8 @@ class PartWriter:
             task = self._tasks.setdefault(annotation.task, len(self._tasks))
             self._columns["task"].append(task)
             self._columns["trainable"].append(annotation.trainable)
+        trained = {self._tasks[a.task] for a in record.annotations if a.trainable}
+        self._trainable[",".join(map(str, sorted(trained)))] += 1
         self._media += 1
 
     def close(self) -> Part:
@@ -110,7 +96,8 @@ class PartWriter:
         for name, column in self._columns.items():
             table[name] = np.frombuffer(column, column.typecode)
         np.save(self._table_path, table)
-        return Part(self._media, len(table), tuple(self._tasks), self._paths)
+        trainable = dict(sorted(self._trainable.items()))
+        return Part(self._media, len(table), tuple(self._tasks), self._paths, trainable)
 
     def _write(self, kind: Kind, fields: dict[str, Any]) -> None:
         data = msgpack.packb(fields, unicode_errors=_NAMES)
@@ -140,18 +127,18 @@ class Shards:
 
     kind: Kind
 
-    def __init__(self, directory: str, split: str, parts: Sequence[Part]):
+    def __init__(self, directory: str, split: str, parts: Parts):
         self.directory = directory
         self.split = split
-        self._parts = tuple(parts)
+        self._parts = parts
         self._set_up()
 
     def _set_up(self) -> None:
-        self._ends = list(itertools.accumulate(getattr(part, self.kind) for part in self._parts))
+        self._ends = np.cumsum(getattr(self._parts, self.kind))
         self._reader = functools.lru_cache(_OPEN)(self._open_shard)
 
     def __len__(self) -> int:
-        return self._ends[-1] if self._ends else 0
+        return int(self._ends[-1]) if len(self._ends) else 0
 
     def __getstate__(self) -> dict[str, Any]:  # open files stay behind
         return {name: vars(self)[name] for name in ("directory", "split", "_parts")}
@@ -165,7 +152,7 @@ class Shards:
         if not 0 <= index < len(self):
             raise IndexError(f"{self.directory}, split '{self.split}': {index} of {len(self)}")
         part = bisect.bisect_right(self._ends, index)
-        return part, index - (self._ends[part - 1] if part else 0)
+        return part, index - (int(self._ends[part - 1]) if part else 0)
 
     def _read(self, part: int, first: int, end: int) -> list[Any]:
         """Entries of a part, unpacked."""
@@ -184,7 +171,7 @@ class Shards:
 
     def _open_shard(self, part: int) -> ArrayRecordReader:
         path = self._path(part)
-        wanted = getattr(self._parts[part], self.kind)
+        wanted = int(getattr(self._parts, self.kind)[part])
         try:
             reader = ArrayRecordReader(
                 os.fspath(path), _READER_OPTIONS, file_reader_buffer_size=_READER_BUFFER
@@ -228,7 +215,7 @@ class Media(Shards):
         told = self._parts[part].paths
         if told is not None:
             return told
-        first = self._ends[part] - self._parts[part].media  # launch/prepare.py makes all alike
+        first = int(self._ends[part] - self._parts.media[part])  # launch/prepare.py makes all alike
         return any(medium.path for medium in self[first].media)
 
 
@@ -240,8 +227,7 @@ class Annotations(Shards):
 
     def _set_up(self) -> None:
         super()._set_up()
-        records = itertools.accumulate((part.media for part in self._parts), initial=0)
-        self._first_record = list(records)  # of each part
+        self._first_record = np.concatenate([[0], np.cumsum(self._parts.media)])  # of each part
         self._table = functools.lru_cache(_OPEN)(self._open_table)
 
     def __getitem__(self, index: int) -> tuple[int, Annotation]:
@@ -251,9 +237,9 @@ class Annotations(Shards):
 
     def __iter__(self) -> Iterator[tuple[int, Annotation]]:
         """All of them in order, each with the index of its media record."""
-        for index, part in enumerate(self._parts):
-            for first in range(0, part.annotations, self._CHUNK):
-                end = min(first + self._CHUNK, part.annotations)
+        for index, count in enumerate(self._parts.annotations.tolist()):
+            for first in range(0, count, self._CHUNK):
+                end = min(first + self._CHUNK, count)
                 yield from self._annotations(index, first, end)
 
     def of(self, record: int) -> tuple[Annotation, ...]:
@@ -261,9 +247,9 @@ class Annotations(Shards):
         part = bisect.bisect_right(self._first_record, record) - 1
         if not 0 <= part < len(self._parts):
             raise IndexError(f"{self.directory}, split '{self.split}': no record {record}")
-        owners = self._table(part)["record"]
-        first = bisect.bisect_left(owners, record - self._first_record[part])
-        end = bisect.bisect_right(owners, record - self._first_record[part], first)
+        owners, own = self._table(part)["record"], record - int(self._first_record[part])
+        first = bisect.bisect_left(owners, own)
+        end = bisect.bisect_right(owners, own, first)
         return tuple(annotation for _, annotation in self._annotations(part, first, end))
 
     def tasks(self, *, trainable: bool) -> list[str]:
@@ -272,39 +258,58 @@ class Annotations(Shards):
         Args:
             trainable: whether only training examples count.
         """
-        found: set[str] = set()
-        for index, part in enumerate(self._parts):
-            table = self._table(index)
-            counted = table["task"][table["trainable"]] if trainable else table["task"]
-            numbers = np.unique(counted)
-            if len(numbers) and numbers[-1] >= len(part.tasks):
-                raise DatasetError(
-                    f"{self.directory}, split '{self.split}', part {index}: its table has tasks "
-                    "that its metadata does not; copy or make it anew"
-                )
-            found.update(part.tasks[task] for task in numbers)
+        found = self._parts.trainable_tasks() if trainable else set()
+        for index in self._parts.untold if trainable else range(len(self._parts)):
+            found |= self._tasks_in(index, trainable)
         return sorted(found)
 
-    def records(self, tasks: Collection[str], *, trainable: bool) -> np.ndarray:
-        """The media records with an annotation of one of these tasks, ascending, unsigned [R].
+    def records(self, tasks: Collection[str], *, trainable: bool) -> ChosenRecords:
+        """The media records with an annotation of one of these tasks, ascending.
 
         Args:
             trainable: whether only training examples count.
         """
-        dtype = np.min_scalar_type(self._first_record[-1])
-        found = [np.zeros(0, dtype)]
-        for index, part in enumerate(self._parts):
-            table = self._table(index)
-            wanted = np.isin(table["task"], [i for i, t in enumerate(part.tasks) if t in tasks])
-            if trainable:
-                wanted &= table["trainable"]
-            own = np.unique(table["record"][wanted]).astype(dtype)
-            found.append(own + dtype.type(self._first_record[index]))
-        return np.concatenate(found)
+        return ChosenRecords(self, frozenset(tasks), trainable)
+
+    def counts(self, tasks: frozenset[str], trainable: bool) -> np.ndarray:
+        """The number of such records in each part, int64 [P].
+
+        Of training examples the metadata tells it; else, and in datasets that were written before
+        it did, all tables are read.
+        """
+        counts = np.full(len(self._parts), -1)
+        if trainable:
+            counts = self._parts.trainable_records(tasks)
+        for index in np.flatnonzero(counts < 0).tolist():
+            counts[index] = len(self.records_in(index, tasks, trainable))
+        return counts
+
+    def records_in(self, part: int, tasks: frozenset[str], trainable: bool) -> np.ndarray:
+        """Such records of a part, by their index in the part, ascending, unsigned [R]."""
+        table = self._table(part)
+        own = self._parts.tasks(part)
+        wanted = np.isin(table["task"], [i for i, task in enumerate(own) if task in tasks])
+        if trainable:
+            wanted &= table["trainable"]
+        return np.unique(table["record"][wanted])
+
+    def records_of(self, part: int) -> tuple[int, int]:
+        """The first media record of a part, and how many it has."""
+        return int(self._first_record[part]), int(self._parts.media[part])
+
+    def _tasks_in(self, part: int, trainable: bool) -> set[str]:
+        table, own = self._table(part), self._parts.tasks(part)
+        numbers = np.unique(table["task"][table["trainable"]] if trainable else table["task"])
+        if len(numbers) and numbers[-1] >= len(own):
+            raise DatasetError(
+                f"{self.directory}, split '{self.split}', part {part}: its table has tasks "
+                "that its metadata does not; copy or make it anew"
+            )
+        return {own[task] for task in numbers}
 
     def _annotations(self, part: int, first: int, end: int) -> Iterator[tuple[int, Annotation]]:
         for fields in self._read(part, first, end):
-            record = self._first_record[part] + fields.pop("record")
+            record = int(self._first_record[part]) + fields.pop("record")
             yield record, Annotation(**fields)
 
     def _open_table(self, part: int) -> np.ndarray:
@@ -319,12 +324,57 @@ class Annotations(Shards):
             raise DatasetError(
                 f"{path}: missing or damaged ({shown(str(error))}); copy or make it anew"
             ) from error
-        expected = self._parts[part].annotations
+        expected = int(self._parts.annotations[part])
         if table.dtype != TABLE or table.shape != (expected,):
             raise DatasetError(
                 f"{path}: damaged, it is no table of {expected} annotations; copy or make it anew"
             )
         return table
+
+
+class ChosenRecords:
+    """The media records of a split that have an annotation of some tasks, in order.
+
+    They are counted by the part; which ones a part has is looked up when one of them is asked for,
+    unless it is all. So opening costs nothing a record, nor does sending it to a process.
+    """
+
+    def __init__(self, annotations: Annotations, tasks: frozenset[str], trainable: bool):
+        self._annotations, self._tasks, self._trainable = annotations, tasks, trainable
+        self._ends = np.cumsum(annotations.counts(tasks, trainable))
+        self._set_up()
+
+    def _set_up(self) -> None:
+        self._in = functools.lru_cache(_OPEN)(self._records_in)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_in"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._set_up()
+
+    def __len__(self) -> int:
+        return int(self._ends[-1]) if len(self._ends) else 0
+
+    def __getitem__(self, place: int) -> int:
+        """The index of a record in the split, by its place among these."""
+        if not 0 <= place < len(self):
+            raise IndexError(f"{place} of {len(self)} records")
+        part = bisect.bisect_right(self._ends, place)
+        inside = place - (int(self._ends[part - 1]) if part else 0)
+        first, records = self._in(part)
+        return first + (inside if records is None else int(records[inside]))
+
+    def __iter__(self) -> Iterator[int]:
+        return map(self.__getitem__, range(len(self)))
+
+    def _records_in(self, part: int) -> tuple[int, np.ndarray | None]:
+        """The first record of a part, and which of it are chosen; ``None`` where all are."""
+        first, media = self._annotations.records_of(part)
+        if int(self._ends[part]) - (int(self._ends[part - 1]) if part else 0) == media:
+            return first, None
+        return first, self._annotations.records_in(part, self._tasks, self._trainable)
 
 
 def _shard_path(directory: AnyPath, split: str, part: int, kind: Kind) -> AnyPath:
@@ -337,11 +387,18 @@ def _table_path(directory: AnyPath, split: str, part: int) -> AnyPath:
 
 def _set_fields(entry: Medium | Annotation) -> dict[str, Any]:
     """The fields of an entry that are not their defaults."""
-    values = ((field, getattr(entry, field.name)) for field in dataclasses.fields(entry))
-    return {field.name: value for field, value in values if value != _default(field)}
+    values = vars(entry)
+    return {n: values[n] for n, default in _defaults(type(entry)) if values[n] != default}
 
 
-def _default(field: dataclasses.Field) -> Any:
-    if field.default_factory is not dataclasses.MISSING:
-        return field.default_factory()
-    return field.default
+@functools.cache
+def _defaults(kind: type) -> tuple[tuple[str, Any], ...]:
+    return tuple(
+        (
+            field.name,
+            field.default
+            if field.default_factory is dataclasses.MISSING
+            else field.default_factory(),
+        )
+        for field in dataclasses.fields(kind)
+    )

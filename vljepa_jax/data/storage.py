@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
-import itertools
 import json
 import os
 import pathlib
@@ -20,6 +19,7 @@ from typing import Any
 import dacite
 
 from vljepa_jax.config import nearest
+from vljepa_jax.data.parts import Part, Parts
 from vljepa_jax.data.records import (
     LABELS_PREFIX,
     SPLIT_NAME,
@@ -28,17 +28,23 @@ from vljepa_jax.data.records import (
     Record,
     shown,
 )
-from vljepa_jax.data.shards import Annotations, DatasetError, Media, Part, PartWriter
+from vljepa_jax.data.shards import Annotations, DatasetError, Media, PartWriter
 from vljepa_jax.json_text import JSONError, read_json
 from vljepa_jax.ownership import new_directory
-from vljepa_jax.places import DATASET_BUCKETS, complaint, file_stamp, in_bucket, place
+from vljepa_jax.places import (
+    DATASET_BUCKETS,
+    complaint,
+    file_stamp,
+    in_bucket,
+    place,
+    write_bytes,
+)
 
 # Of all files of a dataset. Raise it whenever they change: older datasets are refused then.
 FORMAT = 2
 _METADATA = "dataset.json"
 _METADATA_1 = "dataset_info.json"  # of format 1, which TFDS wrote
 _PART_BYTES = 512 << 20
-_MOST_ENTRIES = 1 << 32  # of a part: its table numbers them with 32 bits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +66,7 @@ class Dataset:
     name: str
     description: str
     license: str
-    parts: Mapping[str, tuple[Part, ...]]
+    parts: Mapping[str, Parts]
     labels: Mapping[str, tuple[Label, ...]]
     metric: str = ""
     sources: tuple[Mapping[str, Any], ...] = ()
@@ -68,7 +74,7 @@ class Dataset:
     @property
     def splits(self) -> dict[str, int]:
         """The number of media records of each split."""
-        return {split: sum(part.media for part in parts) for split, parts in self.parts.items()}
+        return {split: int(parts.media.sum()) for split, parts in self.parts.items()}
 
     @functools.cached_property
     def identity(self) -> str:
@@ -132,7 +138,7 @@ class Dataset:
             )
         return self.labels[name]
 
-    def _parts_of(self, split: str) -> tuple[Part, ...]:
+    def _parts_of(self, split: str) -> Parts:
         if split not in self.parts:
             raise DatasetError(
                 f"{self.directory}: has no split '{split}'{nearest(split, self.parts)}; "
@@ -148,7 +154,7 @@ class _Metadata:
     name: str
     description: str
     license: str
-    splits: dict[str, tuple[Part, ...]]
+    splits: dict[str, list[Any]]  # of parts; there may be a hundred thousand
     labels: dict[str, tuple[Label, ...]]
     # Datasets of before have neither.
     metric: str = ""
@@ -193,12 +199,10 @@ def open_dataset(directory: str | os.PathLike[str]) -> Dataset:
         )
     try:
         content = dacite.from_dict(_Metadata, metadata, dacite.Config(cast=[tuple]))
-        for part in itertools.chain(*content.splits.values()):
-            if not all(0 <= count < _MOST_ENTRIES for count in (part.media, part.annotations)):
-                raise ValueError("a part has a number of entries that none can have")
+        parts = {split: Parts(map(Part.parse, own)) for split, own in content.splits.items()}
         for split in content.splits:
             check_split_name(split, path)
-    except (dacite.DaciteError, TypeError, AttributeError, ValueError) as error:
+    except (dacite.DaciteError, TypeError, AttributeError, ValueError, LookupError) as error:
         raise DatasetError(
             f"{path / _METADATA}: is damaged ({str(error)[:200]}); copy the dataset or make it anew"
         ) from error
@@ -207,7 +211,7 @@ def open_dataset(directory: str | os.PathLike[str]) -> Dataset:
         name=content.name,
         description=content.description,
         license=content.license,
-        parts=content.splits,
+        parts=parts,
         labels=content.labels,
         metric=content.metric,
         sources=content.sources,
@@ -259,17 +263,41 @@ def write_dataset(
         written = {split: own for split, own in parts.items() if own}
         if not written:
             raise DatasetError("no split has any records")
-        metadata = {
-            "format": FORMAT,
-            "name": name,
-            "description": description,
-            "license": license,
-            "metric": metric,
-            "sources": list(sources),
-            "splits": {split: list(map(dataclasses.asdict, own)) for split, own in written.items()},
-            "labels": {key: list(map(dataclasses.asdict, own)) for key, own in labels.items()},
-        }
-        (scratch / _METADATA).write_text(json.dumps(metadata, indent=1), encoding="utf-8")
+        write_metadata(
+            scratch,
+            written,
+            name=name,
+            description=description,
+            license=license,
+            metric=metric,
+            sources=sources,
+            labels=labels,
+        )
+
+
+def write_metadata(
+    directory: pathlib.Path,
+    parts: Mapping[str, Sequence[Part]],
+    *,
+    name: str,
+    description: str,
+    labels: Mapping[str, Sequence[Label]],
+    license: str = "",
+    metric: str = "",
+    sources: Sequence[Mapping[str, Any]] = (),
+) -> None:
+    """Makes a dataset of parts that lie in a directory already; the fields are ``Dataset``'s."""
+    metadata = {
+        "format": FORMAT,
+        "name": name,
+        "description": description,
+        "license": license,
+        "metric": metric,
+        "sources": list(sources),
+        "splits": {split: list(map(dataclasses.asdict, own)) for split, own in parts.items()},
+        "labels": {key: list(map(dataclasses.asdict, own)) for key, own in labels.items()},
+    }
+    write_bytes(directory / _METADATA, json.dumps(metadata, indent=1).encode())
 
 
 def check_split_name(split: str, where: str | os.PathLike[str]) -> None:

@@ -6,7 +6,8 @@ Axes: B rows of the global batch, E embedding, N more wrong targets. Embeddings 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 import jax
 import jax.numpy as jnp
@@ -29,6 +30,8 @@ def info_nce(
     negatives: Float[Array, "N E"] | None = None,
     negative_id: Int[Array, " N"] | None = None,
     *,
+    group: Int[Array, " B"] | None = None,
+    group_names: Mapping[int, str] = MappingProxyType({}),
     mesh: Mesh | None = None,
     logits_at_once: int = _LOGITS_AT_ONCE,
 ) -> tuple[Float[Array, ""], Metrics]:
@@ -49,6 +52,8 @@ def info_nce(
             negatives. ``None`` takes every other row as a negative.
         negatives: unit vectors of more wrong targets, for every row alike; ``None`` for no more.
         negative_id: theirs, given with ``target_id``: a row is not told apart from its equals.
+        group: of each row, the number of the group whose loss is told apart.
+        group_names: of the groups that are told, which must have a row in every batch.
         mesh: where the rows are divided, as ``sharding.batch_sharding`` lays them; ``None`` where
             they are not.
         logits_at_once: of each direction, on a device; at least one row's are held.
@@ -78,6 +83,9 @@ def info_nce(
         "log_batch_size": jnp.log(jnp.float32(rows)),
         "temperature": 1.0 / logit_scale,
     }
+    for number, name in group_names.items():
+        own = jax.lax.stop_gradient(nll)
+        metrics[f"loss/{name}"] = jnp.mean(own, where=(group == number)[:, None])
     return jnp.mean(nll), metrics
 
 

@@ -48,6 +48,7 @@ class VLJEPAObjective(Objective):
             raise ConfigError("loss.sig_reg: weight is a share, 0 .. 1, and directions at least 1")
         self._config = config
         self._model = VLJEPA(config.model)
+        self._sources = _told_sources(config)
 
     @staticmethod
     def seen(config: TrainConfig, visual: int) -> str:
@@ -85,7 +86,12 @@ class VLJEPAObjective(Objective):
         if config.name == "info_nce":
             scale = self._model.apply({"params": params}, method="logit_scale")
             target_id = arrays["target_id"] if config.mask_equal_targets else None
-            loss, metrics = losses.info_nce(predicted, target, scale, target_id, mesh=mesh)
+            loss, metrics = losses.info_nce(
+                *(predicted, target, scale, target_id),
+                group=arrays.get("source"),
+                group_names=self._sources,
+                mesh=mesh,
+            )
         elif config.name == "vic_reg":
             weights = dataclasses.astuple(config.vic_reg)
             loss, metrics = losses.vic_reg(predicted, target, weights)
@@ -98,3 +104,15 @@ class VLJEPAObjective(Objective):
                 predicted, target
             )
         return loss, metrics | losses.embedding_metrics(predicted, target)
+
+
+def _told_sources(config: TrainConfig) -> dict[int, str]:
+    """The sources whose loss is told, where there are several: those with a row in every batch."""
+    sources, weights = config.data.sources, [source.weight for source in config.data.sources]
+    if len(sources) < 2:
+        return {}
+    return {
+        index: name
+        for index, name in enumerate(config.data.source_names)
+        if config.batch_size * weights[index] >= sum(weights)
+    }

@@ -347,12 +347,23 @@ class _Run:
                 "data/replaced": position.replaced,
                 "skipped": position.skipped,
                 **self._meter.measure(examples // config.batch_size, seconds),
+                **self._of_sources(step),
             }
             if self._log is not None:
                 self._log.write(step, values)
             seconds_left = (config.steps - step) * config.batch_size / rate
             self._progress.logged(step, values["loss"], rate, seconds_left)
             self._restart_interval()
+
+    def _of_sources(self, step: int) -> dict[str, float]:
+        """What the run has seen of each source, where there are several."""
+        names = self._config.data.source_names
+        if len(names) < 2:
+            return {}
+        found = {}
+        for name, (rows, epochs) in zip(names, self._pipeline.seen(step), strict=True):
+            found |= {f"data/rows/{name}": rows, f"data/epochs/{name}": epochs}
+        return found
 
     def _evaluate(self, step: int, state: TrainState) -> None:
         """Logs the evaluations after a step; the rates of training do not count their time.

@@ -1,0 +1,87 @@
+"""Records whose media are looked at, or read, before they are written: what is sound of them.
+
+Both ways of writing a dataset use it: from manifests (``prepare``) and by shares
+(``share_writer``). Its functions are sent to other processes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from vljepa_jax.data.cut import cut
+from vljepa_jax.data.kinds import first_bytes, kind_of, recognise
+from vljepa_jax.data.media_bytes import embedded
+from vljepa_jax.data.records import Annotation, ClipError, Medium, Record, clip_error
+from vljepa_jax.data.video import read_frames
+
+# Why each medium of a record cannot be read; ``None`` where it can.
+Reasons = tuple[str | None, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class MediaCheck:
+    """How media are written and looked at; called, it gives a record and the reasons of its media.
+
+    Attributes:
+        embed: whether records hold the bytes of their media, or their paths.
+        decode: whether a frame of each is decoded, or its first bytes alone are looked at, which
+            is some hundred times faster. A span that is embedded is decoded in any case.
+    """
+
+    embed: bool
+    decode: bool = True
+
+    def __call__(self, record: Record) -> tuple[Record, Reasons]:
+        attempts = [_attempt(self._medium, medium) for medium in record.media]
+        media = tuple(medium for medium, _ in attempts)
+        return dataclasses.replace(record, media=media), tuple(reason for _, reason in attempts)
+
+    def _medium(self, medium: Medium) -> Medium:
+        if self.embed and medium.path:
+            has_span = medium.start is not None or medium.end is not None
+            if has_span and kind_of(medium) == "video":
+                return cut(medium)
+        if self.decode:
+            read_frames(medium, [0.5], np.asarray)  # from the middle of the span
+        elif recognise(first_bytes(medium)) is None:
+            raise clip_error(medium, "is no known video or image")
+        return embedded(medium) if self.embed and medium.path else medium
+
+
+def sound_part(record: Record, reasons: Reasons) -> tuple[Record, dict[str, str]]:
+    """The usable part of a record, and why its other annotations are not, by their ids."""
+    refused = {}
+    for annotation in record.annotations:
+        used = [reasons[index] for index in annotation.inputs + annotation.candidate_media]
+        if reason := next(filter(None, used), None):
+            refused[annotation.id] = reason
+    if not refused:
+        return record, refused
+    kept = [index for index, reason in enumerate(reasons) if reason is None]
+    place = {index: position for position, index in enumerate(kept)}
+    annotations = tuple(
+        moved(annotation, place)
+        for annotation in record.annotations
+        if annotation.id not in refused
+    )
+    media = tuple(record.media[index] for index in kept)
+    return dataclasses.replace(record, media=media, annotations=annotations), refused
+
+
+def moved(annotation: Annotation, place: Mapping[int, int]) -> Annotation:
+    """The annotation with its media at other indices."""
+    return dataclasses.replace(
+        annotation,
+        inputs=tuple(place[index] for index in annotation.inputs),
+        candidate_media=tuple(place[index] for index in annotation.candidate_media),
+    )
+
+
+def _attempt(read: Callable[[Medium], Medium], medium: Medium) -> tuple[Medium, str | None]:
+    try:
+        return read(medium), None
+    except ClipError as error:
+        return medium, str(error)
