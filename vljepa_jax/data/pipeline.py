@@ -228,7 +228,7 @@ class SourceCount:
 
 def list_sources(config: TrainConfig) -> list[SourceCount]:
     """The sources of a config, with counts; raises as ``TrainPipeline``."""
-    opened = _open_sources(config, _rows_class(config)(config))
+    opened = open_sources(config, _rows_class(config)(config))
     return [
         SourceCount(source.path, source.split, len(there.records), tuple(sorted(there.tasks)))
         for source, there in zip(config.data.sources, opened, strict=True)
