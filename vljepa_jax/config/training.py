@@ -324,7 +324,7 @@ class RecordedStreams:
     split: str
     tags: dict[str, tuple[str, ...]]  # tag -> values, of which an annotation has one; {} for all
     streams: int  # the first n; 0 for all
-    expected: int  # streams of the whole set; 0 where it is not known
+    expected: int  # videos of the whole set; 0 where it is not known
     bank_split: str  # whose texts are chosen from where there is no Y-Decoder
     sources: dict[str, str] = dataclasses.field(default_factory=dict)  # of each choice: who made it
 

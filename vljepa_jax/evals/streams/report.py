@@ -73,14 +73,14 @@ def as_json(result: StreamResult) -> dict[str, Any]:
 
 def _what(own: StudiedSet) -> dict[str, Any]:
     """Which streams a figure is of."""
-    part, streams = own.part, len(own.study.seconds)
+    part = own.part
     if isinstance(part, StreamSet):
         where = {"path": WORLD, "split": "streams", "kind": part.kind, "density": part.density}
     else:
         where = {"path": part.path, "split": part.split, "name": part.name}
         if part.expected:
-            where |= {"expected": part.expected, "missing": part.expected - streams}
-    return where | {"streams": streams}
+            where |= {"expected": part.expected, "missing": part.expected - own.videos}
+    return where | {"streams": len(own.study.seconds)}
 
 
 def _title(what: Mapping[str, Any]) -> str:

@@ -69,12 +69,14 @@ class EmbeddedSet:
         streams: those that can be read.
         unreadable: why the others cannot, by the ids of their records.
         first: the record of the first of ``streams``.
+        videos: that ``streams`` are of; several people may describe one.
     """
 
     found: OpenSet
     streams: Sequence[EmbeddedStream]
     unreadable: Mapping[str, str]
     first: int
+    videos: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,12 +88,14 @@ class StudiedSet:
         study: the sweep.
         decoder: the name of what wrote the texts.
         unreadable: why streams are missing, by the ids of their records.
+        videos: that it is of.
     """
 
     part: StreamSet | RecordedStreams
     study: Study
     decoder: str
     unreadable: Mapping[str, str]
+    videos: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,7 +157,9 @@ def embed_streams(
             read = [(r, e) for (r, _), e in both if isinstance(e, EmbeddedStream)]
             if not read:
                 raise ConfigError(f"no stream of {found.dataset.name}: {next(iter(lost.values()))}")
-            embedded.append(EmbeddedSet(found, [stream for _, stream in read], lost, read[0][0]))
+            videos = len({record for record, _ in read})
+            streams = [stream for _, stream in read]
+            embedded.append(EmbeddedSet(found, streams, lost, read[0][0], videos))
     return embedded
 
 
@@ -172,7 +178,7 @@ def run_stream_benchmark(
     for own in embedded:
         name, decode = _decoder(model, config, own.found)
         study = run_study(own.streams, config, decode, scorer)
-        made.append(StudiedSet(own.found.part, study, name, own.unreadable))
+        made.append(StudiedSet(own.found.part, study, name, own.unreadable, own.videos))
         if timeline is None:
             medium = own.found.dataset.media(own.found.split)[own.first].media[0]
             timeline = _timeline(medium, own.streams[0], config, decode)
