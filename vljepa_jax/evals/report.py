@@ -159,8 +159,12 @@ def make_report(
     }
     report = json.loads(json.dumps(report))  # tuples become lists, as in what was read back
     if _measured_alike(previous, report):
-        # Those of older versions, which name no unit, are measured anew.
-        kept = {name: m for name, m in previous["metrics"].items() if "unit" in m}
+        # Those of older versions, which name no unit or suffix, are measured anew.
+        kept = {
+            name: m
+            for name, m in previous["metrics"].items()
+            if "unit" in m and ("suffix" in m or m["protocol"] == STREAM)
+        }
         for benchmark in evaluation.benchmarks:
             if benchmark_name(benchmark) in skipped:
                 for ending in make_protocol(benchmark).suffixes:

@@ -176,7 +176,9 @@ def draw_curves(streams: Mapping[str, Any]) -> Figure:
         for axes, part in zip(panels, sets, strict=True):
             _draw_curves(axes, part, streams["reference_rate"])
         panels[0].set_ylabel("CIDEr × 100")
-        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+        columns = 2 if len(sets) == 1 else 3
+        handles = panels[0].get_legend_handles_labels()
+        figure.legend(*handles, loc="outside lower center", ncols=columns)
     return figure
 
 
@@ -194,6 +196,7 @@ def _draw_curves(axes: Axes, part: Mapping[str, Any], reference_rate: float) -> 
     axes.axhline(part["cider_blind"], color="#888888", linewidth=0.8, linestyle=(0, (1, 4)))
     axes.axvline(reference_rate, color="#888888", linewidth=0.5)
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter("{x:g}")
     axes.set_xlabel("decodings per second")
     axes.set_title(_title(part), loc="left")
     axes.grid(alpha=0.2)
