@@ -18,7 +18,7 @@ from vljepa_jax.config import ConfigError
 from vljepa_jax.convert.export import export_checkpoint
 from vljepa_jax.data.tokenizers import Tokenizer
 from vljepa_jax.inference.generate import greedy
-from vljepa_jax.inference.text_decoder import TextBank, TextDecoder
+from vljepa_jax.inference.text_decoder import TextBank, TextDecoder, load_text_decoder
 from vljepa_jax.models.parts import Y_DECODER
 from vljepa_jax.models.y_decoder import YDecoder
 from vljepa_jax.objectives import make_objective
@@ -144,6 +144,22 @@ def test_the_y_decoder_beside_a_run_is_that_of_its_newest_checkpoint(runs, tmp_p
     assert named.text_decoder is not None
 
 
+def in_bfloat16(decoder):
+    """As a run in bfloat16 leaves what it does not train."""
+    kept = {name: tree for name, tree in decoder.items() if name in Y_DECODER}
+    frozen = {name: tree for name, tree in decoder.items() if name not in Y_DECODER}
+    return kept | jax.tree.map(lambda x: jnp.asarray(x, jnp.bfloat16), frozen)
+
+
+def test_a_decoder_of_a_run_in_bfloat16_knows_its_y_encoder(runs, tmp_path):
+    directory, params, decoder = runs
+    run_dir.save_params(tmp_path / "own", tiny_y_decoder_config(), in_bfloat16(decoder))
+    load_text_decoder(tmp_path / "own", params)
+    other = jax.tree.map(lambda x: x + 0.1, params)
+    with pytest.raises(ConfigError, match="another Y-Encoder than this model's"):
+        load_text_decoder(tmp_path / "own", other)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_an_exported_model_writes_with_the_decoder_that_lay_beside_it(runs, tmp_path, dtype):
     """One that learnt from predictions, whose copy of the VL-JEPA stays behind."""
@@ -159,7 +175,7 @@ def test_an_exported_model_writes_with_the_decoder_that_lay_beside_it(runs, tmp_
     params = random_params(vljepa)
     save_run(tmp_path / "run", vljepa, params)
     decoder = {**params, **{name: runs[2][name] for name in Y_DECODER}}
-    run_dir.save_params(tmp_path / "run" / "y_decoder", config, decoder)
+    run_dir.save_params(tmp_path / "run" / "y_decoder", config, in_bfloat16(decoder))
     export_checkpoint(tmp_path / "run", tmp_path / "out", Console(quiet=True), dtype)
     kept = safetensors.numpy.load_file(tmp_path / "out/y_decoder/y_decoder.safetensors")
     assert {name.split("/")[0] for name in kept} == {"y_encoder", "y_head", "y_prefix"}

@@ -15,6 +15,7 @@ NO_BUCKETS = ["https://host/x", "train=gs://bucket/x", "gs:/bucket/x"]
 # All flags but these refuse every address.
 NO_PATHS = {
     "compare": {"only"},
+    "convert": {"license"},
     "embed": {"query"},
     "eval": {"benchmarks"},
     "finetune": {"columns"},

@@ -103,8 +103,8 @@ def _export(
     rest = {name: tree for name, tree in params.items() if name not in held}
     arrays = {
         # A copy of a backbone, as a Y-Decoder has of its Y-Encoder, is rounded as the original.
-        "/".join(path): np.asarray(array.astype(jnp.dtype(dtype)), np.float32)
-        if path[0] in BACKBONES
+        "/".join(path): array.astype(jnp.dtype(dtype))
+        if path[0] in BACKBONES and dtype != "float32"
         else array
         for path, array in traverse_util.flatten_dict(rest).items()
     }
