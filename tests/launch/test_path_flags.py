@@ -17,7 +17,7 @@ NO_PATHS = {
     "embed": {"query"},
     "eval": {"benchmarks"},
     "plan": {"topology"},
-    "prepare": {"dataset", "encoding", "name", "split", "splits"},
+    "prepare": {"columns", "dataset", "encoding", "name", "shard", "split", "splits", "task"},
     "probe": {"probes", "splits"},
     "stream": {"query", "size", "source"},  # a source may be an address, of a camera say
     "tables": {"compare"},
