@@ -98,7 +98,7 @@ def _write(directory: pathlib.Path, options: argparse.Namespace, count: int) -> 
     write_metadata(directory, {"train": [part] * count}, name="virtual", description="", labels={})
 
 
-_everyone: threading.Barrier
+_everyone: threading.Barrier | None = None  # of a loading process
 
 
 def _keep(everyone: threading.Barrier) -> None:

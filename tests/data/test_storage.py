@@ -140,8 +140,16 @@ def test_media_are_read_at_random(many):
 
 @pytest.mark.parametrize("trainable", [True, False])
 @pytest.mark.parametrize("tasks", [("caption",), ("vqa", "triplet"), ()])
-def test_the_table_tells_which_records_hold_which_tasks(many, tasks, trainable):
+@pytest.mark.parametrize("counted", [True, False])
+def test_the_table_tells_which_records_hold_which_tasks(many, tasks, trainable, counted):
     records, dataset = many
+    if not counted:  # as in datasets that were written before the metadata counted them
+        path = pathlib.Path(dataset.directory, "dataset.json")
+        metadata = json.loads(path.read_text())
+        for part in metadata["splits"]["train"]:
+            del part["trainable"]
+        path.write_text(json.dumps(metadata))
+        dataset = open_dataset(dataset.directory)
     annotations = dataset.annotations("train")
     assert annotations.tasks(trainable=trainable) == sorted(
         {a.task for r in records for a in r.annotations if a.trainable or not trainable}
@@ -151,6 +159,29 @@ def test_the_table_tells_which_records_hold_which_tasks(many, tasks, trainable):
         for index, record in enumerate(records)
         if any(a.task in tasks and (a.trainable or not trainable) for a in record.annotations)
     ]
+
+
+def test_of_what_the_metadata_counts_no_table_is_read_at_opening(many, monkeypatch):
+    records, dataset = many
+    annotations = pickle.loads(pickle.dumps(dataset.annotations("train")))
+    monkeypatch.setattr(shards.np, "load", None)
+    chosen = annotations.records(annotations.tasks(trainable=True), trainable=True)
+    assert len(pickle.loads(pickle.dumps(chosen))) == sum(
+        any(a.trainable for a in record.annotations) for record in records
+    )
+
+
+def test_a_table_that_is_not_that_of_the_metadata_is_an_error(many):
+    _, dataset = many
+    path = pathlib.Path(dataset.directory, "dataset.json")
+    metadata = json.loads(path.read_text())
+    for part in metadata["splits"]["train"]:
+        if part["tasks"] and part["media"] > 1:
+            part["trainable"] = {"": 1, "0": part["media"] - 1}
+    path.write_text(json.dumps(metadata))
+    annotations = open_dataset(dataset.directory).annotations("train")
+    with pytest.raises(DatasetError, match="its table has .* records of these tasks, and its meta"):
+        list(annotations.records(annotations.tasks(trainable=True), trainable=True))
 
 
 def test_a_split_of_many_parts_keeps_few_of_them_open(tmp_path, monkeypatch):

@@ -20,7 +20,7 @@ NO_PATHS = {
     "eval": {"benchmarks"},
     "finetune": {"columns"},
     "plan": {"topology"},
-    "prepare": {"dataset", "encoding", "name", "split", "splits"},
+    "prepare": {"columns", "dataset", "encoding", "name", "shard", "split", "splits", "task"},
     "probe": {"probes", "splits"},
     "stream": {"query", "size", "source"},  # a source may be an address, of a camera say
     "tables": {"compare"},

@@ -78,7 +78,7 @@ def test_target_shares_are_how_often_training_draws_a_text(config):
     reader = TrainPipeline(config)._reader
     targets = collections.Counter()
     for index in range(4_000):
-        source, place = reader._sources[0], reader._order[index][1]
+        source, place = reader._sources[0], reader.order[index][1]
         rng = np.random.default_rng(index)
         usable = source.usable(int(source.records[place]))
         row = reader._rows.draw(usable, source.dataset, source.choose, rng)

@@ -115,7 +115,7 @@ def _check_flags(values: dict) -> bool:
 _SHARE_MIB = flags.DEFINE_integer(
     "share_mib", 512, "Of its files, that make a part of the dataset.", lower_bound=1
 )
-_OF_SOURCES = (_SHARD, _COLUMNS, _TASK)
+_OF_SOURCES = (_SHARD, _COLUMNS, _TASK, _DECODE, _SHARE_MIB)
 
 
 def main() -> int | None:
@@ -149,7 +149,7 @@ def _prepare_dataset() -> int:
 
 
 def _refuse_flags_of_sources() -> None:
-    unused = [flag.name for flag in _OF_SOURCES if flag.value] + ["nodecode"] * (not _DECODE.value)
+    unused = [flag.name for flag in _OF_SOURCES if flag.present]
     if unused:
         sys.exit(f"error: --{unused[0]} is for a source to train on (--dataset=list)")
 

@@ -372,9 +372,17 @@ class ChosenRecords:
     def _records_in(self, part: int) -> tuple[int, np.ndarray | None]:
         """The first record of a part, and which of it are chosen; ``None`` where all are."""
         first, media = self._annotations.records_of(part)
-        if int(self._ends[part]) - (int(self._ends[part - 1]) if part else 0) == media:
+        count = int(self._ends[part]) - (int(self._ends[part - 1]) if part else 0)
+        if count == media:
             return first, None
-        return first, self._annotations.records_in(part, self._tasks, self._trainable)
+        found = self._annotations.records_in(part, self._tasks, self._trainable)
+        if len(found) != count:
+            raise DatasetError(
+                f"{self._annotations.directory}, split '{self._annotations.split}', part {part}: "
+                f"its table has {len(found)} records of these tasks, and its metadata {count}; "
+                "copy or make it anew"
+            )
+        return first, found
 
 
 def _shard_path(directory: AnyPath, split: str, part: int, kind: Kind) -> AnyPath:
