@@ -43,6 +43,9 @@ def _stream() -> ConfigDict:
             "rates": (*(2.0, 1.4, 1.0, 0.7, 0.5, 0.35, 0.25, 0.18, 0.12, 0.08, 0.04, 0.02, 0.01),),
             "change_window": 4.0,  # seconds in which the online segmentation looks for a change
             "change_delay": 1.0,  # seconds that a change must be old for it
+            # A segment is decoded from the embedding of its own clip, from the mean of its windows
+            # ("averaged") or from its middle window ("exact"): docs/streaming.md compares them.
+            "forms": ("clip",),
             "bank_texts": 2_000,  # training captions to choose from where there is no Y-Decoder
         }
     )

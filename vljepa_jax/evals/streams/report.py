@@ -14,14 +14,12 @@ from vljepa_jax.evals.benchmarks import STREAM
 from vljepa_jax.evals.figures import inline_svg
 from vljepa_jax.evals.report import MetricRow, Section, metrics_table, shown, shown_interval
 from vljepa_jax.evals.streams.run import StreamResult
-from vljepa_jax.evals.streams.study import FORMS, STRATEGIES, Study
+from vljepa_jax.evals.streams.study import Reduction, Study
 from vljepa_jax.inference.streams.timeline import draw_timeline
 
-# What the headline compares: both strategies from averaged embeddings (§4.6: it helps both).
-_HEADLINE_FORM = FORMS[0]
 _METRICS = {"offline": "stream/decoding_reduction", "online": "stream/online_decoding_reduction"}
 _COLOURS = {"uniform": "#888888", "offline": "#3b82f6", "online": "#e0703a"}
-_LINES = {"averaged": "-", "exact": ":"}
+_LINES = {"clip": "-", "averaged": "--", "exact": ":"}
 
 
 def metrics(result: StreamResult, config: StreamStudyConfig) -> dict[str, dict[str, Any]]:
@@ -29,13 +27,13 @@ def metrics(result: StreamResult, config: StreamStudyConfig) -> dict[str, dict[s
     made = {}
     for index, (part, study) in enumerate(result.studies):
         for strategy, name in _METRICS.items():
-            found = study.reductions[strategy, _HEADLINE_FORM]
+            found = study.reductions[strategy, config.forms[0]]
             made[name + (f"_{part.kind}_at_{part.density:g}" if index else "")] = {
                 "value": found.value,
                 # What the uniform strategy itself reaches: 1 unless its curve is flat.
                 "chance": STREAM_REFERENCE_RATE / found.uniform_rate,
                 "n": int(study.annotations.sum()),
-                "interval": list(found.interval),
+                "interval": found.interval and list(found.interval),
                 "unit": "ratio",
                 "protocol": STREAM,
                 "path": "@world",
@@ -44,14 +42,15 @@ def metrics(result: StreamResult, config: StreamStudyConfig) -> dict[str, dict[s
                 "density": part.density,
                 "streams": part.streams,
                 "decoder": result.decoder,
+                "form": config.forms[0],
                 "query": config.query,
                 "cider": found.quality,
                 "cider_blind": study.blind,
                 "over_uniform": found.over_uniform,
-                "over_uniform_interval": list(found.over_uniform_interval),
-                "caveat": found.caveat,
+                "over_uniform_interval": found.over_uniform_interval
+                and list(found.over_uniform_interval),
                 "unreadable": 0,
-            }
+            } | {key: why for key in ("undefined", "caveat") if (why := getattr(found, key))}
     return made
 
 
@@ -76,13 +75,19 @@ def _set_as_json(part: StreamSet, study: Study) -> dict[str, Any]:
             f"{strategy}/{form}": [
                 {"rate": rate, "cider": cider} for rate, cider in study.points(strategy, form)
             ]
-            for strategy in STRATEGIES
-            for form in FORMS
+            for strategy, form in study.curves
         },
         "reductions": {
-            f"{strategy}/{form}": dataclasses.asdict(found)
+            f"{strategy}/{form}": _as_json(found)
             for (strategy, form), found in study.reductions.items()
         },
+    }
+
+
+def _as_json(found: Reduction) -> dict[str, Any]:
+    """What a reduction has: what it lacks is left out, and "undefined" or "caveat" says why."""
+    return {
+        key: value for key, value in dataclasses.asdict(found).items() if value not in (None, "")
     }
 
 
@@ -128,7 +133,7 @@ def _by_set(metrics: Mapping[str, Any]) -> dict[str, list[MetricRow]]:
         )
         over = shown(metric["over_uniform"], "ratio")
         within = shown_interval(metric["over_uniform_interval"], "ratio")
-        note = f"Says little: {metric['caveat']}." if metric["caveat"] else ""
+        note = f"Says little: {metric['caveat']}." if metric.get("caveat") else ""
         row = MetricRow(name, metric, (f"{over} ({within})",), note)
         groups.setdefault(title, []).append(row)
     return groups
@@ -145,17 +150,16 @@ def draw_curves(streams: Mapping[str, Any]) -> Figure:
     sets = streams["sets"]
     figure = Figure(figsize=(3.6 * len(sets), 2.8), layout="constrained")
     for axes, part in zip(figure.subplots(1, len(sets), squeeze=False)[0], sets, strict=True):
-        for strategy in STRATEGIES:
-            for form in FORMS:
-                points = part["curves"][f"{strategy}/{form}"]
-                axes.plot(
-                    [point["rate"] for point in points],
-                    [point["cider"] for point in points],
-                    _LINES[form],
-                    color=_COLOURS[strategy],
-                    label=f"{strategy}, {form}",
-                    linewidth=1.3,
-                )
+        for name, points in part["curves"].items():
+            strategy, form = name.split("/")
+            axes.plot(
+                [point["rate"] for point in points],
+                [point["cider"] for point in points],
+                _LINES[form],
+                color=_COLOURS[strategy],
+                label=f"{strategy}, {form}",
+                linewidth=1.3,
+            )
         axes.axhline(part["cider_blind"], color="#888888", linewidth=0.8, linestyle=(0, (1, 4)))
         axes.axvline(streams["reference_rate"], color="#888888", linewidth=0.5)
         axes.set_xscale("log")

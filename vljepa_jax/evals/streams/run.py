@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-from rich.progress import Progress
+from rich.progress import Progress, TaskID
 
 from vljepa_jax.config import WORLD, ConfigError, StreamSet, StreamStudyConfig, WorldConfig
 from vljepa_jax.data.datasets import find_dataset
@@ -21,7 +21,7 @@ from vljepa_jax.evals.streams.study import (
     run_study,
 )
 from vljepa_jax.inference.embedder import Embedder
-from vljepa_jax.inference.streams.embed_stream import embed_stream
+from vljepa_jax.inference.streams.embed_stream import embed_spans, embed_stream
 from vljepa_jax.inference.streams.segmentation import midpoints, segment_embeddings, ward_tree
 from vljepa_jax.inference.streams.timeline import Spoken, Timeline
 from vljepa_jax.parallel.processes import divided, first_process
@@ -81,10 +81,25 @@ def run_stream_benchmark(
         ConfigError: the world has no captions.
     """
     name, decode = _decoder(model, config, world)
-    sets = zip(config.sets, embedded, strict=True)
-    studies = tuple((part, run_study(streams, config, decode, scorer)) for part, streams in sets)
+    studies = []
+    with Progress(transient=True) as progress:
+        for part, streams in zip(config.sets, embedded, strict=True):
+            media = {record.id: record.media[0] for record in _dataset(world, part).media(_SPLIT)}
+            task = progress.add_task("Embedding clips", total=len(streams))
+
+            def embed_clips(
+                stream: EmbeddedStream,
+                spans: np.ndarray,
+                media: Mapping[str, Medium] = media,
+                task: TaskID = task,
+            ) -> np.ndarray:
+                found = embed_spans(model, media[stream.name], config.query, spans)
+                progress.advance(task)
+                return found
+
+            studies.append((part, run_study(streams, config, decode, scorer, embed_clips)))
     first = _dataset(world, config.sets[0]).media(_SPLIT)[0].media[0]
-    return StreamResult(name, studies, _timeline(first, embedded[0][0], config, decode))
+    return StreamResult(name, tuple(studies), _timeline(first, embedded[0][0], config, decode))
 
 
 def scorer(references: Sequence[Sequence[str]]) -> Callable[[Sequence[str]], np.ndarray]:
