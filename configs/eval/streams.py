@@ -15,6 +15,10 @@ def get_config(variant: str = "") -> ConfigDict:
     config = world.get_config()
     config.benchmarks = ()
     config.stream.forms = ("clip", "averaged", "exact")
+    # As the paper sweeps them.
+    config.stream.rates = (
+        *(2.0, 1.4, 1.0, 0.7, 0.5, 0.35, 0.25, 0.18, 0.12, 0.08, 0.04, 0.02, 0.01),
+    )
     kinds = ("procedural",) if variant else ("procedural", "poisson")
     config.stream.sets = tuple(
         ConfigDict({"kind": kind, "density": 0.40, "streams": 16}) for kind in kinds

@@ -75,7 +75,7 @@ def embed_spans(stream, spans):
 
 @pytest.fixture(scope="module")
 def study():
-    streams = [made_up(seed, 0.45, seconds=100.0) for seed in range(FEWEST_STREAMS)]
+    streams = [made_up(seed, 0.45) for seed in range(FEWEST_STREAMS)]
     return run_study(streams, CONFIG, decode, scorer, embed_spans)
 
 
@@ -109,10 +109,9 @@ def test_selective_needs_fewer_decodings_and_averaging_helps(study):
     assert offline.interval[0] <= offline.value <= offline.interval[1]
     assert offline.interval[0] > 1
     assert math.isclose(offline.value, 1 / offline.rate)
-    noisy = run_study(
-        [made_up(seed, 0.6) for seed in range(2)], CONFIG, decode, scorer, embed_spans
-    )
-    points = {form: dict(noisy.points("offline", form)) for form in FORMS}
+    streams = [made_up(seed, 0.6) for seed in range(2)]
+    noisy = run_study(streams, CONFIG, decode, scorer, embed_spans)
+    points = {form: dict(noisy.points("offline", form)) for form in CONFIG.forms}
     rate = min(points["exact"], key=lambda rate: abs(rate - 0.25))
     assert points["averaged"][rate] > points["exact"][rate] + 50
 
@@ -143,7 +142,7 @@ def test_forms_that_are_not_asked_for_cost_nothing():
     config = dataclasses.replace(CONFIG, forms=("exact",))
     found = run_study([made_up(0, 0.3, seconds=30.0)], config, decode, scorer, refuse)
     assert set(found.curves) == {(strategy, "exact") for strategy in STRATEGIES}
-    with pytest.raises(ConfigError, match="forms: at least one of clip, averaged, exact"):
+    with pytest.raises(ConfigError, match="forms: name at least one of clip, averaged, exact"):
         dataclasses.replace(CONFIG, forms=())
 
 
@@ -212,9 +211,8 @@ def test_a_config_without_the_reference_rate_is_refused():
 def by_hand(good, bad):
     """A reduction over streams whose selective curve is, and never is, as good as the uniform."""
     rates, seconds = np.array([2.0, 1.0, 0.5]), np.full(good + bad, 100.0)
-    uniform, better, worse = (
-        np.array(s)[:, None] for s in ((60, 50, 20), (80, 80, 30), (40, 40, 10))
-    )
+    scores = [(60, 50, 20), (80, 80, 30), (40, 40, 10)]
+    uniform, better, worse = np.array(scores)[:, :, None]
     selective = np.concatenate([better.repeat(good, 1), worse.repeat(bad, 1)], axis=1)
     decodings = rates[:, None] * seconds
     curves = {
@@ -226,8 +224,8 @@ def by_hand(good, bad):
 
 
 def test_what_has_no_value_and_what_has_no_interval_say_why():
-    """Half of the streams never are as good: a resample that has mostly these has no value."""
-    found = by_hand(4, 4)
+    """Most streams never are as good: a resample with too many of these has no value."""
+    found = by_hand(3, 5)
     assert 1 < found.value < 2
     assert found.interval is None
     assert found.over_uniform_interval is None
