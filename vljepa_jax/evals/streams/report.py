@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from vljepa_jax.config import STREAM_REFERENCE_RATE, StreamSet, StreamStudyConfig
 from vljepa_jax.evals.benchmarks import STREAM
@@ -163,6 +164,9 @@ def draw_curves(streams: Mapping[str, Any]) -> Figure:
         axes.axhline(part["cider_blind"], color="#888888", linewidth=0.8, linestyle=(0, (1, 4)))
         axes.axvline(streams["reference_rate"], color="#888888", linewidth=0.5)
         axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_xlabel("decodings per second")
         axes.set_title(f"{part['kind']}, {part['density']:g} events per second", loc="left")
         axes.grid(alpha=0.2)
