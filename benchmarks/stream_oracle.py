@@ -4,10 +4,10 @@
 
 A tick's embedding is made of the annotations' own: each event in its window counts as long as it
 lasts there, and the rest of the window is the embedding of a text that says that nothing happens.
-Decoding gives the nearest annotation. All else is the study of configs/eval/world.py. The JSON that
-is printed has the reductions of each kind of stream, for windows of several lengths, and what the
-wording of the annotations is worth: the CIDEr of a right text in other words, and of one that names
-the right object alone.
+Decoding gives the nearest annotation. All else is the study of configs/eval/streams.py. The JSON
+that is printed has the reductions of each kind of stream, for windows of several lengths, and what
+the wording of the annotations is worth: the CIDEr of a right text in other words, and of one that
+names the right object alone.
 Settings were chosen with another --seed than that of the figures.
 """
 
@@ -27,6 +27,7 @@ from vljepa_jax.data.records import Annotation
 from vljepa_jax.data.world.streams import Stream, annotate_stream, draw_stream
 from vljepa_jax.evals.streams.run import scorer
 from vljepa_jax.evals.streams.study import EmbeddedStream, Study, run_study
+from vljepa_jax.inference.streams.segmentation import unit
 
 QUIET = "nothing happens"
 WINDOWS = (0.5, 1.0, 2.0)  # seconds
@@ -40,25 +41,31 @@ def perfect(
     window: float,
 ) -> EmbeddedStream:
     """A stream whose ticks hold what is going on within ``window`` seconds, and nothing else."""
-    starts = np.array(annotation.times) - np.array(annotation.durations) / 2
-    ends = starts + np.array(annotation.durations)
     tick = 1 / config.ticks_per_second
     half = window / 2
     times = np.arange(half, float(annotation.tags["seconds"]) - half + 1e-6, tick)
-    first, last = times[:, None] - half, times[:, None] + half
-    shown = np.maximum(np.minimum(last, ends) - np.maximum(first, starts), 0.0)
-    quiet = np.maximum(window - shown.sum(axis=1), 0.0)
-    embeddings = shown @ np.stack([embedded[text] for text in annotation.texts])
-    embeddings += quiet[:, None] * embedded[QUIET]
-    embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
     return EmbeddedStream(
-        name="",
+        name=annotation.id,
         times=times,
-        embeddings=embeddings.astype(np.float32),
+        embeddings=perfect_spans(annotation, embedded, times[:, None] + [-half, half]),
         annotated=np.array(annotation.times),
         texts=annotation.texts,
         durations=np.array(annotation.durations),
     )
+
+
+def perfect_spans(
+    annotation: Annotation, embedded: dict[str, np.ndarray], spans: np.ndarray
+) -> np.ndarray:
+    """[k, E] what is going on in spans [k, 2] of a stream, in seconds."""
+    starts = np.array(annotation.times) - np.array(annotation.durations) / 2
+    ends = starts + np.array(annotation.durations)
+    first, last = spans[:, :1], spans[:, 1:]
+    shown = np.maximum(np.minimum(last, ends) - np.maximum(first, starts), 0.0)
+    quiet = np.maximum(spans[:, 1] - spans[:, 0] - shown.sum(axis=1), 0.0)
+    embeddings = shown @ np.stack([embedded[text] for text in annotation.texts])
+    embeddings += quiet[:, None] * embedded[QUIET]
+    return unit(embeddings)
 
 
 def study(
@@ -69,11 +76,13 @@ def study(
 ) -> Study:
     texts = list(embedded)
     bank = np.stack(list(embedded.values()))
+    by_name = {annotation.id: annotation for annotation in annotations}
     return run_study(
         [perfect(annotation, embedded, config, window) for annotation in annotations],
         config,
         lambda embeddings: [texts[index] for index in np.argmax(embeddings @ bank.T, axis=1)],
         scorer,
+        lambda stream, spans: perfect_spans(by_name[stream.name], embedded, spans),
     )
 
 
@@ -101,7 +110,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="draws the streams (%(default)s)")
     chosen = parser.parse_args()
     model = vljepa_jax.load(chosen.checkpoint)
-    evaluation = recipe("configs/eval/world.py", kind=EvalConfig)
+    evaluation = recipe("configs/eval/streams.py", kind=EvalConfig)
     config, world = evaluation.stream, evaluation.world
     found, worded = [], {}
     for kind in KINDS:
@@ -117,9 +126,10 @@ def main() -> None:
             made = study(annotations, embedded, config, window)
             for (strategy, form), reduction in made.reductions.items():
                 told = dataclasses.asdict(reduction)
+                names = ("value", "undefined", "interval", "quality", "caveat")
                 found.append(
                     {"kind": kind, "window": window, "strategy": strategy, "form": form}
-                    | {name: told[name] for name in ("value", "interval", "quality", "caveat")}
+                    | {name: told[name] for name in names if told[name] not in (None, "")}
                 )
     print(json.dumps({"reductions": found, "wording": worded}, indent=2))
 

@@ -39,6 +39,7 @@ STUDY = StreamStudyConfig(
     rates=(1.0, 0.5, 0.1),
     change_window=4.0,
     change_delay=1.0,
+    forms=("clip", "averaged"),
     bank_texts=20,
 )
 

@@ -347,10 +347,14 @@ class StreamStudyConfig:
     rates: tuple[float, ...]  # decodings per second, swept
     change_window: float  # seconds in which the online segmentation looks for a change
     change_delay: float  # seconds that a change must be old for it
+    # What a segment is decoded from (evals/streams/study.py); the first gives the headline.
+    forms: tuple[Literal["clip", "averaged", "exact"], ...]
     bank_texts: int  # texts of a training split to choose from where there is no Y-Decoder
 
     def __post_init__(self) -> None:
         rates = self.rates
+        if not self.forms:
+            raise ConfigError("config.stream.forms: name at least one of clip, averaged, exact")
         if not self.sets or not rates or not all(0 < r <= self.ticks_per_second for r in rates):
             raise ConfigError(
                 "config.stream: at least one set and one rate are needed, and no rate may exceed "

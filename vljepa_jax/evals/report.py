@@ -374,7 +374,7 @@ def shown_interval(interval: Sequence[float] | None, unit: str) -> str:
 
 def above_chance(metric: Mapping[str, Any]) -> bool:
     """Whether the whole interval lies on the better side of chance."""
-    if metric["value"] is None:
+    if metric["value"] is None or metric["interval"] is None:
         return False
     low, high = metric["interval"]
     # Those of older reports do not say which side that is: it was always above.

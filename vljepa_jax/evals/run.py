@@ -246,8 +246,9 @@ def _results_table(metrics: Mapping[str, Mapping[str, Any]]) -> rich.table.Table
             report.shown(number, metric["unit"])
             for number in (metric["value"], metric["chance"], *(metric["interval"] or (None, None)))
         )
+        within = f"{low} to {high}" if metric["interval"] else "–"
         bold = Text(value, "bold") if report.above_chance(metric) else value
-        table.add_row(name, bold, chance, f"{low} to {high}", str(metric["n"]))
+        table.add_row(name, bold, chance, within, str(metric["n"]))
     table.caption = "Shares in percent, CIDEr x 100, ratios with ×."
     return table
 

@@ -10,7 +10,7 @@ import pytest
 from vljepa_jax.config import ConfigError, StreamSet, StreamStudyConfig
 from vljepa_jax.evals.streams.run import scorer
 from vljepa_jax.evals.streams.study import (
-    FORMS,
+    FEWEST_STREAMS,
     STRATEGIES,
     Curve,
     EmbeddedStream,
@@ -30,6 +30,7 @@ CONFIG = StreamStudyConfig(
     rates=(2.0, 1.0, 0.7, 0.5, 0.35, 0.25, 0.18, 0.12, 0.06),
     change_window=3.0,
     change_delay=0.5,
+    forms=("averaged", "exact", "clip"),
     bank_texts=10,
 )
 WORDS = ("red", "green", "blue", "pink", "grey")
@@ -66,13 +67,20 @@ def decode(embeddings):
     return [TEXTS[index] for index in (embeddings @ MEANINGS.T).argmax(axis=1)]
 
 
+def embed_spans(stream, spans):
+    """The mean of the ticks in each span: the same as averaged, for spans of whole ticks."""
+    inside = [(begin <= stream.times) & (stream.times < end) for begin, end in spans]
+    return unit(np.stack([stream.embeddings[ticks].mean(axis=0) for ticks in inside]))
+
+
 @pytest.fixture(scope="module")
 def study():
-    return run_study([made_up(seed, 0.45) for seed in range(3)], CONFIG, decode, scorer)
+    streams = [made_up(seed, 0.45) for seed in range(FEWEST_STREAMS)]
+    return run_study(streams, CONFIG, decode, scorer, embed_spans)
 
 
 def test_there_is_a_curve_for_every_strategy_and_form(study):
-    assert set(study.curves) == {(s, f) for s in STRATEGIES for f in FORMS}
+    assert set(study.curves) == {(s, f) for s in STRATEGIES for f in CONFIG.forms}
     for strategy in ("uniform", "offline"):
         rates = [rate for rate, _ in study.points(strategy, "averaged")]
         np.testing.assert_allclose(rates, CONFIG.rates, rtol=0.05)
@@ -80,7 +88,9 @@ def test_there_is_a_curve_for_every_strategy_and_form(study):
 
 
 def test_a_clean_stream_is_told_whole_at_its_rate_of_events():
-    clean = run_study([made_up(seed, 0.0) for seed in range(2)], CONFIG, decode, scorer)
+    clean = run_study(
+        [made_up(seed, 0.0) for seed in range(2)], CONFIG, decode, scorer, embed_spans
+    )
     events, seconds = clean.annotations.sum(), clean.seconds.sum()
     needed = events / seconds
     offline = dict(zip(CONFIG.rates, clean.points("offline", "averaged"), strict=True))
@@ -94,15 +104,46 @@ def test_a_clean_stream_is_told_whole_at_its_rate_of_events():
 
 def test_selective_needs_fewer_decodings_and_averaging_helps(study):
     offline = study.reductions["offline", "averaged"]
-    assert "never" not in offline.caveat
+    assert offline.undefined == ""
     assert math.isclose(offline.over_uniform, offline.uniform_rate / offline.rate)
     assert offline.interval[0] <= offline.value <= offline.interval[1]
     assert offline.interval[0] > 1
     assert math.isclose(offline.value, 1 / offline.rate)
-    noisy = run_study([made_up(seed, 0.6) for seed in range(2)], CONFIG, decode, scorer)
-    points = {form: dict(noisy.points("offline", form)) for form in FORMS}
+    streams = [made_up(seed, 0.6) for seed in range(2)]
+    noisy = run_study(streams, CONFIG, decode, scorer, embed_spans)
+    points = {form: dict(noisy.points("offline", form)) for form in CONFIG.forms}
     rate = min(points["exact"], key=lambda rate: abs(rate - 0.25))
     assert points["averaged"][rate] > points["exact"][rate] + 50
+
+
+def test_a_segment_is_embedded_as_a_clip_of_its_own_once_a_stream():
+    """Where a clip is the mean of its ticks, this form is the averaged one."""
+    config = dataclasses.replace(CONFIG, window=1 / TICKS)
+    calls = []
+
+    def counted(stream, spans):
+        calls.append((stream.name, len(spans), len(np.unique(spans, axis=0))))
+        return embed_spans(stream, spans)
+
+    streams = [made_up(seed, 0.3, seconds=60.0) for seed in range(2)]
+    found = run_study(streams, config, decode, scorer, counted)
+    assert [name for name, _, _ in calls] == ["stream-0", "stream-1"]
+    assert all(spans == distinct > 20 for _, spans, distinct in calls)
+    for strategy in STRATEGIES:
+        clip, averaged = (found.curves[strategy, form].scores for form in ("clip", "averaged"))
+        np.testing.assert_allclose(clip, averaged, rtol=1e-6)
+    assert not np.allclose(averaged, found.curves[strategy, "exact"].scores)
+
+
+def test_forms_that_are_not_asked_for_cost_nothing():
+    def refuse(stream, spans):
+        raise AssertionError("no clips are wanted")
+
+    config = dataclasses.replace(CONFIG, forms=("exact",))
+    found = run_study([made_up(0, 0.3, seconds=30.0)], config, decode, scorer, refuse)
+    assert set(found.curves) == {(strategy, "exact") for strategy in STRATEGIES}
+    with pytest.raises(ConfigError, match="forms: name at least one of clip, averaged, exact"):
+        dataclasses.replace(CONFIG, forms=())
 
 
 def test_the_online_strategy_comes_near_the_rate_it_is_asked_for(study):
@@ -133,7 +174,7 @@ def test_pairs_are_with_the_nearest_text_and_all_in_one_corpus():
 
         return score
 
-    found = run_study([stream], config, decode, remember)
+    found = run_study([stream], config, decode, remember, embed_spans)
     assert seen[0] == ([TEXTS[0], TEXTS[0], TEXTS[7]], [["x"], ["y"], ["z"]])
     assert found.points("uniform", "exact")[0] == (1.0, 1.0)  # the mean of 0, 1 and 2
 
@@ -145,7 +186,12 @@ def test_blind_is_the_score_of_texts_of_other_annotations(study):
 
 @pytest.mark.parametrize(
     ("target", "expected", "bounded"),
-    [(15.0, math.sqrt(0.5), ""), (10.0, 0.5, "lower"), (25.0, 2.0, "upper"), (20.0, 1.0, "")],
+    [
+        (15.0, math.sqrt(0.5), ""),
+        (10.0, 0.5, "already at the lowest rate"),
+        (25.0, 2.0, "at no rate"),
+        (20.0, 1.0, ""),
+    ],
 )
 def test_a_curve_is_read_off_in_the_logarithm_of_the_rate(target, expected, bounded):
     rates, quality = np.array([0.5, 1.0, 2.0]), np.array([10.0, 20.0, 12.0])
@@ -162,29 +208,45 @@ def test_a_config_without_the_reference_rate_is_refused():
         dataclasses.replace(CONFIG, ticks_per_second=0.5)
 
 
-def test_an_interval_that_is_cut_off_is_marked():
-    """Of two streams, one alone never is as good; a resample that has it twice gives a bound."""
-    rates, seconds = np.array([2.0, 1.0, 0.5]), np.array([100.0, 100.0])
+def by_hand(good, bad):
+    """A reduction over streams whose selective curve is, and never is, as good as the uniform."""
+    rates, seconds = np.array([2.0, 1.0, 0.5]), np.full(good + bad, 100.0)
+    scores = [(60, 50, 20), (80, 80, 30), (40, 40, 10)]
+    uniform, better, worse = np.array(scores)[:, :, None]
+    selective = np.concatenate([better.repeat(good, 1), worse.repeat(bad, 1)], axis=1)
     decodings = rates[:, None] * seconds
-    uniform = Curve(rates, decodings, np.array([[60.0, 60.0], [50.0, 50.0], [20.0, 20.0]]))
-    selective = Curve(rates, decodings, np.array([[80.0, 40.0], [80.0, 40.0], [30.0, 10.0]]))
-    curves = {("uniform", "averaged"): uniform, ("offline", "averaged"): selective}
-    found = reduction(Study(seconds, np.array([10, 10]), curves, 0.0, {}), "offline", "averaged")
+    curves = {
+        ("uniform", "clip"): Curve(rates, decodings, uniform.repeat(good + bad, 1)),
+        ("offline", "clip"): Curve(rates, decodings, selective),
+    }
+    annotations = np.full(good + bad, 10)
+    return reduction(Study(seconds, annotations, curves, 0.0, {}), "offline", "clip")
+
+
+def test_what_has_no_value_and_what_has_no_interval_say_why():
+    """Most streams never are as good: a resample with too many of these has no value."""
+    found = by_hand(3, 5)
     assert 1 < found.value < 2
-    assert found.interval[0] == 0.5  # the highest rate of the sweep, not a finding
-    assert re.fullmatch(r"in 2\d% of resampled streams but a bound: .*cut off", found.caveat)
+    assert found.interval is None
+    assert found.over_uniform_interval is None
+    assert re.fullmatch(r"no interval: \d\d% of resampled streams have no value", found.caveat)
+    never = by_hand(0, 8)
+    assert (never.value, never.rate, never.interval) == (None, None, None)
+    assert never.undefined == "at no rate of the sweep as good"
+    few = by_hand(FEWEST_STREAMS - 1, 0)
+    assert few.value == by_hand(FEWEST_STREAMS, 0).value
+    assert few.caveat == "7 streams are too few for an interval, which takes 8"
+    assert by_hand(FEWEST_STREAMS, 0).interval is not None
 
 
 def test_a_model_that_knows_nothing_is_not_praised():
     """Random embeddings: fewer decodings are as good, for the uniform strategy too."""
     streams = [
         dataclasses.replace(stream, embeddings=unit(RNG.normal(size=stream.embeddings.shape)))
-        for stream in (made_up(0, 0.0), made_up(1, 0.0))
+        for stream in (made_up(seed, 0.0, seconds=60.0) for seed in range(FEWEST_STREAMS))
     ]
-    found = run_study(streams, CONFIG, decode, scorer)
-    for form in FORMS:
+    found = run_study(streams, CONFIG, decode, scorer, embed_spans)
+    for form in CONFIG.forms:
         reduction = found.reductions["offline", form]
-        assert reduction.caveat
+        assert reduction.undefined or reduction.caveat
         assert reduction.quality < 2 * found.blind + 50
-        low, high = reduction.over_uniform_interval
-        assert low <= 1.5

@@ -12,6 +12,7 @@ from sklearn.cluster import AgglomerativeClustering
 from vljepa_jax.inference.streams.segmentation import (
     midpoints,
     segment_embeddings,
+    segment_spans,
     uniform_segments,
     ward_tree,
 )
@@ -121,3 +122,10 @@ def test_what_is_not_finite_is_an_error():
         ward_tree(np.array([[0.0], [np.nan]]))
     with pytest.raises(ValueError, match=r"\[n, e\] with n > 0"):
         ward_tree(np.zeros((0, 2)))
+
+
+def test_spans_of_segments_by_hand():
+    """Windows of 1 s, twice a second: a tick tells of half a second, a clip has one at least."""
+    times = np.array([0.5, 1.0, 1.5, 2.0, 2.5])
+    spans = segment_spans(times, np.array([[0, 1], [1, 3], [3, 5], [0, 5]]), tick=0.5, shortest=1.0)
+    np.testing.assert_allclose(spans, [[0.0, 1.0], [0.75, 1.75], [1.75, 2.75], [0.25, 2.75]])

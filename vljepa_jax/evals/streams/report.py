@@ -10,6 +10,7 @@ from typing import Any
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from vljepa_jax.config import STREAM_REFERENCE_RATE, WORLD, StreamSet, StreamStudyConfig
 from vljepa_jax.evals.benchmarks import STREAM
@@ -23,15 +24,13 @@ from vljepa_jax.evals.report import (
     what_is_missing,
 )
 from vljepa_jax.evals.streams.run import StreamResult, StudiedSet
-from vljepa_jax.evals.streams.study import FORMS, STRATEGIES
+from vljepa_jax.evals.streams.study import Reduction
 from vljepa_jax.inference.streams.timeline import draw_timeline
 
-# What the headline compares: both strategies from averaged embeddings (§4.6: it helps both).
-_HEADLINE_FORM = FORMS[0]
 _METRICS = {"offline": "stream/decoding_reduction", "online": "stream/online_decoding_reduction"}
 _COLOURS = {"uniform": "#888888", "offline": "#3b82f6", "online": "#e0703a"}
 _TIMELINE_PARTS, _PART_WIDTH = 4, 4.2  # inches: what a phone shows of it can be read
-_LINES = {"averaged": "-", "exact": ":"}
+_LINES = {"clip": "-", "averaged": "--", "exact": ":"}
 
 
 def metrics(result: StreamResult, config: StreamStudyConfig) -> dict[str, dict[str, Any]]:
@@ -40,25 +39,26 @@ def metrics(result: StreamResult, config: StreamStudyConfig) -> dict[str, dict[s
     for index, own in enumerate(result.sets):
         study = own.study
         for strategy, name in _METRICS.items():
-            found = study.reductions[strategy, _HEADLINE_FORM]
+            found = study.reductions[strategy, config.forms[0]]
             made[name + (f"_{own.part.name}" if index else "")] = {
                 "value": found.value,
                 # What the uniform strategy itself reaches: 1 unless its curve is flat.
                 "chance": STREAM_REFERENCE_RATE / found.uniform_rate,
                 "n": int(study.annotations.sum()),
-                "interval": list(found.interval),
+                "interval": found.interval and list(found.interval),
                 "unit": "ratio",
                 "protocol": STREAM,
                 **_what(own),
                 "decoder": own.decoder,
+                "form": config.forms[0],
                 "query": config.query,
                 "cider": found.quality,
                 "cider_blind": study.blind,
                 "over_uniform": found.over_uniform,
-                "over_uniform_interval": list(found.over_uniform_interval),
-                "caveat": found.caveat,
+                "over_uniform_interval": found.over_uniform_interval
+                and list(found.over_uniform_interval),
                 "unreadable": len(own.unreadable),
-            }
+            } | {key: why for key in ("undefined", "caveat") if (why := getattr(found, key))}
     return made
 
 
@@ -101,13 +101,19 @@ def _set_as_json(own: StudiedSet) -> dict[str, Any]:
             f"{strategy}/{form}": [
                 {"rate": rate, "cider": cider} for rate, cider in study.points(strategy, form)
             ]
-            for strategy in STRATEGIES
-            for form in FORMS
+            for strategy, form in study.curves
         },
         "reductions": {
-            f"{strategy}/{form}": dataclasses.asdict(found)
+            f"{strategy}/{form}": _as_json(found)
             for (strategy, form), found in study.reductions.items()
         },
+    }
+
+
+def _as_json(found: Reduction) -> dict[str, Any]:
+    """What a reduction has: what it lacks is left out, and "undefined" or "caveat" says why."""
+    return {
+        key: value for key, value in dataclasses.asdict(found).items() if value not in (None, "")
     }
 
 
@@ -154,7 +160,7 @@ def _by_set(metrics: Mapping[str, Any]) -> dict[str, list[MetricRow]]:
         )
         over = shown(metric["over_uniform"], "ratio")
         within = shown_interval(metric["over_uniform_interval"], "ratio")
-        caveat = f"Says little: {metric['caveat']}." if metric["caveat"] else ""
+        caveat = f"Says little: {metric['caveat']}." if metric.get("caveat") else ""
         note = " ".join(filter(None, (what_is_missing(metric), caveat)))
         row = MetricRow(name, metric, (f"{over} ({within})",), note)
         groups.setdefault(title, []).append(row)
@@ -183,20 +189,21 @@ def draw_curves(streams: Mapping[str, Any]) -> Figure:
 
 
 def _draw_curves(axes: Axes, part: Mapping[str, Any], reference_rate: float) -> None:
-    for strategy in STRATEGIES:
-        for form in FORMS:
-            points = part["curves"][f"{strategy}/{form}"]
-            axes.plot(
-                [point["rate"] for point in points],
-                [point["cider"] for point in points],
-                _LINES[form],
-                color=_COLOURS[strategy],
-                label=f"{strategy}, {form}",
-            )
+    for name, points in part["curves"].items():
+        strategy, form = name.split("/")
+        axes.plot(
+            [point["rate"] for point in points],
+            [point["cider"] for point in points],
+            _LINES[form],
+            color=_COLOURS[strategy],
+            label=f"{strategy}, {form}",
+        )
     axes.axhline(part["cider_blind"], color="#888888", linewidth=0.8, linestyle=(0, (1, 4)))
     axes.axvline(reference_rate, color="#888888", linewidth=0.5)
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel("decodings per second")
     axes.set_title(_title(part), loc="left")
     axes.grid(alpha=0.2)

@@ -9,7 +9,7 @@ import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
-from rich.progress import Progress
+from rich.progress import Progress, TaskID
 
 from vljepa_jax.config import (
     WORLD,
@@ -33,7 +33,7 @@ from vljepa_jax.evals.streams.study import (
     run_study,
 )
 from vljepa_jax.inference.embedder import Embedder
-from vljepa_jax.inference.streams.embed_stream import embed_stream
+from vljepa_jax.inference.streams.embed_stream import embed_spans, embed_stream
 from vljepa_jax.inference.streams.segmentation import midpoints, segment_embeddings, ward_tree
 from vljepa_jax.inference.streams.timeline import Spoken, Timeline
 from vljepa_jax.parallel.processes import divided, first_process
@@ -175,13 +175,28 @@ def run_stream_benchmark(
         ConfigError: there are no texts to decode with.
     """
     made, timeline = [], None
-    for own in embedded:
-        name, decode = _decoder(model, config, own.found)
-        study = run_study(own.streams, config, decode, scorer)
-        made.append(StudiedSet(own.found.part, study, name, own.unreadable, own.videos))
-        if timeline is None:
-            medium = own.found.dataset.media(own.found.split)[own.first].media[0]
-            timeline = _timeline(medium, own.streams[0], config, decode)
+    with Progress(transient=True) as progress:
+        for own in embedded:
+            name, decode = _decoder(model, config, own.found)
+            records = own.found.dataset.media(own.found.split)
+            media = {records[r].id: records[r].media[0] for r, _ in own.found.streams}
+            task = progress.add_task("Embedding clips", total=len(own.streams))
+
+            def embed_clips(
+                stream: EmbeddedStream,
+                spans: np.ndarray,
+                media: Mapping[str, Medium] = media,
+                task: TaskID = task,
+            ) -> np.ndarray:
+                found = embed_spans(model, media[stream.name], config.query, spans)
+                progress.advance(task)
+                return found
+
+            study = run_study(own.streams, config, decode, scorer, embed_clips)
+            made.append(StudiedSet(own.found.part, study, name, own.unreadable, own.videos))
+            if timeline is None:
+                medium = records[own.first].media[0]
+                timeline = _timeline(medium, own.streams[0], config, decode)
     return StreamResult(tuple(made), timeline)
 
 

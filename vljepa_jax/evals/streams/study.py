@@ -1,9 +1,12 @@
 """How few decodings tell as much of a stream: CIDEr against rate (paper §4.6).
 
 A strategy chooses segments of a stream; each segment is decoded once, and its text stands at the
-segment's middle in time. Each annotation is paired with the text nearest to it in time, and CIDEr-D
-over the pairs of all streams is the quality at that rate. The result is how many times fewer
-decodings a selective strategy needs than the uniform one at equal quality.
+segment's middle in time. What is decoded is the mean of the segment's embeddings ("averaged"), the
+embedding at its middle ("exact"), or that of the segment as a clip of its own ("clip"), which costs
+one more embedding a decoding; the paper has the first two. Each annotation is paired with the text
+nearest to it in time, and CIDEr-D over the pairs of all streams is the quality at that rate. The
+result is how many times fewer decodings a selective strategy needs than the uniform one at equal
+quality.
 
 This module sees embeddings and times, neither model nor files.
 """
@@ -22,22 +25,26 @@ from vljepa_jax.inference.streams.online_segmentation import OnlineSegmenter
 from vljepa_jax.inference.streams.segmentation import (
     SegmentTree,
     segment_embeddings,
+    segment_spans,
     uniform_segments,
     ward_tree,
 )
 
 STRATEGIES = ("uniform", "offline", "online")
-FORMS = ("averaged", "exact")
 _RESAMPLES = 1_000
 _SEED = 0
 # Two ticks at least have a variance: the online strategy ends no more than every other one.
 _FASTEST_ONLINE = 0.5
+# Resampling fewer streams than these says little: eight are drawn in 6,435 ways, three in ten.
+FEWEST_STREAMS = 8
 # Where uniform decoding is as good at this share of the reference rate, its curve is flat there,
 # and to say so with fewer decodings is no art.
 _FLAT = 0.5
 _OUTSIDE = 0.025  # share of resampled streams beyond each end of an interval
 
 Decode = Callable[[Float[np.ndarray, "n e"]], list[str]]
+# a stream, spans of it in seconds -> embeddings of these spans as clips of their own
+EmbedSpans = Callable[["EmbeddedStream", Float[np.ndarray, "k 2"]], Float[np.ndarray, "k e"]]
 # reference texts of each pair -> (candidate texts -> a score of each pair)
 Scorer = Callable[[Sequence[Sequence[str]]], Callable[[Sequence[str]], Sequence[float]]]
 
@@ -83,8 +90,11 @@ class Reduction:
     """Uniform rate over selective rate at equal quality.
 
     Attributes:
-        value: ``STREAM_REFERENCE_RATE`` over ``rate``, of all streams.
-        interval: 95 %, from resampled streams.
+        value: ``STREAM_REFERENCE_RATE`` over ``rate``, of all streams; ``None`` where no rate of
+            the sweep is just as good.
+        undefined: why it has no value; "" where it has one.
+        interval: 95 %, from resampled streams; ``None`` where there are too few streams, or too
+            many of the resamples have no value.
         rate: the lowest selective rate that is as good as the uniform strategy at
             ``STREAM_REFERENCE_RATE``.
         uniform_rate: the lowest uniform rate that is as good.
@@ -92,16 +102,16 @@ class Reduction:
             decodes no more than it must.
         over_uniform_interval: 95 %.
         quality: CIDEr of the uniform strategy at ``STREAM_REFERENCE_RATE``.
-        caveat: "" or why the value says little: it or an end of its interval is a bound, or the
-            uniform curve is flat.
+        caveat: "" or why the value says little: it has no interval, or the uniform curve is flat.
     """
 
-    value: float
-    interval: tuple[float, float]
-    rate: float
+    value: float | None
+    undefined: str
+    interval: tuple[float, float] | None
+    rate: float | None
     uniform_rate: float
-    over_uniform: float
-    over_uniform_interval: tuple[float, float]
+    over_uniform: float | None
+    over_uniform_interval: tuple[float, float] | None
     quality: float
     caveat: str
 
@@ -134,7 +144,11 @@ class Study:
 
 
 def run_study(
-    streams: Sequence[EmbeddedStream], config: StreamStudyConfig, decode: Decode, scorer: Scorer
+    streams: Sequence[EmbeddedStream],
+    config: StreamStudyConfig,
+    decode: Decode,
+    scorer: Scorer,
+    embed_spans: EmbedSpans,
 ) -> Study:
     """Sweeps the rates for all strategies and forms.
 
@@ -142,6 +156,7 @@ def run_study(
         streams: of one kind and density.
         decode: embeddings to texts.
         scorer: of CIDEr-D, ×100.
+        embed_spans: called once a stream where ``config.forms`` has "clip".
     """
     decode = _remembering(decode)
     tick = 1 / config.ticks_per_second
@@ -150,37 +165,39 @@ def run_study(
     trees = [ward_tree(stream.embeddings) for stream in streams]
     score = scorer([[text] for stream in streams for text in stream.texts])
     groups = np.repeat(np.arange(len(streams)), annotations)
+    cuts = {
+        (strategy, rate): [
+            choose_segments(strategy, rate, config, stream.embeddings, tree)
+            for stream, tree in zip(streams, trees, strict=True)
+        ]
+        for strategy in STRATEGIES
+        for rate in sorted(config.rates, reverse=True)
+        if strategy != "online" or rate * tick <= _FASTEST_ONLINE
+    }
+    clips = [
+        _embed_clips(stream, [parts[index] for parts in cuts.values()], config, embed_spans)
+        for index, stream in enumerate(streams if "clip" in config.forms else ())
+    ]
     curves: dict[tuple[str, str], Curve] = {}
     blind = math.nan
     for strategy in STRATEGIES:
-        asked = [
-            rate
-            for rate in sorted(config.rates, reverse=True)
-            if strategy != "online" or rate * tick <= _FASTEST_ONLINE
-        ]
-        cuts = [
-            [
-                choose_segments(strategy, rate, config, stream.embeddings, tree)
-                for stream, tree in zip(streams, trees, strict=True)
-            ]
-            for rate in asked
-        ]
-        for form in FORMS:
+        asked = [rate for name, rate in cuts if name == strategy]
+        for form in config.forms:
             scores = []
-            for rate, segments in zip(asked, cuts, strict=True):
-                texts = _paired_texts(streams, segments, form, decode)
+            for rate in asked:
+                texts = _paired_texts(streams, cuts[strategy, rate], form, clips, decode)
                 given = np.asarray(score(texts))
                 scores.append(np.bincount(groups, given, minlength=len(streams)))
-                if (strategy, form, rate) == ("uniform", FORMS[0], STREAM_REFERENCE_RATE):
+                if (strategy, form, rate) == ("uniform", config.forms[0], STREAM_REFERENCE_RATE):
                     order = np.random.default_rng(_SEED).permutation(len(texts))
                     blind = float(np.mean(score([texts[i] for i in order])))
-            decodings = np.array([[len(part) for part in segments] for segments in cuts])
-            curves[strategy, form] = Curve(np.array(asked), decodings, np.array(scores))
+            decodings = [[len(part) for part in cuts[strategy, rate]] for rate in asked]
+            curves[strategy, form] = Curve(np.array(asked), np.array(decodings), np.array(scores))
     study = Study(seconds, annotations, curves, blind, {})
     reductions = {
         (strategy, form): reduction(study, strategy, form)
         for strategy in STRATEGIES[1:]
-        for form in FORMS
+        for form in config.forms
     }
     return dataclasses.replace(study, reductions=reductions)
 
@@ -224,21 +241,45 @@ def _paired_texts(
     streams: Sequence[EmbeddedStream],
     segments: Sequence[np.ndarray],
     form: str,
+    clips: Sequence[Mapping[tuple[int, int], np.ndarray]],
     decode: Decode,
 ) -> list[str]:
-    """The text nearest in time to each annotation; of two equally near, the earlier.
+    """The text nearest in time to each annotation.
 
     Only these are decoded here: what no annotation is paired with changes no score.
     """
     chosen = []
-    for stream, parts in zip(streams, segments, strict=True):
-        middles = (stream.times[parts[:, 0]] + stream.times[parts[:, 1] - 1]) / 2
-        nearest = np.abs(stream.annotated[:, None] - middles).argmin(axis=1)
-        embedded = segment_embeddings(stream.embeddings, parts, averaged=form == "averaged")
-        chosen.append(embedded[nearest])
+    for index, (stream, parts) in enumerate(zip(streams, segments, strict=True)):
+        nearest = _nearest(stream, parts)
+        if form == "clip":
+            chosen.append(np.stack([clips[index][tuple(part)] for part in parts[nearest].tolist()]))
+        else:
+            averaged = form == "averaged"
+            chosen.append(segment_embeddings(stream.embeddings, parts, averaged=averaged)[nearest])
     distinct, where = np.unique(np.concatenate(chosen), axis=0, return_inverse=True)
     texts = decode(distinct)
     return [texts[index] for index in where.ravel()]
+
+
+def _nearest(stream: EmbeddedStream, segments: np.ndarray) -> np.ndarray:
+    """[m] the segment whose middle is nearest to each annotation, the first of two."""
+    middles = (stream.times[segments[:, 0]] + stream.times[segments[:, 1] - 1]) / 2
+    return np.abs(stream.annotated[:, None] - middles).argmin(axis=1)
+
+
+def _embed_clips(
+    stream: EmbeddedStream,
+    cuts: Sequence[np.ndarray],
+    config: StreamStudyConfig,
+    embed_spans: EmbedSpans,
+) -> dict[tuple[int, int], np.ndarray]:
+    """Embeddings, as clips of their own, of the segments that are decoded in any of the cuts."""
+    decoded = np.concatenate([segments[_nearest(stream, segments)] for segments in cuts])
+    distinct = np.unique(decoded, axis=0)
+    spans = segment_spans(
+        stream.times, distinct, tick=1 / config.ticks_per_second, shortest=config.window
+    )
+    return dict(zip(map(tuple, distinct.tolist()), embed_spans(stream, spans), strict=True))
 
 
 def _remembering(decode: Decode) -> Decode:
@@ -286,24 +327,33 @@ def reduction(study: Study, strategy: str, form: str) -> Reduction:
         return rate, uniform_rate, target, bounded
 
     everything = np.arange(len(study.seconds))
-    rate, uniform_rate, target, caveat = measure(everything)
-    if not caveat and uniform_rate < _FLAT * STREAM_REFERENCE_RATE:
-        caveat = f"uniform decoding is as good at {uniform_rate:.2g} per second: a flat curve"
+    rate, uniform_rate, target, undefined = measure(everything)
+    found = Reduction(None, undefined, None, None, uniform_rate, None, None, target, "")
+    if undefined:
+        return found
+    found = dataclasses.replace(
+        found,
+        value=STREAM_REFERENCE_RATE / rate,
+        rate=rate,
+        over_uniform=uniform_rate / rate,
+    )
+    if len(everything) < FEWEST_STREAMS:
+        few = f"{len(everything)} streams are too few for an interval, which takes {FEWEST_STREAMS}"
+        return dataclasses.replace(found, caveat=few)
     rng = np.random.default_rng(_SEED)
     drawn = [measure(rng.choice(everything, len(everything))) for _ in range(_RESAMPLES)]
+    without = float(np.mean([bool(draw[3]) for draw in drawn]))
+    if without > _OUTSIDE:
+        caveat = f"no interval: {without:.0%} of resampled streams have no value"
+        return dataclasses.replace(found, caveat=caveat)
     rates, uniform_rates = np.array([(draw[0], draw[1]) for draw in drawn]).T
-    bounded = float(np.mean([bool(draw[3]) for draw in drawn]))
-    if not caveat and bounded > _OUTSIDE:
-        caveat = f"in {bounded:.0%} of resampled streams but a bound: the interval is cut off"
-    return Reduction(
-        value=STREAM_REFERENCE_RATE / rate,
+    flat = uniform_rate < _FLAT * STREAM_REFERENCE_RATE
+    caveat = f"uniform decoding is as good at {uniform_rate:.2g} per second: a flat curve"
+    return dataclasses.replace(
+        found,
         interval=_interval(STREAM_REFERENCE_RATE / rates),
-        rate=rate,
-        uniform_rate=uniform_rate,
-        over_uniform=uniform_rate / rate,
         over_uniform_interval=_interval(uniform_rates / rates),
-        quality=target,
-        caveat=caveat,
+        caveat=caveat if flat else "",
     )
 
 
@@ -323,14 +373,14 @@ def rate_at(
 
     Returns:
         The rate and ""; where the curve does not cross the quality, its first or last rate, and
-        which bound that is.
+        why there is none.
     """
     reached = np.flatnonzero(quality >= target - 1e-9 * max(1.0, abs(target)))
     if not len(reached):
-        return float(rates[-1]), "never as good: an upper bound"
+        return float(rates[-1]), "at no rate of the sweep as good"
     after = int(reached[0])
     if after == 0:
-        return float(rates[0]), "as good already at the lowest rate: a lower bound"
+        return float(rates[0]), "as good already at the lowest rate of the sweep"
     share = min(1.0, (target - quality[after - 1]) / (quality[after] - quality[after - 1]))
     low, high = math.log(rates[after - 1]), math.log(rates[after])
     return math.exp(low + share * (high - low)), ""

@@ -1,13 +1,14 @@
-"""A video file or medium as a stream of embeddings Ŝ_Y, one a window."""
+"""A video file or medium as a stream of embeddings Ŝ_Y, one a window, and those of its spans."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 import numpy as np
+from jaxtyping import Float
 
-from vljepa_jax.data.records import Medium
-from vljepa_jax.data.video import play
+from vljepa_jax.data.records import ROUNDING, Medium
+from vljepa_jax.data.video import fit_frame, play
 from vljepa_jax.data.workers import in_batches
 from vljepa_jax.inference.embedder import Embedder
 from vljepa_jax.inference.streams.windows import SlidingWindow, Window
@@ -39,6 +40,35 @@ def embed_stream(
     ends = np.array([end for end, _ in embedded])
     vectors = np.array([vector for _, vector in embedded], np.float32)
     return ends, vectors.reshape(len(ends), model.embedding_size)
+
+
+def embed_spans(
+    model: Embedder, medium: Medium, query: str, spans: Float[np.ndarray, "k 2"]
+) -> Float[np.ndarray, "k e"]:
+    """Embeds spans of a whole video, of any lengths, a clip each.
+
+    The video is decoded once. Its frames, at the model's size, are in memory meanwhile.
+
+    Args:
+        spans: seconds, [begin, end); what reaches beyond the video shows its first or last frame.
+
+    Raises:
+        ClipError: the video cannot be read.
+    """
+    begins, frames = [], []
+    for frame in play(medium):
+        begins.append(frame.begin - ROUNDING)
+        frames.append(fit_frame(frame.image(), model.video))
+    count = model.video.frames
+    moments = spans[:, :1] + (np.arange(count) + 0.5) / count * (spans[:, 1:] - spans[:, :1])
+    shown = np.maximum(np.searchsorted(begins, moments, side="right") - 1, 0)
+    embedded = in_batches(
+        lambda _, clips: model.predict(clips, [query] * len(clips)),
+        ((index, np.stack([frames[i] for i in row])) for index, row in enumerate(shown)),
+        model.batch_size,
+    )
+    vectors = np.array([vector for _, vector in embedded], np.float32)
+    return vectors.reshape(len(spans), model.embedding_size)
 
 
 def _windows(medium: Medium, sliding: SlidingWindow) -> Iterator[Window]:

@@ -8,8 +8,8 @@ Three ways to choose the moments at which a stream is decoded into text:
 - online (``online_segmentation.py``): a causal test for a change of the mean, by Ward's cost too.
 
 A segment is a half-open range of ticks [start, end). It is decoded at its midpoint, from the
-embedding of that tick ("exact") or from the mean of the segment's embeddings ("averaged"). All of
-this is plain numpy.
+embedding of that tick ("exact"), from the mean of the segment's embeddings ("averaged"), or from
+the embedding of the clip that the segment is ("clip", ours). All of this is plain numpy.
 """
 
 from __future__ import annotations
@@ -137,6 +137,25 @@ def segment_embeddings(
         return embeddings[midpoints(segments)]
     sums = np.add.reduceat(embeddings, segments[:, 0], axis=0, dtype=np.float64)
     return unit(sums / (segments[:, 1] - segments[:, 0])[:, None])
+
+
+def segment_spans(
+    times: Float[np.ndarray, " n"],
+    segments: Int[np.ndarray, "count 2"],
+    *,
+    tick: float,
+    shortest: float,
+) -> Float[np.ndarray, "count 2"]:
+    """The seconds [begin, end) of each segment's own clip.
+
+    Args:
+        times: middles of the ticks' windows.
+        tick: seconds from one to the next; a segment reaches half of that beyond its outer ticks.
+        shortest: seconds; a shorter segment is widened to this length about its middle.
+    """
+    middles = (times[segments[:, 0]] + times[segments[:, 1] - 1]) / 2
+    half = np.maximum((segments[:, 1] - segments[:, 0]) * tick, shortest) / 2
+    return np.stack([middles - half, middles + half], axis=1)
 
 
 def unit(vectors: Float[np.ndarray, "... e"]) -> Float[np.ndarray, "... e"]:
