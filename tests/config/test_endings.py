@@ -15,6 +15,9 @@ import os, signal, sys, time
 import rich.console
 from vljepa_jax.config import command_line, endings
 
+# What a shell has started in the background ignores SIGINT, and hands that on.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 def main():
     with command_line.explained(ValueError):
         try:
@@ -26,14 +29,13 @@ command_line.run(main)
 """
 
 
-def command(tmp_path, work, *arguments, **settings):
+def command(tmp_path, work, *arguments, before=(), **settings):
+    """``before``: what starts it, in the place of this process."""
     script = tmp_path / "command.py"
     script.write_text(COMMAND)
-    # What a shell has started in the background ignores SIGINT, and hands that on.
-    heard = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
-    settings = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | heard | settings
+    settings = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | settings
     return subprocess.Popen(
-        [sys.executable, script, *arguments],
+        [*before, sys.executable, script, *arguments],
         env=os.environ | {"WORK": work},
         text=True,
         **settings,
@@ -151,9 +153,8 @@ def test_an_output_that_is_full_is_told(tmp_path):
 
 
 def test_closed_outputs_are_no_error(tmp_path):
-    process = command(
-        tmp_path, "print('line')", preexec_fn=lambda: [os.close(each) for each in (1, 2)]
-    )
+    closing = ["sh", "-c", 'exec "$@" >&- 2>&-', "sh"]
+    process = command(tmp_path, "print('line')", before=closing)
     assert ended(process)[0] == 0
 
 

@@ -229,11 +229,10 @@ def test_lines_are_whole_in_a_pipe_and_nothing_in_them_is_markup(model, joined, 
 def test_a_closed_standard_input_ends_no_stream(run_dir, joined, texts):
     arguments = [f"--checkpoint={run_dir}", f"--source={joined[0]}", f"--texts={texts}", "--fast"]
     done = subprocess.run(
-        [sys.executable, "launch/stream.py", *arguments],
+        ["sh", "-c", 'exec "$@" <&-', "sh", sys.executable, "launch/stream.py", *arguments],
         cwd=ROOT,
         capture_output=True,
         text=True,
-        preexec_fn=lambda: os.close(0),
     )
     assert done.returncode == 0, done.stderr
     assert "decodings saved" in done.stdout
