@@ -95,7 +95,7 @@ def test_it_is_evaluated_and_reported(config, tmp_path):
     assert (report["model"], report["train"]) == (ColourModel.card, {})
     assert report["config"]["train"] is None
     page = (tmp_path / "report.html").read_text()
-    assert "<h1>Mean colour: fake</h1>" in page
+    assert "<h1>Mean colour fake: stream</h1>" in page
     assert page.count("data:image/webp") > 5
     assert "<h2>Training</h2>" not in page
     assert "<summary>Model</summary>" in page

@@ -16,13 +16,18 @@ NO_BUCKETS = ["https://host/x", "train=gs://bucket/x", "gs:/bucket/x"]
 NO_PATHS = {
     "compare": {"only"},
     "convert": {"license"},
-    "embed": {"query"},
+    "embed": {"encoding", "query"},
     "eval": {"benchmarks"},
     "finetune": {"columns"},
     "plan": {"topology"},
     "prepare": {"columns", "dataset", "encoding", "name", "shard", "split", "splits", "task"},
     "probe": {"probes", "splits"},
-    "stream": {"query", "size", "source"},  # a source may be an address, of a camera say
+    "stream": {
+        "encoding",
+        "query",
+        "size",
+        "source",
+    },  # a source may be an address, of a camera say
     "tables": {"compare"},
     "train": {"profile", "wandb"},
 }

@@ -27,6 +27,7 @@ from vljepa_jax.config import (
 from vljepa_jax.run_dir import CheckpointError
 from vljepa_jax.studies import runs
 from vljepa_jax.studies.study import require_same_data, run_study
+from vljepa_jax.training import train_loop
 
 
 def variant(name, train, **fields):
@@ -143,7 +144,7 @@ def test_a_study_goes_on_where_it_was(done, study, monkeypatch, tmp_path):
         lambda model, *more: evaluated.append(model.card["step"]) or real(model, *more),
     )
     with monkeypatch.context() as patched:
-        patched.setattr(runs, "train", no_training)
+        patched.setattr(train_loop, "train", no_training)
         again = run_study(study, copy, (), quick=False)
     assert evaluated == []
     for name in ("cider_ratio_final", "top5_difference_final"):

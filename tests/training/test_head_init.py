@@ -63,7 +63,7 @@ def test_targets_are_those_of_the_training_examples(config):
     reader = TrainPipeline(config)._reader._sources[0]
     expected = {
         text
-        for index in reader.records.tolist()
+        for index in map(int, reader.records)
         for annotation in reader.usable(index)
         for text in (annotation.texts or reader.dataset.answer(annotation))
     }

@@ -36,6 +36,7 @@ flags.register_validator(
 )
 _ALL = flags.DEFINE_bool("all", False, "Shows what is no match too.")
 _JSON = flags.DEFINE_bool("json", False, "Print JSON.")
+_NOT_TOLD = ("item", "novelty")  # of a hit, in JSON
 
 
 def main(text: str) -> None:
@@ -56,7 +57,7 @@ def main(text: str) -> None:
     if _JSON.value:
         rows = [
             {"rank": rank}
-            | {name: getattr(hit, name) for name in ("score", "name", "start", "end", "match")}
+            | {name: value for name, value in hit._asdict().items() if name not in _NOT_TOLD}
             for rank, hit in enumerate(hits, 1)
         ]
         print(json.dumps(rows, indent=2))
@@ -87,7 +88,7 @@ def _table(title: str, hits: list) -> rich.table.Table:
     table.add_column("score", justify="right")
     table.add_column("when")
     if _ALL.value:
-        table.add_column("match")
+        table.add_column("a match")
     table.add_column("clip", overflow="fold")
     for hit in hits:
         name = min(hit.name, os.path.relpath(hit.name), key=len)

@@ -107,8 +107,8 @@ def write_evaluation(
     galleries = make_galleries(results, datasets)
     extra = stream_report.stream_sections(made, streams) if "streams" in made else []
     page = report.sections(made, _curves(model), galleries, unreadable, extra)
-    kinds = dict.fromkeys(name.partition("/")[0] for name in made["metrics"])
-    title = f"{_title(model)}: {', '.join(kinds)}"
+    kinds = dict.fromkeys(name.partition("/")[0] for name in made["metrics"] if "/" in name)
+    title = _title(model) + (f": {', '.join(kinds)}" if kinds else "")
     report.write_report(output, made, title, page)
     if streams is not None:
         stream_report.save_pictures(output, made["streams"], streams)
