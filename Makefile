@@ -124,10 +124,12 @@ test-install:  ## Build the wheel, install it apart, and try the program vljepa 
 test-notebook: $(VENV)/installed-notebook  ## Run docs/notebooks with the model of make demo (three minutes).
 	DEMO=$(DEMO) $(VENV)/bin/jupyter execute --timeout=1800 docs/notebooks/*.ipynb
 
-FILES = $(filter-out vljepa_jax/__init__.py,$(wildcard vljepa_jax/*.py vljepa_jax/*/__init__.py))
+# Not the commands: each defines flags of its own, and their --help tells all.
+FILES = $(filter-out vljepa_jax/__init__.py vljepa_jax/commands/__init__.py,$(wildcard vljepa_jax/*.py vljepa_jax/*/__init__.py))
 API = $(subst /,.,$(basename $(patsubst %/__init__.py,%.py,$(FILES))))
 docs: $(VENV)/installed-docs  ## Write the pages of the API, build/api/index.html, from the docstrings.
-	$(RUN) -m pdoc --docformat=google --output-directory=build/api $(API)
+	$(RUN) -m pdoc --docformat=google --output-directory=build/api $(API) \
+	    '!vljepa_jax.data.beam_pipeline'  # which needs the extra beam
 
 test-buckets: $(VENV)/installed-emulators  ## Train, kill, resume and evaluate on emulated gs:// and s3:// (2 minutes).
 	$(RUN) -m pytest -m buckets
