@@ -4,7 +4,7 @@ import pytest
 
 from vljepa_jax.config import BenchmarkConfig, ChooseConfig, ConfigError, RetrieveConfig
 from vljepa_jax.evals.benchmarks import missing_examples, select_benchmarks
-from vljepa_jax.evals.report import above_chance, partial
+from vljepa_jax.evals.page import above_chance, partial
 
 
 def test_benchmarks_are_selected_by_their_own_or_a_metrics_name():

@@ -2,8 +2,8 @@
 
 from vljepa_jax.evals.figures import training_curves
 from vljepa_jax.evals.gallery import _draw
+from vljepa_jax.evals.page import splits_table, unlike_training, what_was_evaluated
 from vljepa_jax.evals.protocols.base import Outcome
-from vljepa_jax.evals.report import splits_table, unlike_training, what_was_evaluated
 
 
 def metric(split, suffix="", **fields):

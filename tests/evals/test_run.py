@@ -14,7 +14,7 @@ from tests.helpers.evaluated import evaluate_run, load_for, sweep_run
 from tests.helpers.random_run import random_params, save_run
 from tests.helpers.tiny import tiny_train_config, tiny_world_config, tiny_y_decoder_config
 from vljepa_jax.config import ConfigError, EvalConfig, load_recipe, parse
-from vljepa_jax.evals import report
+from vljepa_jax.evals import page
 from vljepa_jax.evals.benchmarks import select_benchmarks
 from vljepa_jax.evals.caption_gap import caption_gap
 from vljepa_jax.evals.run import sweep_table
@@ -166,6 +166,6 @@ def test_the_gap_is_measured_on_the_captions_of_the_bank(run_dir, config):
 
 
 def test_percent_shows_sensible_digits():
-    assert [report.percent(x) for x in (0, 0.0372, 0.421, 0.9996, 1)] == [
+    assert [page.percent(x) for x in (0, 0.0372, 0.421, 0.9996, 1)] == [
         *("0", "3.7", "42.1", "100.0", "100")
     ]

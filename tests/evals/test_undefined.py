@@ -14,7 +14,7 @@ from tests.inference.test_embedder import STUDY
 from vljepa_jax.config import CaptionConfig, EvalConfig
 from vljepa_jax.data.records import Label
 from vljepa_jax.data.storage import write_dataset
-from vljepa_jax.evals import report
+from vljepa_jax.evals import page
 from vljepa_jax.evals.metrics import mean_score
 from vljepa_jax.evals.run import sweep_table, write_evaluation
 from vljepa_jax.evals.spread import write_spread
@@ -65,11 +65,11 @@ def test_report_page_and_table(evaluated):
     (other,) = metrics.keys() - {name}
     assert metrics[other]["value"] > 0
     assert "undefined" not in metrics[other]
-    assert not report.above_chance(metrics[name])
+    assert not page.above_chance(metrics[name])
     assert f"{name} has no value: CIDEr weighs words" in " ".join(printed.split())
-    page = (directory / "report.html").read_text()
-    assert f"{REASON}." in page
-    assert page.count("nearest –") == 1  # the card of its one example
+    html = (directory / "report.html").read_text()
+    assert f"{REASON}." in html
+    assert html.count("nearest –") == 1  # the card of its one example
     (line,) = (directory / "results/one/predictions.jsonl").read_text().splitlines()
     assert json.loads(line)["values"] == {"_cider_nearest_neighbour": None}
     sweep = {"fields": ["frames"], "runs": [{"values": ["2"], "metrics": metrics}]}

@@ -25,7 +25,7 @@ from vljepa_jax.data.records import Annotation, ClipError
 from vljepa_jax.data.rows import QuestionRows, label_set
 from vljepa_jax.data.token_cache import ClipKey
 from vljepa_jax.data.workers import decode_media, in_batches
-from vljepa_jax.evals import metrics, report
+from vljepa_jax.evals import metrics, page, report
 from vljepa_jax.evals.metrics import Metric
 from vljepa_jax.models.placement import everywhere, on_rows, over_rows, pad_rows, padded_rows
 from vljepa_jax.models.probe import Probe
@@ -243,8 +243,8 @@ def write_probe_report(
         },
         "environment": report.environment(),
     }
-    page = report.sections(made, read_metrics(first), [], {})
-    report.write_report(output, made, f"Probes of {source}", page)
+    sections = page.sections(made, read_metrics(first), [], {})
+    report.write_report(output, made, f"Probes of {source}", sections)
     console = terminal.PlainConsole()
     console.print(_table(measured))
     console.print(f"report: {output / 'report.html'}", highlight=False)
@@ -255,12 +255,12 @@ def _table(measured: Mapping[str, Any]) -> rich.table.Table:
     for column in ("accuracy %", "chance %", "95 % interval", "n"):
         table.add_column(column, justify="right")
     for name, metric in measured.items():
-        value = report.percent(metric["value"])
+        value = page.percent(metric["value"])
         table.add_row(
             name,
-            Text(value, "bold") if report.above_chance(metric) else value,
-            report.percent(metric["chance"]),
-            " to ".join(report.percent(end) for end in metric["interval"]),
+            Text(value, "bold") if page.above_chance(metric) else value,
+            page.percent(metric["chance"]),
+            " to ".join(page.percent(end) for end in metric["interval"]),
             str(metric["n"]),
         )
     return table

@@ -15,7 +15,7 @@ from rich.text import Text
 from vljepa_jax import terminal
 from vljepa_jax.config import BenchmarkConfig, ConfigError, EvalConfig, StreamStudyConfig
 from vljepa_jax.data.datasets import AbsentDatasetError
-from vljepa_jax.evals import report
+from vljepa_jax.evals import page, report
 from vljepa_jax.evals.benchmarks import STREAM, with_frames
 from vljepa_jax.evals.calibration import share_unlike
 from vljepa_jax.evals.datasets import Datasets
@@ -106,10 +106,10 @@ def write_evaluation(
         made["unlike"] = made.get("unlike", {}) | share_unlike(model, results, datasets)
     galleries = make_galleries(results, datasets)
     extra = stream_report.stream_sections(made, streams) if "streams" in made else []
-    page = report.sections(made, _curves(model), galleries, unreadable, extra)
+    sections = page.sections(made, _curves(model), galleries, unreadable, extra)
     kinds = dict.fromkeys(name.partition("/")[0] for name in made["metrics"] if "/" in name)
     title = _title(model) + (f": {', '.join(kinds)}" if kinds else "")
-    report.write_report(output, made, title, page)
+    report.write_report(output, made, title, sections)
     if streams is not None:
         stream_report.save_pictures(output, made["streams"], streams)
     measured = [name for result in results for name in result.metrics]
@@ -125,10 +125,10 @@ def write_evaluation(
             _warn(console, f"{name} has no value: {reason}")
         if caveat := metric.get("caveat"):
             _warn(console, f"{name} says little: {caveat}")
-        if part := report.partial(metric):
+        if part := page.partial(metric):
             _warn(console, f"{name} is {part}")
     _print_skipped(console, skipped)
-    for line in report.unlike_training(made):
+    for line in page.unlike_training(made):
         _warn(console, line)
     for why in unreadable.values():
         _warn(console, f"unreadable, counted as wrong: {why}")
@@ -177,7 +177,7 @@ def write_sweep(
             model,
             benchmarks,
             datasets,
-            directory / _folder(report.setting_name(fields, values)),
+            directory / _folder(page.setting_name(fields, values)),
             cache=cache,
             again=again,
             scored=lambda _: None,
@@ -187,9 +187,9 @@ def write_sweep(
         measured = report.make_report({}, model, config, results, skipped)
         runs.append({"values": list(values), "metrics": measured["metrics"]})
         made = measured | {"metrics": {}, "sweep": {"fields": list(fields), "runs": runs}}
-        page = report.sections(made, _curves(model), [], {})
-        report.write_report(directory, made, f"{_title(model)}, sweep", page)
-        _print_done(console, [f"{name} ({report.setting_name(fields, values)})" for name in done])
+        sections = page.sections(made, _curves(model), [], {})
+        report.write_report(directory, made, f"{_title(model)}, sweep", sections)
+        _print_done(console, [f"{name} ({page.setting_name(fields, values)})" for name in done])
     if not first_process():
         return
     console.print(sweep_table(made["sweep"]))
@@ -243,11 +243,11 @@ def _results_table(metrics: Mapping[str, Mapping[str, Any]]) -> rich.table.Table
         table.add_column(column, justify="right")
     for name, metric in metrics.items():
         value, chance, low, high = (
-            report.shown(number, metric["unit"])
+            page.shown(number, metric["unit"])
             for number in (metric["value"], metric["chance"], *(metric["interval"] or (None, None)))
         )
         within = f"{low} to {high}" if metric["interval"] else "–"
-        bold = Text(value, "bold") if report.above_chance(metric) else value
+        bold = Text(value, "bold") if page.above_chance(metric) else value
         table.add_row(name, bold, chance, within, str(metric["n"]))
     table.caption = "Shares in percent, CIDEr x 100, ratios with ×."
     return table
@@ -259,11 +259,11 @@ def sweep_table(sweep: Mapping[str, Any]) -> rich.table.Table:
     runs = sweep["runs"]
     for run in runs:
         # A field a line: several settings stand side by side in 80 columns.
-        setting = report.setting_name(sweep["fields"], run["values"])
+        setting = page.setting_name(sweep["fields"], run["values"])
         table.add_column(setting.replace(", ", "\n"), justify="right")
     for name in dict.fromkeys(name for run in runs for name in run["metrics"]):
         metrics = (run["metrics"].get(name) for run in runs)
         table.add_row(
-            name, *(report.shown(m["value"], m["unit"]) if m else "skipped" for m in metrics)
+            name, *(page.shown(m["value"], m["unit"]) if m else "skipped" for m in metrics)
         )
     return table

@@ -13,7 +13,8 @@ import rich.table
 from matplotlib.figure import Figure
 
 from vljepa_jax.evals.examples import EvaluationError
-from vljepa_jax.evals.report import environment, read_measured, shown
+from vljepa_jax.evals.page import shown
+from vljepa_jax.evals.report import environment, read_measured
 from vljepa_jax.places import write_text
 
 

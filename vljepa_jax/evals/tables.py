@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from vljepa_jax.evals import report
+from vljepa_jax.evals import page, report
 from vljepa_jax.evals.comparison import Difference, compare, compare_averages
 from vljepa_jax.places import write_text
 
@@ -99,10 +99,9 @@ def write_tables(
     cited = f'Rows marked "{_CITED}" are from the paper: {paper["source"]}.'
     write_text(output / "tables.md", "\n".join([cited, "", *map(markdown, tables)]))
     write_text(output / "tables.csv", as_csv(tables))
-    sections = [report.Section(table.title, "", "grid", _drawn(table)) for table in tables]
+    sections = [page.Section(table.title, "", "grid", _drawn(table)) for table in tables]
     sections[0] = dataclasses.replace(sections[0], intro=cited)
-    page = report.render("Tables", report.environment(), sections)
-    write_text(output / "tables.html", page)
+    write_text(output / "tables.html", page.render("Tables", report.environment(), sections))
     return tables
 
 
@@ -180,19 +179,19 @@ def _cell(metric: Mapping[str, Any] | None) -> Cell:
     if metric is None:
         return Cell(_NOTHING)
     reason = metric.get("undefined", "")
-    notes = filter(None, (reason and f"{reason}.", report.what_is_missing(metric)))
-    return Cell(report.shown(metric["value"], metric["unit"]), " ".join(notes))
+    notes = filter(None, (reason and f"{reason}.", page.what_is_missing(metric)))
+    return Cell(page.shown(metric["value"], metric["unit"]), " ".join(notes))
 
 
 def _average(metrics: Sequence[Mapping[str, Any] | None]) -> Cell:
     """The mean of whole benchmarks; of others there is none, and a note says why."""
     there = [metric for metric in metrics if metric is not None and metric["value"] is not None]
-    parts = sum(bool(report.what_is_missing(metric)) for metric in there)
+    parts = sum(bool(page.what_is_missing(metric)) for metric in there)
     if len(there) < len(metrics) or parts:
         why = f"No average: {len(there)} of {len(metrics)} were measured"
         return Cell(_NOTHING, f"{why}, {parts} of these in part." if parts else f"{why}.")
     mean = np.mean([metric["value"] for metric in there])
-    return Cell(report.shown(float(mean), there[0]["unit"]))
+    return Cell(page.shown(float(mean), there[0]["unit"]))
 
 
 def _averages(table: Mapping[str, Any], first: Path, second: Path) -> Difference | None:
@@ -226,7 +225,7 @@ def _other_metrics(paper: Mapping[str, Any], runs: Mapping[str, Any]) -> Table |
             metric = run["metrics"].get(name)
             cell = _cell(metric)
             if metric is not None:
-                interval = report.shown_interval(metric["interval"], metric["unit"])
+                interval = page.shown_interval(metric["interval"], metric["unit"])
                 cell = dataclasses.replace(cell, text=f"{cell.text} ({interval})")
             cells.append(cell)
         rows.append(tuple(cells))
@@ -244,7 +243,7 @@ def _difference_table(first: str, second: str, differences: Sequence[Difference]
             )
         ends = found.interval and [f"{end:+.1f}" for end in found.interval]
         texts = (
-            *(report.shown(mean, "cider") for mean in (found.first, found.second)),
+            *(page.shown(mean, "cider") for mean in (found.first, found.second)),
             _NOTHING if found.difference is None else f"{found.difference:+.1f}",
             " to ".join(ends) if ends else _NOTHING,
             f"{found.pairs:,}",

@@ -37,7 +37,7 @@ from vljepa_jax.data.prepare import prepare
 from vljepa_jax.data.records import shown
 from vljepa_jax.data.storage import Dataset, is_dataset, open_dataset
 from vljepa_jax.data.tokenizers import WORLD_TOKENIZER
-from vljepa_jax.evals import report
+from vljepa_jax.evals import page, report
 from vljepa_jax.evals.run import write_evaluation
 from vljepa_jax.finetuning.columns import choose_columns, read_examples
 from vljepa_jax.finetuning.recipes import (
@@ -330,5 +330,5 @@ def _compared(before: Mapping[str, Any], after: Mapping[str, Any]) -> rich.table
     for name, metric in after.items():
         old, unit = before.get(name), metric["unit"]
         values = (metric["chance"], old and old["value"], metric["value"])
-        table.add_row(name, *(report.shown(value, unit) for value in values), str(metric["n"]))
+        table.add_row(name, *(page.shown(value, unit) for value in values), str(metric["n"]))
     return table

@@ -15,7 +15,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from vljepa_jax.config import STREAM_REFERENCE_RATE, WORLD, StreamSet, StreamStudyConfig
 from vljepa_jax.evals.benchmarks import STREAM
 from vljepa_jax.evals.figures import STYLE, inline_svg
-from vljepa_jax.evals.report import (
+from vljepa_jax.evals.page import (
     MetricRow,
     Section,
     metrics_table,
