@@ -101,6 +101,24 @@ time.sleep(600)
     assert errors == "tidied up\nerror: ended by SIGTERM\n"
 
 
+def test_a_signal_has_no_traceback_in_the_log_of_a_library_that_it_passes(tmp_path):
+    logged = """
+from absl import logging
+try:
+    print('ready', flush=True)
+    time.sleep(600)
+except BaseException:
+    logging.exception('the save failed')
+    raise
+"""
+    process = command(tmp_path, logged)
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGTERM)
+    status, _, errors = ended(process)
+    assert status == 128 + signal.SIGTERM
+    assert errors == "tidied up\nerror: ended by SIGTERM\n"
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_second_signal_kills(tmp_path, number):
     stuck = """

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import os
 import signal
 import sys
@@ -59,6 +60,7 @@ def one_line() -> Iterator[None]:
     """
     output = _Output()
     sys.unraisablehook = _raised_in_vain
+    logging.getLogger("absl").addFilter(_is_no_end)
     rich.console.Console.on_broken_pipe = output.unread  # else status 1 at once, and nothing saved
     try:
         for number in _ENDING:
@@ -85,6 +87,11 @@ def one_line() -> Iterator[None]:
         sys.exit(f"error: {told(error)}")
     finally:
         _unheard()  # Python that ends has nobody to catch what a handler raises
+
+
+def _is_no_end(record: logging.LogRecord) -> bool:
+    """Libraries, Orbax for one, log what passes through them, with its traceback."""
+    return not (record.exc_info and isinstance(record.exc_info[1], Stopped))
 
 
 def _raised_in_vain(unraisable: Any) -> None:
