@@ -100,6 +100,21 @@ def test_many_owners_follow_each_other(tmp_path):
     assert len(counted) == 4
 
 
+def test_a_directory_that_goes_and_comes_while_it_is_locked(tmp_path, monkeypatch):
+    """Its owner removes it before the lock's file is opened, and the next owner makes it again."""
+    gone = [FileNotFoundError("as the directory was not there")]
+
+    def open_late(*args, **settings):
+        if gone:
+            raise gone.pop()
+        return open(*args, **settings)
+
+    monkeypatch.setattr("vljepa_jax.ownership.open", open_late, raising=False)
+    with owned(tmp_path) as held:
+        assert held
+    assert not gone
+
+
 def test_a_file_system_without_locks_is_told(tmp_path, monkeypatch):
     def refuse(file, operation):
         raise OSError(errno.ENOLCK, "No locks available")
@@ -237,11 +252,13 @@ def test_a_segment_is_freed_whose_maker_ends_as_it_has_made_it():
 
 @pytest.mark.parametrize("kind", ["pool", "grain"])
 @pytest.mark.parametrize("group", [False, True], ids=["parent", "group"])
-def test_workers_end_with_their_killed_parent_and_their_memory_is_freed(kind, group):
+def test_workers_end_with_their_killed_parent_and_their_memory_is_freed(tmp_path, kind, group):
     """``group``: all processes are killed, also the one by which Python frees shared memory."""
+    errors = (tmp_path / "errors").open("w+")
     process = subprocess.Popen(
         [sys.executable, PROGRAMS / "orphaned_workers.py", kind],
         stdout=subprocess.PIPE,
+        stderr=errors,
         text=True,
         start_new_session=True,
     )
@@ -261,3 +278,5 @@ def test_workers_end_with_their_killed_parent_and_their_memory_is_freed(kind, gr
         assert is_soon(lambda: len(left_of(prefix)) <= 1)
     subprocess.run([sys.executable, "-c", SEGMENTS, "ends"], check=True, stdout=subprocess.DEVNULL)
     assert is_soon(lambda: not left_of(prefix))
+    with errors:
+        assert "resource_tracker" not in (tmp_path / "errors").read_text()

@@ -90,13 +90,13 @@ def _locked(
 ) -> tuple[TextIO, bool]:
     path = directory / name
     while True:
-        directory.mkdir(parents=True, exist_ok=True)
         try:
+            directory.mkdir(parents=True, exist_ok=True)
             file = open(path, "a+", encoding="utf-8")  # noqa: SIM115 (closed with the ownership)
-        except FileNotFoundError:
-            if directory.exists():
+        except (FileNotFoundError, FileExistsError):
+            if os.path.isfile(directory) or any(map(os.path.islink, (directory, path))):
                 raise
-            continue  # its owner has removed the directory meanwhile
+            continue  # its owner has removed the directory meanwhile; the next may have made it
         try:
             held = _lock(file, directory, wait, tell)
             if not held or _is_there(file, path):
@@ -218,6 +218,8 @@ def shared_memory_prefix() -> str:
                 _clear(list(_SHARED_MEMORY.glob(f"{prefix}-*")))
                 _clear(list(_SHARED_MEMORY.glob(f"sem.{prefix}-*")))
     prefix = f"{_SEGMENT}{secrets.token_hex(8)}"
+    # Python has a process that frees what a killed one leaves, and warns of each as of a fault.
+    sys.warnoptions.append("ignore:resource_tracker")
     until_the_end = contextlib.ExitStack()
     # Another process may look at the lock's file while it is made, but not for long.
     until_the_end.enter_context(owned(_SHARED_MEMORY, name=f"{prefix}{LOCK}", wait=True))

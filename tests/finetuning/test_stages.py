@@ -17,7 +17,13 @@ from tests.helpers.tiny import tiny_train_config, tiny_y_decoder_config
 from vljepa_jax import terminal
 from vljepa_jax.config import ConfigError
 from vljepa_jax.finetuning import stages
-from vljepa_jax.finetuning.recipes import Request, best_step, training_size, vljepa_recipe
+from vljepa_jax.finetuning.recipes import (
+    Request,
+    best_step,
+    decoder_steps,
+    training_size,
+    vljepa_recipe,
+)
 from vljepa_jax.finetuning.stages import finetune
 from vljepa_jax.finetuning.tables import TableError
 from vljepa_jax.inference.search.index import VideoIndex
@@ -71,6 +77,10 @@ def request_for(table, start, **settings):
 def test_steps_come_from_the_number_of_examples(examples, size):
     assert training_size(examples) == size
     assert training_size(examples, 7) == (7, size[1])
+
+
+def test_a_y_decoder_that_goes_on_sees_few_texts_few_times():
+    assert [decoder_steps(n, rows) for n, rows in ((1, 1), (42, 32), (2_560, 128))] == [5, 7, 100]
 
 
 def test_the_best_kept_step_is_the_last_of_the_highest(tmp_path):
