@@ -21,7 +21,7 @@ from collections.abc import Callable
 
 from ml_collections import ConfigDict
 
-from configs import common, demo, vljepa_1b
+from configs import common, demo, models, vljepa_1b
 from configs.eval import paper, world
 from vljepa_jax.config.published_towers import PUBLISHED_TOWERS
 
@@ -196,7 +196,7 @@ def _published_y_encoders(scale: Scale) -> tuple[ConfigDict, ...]:
             figures=(19.5, 24.1, 42.5),
         ),
         row(
-            "Qwen3-Embedding-0.6B", common.published(qwen3), f"weights/{qwen3}", (24.5, 24.5, 41.5)
+            "Qwen3-Embedding-0.6B", models.published(qwen3), f"weights/{qwen3}", (24.5, 24.5, 41.5)
         ),
         tower("PE-Core-B-16", (29.4, 34.5, 35.9)),
         tower("PE-Core-L-14-336", (29.0, 34.2, 42.9)),

@@ -20,7 +20,7 @@ the same captions to invert both.
 
 from ml_collections import ConfigDict
 
-from configs import common, comparison_1b, demo, vlm, x_encoder, y_decoder
+from configs import common, comparison_1b, demo, models, vlm, x_encoder, y_decoder
 from configs.eval import paper
 
 STEPS = 192
@@ -281,7 +281,7 @@ def vljepa_recipe(rate: float = RATE["vljepa"]) -> ConfigDict:
 
 
 def vlm_recipe(rate: float = RATE["vlm"]) -> ConfigDict:
-    config = vlm.in_token_space(vljepa_recipe(), common.language_model(), end_token="[EOS]")
+    config = vlm.in_token_space(vljepa_recipe(), models.language_model(), end_token="[EOS]")
     config.optimizer.learning_rate = rate
     return config
 

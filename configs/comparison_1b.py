@@ -13,7 +13,7 @@ import dataclasses
 
 from ml_collections import ConfigDict
 
-from configs import common, vljepa_1b, vlm, y_decoder_1b
+from configs import common, models, vljepa_1b, vlm, y_decoder_1b
 from vljepa_jax.config.published_towers import PUBLISHED_TOWERS
 
 FRAMES = 16  # paper
@@ -59,7 +59,7 @@ def _vljepa() -> ConfigDict:
 
 def _vlm() -> ConfigDict:
     vljepa = _vljepa()
-    llama = common.published("llama-3.2-1b")
+    llama = models.published("llama-3.2-1b")
     return vlm.in_token_space(vljepa, llama, end_token=END)
 
 

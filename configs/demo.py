@@ -13,7 +13,7 @@ In the comments, a section number is the paper's (arXiv 2512.10942 v2); the rest
 
 from ml_collections import ConfigDict
 
-from configs import common
+from configs import common, models
 
 
 def get_config(variant: str = "") -> ConfigDict:
@@ -68,16 +68,16 @@ def _model() -> ConfigDict:
     """The sizes of the backbones are those of the bundled backbones."""
     return ConfigDict(
         {
-            "x_encoder": common.x_encoder("tiny"),
+            "x_encoder": models.x_encoder("tiny"),
             # 3.1: the last half of the language model's layers, without the causal mask.
-            "predictor": common.language_model(first_layer=2, num_layers=2, causal=False),
-            "y_encoder": common.y_encoder(),
+            "predictor": models.language_model(first_layer=2, num_layers=2, causal=False),
+            "y_encoder": models.y_encoder(),
             "embedding_size": 192,  # of the shared space
             # Ours: the query's tokens (the paper averages all), as the bundled predictor reads.
             "pooling": "query",
             "initial_temperature": 0.04,  # 0.07 is common; there is little time to learn it
             "max_logit_scale": 100.0,
-            **common.ON_CPU,
+            **models.ON_CPU,
         }
     )
 

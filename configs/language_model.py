@@ -17,7 +17,7 @@ pair and in no held-out phrasing.
 
 from ml_collections import ConfigDict
 
-from configs import common
+from configs import common, models
 
 
 def get_config(variant: str = "") -> ConfigDict:
@@ -36,7 +36,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.model = ConfigDict(
         {
             # All layers; a predictor takes the last two.
-            "predictor": common.language_model(),
+            "predictor": models.language_model(),
             # That a causal step leaves out the first half of the layers: the demo's predictor is
             # the last half, which has to know bare words.
             "skip_probability": 0.5,
@@ -44,7 +44,7 @@ def get_config(variant: str = "") -> ConfigDict:
             "bidirectional_probability": 0.0 if causal else 0.85,
             # Tokens of the context there, each the sum of a clause's words.
             "context_length": 16,
-            **common.ON_CPU,
+            **models.ON_CPU,
         }
     )
     config.data = ConfigDict(

@@ -13,7 +13,7 @@ evaluation configs; "ours" is a choice for the bundled world.
 
 from ml_collections import ConfigDict
 
-from configs import common
+from configs import common, models
 
 VARIANTS = ("attentive", "linear")
 
@@ -30,10 +30,10 @@ def get_config(variant: str = "attentive") -> ConfigDict:
     config.world = common.world()
     config.model = ConfigDict(
         {
-            "x_encoder": common.x_encoder("tiny"),
-            "pooler": None if variant == "linear" else common.attentive_pooler(),
+            "x_encoder": models.x_encoder("tiny"),
+            "pooler": None if variant == "linear" else models.attentive_pooler(),
             "label_sets": common.LABEL_SETS,
-            **common.ON_CPU,
+            **models.ON_CPU,
         }
     )
     config.data = ConfigDict(

@@ -15,7 +15,7 @@ pretraining configs; "ours" is a choice of this recipe.
 
 from ml_collections import ConfigDict
 
-from configs import common
+from configs import common, models
 
 # Frames of the two stages. Ours for the world; V-JEPA 2: 16, which are 8 x 16 x 16 = 2048 tokens,
 # and 64.
@@ -36,7 +36,7 @@ def get_config(variant: str = "tiny") -> ConfigDict:
     # DIR starts from another run's encoder, predictor and teacher, whatever its frames.
     config.init_from = f"runs/vjepa2_{name}" if cooldown else ""
     config.world = common.world()
-    encoder = common.x_encoder(name, frames=FRAMES[name][0])
+    encoder = models.x_encoder(name, frames=FRAMES[name][0])
     config.model = _model(encoder, tiny)
     config.data = _data(encoder.image_size, FRAMES[name][1 if cooldown else 0], tiny)
     config.optimizer = _optimizer(tiny, cooldown, config.steps)

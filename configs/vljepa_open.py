@@ -20,7 +20,7 @@ import dataclasses
 
 from ml_collections import ConfigDict
 
-from configs import common
+from configs import common, models
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,9 +173,9 @@ def _vljepa(name: str, stage_name: str) -> ConfigDict:
 
 
 def _model(size: Size) -> ConfigDict:
-    x_encoder = common.published(size.x_encoder)
+    x_encoder = models.published(size.x_encoder)
     x_encoder.num_frames = size.frames
-    predictor = common.published(size.predictor)
+    predictor = models.published(size.predictor)
     predictor.num_layers -= size.first_layer
     predictor.first_layer = size.first_layer
     predictor.causal = False  # 3.1
@@ -183,7 +183,7 @@ def _model(size: Size) -> ConfigDict:
         {
             "x_encoder": x_encoder,
             "predictor": predictor,
-            "y_encoder": common.published(size.y_encoder),
+            "y_encoder": models.published(size.y_encoder),
             "embedding_size": size.embedding_size,
             "pooling": "all",  # 3.1: average over tokens, visual ones too
             "initial_temperature": 0.07,
@@ -228,7 +228,7 @@ def _y_decoder(name: str, stage: str) -> ConfigDict:
     config.model = ConfigDict(
         {
             "vljepa": vljepa.model,  # frozen
-            "y_decoder": common.published(size.predictor),
+            "y_decoder": models.published(size.predictor),
             "prefix_tokens": 8,  # made from an embedding, before the first token of the text
             # Largest length of the Gaussian noise on the unit embedding; launch/noise.py measures
             # what a VL-JEPA asks for.

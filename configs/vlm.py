@@ -12,13 +12,13 @@ by the cross-entropy of the target's tokens and of its end. Start it from the bu
 
 from ml_collections import ConfigDict
 
-from configs import common, demo
+from configs import common, demo, models
 
 
 def get_config() -> ConfigDict:
     recipe = demo.get_config()
     recipe.evaluations = ()  # those of the demo compare embeddings
-    return in_token_space(recipe, common.language_model(), end_token="[EOS]")
+    return in_token_space(recipe, models.language_model(), end_token="[EOS]")
 
 
 def in_token_space(vljepa: ConfigDict, language_model: ConfigDict, *, end_token: str) -> ConfigDict:

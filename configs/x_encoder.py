@@ -16,7 +16,7 @@ backbones`` runs them all; docs/backbones.md tells why labels, and what they rea
 
 from ml_collections import ConfigDict
 
-from configs import common
+from configs import common, models
 
 
 def get_config(variant: str = "") -> ConfigDict:
@@ -83,12 +83,12 @@ def get_config(variant: str = "") -> ConfigDict:
 def _probe() -> ConfigDict:
     return ConfigDict(
         {
-            "x_encoder": common.x_encoder("tiny"),
+            "x_encoder": models.x_encoder("tiny"),
             # Given the question: what it reads is in single tokens, where the predictor of a
             # VL-JEPA will look for it. It is left behind after training.
-            "pooler": common.attentive_pooler(),
+            "pooler": models.attentive_pooler(),
             "label_sets": common.LABEL_SETS,
-            **common.ON_CPU,
+            **models.ON_CPU,
         }
     )
 
@@ -96,14 +96,14 @@ def _probe() -> ConfigDict:
 def _visual_reader() -> ConfigDict:
     return ConfigDict(
         {
-            "x_encoder": common.x_encoder("tiny"),
+            "x_encoder": models.x_encoder("tiny"),
             # The last half: what the demo's predictor starts from.
-            "predictor": common.language_model(first_layer=2, num_layers=2),
+            "predictor": models.language_model(first_layer=2, num_layers=2),
             # Of soft MaxSim: each clause of a caption is to be found at one visual token.
             "maxsim_weight": 1.0,
             # That a step has no causal mask, and the question's mean predicts the answer.
             "bidirectional_probability": 1.0,
-            **common.ON_CPU,
+            **models.ON_CPU,
         }
     )
 

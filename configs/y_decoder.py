@@ -11,7 +11,7 @@ how the level of the noise was chosen, and what the two variants reach).
 
 from ml_collections import ConfigDict
 
-from configs import common, demo
+from configs import common, demo, models
 
 
 def get_config(variant: str = "") -> ConfigDict:
@@ -29,13 +29,13 @@ def get_config(variant: str = "") -> ConfigDict:
         {
             "vljepa": vljepa.model,  # frozen
             # The last half of the language model that comes with the package, as in the predictor.
-            "y_decoder": common.language_model(first_layer=2, num_layers=2),
+            "y_decoder": models.language_model(first_layer=2, num_layers=2),
             "prefix_tokens": 4,  # made from an embedding, before the first token of the text
             # Largest length of the Gaussian noise on the unit embedding. Little: this decoder
             # learns to read, and :predicted then shows it the gap. Without that, take what
             # launch/noise.py measures.
             "noise": {"": 0.5, "predicted": 0.0}[variant],
-            **common.ON_CPU,
+            **models.ON_CPU,
         }
     )
     config.data = ConfigDict(

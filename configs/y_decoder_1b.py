@@ -17,7 +17,7 @@ noise that a VL-JEPA asks for).
 
 from ml_collections import ConfigDict
 
-from configs import common, vljepa_1b
+from configs import common, models, vljepa_1b
 
 
 def get_config(variant: str = "") -> ConfigDict:
@@ -40,7 +40,7 @@ def get_config(variant: str = "") -> ConfigDict:
         {
             "vljepa": vljepa.model,  # frozen
             # As published; the predictor is its last half.
-            "y_decoder": common.published("llama-3.2-1b"),
+            "y_decoder": models.published("llama-3.2-1b"),
             "prefix_tokens": 8,  # made from an embedding, before the first token of the text
             # Largest length of the Gaussian noise on the unit embedding; measure it for your
             # VL-JEPA.

@@ -7,7 +7,7 @@ and in no held-out phrasing. ``make backbones`` runs it; docs/backbones.md has w
 
 from ml_collections import ConfigDict
 
-from configs import common
+from configs import common, models
 
 
 def get_config() -> ConfigDict:
@@ -20,10 +20,10 @@ def get_config() -> ConfigDict:
     config.world = common.backbone_world(seed=102, triplets=60_000)  # no other recipe's
     config.model = ConfigDict(
         {
-            "y_encoder": common.y_encoder(),
+            "y_encoder": models.y_encoder(),
             "initial_temperature": 0.07,
             "max_logit_scale": 50.0,
-            **common.ON_CPU,
+            **models.ON_CPU,
         }
     )
     config.data = ConfigDict(

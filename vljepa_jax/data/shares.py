@@ -62,13 +62,17 @@ class Refused:
     reason: str
 
 
+@dataclasses.dataclass(frozen=True)
 class RecordSource(abc.ABC):
-    """Files -> records; a dataclass of a few settings, so that it can be sent to other machines."""
+    """Files -> records; a few settings, so that it can be sent to other machines.
 
-    @property
-    @abc.abstractmethod
-    def card(self) -> Mapping[str, Any]:
-        """What is known of the source: name, title, citation, licence, home."""
+    Attributes:
+        card: what is known of the source: name, title, citation, licence, home.
+        root: the folder of its files.
+    """
+
+    card: Mapping[str, Any]
+    root: str
 
     @abc.abstractmethod
     def pieces(self) -> Iterator[Piece]:

@@ -41,16 +41,8 @@ class Action100M(RecordSource):
     annotation (tags.field, tags.level). The text "N/A" is refused; a field that is null is none.
 
     Attributes:
-        about: as ``card``.
         root: the folder.
     """
-
-    about: dict[str, Any]
-    root: str
-
-    @property
-    def card(self) -> Mapping[str, Any]:
-        return self.about
 
     def pieces(self) -> Iterator[Piece]:
         return map(Piece, paths_below(self.root, (".parquet", ".json")))

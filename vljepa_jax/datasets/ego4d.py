@@ -6,7 +6,7 @@ import dataclasses
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from vljepa_jax.data.records import Medium, Record
@@ -38,18 +38,11 @@ class Ego4D(RecordSource):
     (tags.actor). Texts with "#unsure", which stands for a word, are refused.
 
     Attributes:
-        about: as ``card``.
         root: the folder.
         reach: seconds.
     """
 
-    about: dict[str, Any]
-    root: str
     reach: float = 1.0
-
-    @property
-    def card(self) -> Mapping[str, Any]:
-        return self.about
 
     def pieces(self) -> Iterator[Piece]:
         paths = paths_below(self.root, ("narration.json", "narrations.json"))

@@ -37,20 +37,13 @@ class ParquetRows(RecordSource):
     """Parquet files below a folder; a row is a picture with a caption or a conversation.
 
     Attributes:
-        about: as ``card``.
         root: the folder; paths of pictures start there.
         columns: that are wanted.
         task: of conversations, as ``columns.conversation_rows``.
     """
 
-    about: dict[str, Any]
-    root: str
     columns: Columns = Columns()
     task: str = ""
-
-    @property
-    def card(self) -> Mapping[str, Any]:
-        return self.about
 
     def pieces(self) -> Iterator[Piece]:
         return map(Piece, paths_below(self.root, (".parquet",)))

@@ -35,18 +35,11 @@ class SFTLines(RecordSource):
     model is not shown, are refused.
 
     Attributes:
-        about: as ``card``.
         root: the folder; paths of media start there.
         task: of conversations, as ``columns.conversation_rows``.
     """
 
-    about: dict[str, Any]
-    root: str
     task: str = ""
-
-    @property
-    def card(self) -> Mapping[str, Any]:
-        return self.about
 
     def pieces(self) -> Iterator[Piece]:
         for path in paths_below(self.root, (".jsonl",)):

@@ -45,20 +45,13 @@ class WebDataset(RecordSource):
     A sample without an image is refused, and so is one whose key was there in its archive before.
 
     Attributes:
-        about: as ``card``.
         root: the folder.
         columns: endings of the members that are wanted.
         task: of conversations, as ``columns.conversation_rows``.
     """
 
-    about: dict[str, Any]
-    root: str
     columns: Columns = Columns()
     task: str = ""
-
-    @property
-    def card(self) -> Mapping[str, Any]:
-        return self.about
 
     def pieces(self) -> Iterator[Piece]:
         return map(Piece, paths_below(self.root, (".tar",)))

@@ -6,7 +6,6 @@ import dataclasses
 import os
 import urllib.parse
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from vljepa_jax.data.records import Medium, Record
 from vljepa_jax.data.shares import (
@@ -44,16 +43,8 @@ class YFCC(RecordSource):
     ``data/videos/mp4/...``; in a table without hashes by its identifier, ``images/ID.jpg``.
 
     Attributes:
-        about: as ``card``.
         root: the folder.
     """
-
-    about: dict[str, Any]
-    root: str
-
-    @property
-    def card(self) -> Mapping[str, Any]:
-        return self.about
 
     def pieces(self) -> Iterator[Piece]:
         for path in paths_below(self.root, (".tsv",)):
