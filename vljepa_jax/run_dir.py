@@ -32,7 +32,7 @@ import orbax.checkpoint as ocp
 
 from vljepa_jax.buckets import commit_options
 from vljepa_jax.config import ConfigError, TrainConfig, as_dict, differences
-from vljepa_jax.config.saved import read_saved, with_present_names
+from vljepa_jax.config.saved import in_present_form, read_saved
 from vljepa_jax.data.records import shown
 from vljepa_jax.data.tokenizer_files import tokenizer_file
 from vljepa_jax.data.tokenizers import (
@@ -57,7 +57,7 @@ PyTree = Any
 _TOKENIZERS = "tokenizers"
 _NAMED = 8  # differences that a message lists
 # Fields in which a run may differ from its beginning: they do not change what it computes.
-_FREE = (
+CHANGES_NO_RESULT = (
     *("sharding.", "micro_batch_size", "data.num_workers"),
     *("checkpoint.", "evaluations", "log_every", "on_non_finite"),
 )
@@ -298,11 +298,11 @@ def check_config(workdir: AnyPath, config: TrainConfig) -> None:
                 )
             held.append(f"data.text.{field}:")
     try:
-        saved = with_present_names(read_json(path, dict))
+        saved = in_present_form(TrainConfig, read_json(path, dict))
     except JSONError as error:
         raise ConfigError(f"{error}; mend it, or take another --workdir") from error
     faults = differences(saved, json.loads(json.dumps(as_dict(config))))
-    faults = [fault for fault in faults if not fault.startswith((*_FREE, *held))]
+    faults = [fault for fault in faults if not fault.startswith((*CHANGES_NO_RESULT, *held))]
     if faults:
         raise ConfigError(
             f"'{workdir}' holds a run with another config (saved -> now):\n  "

@@ -172,6 +172,21 @@ def test_results_of_other_settings_are_refused(done, study):
         run_study(dataclasses.replace(study, sections=(section,)), done[0], (), quick=False)
 
 
+def test_results_of_an_earlier_version_are_kept(done, study, tmp_path, monkeypatch):
+    copy = tmp_path / "copy"
+    shutil.copytree(done[0], copy)
+    for path in copy.glob("primary/*/seed_*/settings.json"):
+        settings = json.loads(path.read_text())
+        for source in settings["train"]["data"]["sources"]:
+            assert source.pop("max_epochs") == 0  # fields that have been added since
+        for benchmark in settings["benchmarks"]:
+            assert benchmark.pop("fit") == "model"
+        settings["train"]["sharding"]["rules"][0]["pattern"] += "|other"  # changes no result
+        path.write_text(json.dumps(settings))
+    monkeypatch.setattr(runs, "evaluate", lambda *_: pytest.fail("evaluated again"))
+    run_study(study, copy, (), quick=False)
+
+
 @pytest.mark.parametrize(
     ("changed", "named"),
     [

@@ -1,12 +1,13 @@
-"""Saved configs, and the names that fields and objectives had in earlier versions."""
+"""Saved configs, and the fields and objectives of earlier versions."""
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from typing import Any
 
-from vljepa_jax.config.parsing import ConfigError, parse
+from vljepa_jax.config.parsing import ConfigError, as_dict, parse
 from vljepa_jax.config.training import TrainConfig
 from vljepa_jax.json_text import JSONError, read_json
 from vljepa_jax.places import AnyPath
@@ -38,6 +39,19 @@ def read_saved(path: AnyPath) -> TrainConfig:
         raise ConfigError(f"{error}; copy it anew from where the run was made") from error
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
+
+
+def in_present_form(cls: type, saved: Mapping[str, Any]) -> dict[str, Any]:
+    """A saved config of ``cls``, as a plain dict, as it would be saved today.
+
+    Fields added since hold their defaults, which are what was always so. What cannot be parsed has
+    its present names alone: a comparison with another config then names what is wrong.
+    """
+    present = with_present_names(saved)
+    try:
+        return json.loads(json.dumps(as_dict(parse(cls, present))))
+    except ConfigError:
+        return present
 
 
 def with_present_names(saved: Mapping[str, Any]) -> dict[str, Any]:

@@ -28,6 +28,7 @@ import rich.console
 
 from vljepa_jax.config import (
     SECTION,
+    BenchmarkConfig,
     ConfigError,
     Effort,
     StudyConfig,
@@ -35,9 +36,11 @@ from vljepa_jax.config import (
     TrainConfig,
     Variant,
     VLMConfig,
+    WorldConfig,
     as_dict,
     differences,
 )
+from vljepa_jax.config.saved import in_present_form
 from vljepa_jax.convert.export import export_checkpoint
 from vljepa_jax.convert.published import backbone_directory, convert_checkpoint
 from vljepa_jax.evals.datasets import Datasets
@@ -48,12 +51,16 @@ from vljepa_jax.evals.token_space import PER_TOKEN, evaluate_vlm
 from vljepa_jax.inference.load import load
 from vljepa_jax.inference.vlm import load_vlm
 from vljepa_jax.places import write_text
-from vljepa_jax.run_dir import load_config, newest
+from vljepa_jax.run_dir import CHANGES_NO_RESULT, load_config, newest
 from vljepa_jax.studies.bootstrap import ExampleScores
 from vljepa_jax.training.train_loop import train_to_end
 
 _Y_DECODER = "y_decoder"  # a part that a variant's start may name too
 _NAMED = 8  # differences that a message lists
+_STAGES = ("train", "pretraining", "y_decoder")  # trainings, among the settings of a variant
+_CHANGES_NO_RESULT = re.compile(
+    rf"({'|'.join(_STAGES)}|pretrained\.\w+)\.({'|'.join(map(re.escape, CHANGES_NO_RESULT))})"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,13 +177,28 @@ def _check_settings(folder: Path, settings: dict[str, Any]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         write_text(path, json.dumps(settings, indent=2) + "\n")
         return
-    if faults := differences(json.loads(path.read_text()), settings):
+    found = differences(_in_present_form(json.loads(path.read_text())), settings)
+    if faults := [fault for fault in found if not _CHANGES_NO_RESULT.match(fault)]:
         more = f"\n  and {len(faults) - _NAMED} more" if len(faults) > _NAMED else ""
         raise ConfigError(
             f"'{folder}' was made with other settings (then -> now):\n  "
             + "\n  ".join(faults[:_NAMED])
             + f"{more}\nTake another --workdir, or remove that folder."
         )
+
+
+def _in_present_form(saved: dict[str, Any]) -> dict[str, Any]:
+    """Settings that an earlier version saved, with the fields added since."""
+
+    def stage(config: dict[str, Any] | None) -> dict[str, Any] | None:
+        return None if config is None else in_present_form(TrainConfig, config)
+
+    return saved | {
+        **{name: stage(saved[name]) for name in _STAGES},
+        "pretrained": {part: stage(recipe) for part, recipe in saved["pretrained"].items()},
+        "world": in_present_form(WorldConfig, saved["world"]),
+        "benchmarks": [in_present_form(BenchmarkConfig, each) for each in saved["benchmarks"]],
+    }
 
 
 def _train(
