@@ -9,7 +9,10 @@ On procedural streams of another seed than those that are reported, it prints as
 - segments: texts of the segments that perfect embeddings ("known") or the model's ("seen") choose.
   They are told by the annotation that fills most of a segment, in its meaning's one wording
   ("right"), by the mean of the model's windows ("averaged"), or by the model, shown the segment's
-  own clip ("clip").
+  own clip ("clip");
+- cut_by: segments that other features of the model choose, told by what is right: the mean of the
+  X-Encoder's tokens, predictions of two window lengths, their mean over three ticks, and the
+  probabilities of the captions.
 
 All but the Y-Decoder's texts are captions of one object and motion, in one wording: the nearest to
 what the model predicts.
@@ -22,6 +25,7 @@ import dataclasses
 import json
 
 import numpy as np
+import scipy.special
 from recipes import recipe
 from stream_oracle import QUIET, perfect, perfect_spans
 
@@ -29,15 +33,17 @@ import vljepa_jax
 from vljepa_jax import host
 from vljepa_jax.config import EvalConfig, WorldConfig
 from vljepa_jax.data.records import Annotation, Medium
+from vljepa_jax.data.video import play
 from vljepa_jax.data.world.language import captions
 from vljepa_jax.data.world.objects import OBJECTS, Object
 from vljepa_jax.data.world.pairs import motions_of
 from vljepa_jax.data.world.render import clip_medium
 from vljepa_jax.data.world.streams import Stream, annotate_stream, draw_stream, render_stream
 from vljepa_jax.evals.streams.run import scorer
-from vljepa_jax.evals.streams.study import EmbeddedStream, run_study
+from vljepa_jax.evals.streams.study import EmbeddedStream, EmbedSpans, run_study
 from vljepa_jax.inference.streams.embed_stream import embed_spans, embed_stream
 from vljepa_jax.inference.streams.segmentation import unit
+from vljepa_jax.inference.streams.windows import SlidingWindow
 
 RATES = (1.0, 0.5, 0.35)
 
@@ -116,14 +122,65 @@ class Parts:
     def segments(self, chosen_by: str, told_by: str) -> dict[str, dict[float, float]]:
         """CIDEr by strategy and rate."""
         streams = [getattr(one, chosen_by) for one in self.drawn.values()]
-        config = self.config
-        found = run_study(streams, config, self.nearest, scorer, getattr(self, told_by))
+        return self._study(streams, getattr(self, told_by))
+
+    def _study(
+        self, streams: list[EmbeddedStream], told: EmbedSpans
+    ) -> dict[str, dict[float, float]]:
+        found = run_study(streams, self.config, self.nearest, scorer, told)
         return {
             strategy: {
                 rate: round(cider, 1)
                 for rate, (_, cider) in zip(RATES, found.points(strategy, "clip"), strict=True)
             }
             for strategy in ("uniform", "offline", "online")
+        }
+
+    def features(self, one: Drawn) -> dict[str, np.ndarray]:
+        """Of each window, what it could be cut by: name -> [n, features]."""
+        short, tokens = self._windows(one.medium, self.config.window)
+        long, _ = self._windows(one.medium, 2 * self.config.window)
+        # The long windows about the short ones' middles; the first and the last have none.
+        lag = round(self.config.window / 2 * self.config.ticks_per_second)
+        about = np.clip(np.arange(len(short)) - lag, 0, len(long) - 1)
+        padded = np.pad(short, ((1, 1), (0, 0)), mode="edge")
+        probable = scipy.special.softmax(short @ self.bank.T / 0.1, axis=1)
+        return {
+            "predictions": short,
+            "predictions_smoothed": (padded[:-2] + padded[1:-1] + padded[2:]) / 3,
+            "predictions_of_two_lengths": np.concatenate([short, long[about]], axis=1),
+            "probabilities_of_captions": np.sqrt(probable),  # Hellinger's distance
+            "x_encoder_tokens": tokens,
+        }
+
+    def _windows(self, medium: Medium, seconds: float) -> tuple[np.ndarray, np.ndarray]:
+        """Predictions of a stream's windows, and the means of their visual tokens."""
+        predictions, tokens = [], []
+        ticks = self.config.ticks_per_second
+        sliding = SlidingWindow(self.model.video, seconds=seconds, ticks_per_second=ticks)
+        windows = [w.clip for f in play(medium) for w in sliding.push(f.begin, f.image)]
+        for start in range(0, len(windows), self.model.batch_size):
+            clips = np.stack(windows[start : start + self.model.batch_size])
+            encoded, rows = self.model.encode_clips(clips), np.arange(len(clips))
+            queries = [self.config.query] * len(clips)
+            predictions.append(self.model.predict_tokens(encoded, rows, queries))
+            tokens.append(self.model.mean_tokens(encoded)[rows])
+        return np.concatenate(predictions), np.concatenate(tokens)
+
+    def cut_by(self) -> dict[str, dict[str, dict[float, float]]]:
+        """CIDEr of what is right, by feature, strategy and rate."""
+        features = [self.features(one) for one in self.drawn.values()]
+        return {
+            name: self._study(
+                [
+                    dataclasses.replace(
+                        one.seen, times=one.seen.times[: len(of[name])], embeddings=of[name]
+                    )
+                    for one, of in zip(self.drawn.values(), features, strict=True)
+                ],
+                self.right,
+            )
+            for name in features[0]
         }
 
     def events(self, seconds: float | None) -> dict[str, float]:
@@ -172,7 +229,7 @@ def main() -> None:
         "events": {name: parts.events(seconds) for name, seconds in events.items()},
         "segments": {f"{by}/{told}": parts.segments(by, told) for by, told in choices},
     }
-    print(json.dumps(found, indent=2))
+    print(json.dumps(found | {"cut_by": parts.cut_by()}, indent=2))
 
 
 if __name__ == "__main__":

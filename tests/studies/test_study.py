@@ -6,6 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.helpers.tiny import (
     tiny_train_config,
@@ -26,6 +27,7 @@ from vljepa_jax.config import (
 )
 from vljepa_jax.run_dir import CheckpointError
 from vljepa_jax.studies import runs
+from vljepa_jax.studies.pictures import draw_rows
 from vljepa_jax.studies.study import require_same_data, run_study
 from vljepa_jax.training import train_loop
 
@@ -220,3 +222,20 @@ def test_recipes_that_differ_in_data_are_refused(study, tmp_path, changed, named
 def test_an_unknown_section_is_named(study, tmp_path):
     with pytest.raises(ConfigError, match="no section 'primry'.*'primary'"):
         run_study(study, tmp_path, ("primry",), quick=True)
+
+
+def test_sections_of_a_table_share_one_picture(tmp_path):
+    def section(*columns):
+        figure = {"value": 0.5, "interval": [0.4, None], "paper": None}
+        variants = {n: {"label": n, "columns": dict.fromkeys(columns, figure)} for n in "ab"}
+        return {"title": "Losses", "columns": dict.fromkeys(columns), "variants": variants}
+
+    draw_rows([section("vqa", "top5"), section("top5")], tmp_path / "two.png")
+    draw_rows([section("vqa")], tmp_path / "one.png")
+    sizes = {}
+    for name in ("one", "two"):
+        with Image.open(tmp_path / f"{name}.png") as picture:
+            sizes[name] = picture.size
+    wider, higher = np.array(sizes["two"]) / sizes["one"]
+    assert wider > 1.5
+    assert higher > 1.5

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -112,28 +112,46 @@ def _draw_latency(axes: Axes, latency: Mapping[str, Any]) -> None:
     axes.legend(frameon=False, fontsize=7, loc="lower right")
 
 
-def draw_rows(summary: Mapping[str, Any], path: Path) -> None:
-    """A variant a row, with its 95 % interval; the paper's figures in grey, on their own scale."""
-    columns, variants = summary["columns"], list(summary["variants"].values())
-    figure = Figure(figsize=(3.6 * len(columns), 1.2 + 0.32 * len(variants)), layout="constrained")
-    all_axes = figure.subplots(1, len(columns), squeeze=False, sharey=True)[0]
-    for axes, column in zip(all_axes, columns, strict=True):
-        scale = units([column])[column]
-        for place, variant in enumerate(variants):
-            found = variant["columns"][column]
-            if found["value"] is not None:
-                axes.plot(scale * found["value"], place, "o", color=_COLOURS[0])
-            ends = [end for end in found["interval"] if end is not None]
-            if len(ends) == 2:
-                axes.plot(scale * np.array(ends), [place] * 2, color=_COLOURS[0], alpha=0.5)
-            if found["paper"] is not None:
-                axes.plot(scale * found["paper"], place, "x", color=_GREY)
-        cited = any(variant["columns"][column]["paper"] is not None for variant in variants)
-        beside = " (x: the paper, its own data)" * cited
-        axes.set_title(f"{_NAMES.get(column, column)}{beside}", fontsize=9)
-        axes.grid(alpha=0.3)
-        axes.margins(x=0.1, y=0.5 / len(variants))
-    all_axes[0].set_yticks(range(len(variants)), [variant["label"] for variant in variants])
-    all_axes[0].invert_yaxis()
-    figure.suptitle(summary["title"])
+def draw_rows(summaries: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Sections under each other, a variant a row with its 95 % interval, on scales that all share.
+
+    The paper's figures are grey.
+    """
+    columns = list(dict.fromkeys(name for summary in summaries for name in summary["columns"]))
+    heights = [0.8 + 0.32 * len(summary["variants"]) for summary in summaries]
+    figure = Figure(figsize=(3.6 * len(columns), 0.6 + sum(heights)), layout="constrained")
+    all_axes = figure.subplots(
+        len(summaries), len(columns), squeeze=False, sharex="col", height_ratios=heights
+    )
+    cited = set()
+    for row, summary in zip(all_axes, summaries, strict=True):
+        variants = list(summary["variants"].values())
+        for axes, column in zip(row, columns, strict=True):
+            if column not in summary["columns"]:
+                axes.set_visible(False)
+                continue
+            for place, variant in enumerate(variants):
+                found = variant["columns"][column]
+                _draw_row(axes, place, found, units([column])[column])
+                cited |= {column} if found["paper"] is not None else set()
+            axes.grid(alpha=0.3)
+            axes.set_ylim(len(variants) - 0.5, -0.5)
+            axes.set_yticks(range(len(variants)), [])
+        first = next(axes for axes in row if axes.get_visible())
+        first.set_yticks(range(len(variants)), [variant["label"] for variant in variants])
+        first.set_title(summary["title"], fontsize=10, loc="left", pad=8)
+    for axes, column in zip(all_axes[-1], columns, strict=True):
+        beside = "\n(x: the paper, its own data)" * (column in cited)
+        axes.set_xlabel(f"{_NAMES.get(column, column)}{beside}", fontsize=9)
+        axes.margins(x=0.1)
     figure.savefig(path, dpi=120)
+
+
+def _draw_row(axes: Axes, place: int, found: Mapping[str, Any], scale: float) -> None:
+    if found["value"] is not None:
+        axes.plot(scale * found["value"], place, "o", color=_COLOURS[0])
+    ends = [end for end in found["interval"] if end is not None]
+    if len(ends) == 2:
+        axes.plot(scale * np.array(ends), [place] * 2, color=_COLOURS[0], alpha=0.5)
+    if found["paper"] is not None:
+        axes.plot(scale * found["paper"], place, "x", color=_GREY)

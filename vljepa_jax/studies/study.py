@@ -1,6 +1,6 @@
 """Runs the sections of a study, prints their tables, and writes report and pictures.
 
-WORKDIR/report.json, comparison.png or table.png   what was measured
+WORKDIR/report.json, SECTION.png or table.png      what was measured
 WORKDIR/SECTION/VARIANT/seed_N/                    each training, see ``studies.runs``
 """
 
@@ -95,7 +95,7 @@ def _run(
         if study.report == "comparison":
             draw_comparison(summary, workdir / f"{section.name}.png")
         else:
-            draw_rows(summary, workdir / f"{section.name}.png")
+            draw_rows(list(report["sections"].values()), workdir / "table.png")
         for name, value in summary.get("comparison", {}).items():
             console.print(f"{name}: {_shown(value)}", highlight=False)
     console.print(f"report: {path}", highlight=False)
