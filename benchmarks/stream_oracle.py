@@ -25,8 +25,9 @@ from vljepa_jax import host
 from vljepa_jax.config import EvalConfig, StreamStudyConfig
 from vljepa_jax.data.records import Annotation
 from vljepa_jax.data.world.streams import Stream, annotate_stream, draw_stream
+from vljepa_jax.evals.streams.curves import Study
 from vljepa_jax.evals.streams.run import scorer
-from vljepa_jax.evals.streams.study import EmbeddedStream, Study, run_study
+from vljepa_jax.evals.streams.study import EmbeddedStream, run_study
 from vljepa_jax.inference.streams.segmentation import unit
 
 QUIET = "nothing happens"

@@ -43,7 +43,11 @@ def test_the_study_reaches_the_report(config, tmp_path):
         assert (metric["kind"], metric["density"]) == ("poisson", 0.4)
         assert metric["form"] == "clip"
         assert metric["decoder"].startswith("nearest of")  # this run has no Y-Decoder
+    gain = report["metrics"]["stream/gain_at_half_rate"]
+    assert (gain["unit"], gain["rate"], gain["chance"]) == ("cider", 0.5, 0.0)
     (part,) = report["streams"]["sets"]
+    at_half = {name: part["curves"][f"{name}/clip"][1]["cider"] for name in ("uniform", "offline")}
+    assert gain["value"] == pytest.approx(at_half["offline"] - at_half["uniform"], rel=0.05)
     assert [round(p["rate"], 1) for p in part["curves"]["offline/clip"]] == [1.0, 0.5, 0.1]
     for name in ("stream_curves.png", "stream_timeline.png"):
         assert Image.open(tmp_path / name).width > 300

@@ -8,17 +8,16 @@ import numpy as np
 import pytest
 
 from vljepa_jax.config import ConfigError, StreamSet, StreamStudyConfig
-from vljepa_jax.evals.streams.run import scorer
-from vljepa_jax.evals.streams.study import (
+from vljepa_jax.evals.streams.curves import (
     FEWEST_STREAMS,
-    STRATEGIES,
     Curve,
-    EmbeddedStream,
     Study,
+    gain,
     rate_at,
     reduction,
-    run_study,
 )
+from vljepa_jax.evals.streams.run import scorer
+from vljepa_jax.evals.streams.study import STRATEGIES, EmbeddedStream, run_study
 from vljepa_jax.inference.streams.segmentation import unit
 
 TICKS = 4.0
@@ -208,8 +207,8 @@ def test_a_config_without_the_reference_rate_is_refused():
         dataclasses.replace(CONFIG, ticks_per_second=0.5)
 
 
-def by_hand(good, bad):
-    """A reduction over streams whose selective curve is, and never is, as good as the uniform."""
+def curves_by_hand(good, bad):
+    """Streams whose selective curve is, and never is, as good as the uniform at 1 per second."""
     rates, seconds = np.array([2.0, 1.0, 0.5]), np.full(good + bad, 100.0)
     scores = [(60, 50, 20), (80, 80, 30), (40, 40, 10)]
     uniform, better, worse = np.array(scores)[:, :, None]
@@ -219,8 +218,35 @@ def by_hand(good, bad):
         ("uniform", "clip"): Curve(rates, decodings, uniform.repeat(good + bad, 1)),
         ("offline", "clip"): Curve(rates, decodings, selective),
     }
-    annotations = np.full(good + bad, 10)
-    return reduction(Study(seconds, annotations, curves, 0.0, {}), "offline", "clip")
+    return Study(seconds, np.full(good + bad, 10), curves, 0.0, {}, {})
+
+
+def by_hand(good, bad):
+    return reduction(curves_by_hand(good, bad), "offline", "clip")
+
+
+def test_the_gain_at_half_the_rate_has_an_interval_where_the_reduction_has_none():
+    """At 0.5 per second the good streams have 1 CIDEr more, the bad ones 1 less."""
+    study = curves_by_hand(3, 5)
+    assert reduction(study, "offline", "clip").interval is None
+    found = gain(study, "offline", "clip")
+    assert (found.value, found.uniform) == pytest.approx((-0.25, 2.0))
+    low, high = found.interval
+    # Of eight streams drawn n are good, and the gain is n / 4 - 1: P(n = 0) = 2.3 %,
+    # P(n > 5) = 3.6 %, P(n > 6) = 0.6 %.
+    assert low in (-1.0, -0.75)
+    assert high == 0.5
+    few = gain(curves_by_hand(3, 0), "offline", "clip")
+    assert (few.value, few.interval) == (pytest.approx(1.0), None)
+    assert "3 streams are too few" in few.caveat
+    short = dataclasses.replace(
+        study,
+        curves={
+            key: Curve(curve.asked[:2], curve.decodings[:2], curve.scores[:2])
+            for key, curve in study.curves.items()
+        },
+    )
+    assert gain(short, "offline", "clip").undefined == "the sweep does not reach 0.5 per second"
 
 
 def test_what_has_no_value_and_what_has_no_interval_say_why():

@@ -23,11 +23,15 @@ from vljepa_jax.evals.page import (
     shown_interval,
     what_is_missing,
 )
+from vljepa_jax.evals.streams.curves import GAIN_RATE, Gain, Reduction
 from vljepa_jax.evals.streams.run import StreamResult, StudiedSet
-from vljepa_jax.evals.streams.study import Reduction
 from vljepa_jax.inference.streams.timeline import draw_timeline
 
-_METRICS = {"offline": "stream/decoding_reduction", "online": "stream/online_decoding_reduction"}
+# Of each strategy: what its decoding reduction and its gain are called.
+_METRICS = {
+    "offline": ("stream/decoding_reduction", "stream/gain_at_half_rate"),
+    "online": ("stream/online_decoding_reduction", "stream/online_gain_at_half_rate"),
+}
 _COLOURS = {"uniform": "#888888", "offline": "#3b82f6", "online": "#e0703a"}
 _TIMELINE_PARTS, _PART_WIDTH = 4, 4.2  # inches: what a phone shows of it can be read
 _LINES = {"clip": "-", "averaged": "--", "exact": ":"}
@@ -38,28 +42,41 @@ def metrics(result: StreamResult, config: StreamStudyConfig) -> dict[str, dict[s
     made = {}
     for index, own in enumerate(result.sets):
         study = own.study
-        for strategy, name in _METRICS.items():
-            found = study.reductions[strategy, config.forms[0]]
-            made[name + (f"_{own.part.name}" if index else "")] = {
-                "value": found.value,
-                # What the uniform strategy itself reaches: 1 unless its curve is flat.
-                "chance": STREAM_REFERENCE_RATE / found.uniform_rate,
+        suffix = f"_{own.part.name}" if index else ""
+        for strategy, (reduced, gained) in _METRICS.items():
+            choice = strategy, config.forms[0]
+            reduction, gain = study.reductions[choice], study.gains[choice]
+            same = {
                 "n": int(study.annotations.sum()),
-                "interval": found.interval and list(found.interval),
-                "unit": "ratio",
                 "protocol": STREAM,
                 **_what(own),
                 "decoder": own.decoder,
                 "form": config.forms[0],
                 "query": config.query,
-                "cider": found.quality,
+                "cider": reduction.quality,
                 "cider_blind": study.blind,
-                "over_uniform": found.over_uniform,
-                "over_uniform_interval": found.over_uniform_interval
-                and list(found.over_uniform_interval),
                 "unreadable": len(own.unreadable),
-            } | {key: why for key in ("undefined", "caveat") if (why := getattr(found, key))}
+            }
+            # What the uniform strategy itself reaches: 1 unless its curve is flat.
+            chance = STREAM_REFERENCE_RATE / reduction.uniform_rate
+            over, within = reduction.over_uniform, reduction.over_uniform_interval
+            made[reduced + suffix] = _entry(reduction, "ratio", chance) | same
+            made[reduced + suffix] |= {
+                "over_uniform": over,
+                "over_uniform_interval": within and list(within),
+            }
+            made[gained + suffix] = _entry(gain, "cider", 0.0) | same | {"rate": GAIN_RATE}
     return made
+
+
+def _entry(found: Reduction | Gain, unit: str, chance: float) -> dict[str, Any]:
+    return {
+        "value": found.value,
+        "chance": chance,
+        "interval": found.interval and list(found.interval),
+        "unit": unit,
+        "better": "higher",
+    } | {key: why for key in ("undefined", "caveat") if (why := getattr(found, key))}
 
 
 def as_json(result: StreamResult) -> dict[str, Any]:
@@ -107,11 +124,14 @@ def _set_as_json(own: StudiedSet) -> dict[str, Any]:
             f"{strategy}/{form}": _as_json(found)
             for (strategy, form), found in study.reductions.items()
         },
+        "gains": {
+            f"{strategy}/{form}": _as_json(found) for (strategy, form), found in study.gains.items()
+        },
     }
 
 
-def _as_json(found: Reduction) -> dict[str, Any]:
-    """What a reduction has: what it lacks is left out, and "undefined" or "caveat" says why."""
+def _as_json(found: Reduction | Gain) -> dict[str, Any]:
+    """What a figure has: what it lacks is left out, and "undefined" or "caveat" says why."""
     return {
         key: value for key, value in dataclasses.asdict(found).items() if value not in (None, "")
     }
@@ -128,8 +148,9 @@ def stream_sections(report: Mapping[str, Any], result: StreamResult | None) -> l
         f"How many times fewer decodings than {STREAM_REFERENCE_RATE:g} per second, evenly spaced, "
         "reach the same CIDEr; bold: above chance with 95 % confidence. Chance is what evenly "
         "spaced decodings reach by the same rule; over uniform is their lowest rate over the "
-        "lowest rate chosen by the embeddings. Intervals are a bootstrap over the streams; n "
-        "counts annotations."
+        "lowest rate chosen by the embeddings. A gain is the CIDEr of moments chosen by the "
+        f"embeddings less that of as many evenly spaced, {GAIN_RATE:g} per second. Intervals are a "
+        "bootstrap over the streams; n counts annotations."
     )
     table = metrics_table(_by_set(report["metrics"]), more=["over uniform"])
     made = [Section("Streams", intro, "metrics", table)]
@@ -158,8 +179,8 @@ def _by_set(metrics: Mapping[str, Any]) -> dict[str, list[MetricRow]]:
             f"CIDEr to reach {metric['cider']:.1f}; with another annotation's text "
             f"{metric['cider_blind']:.1f}"
         )
-        over = shown(metric["over_uniform"], "ratio")
-        within = shown_interval(metric["over_uniform_interval"], "ratio")
+        over = shown(metric.get("over_uniform"), "ratio")
+        within = shown_interval(metric.get("over_uniform_interval"), "ratio")
         caveat = f"Says little: {metric['caveat']}." if metric.get("caveat") else ""
         note = " ".join(filter(None, (what_is_missing(metric), caveat)))
         row = MetricRow(name, metric, (f"{over} ({within})",), note)

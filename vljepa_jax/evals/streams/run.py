@@ -25,13 +25,8 @@ from vljepa_jax.data.storage import Dataset
 from vljepa_jax.evals.benchmarks import STREAM
 from vljepa_jax.evals.captions import CiderD, tokenise
 from vljepa_jax.evals.examples import NoExamplesError
-from vljepa_jax.evals.streams.study import (
-    Decode,
-    EmbeddedStream,
-    Study,
-    choose_segments,
-    run_study,
-)
+from vljepa_jax.evals.streams.curves import Study
+from vljepa_jax.evals.streams.study import Decode, EmbeddedStream, choose_segments, run_study
 from vljepa_jax.inference.embedder import Embedder
 from vljepa_jax.inference.streams.embed_stream import embed_spans, embed_stream
 from vljepa_jax.inference.streams.segmentation import midpoints, segment_embeddings, ward_tree
