@@ -10,7 +10,7 @@ the template with the figures in it, and is written by this command:
 
 The template may have many lines, a table for example. {KEY KEY ...} is where the figure lies in the
 file, whole numbers being places in a list. A metric of a report is shown with its interval, shares
-in percent; {100 * KEY ... : .1f} multiplies any number, and formats it as Python does.
+in percent; a section of a study is a table of its variants, beside the paper's; {100 * KEY ... : .1f} multiplies any number, and formats it as Python does.
 """
 
 import json
@@ -58,6 +58,8 @@ def _shown(content: Any, keys: list[str], factor: float, spec: str | None) -> st
     above = None
     for key in keys:
         above, content = content, content[int(key) if isinstance(content, list) else key]
+    if isinstance(content, dict) and "variants" in content:
+        return _section(content)
     if isinstance(content, dict):  # a metric
         scale = 100 if content["unit"] == "share" else 1
         low, high = (f"{scale * end:.1f}" for end in content["interval"])
@@ -67,6 +69,27 @@ def _shown(content: Any, keys: list[str], factor: float, spec: str | None) -> st
     if isinstance(above, dict) and above.get("unit") == "share" and keys[-1] == "chance":
         factor *= 100
     return format(factor * content if factor != 1 else content, spec or ".1f")
+
+
+def _section(section: dict[str, Any]) -> str:
+    """A variant a row: each column with its interval, and the paper's where it has any."""
+    columns = {
+        name: any(of["columns"][name]["paper"] is not None for of in section["variants"].values())
+        for name in section["columns"]
+    }
+    heads = [head for name, cited in columns.items() for head in [name, "paper"][: 1 + cited]]
+    lines = [["", *heads], ["---"] * (1 + len(heads))]
+    for variant in section["variants"].values():
+        cells = [variant["label"]]
+        for name, cited in columns.items():
+            found, scale = variant["columns"][name], 1 if name == "cider" else 100
+            value, low, high, paper = (
+                "–" if number is None else f"{scale * number:.1f}"
+                for number in (found["value"], *found["interval"], found["paper"])
+            )
+            cells += [f"{value} ({low}–{high})", paper][: 1 + cited]
+        lines.append(cells)
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def main(arguments: list[str]) -> int:

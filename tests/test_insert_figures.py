@@ -13,6 +13,18 @@ CONTENT = {
     "metrics": {"a/top_1": METRIC, "cider": METRIC | {"value": 81.44, "unit": "cider"}},
     "curve": [{"rate": 24576}, {"rate": 0.5}],
     "label": "VLM",
+    "section": {
+        "columns": {"top5": [], "cider": []},
+        "variants": {
+            "a": {
+                "label": "A",
+                "columns": {
+                    "top5": {"value": 0.5, "interval": [0.4, 0.6], "paper": 0.41},
+                    "cider": {"value": 80.0, "interval": [70.0, 90.0], "paper": None},
+                },
+            }
+        },
+    },
 }
 
 
@@ -40,6 +52,14 @@ def test_a_figure_is_put_in(figures, template, shown):
     page = f"before {marked(template)} after"
     assert insert(page, figures) == f"before {marked(template, shown)} after"
     assert insert(insert(page, figures), figures) == insert(page, figures)
+
+
+def test_a_section_of_a_study_is_a_table(figures):
+    """The paper's figure where it has one; CIDEr is times 100 already."""
+    rows = ["|  | top5 | paper | cider |", "| --- | --- | --- | --- |"]
+    rows.append("| A | 50.0 (40.0–60.0) | 41.0 | 80.0 (70.0–90.0) |")
+    shown = "\n".join(["-->", *rows, "<!-- end of figures -->"])
+    assert insert(marked("\n{section}\n", ""), figures).endswith(shown)
 
 
 def test_a_table_has_lines_of_its_own(figures):
