@@ -33,7 +33,8 @@ from vljepa_jax import host
 from vljepa_jax.data.live_source import parse_source
 from vljepa_jax.inference.streams.live import LiveSettings, follow
 
-_FPS, _PIXELS = 4, 96
+_FPS, _PIXELS = 1, 96
+_ENCODING = {"preset": "ultrafast", "g": "10", "bf": "0"}
 _LABELS = "a dog >= 0.3\na red car | a red bus\na person\n"
 
 
@@ -44,8 +45,8 @@ def main() -> None:
     parser.add_argument("--checkpoint", required=True)
     parser.add_argument("--hours", type=float, default=6.0, help="of video: %(default)s")
     parser.add_argument("--losses", type=int, default=20, help="%(default)s")
-    parser.add_argument("--speed", type=float, default=60.0, help="%(default)s times its own")
-    parser.add_argument("--stride", type=float, default=4.0, help="seconds: %(default)s")
+    parser.add_argument("--speed", type=float, default=120.0, help="%(default)s times its own")
+    parser.add_argument("--stride", type=float, default=20.0, help="seconds: %(default)s")
     parser.add_argument("--output", help="the JSON file to write")
     options = parser.parse_args()
     part = options.hours * 3600 / (options.losses + 1)
@@ -61,7 +62,7 @@ def main() -> None:
         settings = LiveSettings(
             labels=str(labels),
             ticks_per_second=1 / options.stride,
-            rate=0.1,
+            rate=0.25 / options.stride,
             change_window=4 * options.stride,
             change_delay=options.stride,
             jsonl=str(Path(folder) / "events.jsonl"),
@@ -137,7 +138,7 @@ class _Sink:
 def _packets(output: av.container.OutputContainer, frames: int) -> Iterator[tuple[int, av.Packet]]:
     """Squares that move, in new colours every few seconds."""
     rng = np.random.default_rng(0)
-    stream = output.add_stream("libx264", rate=_FPS, options={"g": str(_FPS), "bf": "0"})
+    stream = output.add_stream("libx264", rate=_FPS, options=_ENCODING)
     stream.width = stream.height = _PIXELS
     stream.pix_fmt = "yuv420p"
     for index in range(frames):
