@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 import rich.console
 
-from vljepa_jax.data.live_source import LiveSource
+from vljepa_jax.data.ffmpeg import PlayedFrame
+from vljepa_jax.data.live_source import LiveSource, play
 from vljepa_jax.inference.embedder import Embedder
 from vljepa_jax.inference.streams.live_events import Events, StreamSummary
 from vljepa_jax.inference.streams.narrator import (
@@ -100,8 +101,17 @@ def follow(
     settings: LiveSettings,
     *,
     console: rich.console.Console | None = None,
+    events: Events | None = None,
+    stopped: threading.Event | None = None,
+    player: Callable[[LiveSource], Iterator[PlayedFrame]] = play,
 ) -> StreamSummary:
-    """Follows a source until it ends or Ctrl-C.
+    """Follows a source until it ends, ``stopped`` is set, or Ctrl-C.
+
+    Args:
+        console: where lines are printed.
+        events: takes what is to be told, in place of the console and the files of ``settings``.
+        stopped: ends it from another thread.
+        player: opens the source.
 
     Raises:
         LiveError: there is nothing to say texts with.
@@ -131,13 +141,20 @@ def follow(
         if settings.jsonl:  # its lines would be mixed with another's
             folder, name = os.path.split(os.path.abspath(settings.jsonl))
             stack.enter_context(owned(Path(folder), name=f".{name}{LOCK}"))
-        events = stack.enter_context(Events(console, settings.jsonl, settings.timeline))
+        if events is None:
+            events = Events(console, settings.jsonl, settings.timeline)
+        stack.enter_context(events)
         for notice in notices:
             events.notice(notice)
         queries.notify = events.notice
-        stopped = stack.enter_context(_interrupts())
+        stopped = stack.enter_context(_interrupts(stopped or threading.Event()))
         reader = WindowReader(
-            source, sliding, fast=settings.fast, capacity=batch, notify=events.notice
+            source,
+            sliding,
+            fast=settings.fast,
+            capacity=batch,
+            notify=events.notice,
+            player=player,
         )
         stack.enter_context(reader)
         session = _Session(model, narrator, reader, events, queries, batch)
@@ -325,9 +342,8 @@ def _speaker(
 
 
 @contextmanager
-def _interrupts() -> Iterator[threading.Event]:
-    """An event that Ctrl-C and SIGTERM set; the second one kills."""
-    stopped = threading.Event()
+def _interrupts(stopped: threading.Event) -> Iterator[threading.Event]:
+    """The event, which Ctrl-C and SIGTERM set meanwhile; the second one kills."""
 
     def stop(number: int, frame: Any) -> None:
         stopped.set()
