@@ -52,8 +52,8 @@ def main() -> None:
         noise = rng.standard_normal((options.queries, options.size), np.float32)
         queries = items[own] + 2 * noise / np.linalg.norm(noise, axis=1, keepdims=True)
         queries /= np.linalg.norm(queries, axis=1, keepdims=True)
-        before = _own_memory()
-        with _Watched() as watched:
+        before = own_memory()
+        with Watched() as watched:
             found = rank(queries, items, [{int(row)} for row in own], 10)
     report = {
         "items": options.items,
@@ -67,10 +67,10 @@ def main() -> None:
     print(json.dumps(report, indent=2))
 
 
-class _Watched:
+class Watched:
     """The most memory that this process has of its own, looked at a hundred times a second."""
 
-    def __enter__(self) -> _Watched:
+    def __enter__(self) -> Watched:
         self.peak, self._ends = 0.0, threading.Event()
         self._thread = threading.Thread(target=self._look, daemon=True)
         self._thread.start()
@@ -82,11 +82,11 @@ class _Watched:
 
     def _look(self) -> None:
         while not self._ends.is_set():
-            self.peak = max(self.peak, _own_memory())
+            self.peak = max(self.peak, own_memory())
             time.sleep(0.01)
 
 
-def _own_memory() -> float:
+def own_memory() -> float:
     """Megabytes of this process but for mapped files, where Linux tells them."""
     lines = Path("/proc/self/status").read_text().splitlines()
     (kilobytes,) = [line.split()[1] for line in lines if line.startswith("RssAnon")]

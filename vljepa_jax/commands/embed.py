@@ -21,7 +21,7 @@ the index lists them, one a line, with line breaks, control characters and bytes
 no UTF-8 as escapes (the index itself keeps names as they are).
 
 --model=DIR in place of --checkpoint takes published weights of CLIP, SigLIP 2 or PE-Core
-(docs/models.md).
+(docs/models.md). --parquet=FILE writes the whole index for a vector store, too (docs/search.md).
 
 Started as several processes, as launch/train.py may be, they embed a share of the clips each.
 """
@@ -62,6 +62,7 @@ _SHARD_ROWS = flags.DEFINE_integer(
 _NUM_WORKERS = flags.DEFINE_integer(
     "num_workers", host_cpus(), "Decoding processes of a host.", lower_bound=0
 )
+_PARQUET = command_line.define_path("parquet", "A Parquet file to write the whole index to.")
 flags.mark_flags_as_required(["videos", "output"])
 
 
@@ -73,7 +74,8 @@ def main() -> None:
     from vljepa_jax.data.storage import DatasetError
     from vljepa_jax.data.tokenizers import TokenizerError
     from vljepa_jax.inference.search.collection import embed_collection
-    from vljepa_jax.inference.search.index import SearchIndexError
+    from vljepa_jax.inference.search.export import export_parquet
+    from vljepa_jax.inference.search.index import SearchIndexError, VideoIndex
     from vljepa_jax.parallel.processes import first_process, require_shared
     from vljepa_jax.run_dir import CheckpointError
 
@@ -100,6 +102,8 @@ def main() -> None:
         )
         if not summary.embedded and not summary.unchanged:
             raise SearchIndexError("no clip was embedded: none of those named can be read")
+        if _PARQUET.value and first_process():
+            export_parquet(VideoIndex(_OUTPUT.value), _PARQUET.value)
 
 
 def run() -> None:

@@ -141,7 +141,12 @@ class _PathsParser(flags.ListParser):
         return paths
 
 
-def run(main: Callable[..., int | None], *, argument: str = "") -> None:
+def run(
+    main: Callable[..., int | None],
+    *,
+    argument: str = "",
+    optional: Callable[[], bool] = lambda: False,
+) -> None:
     """Sets the process up, runs ``main`` with parsed flags and exits with the status it returns.
 
     ``--help`` shows the docstring of the script. What ends it before is told in one line
@@ -150,13 +155,14 @@ def run(main: Callable[..., int | None], *, argument: str = "") -> None:
     Args:
         argument: what the one argument that is no flag means; ``main`` is called with it. "" takes
             none.
+        optional: whether ``main`` can do without, asked when flags are parsed.
     """
 
     def checked(argv: Sequence[str]) -> int | None:
         expected = 1 if argument else 0
         if len(argv) > 1 + expected:
             sys.exit(f"error: unexpected argument '{argv[1 + expected]}'")
-        if len(argv) < 1 + expected:
+        if len(argv) < 1 + expected and not optional():
             sys.exit(f"error: give {argument}\nTry {argv[0]} --help.")
         for text in argv[1:]:
             if not _is_text(text):

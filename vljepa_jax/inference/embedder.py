@@ -21,7 +21,8 @@ from vljepa_jax.config import ConfigError, TrainConfig, VideoInput
 from vljepa_jax.inference import tasks
 from vljepa_jax.inference.arguments import warn_of_frames
 from vljepa_jax.inference.calibration import Calibration
-from vljepa_jax.inference.search.index import Hit, VideoIndex
+from vljepa_jax.inference.search.hits import Hit
+from vljepa_jax.inference.search.index import VideoIndex
 from vljepa_jax.inference.tasks import CAPTION_QUERY, LabelTexts, Scored
 from vljepa_jax.inference.text_decoder import Method, TextBank
 from vljepa_jax.inference.videos import Video, is_batch, read_video
@@ -236,7 +237,18 @@ class Embedder(abc.ABC):
         index: VideoIndex | str | os.PathLike,
         *,
         top: int = 10,
-        each_once: bool = False,
+        **limits: Any,
     ) -> list[Hit] | list[list[Hit]]:
         """Clips of an index by their cosine to S_Y, best first; see ``tasks.retrieve``."""
-        return tasks.retrieve(self, texts, index, top=top, each_once=each_once)
+        return tasks.retrieve(self, texts, index, top=top, **limits)
+
+    def retrieve_like(
+        self,
+        videos: Video | Sequence[Video],
+        index: VideoIndex | str | os.PathLike,
+        *,
+        top: int = 10,
+        **limits: Any,
+    ) -> list[Hit] | list[list[Hit]]:
+        """Clips of an index by their cosine to that of a video; see ``tasks.retrieve_like``."""
+        return tasks.retrieve_like(self, videos, index, top=top, **limits)

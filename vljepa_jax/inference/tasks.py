@@ -11,7 +11,8 @@ from jaxtyping import Float
 
 from vljepa_jax.inference.arguments import candidate_texts
 from vljepa_jax.inference.labels import mean_embedding
-from vljepa_jax.inference.search.index import Hit, SearchIndexError, VideoIndex
+from vljepa_jax.inference.search.hits import Hit
+from vljepa_jax.inference.search.index import SearchIndexError, VideoIndex
 from vljepa_jax.inference.text_decoder import Method, TextBank
 from vljepa_jax.inference.videos import Video, is_batch
 
@@ -98,7 +99,7 @@ def retrieve(
     index: VideoIndex | str | os.PathLike,
     *,
     top: int = 10,
-    each_once: bool = False,
+    **limits: Any,
 ) -> list[Hit] | list[list[Hit]]:
     """Text-to-video retrieval: clips of an index by their cosine to S_Y, best first.
 
@@ -106,15 +107,59 @@ def retrieve(
         texts: one text, or several, which give a list for each.
         index: made by ``launch/embed.py`` with this model, or its directory.
         top: hits a text.
-        each_once: only the best window of each clip.
+        limits: ``each_once``, ``fold``, ``threshold``, ``names``, see ``VideoIndex.search``.
 
     Returns:
         Hits that, where the model has a calibration, say whether they are a match.
 
     Raises:
         SearchIndexError: there is no index, or another model made it.
-        ValueError: fewer than one hit is asked for.
+        ValueError: fewer than one hit is asked for, or a limit makes no sense.
     """
+    index = _opened(model, index, top)
+    hits = index.search(model.embed_text(texts), top, **limits)
+    if model.calibration is not None:
+        query, is_match = index.settings.query, model.calibration.is_match
+        hits = [
+            [hit._replace(match=is_match(query, hit.score, hit.novelty)) for hit in own]
+            for own in hits
+        ]
+    return hits[0] if isinstance(texts, str) else hits
+
+
+def retrieve_like(
+    model: Embedder,
+    videos: Video | Sequence[Video],
+    index: VideoIndex | str | os.PathLike,
+    *,
+    top: int = 10,
+    **limits: Any,
+) -> list[Hit] | list[list[Hit]]:
+    """Search by example: clips of an index by their cosine to that of a video, best first.
+
+    Both are Ŝ_Y under the query and with the frames of the index. Of a cosine between clips no
+    calibration tells, so that no hit says whether it is a match.
+
+    Args:
+        videos: as for ``Embedder.embed_video``; several give a list for each.
+        index, top, limits: as for ``retrieve``.
+
+    Raises:
+        SearchIndexError: there is no index, or another model made it, or with other frames.
+        ClipError, TypeError: as ``Embedder.embed_video``.
+        ValueError: as ``retrieve``.
+    """
+    index = _opened(model, index, top)
+    if index.settings.frames != model.video.frames:
+        raise SearchIndexError(
+            f"'{index.directory}' has {index.settings.frames} frames of each clip, and this model "
+            f"takes {model.video.frames}: load it with frames={index.settings.frames}"
+        )
+    hits = index.search(model.embed_video(videos, index.settings.query), top, **limits)
+    return hits if is_batch(videos) else hits[0]
+
+
+def _opened(model: Embedder, index: VideoIndex | str | os.PathLike, top: int) -> VideoIndex:
     if top < 1:
         raise ValueError(f"top is {top}, where at least one hit is asked for")
     if not isinstance(index, VideoIndex):
@@ -125,14 +170,7 @@ def retrieve(
             f"'{index.checkpoint}') than this one ({model.fingerprint}); their embeddings do "
             "not compare. Load that one, or embed the collection again"
         )
-    hits = index.search(model.embed_text(texts), top, each_once=each_once)
-    if model.calibration is not None:
-        query, is_match = index.settings.query, model.calibration.is_match
-        hits = [
-            [hit._replace(match=is_match(query, hit.score, hit.novelty)) for hit in own]
-            for own in hits
-        ]
-    return hits[0] if isinstance(texts, str) else hits
+    return index
 
 
 def rank(

@@ -2,6 +2,7 @@ import dataclasses
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,11 +17,13 @@ from tests.helpers.subprocesses import PROGRAMS
 from tests.helpers.tiny import tiny_train_config
 from vljepa_jax.config import ConfigError
 from vljepa_jax.data.collection import list_items
+from vljepa_jax.data.records import ClipError
 from vljepa_jax.data.video import write_mp4
 from vljepa_jax.inference.calibration import Calibration
 from vljepa_jax.inference.model import Model
 from vljepa_jax.inference.search.collection import embed_collection
 from vljepa_jax.inference.search.contact_sheet import contact_sheet
+from vljepa_jax.inference.search.example import read_example
 from vljepa_jax.inference.search.index import SearchIndexError, VideoIndex
 
 ROOT = Path(__file__).parents[3]
@@ -156,7 +159,7 @@ def test_windows_answer_with_a_time(model, clips, tmp_path):
     assert all(own in ({(0.0, 1.0), (1.0, 2.0)}, {(0.5, 1.5)}) for own in spans.values())
     once = model.retrieve("a dog", tmp_path / "index", top=20, each_once=True)
     assert len(once) == 3
-    assert once[0] == hits[0]
+    assert once[0][:5] == hits[0][:5]
     sheet = contact_sheet("a dog", once[:2])
     assert sheet.size[1] > contact_sheet("a dog", once[:1]).size[1]
     other = once[0]._replace(start=3.0, end=4.0)  # of one clip, one row
@@ -181,6 +184,26 @@ def test_what_is_unlike_training_is_no_match(config, params, clips, tmp_path):
     assert (summary.rows, summary.unlike) == (3, 3)
     assert "unlike the training clips" in told
     assert {hit.match for hit in model.retrieve("a dog", tmp_path / "unlike")} == {False}
+
+
+def test_a_clip_finds_itself_and_its_like(model, config, params, clips, tmp_path):
+    """By what the index has of it: the same query, frames and, of a part, the same window."""
+    embed(model, clips, tmp_path / "index", window=1.0, stride=0.5)
+    shutil.copy(clips / "1.mp4", tmp_path / "copy.mp4")
+    part = read_example(f"{tmp_path}/copy.mp4@0.5-1.5")
+    hits = model.retrieve_like(part, tmp_path / "index", top=9)
+    assert (names(hits)[0], hits[0].start, hits[0].match) == ("1.mp4", 0.5, None)
+    assert hits[0].score == pytest.approx(1, abs=1e-5)
+    assert hits[0].folded  # the windows that overlap it
+    assert all(other.name == hits[0].name for other in hits[0].folded)
+    several = model.retrieve_like([part, np.zeros((32, 32, 3), np.uint8)], tmp_path / "index")
+    assert several[0][0].name == hits[0].name
+    assert len(several) == 2
+    other = Model(config, params, frames=8)
+    with pytest.raises(SearchIndexError, match="4 frames of each clip, and this model takes 8"):
+        other.retrieve_like(part, tmp_path / "index")
+    with pytest.raises(ClipError, match="broken.mp4: cannot be decoded"):
+        model.retrieve_like(clips / "broken.mp4", tmp_path / "index")
 
 
 @pytest.mark.parametrize("times", [(1.0, 0.0), (0.0, 1.0), (1.0, 2.0), (-1.0, -1.0)])
@@ -242,6 +265,17 @@ def test_commands(config, params, clips, tmp_path):
     assert [row["rank"] for row in rows] == [1, 2, 3, 4]
     assert f"{clips}/{odd}" in [row["name"] for row in rows]
     assert rows[0]["score"] >= rows[1]["score"]
+    like = launch(
+        "search",
+        *(f"--index={tmp_path / 'index'}", f"--like={clips}/1.mp4", f"--names={clips}/?.mp4"),
+        *("--threshold=-1", "--fold=1", "--json", f"--parquet={tmp_path / 'index.parquet'}"),
+    )
+    assert like.returncode == 0, like.stderr
+    found = json.loads(like.stdout)
+    assert {row["name"] for row in found} == {f"{clips}/{n}.mp4" for n in range(3)}
+    assert (found[0]["name"], found[0]["folded"]) == (f"{clips}/1.mp4", [])
+    assert found[0]["score"] == pytest.approx(1, abs=1e-5)
+    assert (tmp_path / "index.parquet").stat().st_size > 0
     assert Image.open(tmp_path / "found.png").size[0] > 500
     undrawn = launch(
         "search",
@@ -269,6 +303,10 @@ def test_an_index_of_nothing_is_a_failure(config, params, clips, tmp_path):
         ("search", ["--index=none"], "give the text to search for, in quotes"),
         ("search", ["--index=none", "a", "dog"], "unexpected argument 'dog'"),
         ("search", ["--index=none", "--contact_sheet=x.txt", "a"], "must end in .png"),
+        ("search", ["--index=none", "--threshold=high", "a"], "--threshold=high"),
+        ("search", ["--index=none", "--threshold=nan", "a"], "is no number from -1 to 1"),
+        ("search", ["--index=none", "--fold=0", "a"], "is no number over 0"),
+        ("search", ["--index=none", "--like=a.mp4", "a"], "give a text or --like, not both"),
         ("embed", ["--videos=x", "--output=y"], "(checkpoint, model) must have a value"),
         (
             "embed",

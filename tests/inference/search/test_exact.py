@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from vljepa_jax.evals import metrics
-from vljepa_jax.inference.search.exact import nearest, rank
+from vljepa_jax.inference.search.exact import nearest, nearest_placed, place, rank
 
 BLOCK = (16, 32)  # of 50 queries and 300 items: several, and none divides
 
@@ -40,6 +40,39 @@ def test_where_there_are_fewer_items_the_places_are_empty(items):
     assert np.isneginf(found.scores[:, 2:]).all()
 
 
+def test_items_on_the_device_serve_several_searches(items):
+    placed = list(place([items[:100], items[100:101], items[101:]], 32))
+    assert [count for count, _ in placed] == [32] * 9 + [12]
+    queries = unit(50, seed=1)
+    for again in range(2):
+        found = nearest_placed(queries, placed, 9, block=16)
+        expected = nearest(queries, [items], 9, block=BLOCK)
+        np.testing.assert_array_equal(found.rows, expected.rows, err_msg=str(again))
+
+
+def test_only_allowed_items_apart_from_others_are_found(items):
+    queries, others = unit(50, seed=1), items[[3, 40]]
+    allowed = np.arange(300) % 3 != 0
+    near = (items @ others.T >= 0.3).any(axis=1)
+    scores = np.where(allowed & ~near & ~np.isnan(items).any(axis=1), queries @ items.T, -np.inf)
+    found = nearest_placed(
+        queries, place([items], 32), 9, block=16, allowed=allowed, apart=(others, 0.3)
+    )
+    order = np.argsort(-scores, axis=1, kind="stable")[:, :9]
+    np.testing.assert_array_equal(found.rows, order)
+    assert near.sum() > 10
+
+
+def test_a_query_of_nan_finds_nothing(items):
+    """A model that diverged: every wrong item is before the right one."""
+    query = np.full((1, 24), np.nan, np.float32)
+    found = rank(query, items[:20], [{5}], 3)
+    assert found.ranks.tolist() == [19]
+    assert (
+        found.nearest.rows.tolist() == nearest(query, [items[:20]], 3).rows.tolist() == [[-1] * 3]
+    )
+
+
 def test_ranks_are_those_of_all_scores(items):
     """One correct item a query, or several, equal ones among them, and one that is unreadable."""
     queries = unit(50, seed=2)
@@ -64,7 +97,7 @@ def test_no_more_than_a_block_of_scores_is_computed_at_once(items):
     """The largest array that the program makes, whatever the number of items."""
     from vljepa_jax.inference.search import exact
 
-    traced = jax.make_jaxpr(exact._scores)(items[:16], items[:32], 32)
+    traced = jax.make_jaxpr(exact._scores)(items[:16], items[:32], np.ones(32, bool))
     assert max(v.aval.size for e in traced.eqns for v in e.outvars) <= 16 * 32
     sizes = []
     for _, scores in exact._blocks(items, items, BLOCK):

@@ -69,6 +69,73 @@ def test_of_windows_that_overlap_the_best_is_a_hit(tmp_path):
     assert [hit[1:] for hit in found(tmp_path, UNIT[0])] == [(1.0, 3.0, 0.8), (3.0, 5.0, 0.5)]
 
 
+def greedy(rows, query, top, fold, threshold, names):
+    """The rule, a row at a time over all scores: (name, start, the starts folded into it)."""
+    hits = []
+    for _, name, span, vector in sorted(rows, key=lambda row: -float(row[3] @ query)):
+        score = float(vector @ query)
+        if (threshold is not None and score < threshold) or name not in names:
+            continue
+        for hit in hits:
+            same = hit["name"] == name and hit["span"][0] < span[1] and span[0] < hit["span"][1]
+            if same:
+                break
+        else:
+            near = [float(hit["vector"] @ vector) for hit in hits]
+            if near and max(near) >= fold:
+                hit = hits[int(np.argmax(near))]
+            elif len(hits) < top:
+                hits.append({"name": name, "span": span, "vector": vector, "folded": []})
+                continue
+            else:
+                continue
+        hit["folded"].append((name, span[0]))
+    return [(hit["name"], hit["span"][0], hit["folded"]) for hit in hits]
+
+
+@pytest.mark.parametrize("resident", [False, True])
+def test_near_equal_rows_are_folded_into_the_best(tmp_path, resident):
+    """Ten meanings, forty rows each: many more near ones than are looked at in one pass."""
+    rng = np.random.default_rng(0)
+    meanings = rng.normal(size=(10, 3))
+    rows, shards = [], []
+    for clip in range(20):
+        vectors = meanings[rng.integers(0, 10, 20)] + 0.01 * rng.normal(size=(20, 3))
+        vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+        name, spans = f"{clip % 2}/{clip}", [(float(i), i + 1.5) for i in range(20)]
+        rows += [(len(rows) + i, name, spans[i], vectors[i]) for i in range(20)]
+        shards.append(([entry(name, *spans)], vectors))
+    write(tmp_path, *shards)
+    index = VideoIndex(tmp_path, resident=resident)
+    everything = {row[1] for row in rows}
+    for query, top, fold, threshold, names in (
+        (meanings[0], 8, 0.995, None, None),
+        (meanings[1], 3, 0.9, None, None),
+        (meanings[2], 10, 0.995, 0.2, None),
+        (meanings[3], 5, 0.99, -0.5, "1/*"),
+    ):
+        query = (query / np.linalg.norm(query)).astype(np.float32)
+        (hits,) = index.search(query[None], top, fold=fold, threshold=threshold, names=names)
+        chosen = {name for name in everything if names is None or name.startswith("1/")}
+        expected = greedy(rows, query, top, fold, threshold, chosen)
+        assert [(hit.name, hit.start) for hit in hits] == [own[:2] for own in expected]
+        for hit, (*_, folded) in zip(hits, expected, strict=True):
+            told = [(other.name, other.start) for other in hit.folded]
+            assert told == folded[: len(told)]  # the best of them, as far as they are looked at
+    assert len(hits[0].folded) > 10
+    (alone,) = index.search(query[None], 3, names="nobody")
+    assert alone == []
+
+
+@pytest.mark.parametrize(
+    "limit", [{"threshold": np.nan}, {"threshold": 1.1}, {"fold": 0.0}, {"fold": np.nan}]
+)
+def test_limits_that_are_no_cosines_are_refused(tmp_path, limit):
+    write(tmp_path, ([entry("a", None)], UNIT[:1]))
+    with pytest.raises(ValueError, match="where a cosine"):
+        VideoIndex(tmp_path).search(UNIT, 1, **limit)
+
+
 def test_the_novelty_of_rows_is_kept(tmp_path):
     known = dataclasses.replace(entry("a", (0.0, 2.0), (2.0, 4.0)), novelty=(0.5, 1.5))
     write(tmp_path, ([known, entry("b", None)], UNIT))

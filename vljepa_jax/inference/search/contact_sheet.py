@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from vljepa_jax.data.records import ClipError, shown
 from vljepa_jax.data.video import thumbnails
-from vljepa_jax.inference.search.index import Hit
+from vljepa_jax.inference.search.hits import Hit
 
 # Of most alphabets; Pillow's own has little beyond ASCII.
 _FONT = os.path.join(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")

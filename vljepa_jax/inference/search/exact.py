@@ -13,9 +13,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 _QUERIES, _ITEMS = 1 << 10, 1 << 14  # of a block of scores: 64 MB
+_MANY = 1 << 30  # more rows than anyone has
 
 
 class Nearest(NamedTuple):
@@ -44,6 +45,29 @@ class Ranking(NamedTuple):
     nearest: Nearest
 
 
+class Placed(NamedTuple):
+    """Items that lie on the device (``place``).
+
+    Attributes:
+        count: how many; the rows below are zeros.
+        rows: unit vectors.
+    """
+
+    count: int
+    rows: Float[Array, "N e"]
+
+
+def place(blocks: Iterable[Float[np.ndarray, "n e"]], size: int = _ITEMS) -> Iterator[Placed]:
+    """Puts items on the device, ``size`` at a time; a list of these serves many searches.
+
+    Args:
+        blocks: the items, unit vectors, in parts of any size, whose rows are counted through.
+        size: items of a block.
+    """
+    for items in _regrouped(blocks, size):
+        yield Placed(len(items), jax.device_put(_rows(items, size)))
+
+
 def nearest(
     queries: Float[np.ndarray, "q e"],
     blocks: Iterable[Float[np.ndarray, "n e"]],
@@ -60,13 +84,38 @@ def nearest(
         k: at least 1.
         block: queries and items that are scored at once.
     """
+    return nearest_placed(queries, place(blocks, block[1]), k, block=block[0])
+
+
+def nearest_placed(
+    queries: Float[np.ndarray, "q e"],
+    placed: Iterable[Placed],
+    k: int,
+    *,
+    block: int = _QUERIES,
+    allowed: Bool[np.ndarray, " n"] | None = None,
+    apart: tuple[Float[np.ndarray, "m e"], float] | None = None,
+) -> Nearest:
+    """``nearest`` among items that ``place`` gives or gave.
+
+    Args:
+        block: queries that are scored at once.
+        allowed: items that may be found; ``None`` for all.
+        apart: vectors, and the cosine, over 0, to any of these from which on an item is not found.
+    """
     found = _nothing(len(queries), k)
     first = 0
-    for part in blocks:
-        for here, scores in _blocks(queries, part, block):
-            rows, items = here
-            _merge(found, rows, scores, first + items.start)
-        first += len(part)
+    for count, items in placed:
+        valid = np.zeros(len(items), bool)
+        valid[:count] = True if allowed is None else allowed[first : first + count]
+        if valid.any():
+            if apart is not None:
+                valid = _apart(items, _rows(apart[0], _MANY), apart[1], valid)
+            for start in range(0, len(queries), block):
+                here = slice(start, min(start + block, len(queries)))
+                scores = _scores(_rows(queries[here], block), items, valid)
+                _merge(found, here, scores, first)
+        first += count
     return found
 
 
@@ -143,10 +192,27 @@ def _blocks(
             continue
         columns = slice(start, min(start + block[1], len(items)))
         placed = jax.device_put(_rows(items[columns], block[1]))
+        valid = np.arange(len(placed)) < columns.stop - start
         for number in numbers:
             rows = slice(number * block[0], min((number + 1) * block[0], len(queries)))
-            scores = _scores(_rows(queries[rows], block[0]), placed, columns.stop - start)
+            scores = _scores(_rows(queries[rows], block[0]), placed, valid)
             yield (rows, columns), scores
+
+
+def _regrouped(blocks: Iterable[np.ndarray], size: int) -> Iterator[np.ndarray]:
+    """The same rows in arrays of ``size``; the last one is shorter."""
+    parts: list[np.ndarray] = []
+    missing = size
+    for block in blocks:
+        while len(block):
+            parts.append(block[:missing])
+            block = block[missing:]
+            missing -= len(parts[-1])
+            if not missing:
+                yield np.concatenate(parts) if len(parts) > 1 else parts[0]
+                parts, missing = [], size
+    if parts:
+        yield np.concatenate(parts) if len(parts) > 1 else parts[0]
 
 
 def _rows(array: np.ndarray, largest: int) -> np.ndarray:
@@ -163,12 +229,24 @@ def _padded(indices: np.ndarray) -> np.ndarray:
 
 @jax.jit
 def _scores(
-    queries: Float[Array, "Q e"], items: Float[Array, "N e"], count: int
+    queries: Float[Array, "Q e"], items: Float[Array, "N e"], valid: Bool[Array, " N"]
 ) -> Float[Array, "Q N"]:
-    """Cosines; -inf for what is NaN or beyond the first ``count`` items."""
-    scores = jnp.matmul(queries, items.T, precision=jax.lax.Precision.HIGHEST)
-    lost = jnp.isnan(items).any(axis=1) | (jnp.arange(len(items)) >= count)
-    return jnp.where(lost, -jnp.inf, scores)
+    """Cosines; -inf for what is not valid, and for items or queries with a NaN."""
+    scores = _cosines(queries, items)
+    # Told by the scores, as a look at the items would be a second pass over them.
+    return jnp.where(jnp.isnan(scores) | ~valid, -jnp.inf, scores)
+
+
+@jax.jit
+def _apart(
+    items: Float[Array, "N e"], others: Float[Array, "M e"], least: float, valid: Bool[Array, " N"]
+) -> Bool[Array, " N"]:
+    """The valid items but for those whose cosine to one of the others is ``least`` or more."""
+    return valid & ~(_cosines(others, items) >= least).any(axis=0)
+
+
+def _cosines(one: Float[Array, "M e"], other: Float[Array, "N e"]) -> Float[Array, "M N"]:
+    return jnp.matmul(one, other.T, precision=jax.lax.Precision.HIGHEST)
 
 
 @jax.jit

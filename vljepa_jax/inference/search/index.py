@@ -7,100 +7,45 @@ shard counts from the moment its JSON file appears, which is its last step, so t
 killed at any point: the next one sweeps up what it left and goes on.
 
 Search compares the query with every row (``exact``). That is one pass over memory-mapped files,
-some seconds for the six gigabytes of a million clips in 1536 dimensions, in bounded memory;
-it finds the nearest ones always, and an update costs nothing. An approximate structure would give
-up all three for collections beyond some ten million rows.
+some seconds for the six gigabytes of a million clips in 1536 dimensions, in bounded memory, or
+over what the first search left on the device (``resident``; docs/search.md has times of both). It
+finds the nearest ones always, and an update costs nothing. An approximate structure would give up
+all three for collections beyond some ten million rows.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import fnmatch
 import functools
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import dacite
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 
-from vljepa_jax.data.collection import Item, Place, Span
-from vljepa_jax.data.records import Medium
-from vljepa_jax.inference.search.exact import nearest
-from vljepa_jax.json_text import JSONError, read_json
+from vljepa_jax.inference.search.exact import Nearest, Placed, nearest_placed, place
+from vljepa_jax.inference.search.hits import Hit, Picker, Row
+from vljepa_jax.inference.search.index_files import (
+    FORMAT,
+    HEADER,
+    Entry,
+    IndexSettings,
+    SearchIndexError,
+    Shard,
+    check_same,
+    read_header,
+    shard_paths,
+    to_fields,
+)
 from vljepa_jax.ownership import owned
 from vljepa_jax.places import write_text
 
-_FORMAT = 1
-_HEADER = "index.json"
-# What building an object of a wrong document raises.
-_MALFORMED = (ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError)
-
-
-class SearchIndexError(ValueError):
-    """An index that cannot be used; the message names it and the mend."""
-
-
-@dataclasses.dataclass(frozen=True)
-class IndexSettings:
-    """Settings that all embeddings of an index have in common.
-
-    Attributes:
-        model: fingerprint of the model (``Embedder.fingerprint``).
-        size: dimensions of the embeddings.
-        query: X_Q under which all clips were embedded.
-        frames: taken of each clip.
-        window: seconds of a window; 0 embeds clips whole.
-        stride: seconds from one window to the next.
-    """
-
-    model: str
-    size: int
-    query: str
-    frames: int
-    window: float
-    stride: float
-
-
-@dataclasses.dataclass(frozen=True)
-class Entry:
-    """One clip of an index.
-
-    Attributes:
-        item: where it is.
-        stamp: of its content when it was embedded.
-        spans: seconds of each of its rows; ``None`` for the whole.
-        novelty: of each row (``Calibration.novelty``); () where the model had no calibration.
-    """
-
-    item: Item
-    stamp: str
-    spans: tuple[Span | None, ...]
-    novelty: tuple[float, ...] = ()
-
-
-class Hit(NamedTuple):
-    """A clip, or a window of one, that a search found.
-
-    Attributes:
-        name: of the clip; a path, where it is a file.
-        start, end: seconds of the window; ``None`` where the clip was embedded whole.
-        score: cosine similarity to the query.
-        item: to read it by.
-        novelty: over 1, it is unlike what the model was trained on; ``None`` if not known.
-        match: whether its model's calibration takes it for a match; ``None`` without one.
-    """
-
-    name: str
-    start: float | None
-    end: float | None
-    score: float
-    item: Item
-    novelty: float | None = None
-    match: bool | None = None
+_LOOKED_AT = 64  # rows, at least, among which hits are picked
 
 
 class VideoIndex:
@@ -113,18 +58,23 @@ class VideoIndex:
         entries: the clips in it, by name.
     """
 
-    def __init__(self, directory: str | os.PathLike[str]) -> None:
+    def __init__(self, directory: str | os.PathLike[str], *, resident: bool = False) -> None:
         """Opens it; the embeddings stay on disk.
+
+        Args:
+            resident: the first search leaves all embeddings on the device, so that the next ones
+                need not read them again.
 
         Raises:
             SearchIndexError: there is no index, or a shard does not fit.
         """
+        self._resident = resident
         self.directory = Path(directory)
-        self.settings, self.checkpoint = _read_header(self.directory)
-        shards = [_Shard(path, self.settings.size) for path in _shard_paths(self.directory)]
+        self.settings, self.checkpoint = read_header(self.directory)
+        shards = [Shard(path, self.settings.size) for path in shard_paths(self.directory)]
         newest = {entry.item.name: shard for shard in shards for entry in shard.entries}
         self.entries: dict[str, Entry] = {}
-        self._shards: list[tuple[_Shard, list[tuple[Entry, int]]]] = []
+        self._shards: list[tuple[Shard, list[tuple[Entry, int]]]] = []
         for shard in shards:
             live = [
                 (entry, first)
@@ -137,57 +87,138 @@ class VideoIndex:
 
     def __len__(self) -> int:
         """Rows that a search looks at."""
-        return sum(len(entry.spans) for entry in self.entries.values())
+        return int(self._clips.firsts[-1])
+
+    def rows(self) -> Iterator[tuple[Float[np.ndarray, "n e"], list[Row]]]:
+        """The embeddings that count, a shard at a time, and what each is of."""
+        for part in self._shards:
+            _, live = part
+            rows = [Row(entry, place) for entry, _ in live for place in range(len(entry.spans))]
+            yield _live_rows(part), rows
 
     def search(
-        self, queries: Float[np.ndarray, "q e"], top: int, *, each_once: bool = False
+        self,
+        queries: Float[np.ndarray, "q e"],
+        top: int,
+        *,
+        each_once: bool = False,
+        fold: float | None = None,
+        threshold: float | None = None,
+        names: str | None = None,
     ) -> list[list[Hit]]:
         """The rows nearest to each query by cosine, best first.
 
-        Of windows of one clip that overlap, only the best is a hit.
+        Of windows of one clip that overlap, only the best is a hit. What is folded into a hit is
+        told there, as far as it is among the 64 nearest rows, or four times ``top``.
 
         Args:
             queries: unit vectors.
             top: hits a query.
             each_once: only the best window of each clip.
+            fold: a row whose cosine with a better hit is no less is folded into it; ``None`` folds
+                nothing but windows that overlap.
+            threshold: least cosine of a hit.
+            names: a pattern of ``fnmatch`` that names of clips must match; case counts.
+
+        Raises:
+            ValueError: the threshold is no cosine, or ``fold`` is none above 0.
         """
+        picker = functools.partial(Picker, self._row, self._vector, top, each_once, fold, threshold)
+        pickers = [picker() for _ in queries]
         if not self._shards:
             return [[] for _ in queries]
-        looked_at = top
-        while True:
-            found = nearest(queries, map(_live_rows, self._shards), min(looked_at, len(self)))
-            hits = [self._hits(*each, top, each_once) for each in zip(*found, strict=True)]
-            # Where windows of the same clips fill the first places, further places are looked at.
-            if looked_at >= len(self) or all(len(own) == top for own in hits):
-                return hits
-            looked_at *= 4
+        allowed = np.ones(len(self), bool) if names is None else self._named(names)
+        looked_at = min(max(_LOOKED_AT, 4 * top), len(self))
+        found = self._nearest(queries, looked_at, allowed)
+        for number, picks in enumerate(pickers):
+            scores, rows = found.scores[number], found.rows[number]
+            left = allowed
+            # Where what is folded fills the first places, the others are looked at.
+            while picks.take(scores, rows):
+                left = left & ~self._covered(rows, picks.hits, each_once)
+                near = None if fold is None else (np.stack(picks.vectors), fold)
+                ((scores,), (rows,)) = self._nearest(
+                    queries[number : number + 1], looked_at, left, near
+                )
+        return [picks.hits for picks in pickers]
 
-    def _hits(self, scores: np.ndarray, rows: np.ndarray, top: int, each_once: bool) -> list[Hit]:
-        hits: list[Hit] = []
-        taken: dict[str, list[Span | None]] = {}  # of each clip
-        for row, score in zip(rows.tolist(), scores.tolist(), strict=True):
-            if row < 0 or len(hits) == top:
-                break
-            entry, place = self._rows[row]
-            span, own = entry.spans[place], taken.setdefault(entry.item.name, [])
-            if own and (each_once or any(_overlap(span, other) for other in own)):
-                continue
-            own.append(span)
-            novelty = entry.novelty[place] if entry.novelty else None
-            hits.append(
-                Hit(entry.item.name, *(span or (None, None)), score, entry.item, novelty=novelty)
-            )
-        return hits
+    def _nearest(
+        self,
+        queries: np.ndarray,
+        k: int,
+        allowed: np.ndarray,
+        apart: tuple[np.ndarray, float] | None = None,
+    ) -> Nearest:
+        blocks = self._on_device if self._resident else place(map(_live_rows, self._shards))
+        return nearest_placed(queries, blocks, k, allowed=allowed, apart=apart)
 
     @functools.cached_property
-    def _rows(self) -> list[tuple[Entry, int]]:
-        """The entry of each column of the scores, and which of its rows that is."""
-        return [
-            (entry, place)
-            for _, live in self._shards
-            for entry, _ in live
-            for place in range(len(entry.spans))
-        ]
+    def _on_device(self) -> list[Placed]:
+        return list(place(map(_live_rows, self._shards)))
+
+    @functools.cached_property
+    def _clips(self) -> _Clips:
+        own = [(shard, *clip) for shard, live in self._shards for clip in live]
+        return _Clips(own, np.cumsum([0, *(len(entry.spans) for _, entry, _ in own)]))
+
+    def _row(self, row: int) -> Row:
+        _, entry, _, place = self._clips.find(row)
+        return Row(entry, place)
+
+    def _vector(self, row: int) -> np.ndarray:
+        shard, _, number, _ = self._clips.find(row)
+        return np.asarray(self._embeddings(shard)[number])
+
+    @functools.cached_property
+    def _embeddings(self) -> Callable[[Shard], np.ndarray]:
+        """Of a shard; some stay open."""
+        return functools.lru_cache(maxsize=64)(Shard.embeddings)
+
+    def _named(self, names: str) -> Bool[np.ndarray, " n"]:
+        """Whether the clip of each row has such a name."""
+        own, firsts = self._clips
+        matching = [fnmatch.fnmatchcase(entry.item.name, names) for _, entry, _ in own]
+        return np.repeat(np.array(matching, bool), np.diff(firsts))
+
+    def _covered(
+        self, rows: Int[np.ndarray, " k"], hits: Sequence[Hit], each_once: bool
+    ) -> Bool[np.ndarray, " n"]:
+        """Rows that can be no further hit: those looked at, and others of the clips of hits."""
+        own, firsts = self._clips
+        covered = np.zeros(len(self), bool)
+        covered[rows[rows >= 0]] = True
+        for hit in hits:
+            number = self._numbers[hit.name]
+            spans = own[number][1].spans
+            covered[firsts[number] : firsts[number + 1]] |= [
+                each_once or hit.overlaps(span) for span in spans
+            ]
+        return covered
+
+    @functools.cached_property
+    def _numbers(self) -> dict[str, int]:
+        """Of clips, by their names."""
+        own, _ = self._clips
+        return {entry.item.name: number for number, (_, entry, _) in enumerate(own)}
+
+
+class _Clips(NamedTuple):
+    """The clips of an index, in the order of their rows.
+
+    Attributes:
+        own: of each the shard, the entry, and its first row in the shard.
+        firsts: the first row of each, of all rows; and how many there are.
+    """
+
+    own: list[tuple[Shard, Entry, int]]
+    firsts: Int[np.ndarray, " clips+1"]
+
+    def find(self, row: int) -> tuple[Shard, Entry, int, int]:
+        """The shard and the clip of a row, its number in the shard, and in the clip."""
+        clip = int(np.searchsorted(self.firsts, row, side="right")) - 1
+        shard, entry, first = self.own[clip]
+        number = row - int(self.firsts[clip])
+        return shard, entry, first + number, number
 
 
 class IndexWriter:
@@ -209,7 +240,7 @@ class IndexWriter:
         """
         self.directory = Path(directory)
         self._size = settings.size
-        if self._others() and not (self.directory / _HEADER).exists():
+        if self._others() and not (self.directory / HEADER).exists():
             raise SearchIndexError(f"'{self.directory}' is not empty and holds no index")
         with contextlib.ExitStack() as stack:
             alone = stack.enter_context(owned(self.directory))
@@ -234,13 +265,13 @@ class IndexWriter:
         """
         if len(embeddings) != sum(len(entry.spans) for entry in entries):
             raise ValueError(f"{len(embeddings)} embeddings for another number of spans")
-        paths = _shard_paths(self.directory)
+        paths = shard_paths(self.directory)
         stem = self.directory / f"{int(paths[-1].stem) + 1 if paths else 0:06d}"
         temporary = stem.with_suffix(".npy.tmp")
         with temporary.open("wb") as file:
             np.save(file, np.asarray(embeddings, np.float32))
         os.replace(temporary, stem.with_suffix(".npy"))
-        write_text(stem.with_suffix(".json"), json.dumps([_fields(entry) for entry in entries]))
+        write_text(stem.with_suffix(".json"), json.dumps([to_fields(entry) for entry in entries]))
         # From here on it counts.
         for entry in entries:
             self.entries.pop(entry.item.name, None)
@@ -255,25 +286,25 @@ class IndexWriter:
 
     def _others(self) -> list[Path]:
         """What lies there that a writer killed at its first step would not have left."""
-        return [path for path in self.directory.glob("[!.]*") if path.name != f"{_HEADER}.tmp"]
+        return [path for path in self.directory.glob("[!.]*") if path.name != f"{HEADER}.tmp"]
 
     def _take(self, settings: IndexSettings, checkpoint: str) -> None:
-        if (self.directory / _HEADER).exists():
-            _check_same(self.directory, settings)
-        content = {"format": _FORMAT, "checkpoint": checkpoint, **dataclasses.asdict(settings)}
-        write_text(self.directory / _HEADER, json.dumps(content, indent=2) + "\n")
+        if (self.directory / HEADER).exists():
+            check_same(self.directory, settings)
+        content = {"format": FORMAT, "checkpoint": checkpoint, **dataclasses.asdict(settings)}
+        write_text(self.directory / HEADER, json.dumps(content, indent=2) + "\n")
 
     def _sweep(self) -> None:
         """Deletes what a killed writer left, and shards of which nothing counts any more.
 
         Oldest first: an entry that removes a clip is needed as long as an older shard has it.
         """
-        paths = _shard_paths(self.directory)
+        paths = shard_paths(self.directory)
         kept = {path.with_suffix(".npy") for path in paths}
         for path in [*self.directory.glob("*.tmp"), *self.directory.glob("*.npy")]:
             if path not in kept:
                 path.unlink()
-        shards = [_Shard(path, None) for path in paths]
+        shards = [Shard(path, None) for path in paths]
         last = {entry.item.name: shard for shard in shards for entry in shard.entries}
         seen: set[str] = set()
         for shard in shards:
@@ -289,121 +320,11 @@ class IndexWriter:
                 shard.path.with_suffix(".npy").unlink()
 
 
-class _Shard:
-    """One pair of files; the embeddings are mapped when they are asked for."""
-
-    def __init__(self, path: Path, size: int | None) -> None:
-        """``size``: dimensions to check the embeddings by; ``None`` does not look at them."""
-        self.path = path
-        try:
-            self.entries = [_entry(fields) for fields in read_json(path, list)]
-        except JSONError as error:
-            raise SearchIndexError(f"{error}; delete it, and embed again") from error
-        except _MALFORMED as error:
-            raise SearchIndexError(
-                f"{path}: is no shard of an index ({error!r}); delete it, and embed again"
-            ) from error
-        if size is not None:
-            expected = (sum(len(entry.spans) for entry in self.entries), size)
-            found = self.embeddings().shape
-            if found != expected:
-                raise SearchIndexError(
-                    f"{path.with_suffix('.npy')}: has shape {list(found)}, where {path.name} "
-                    f"tells {list(expected)}; delete both and embed again"
-                )
-
-    def embeddings(self) -> np.ndarray:
-        path = self.path.with_suffix(".npy")
-        some = any(entry.spans for entry in self.entries)  # nothing cannot be mapped
-        try:
-            return np.load(path, mmap_mode="r" if some else None)
-        except Exception as error:  # numpy raises nearly any kind on a damaged header
-            raise SearchIndexError(
-                f"{path}: cannot be read ({error}); delete it and {self.path.name}, and embed again"
-            ) from error
-
-    def rows(self) -> Iterator[tuple[Entry, int]]:
-        """The entries with their first rows."""
-        first = 0
-        for entry in self.entries:
-            yield entry, first
-            first += len(entry.spans)
-
-
-def _overlap(one: Span | None, other: Span | None) -> bool:
-    if one is None or other is None:
-        return True
-    return one[0] < other[1] and other[0] < one[1]
-
-
-def _live_rows(part: tuple[_Shard, Sequence[tuple[Entry, int]]]) -> np.ndarray:
+def _live_rows(part: tuple[Shard, Sequence[tuple[Entry, int]]]) -> np.ndarray:
     """The embeddings of a shard that count; mapped where all do."""
     shard, live = part
     embeddings = shard.embeddings()
+    if sum(len(entry.spans) for entry, _ in live) == len(embeddings):
+        return embeddings
     rows = [row for entry, first in live for row in range(first, first + len(entry.spans))]
-    return embeddings if len(rows) == len(embeddings) else embeddings[rows]
-
-
-def _shard_paths(directory: Path) -> list[Path]:
-    paths = [path for path in directory.glob("*.json") if path.stem.isdigit()]
-    return sorted(paths, key=lambda path: int(path.stem))
-
-
-def _read_header(directory: Path) -> tuple[IndexSettings, str]:
-    path = directory / _HEADER
-    if not path.is_file():
-        raise SearchIndexError(f"'{directory}' is no index; launch/embed.py makes one")
-    mend = "embed the collection into another --output"
-    try:
-        fields = read_json(path, dict)
-    except JSONError as error:
-        raise SearchIndexError(f"{error}; {mend}") from error
-    if fields.get("format") != _FORMAT:
-        raise SearchIndexError(
-            f"{path}: is of form {fields.get('format')}, this version reads form {_FORMAT}"
-        )
-    try:
-        settings = {field.name: fields[field.name] for field in dataclasses.fields(IndexSettings)}
-        # A whole number of seconds is a number too.
-        made = dacite.from_dict(IndexSettings, settings, dacite.Config(cast=[float]))
-        return made, os.fspath(fields["checkpoint"])
-    except (*_MALFORMED, dacite.DaciteError) as error:
-        raise SearchIndexError(f"{path}: is no header of an index ({error!r}); {mend}") from error
-
-
-def _check_same(directory: Path, settings: IndexSettings) -> None:
-    made, checkpoint = _read_header(directory)
-    differing = [
-        f"{field.name}: {getattr(made, field.name)!r} in the index, "
-        f"{getattr(settings, field.name)!r} here"
-        for field in dataclasses.fields(IndexSettings)
-        if getattr(made, field.name) != getattr(settings, field.name)
-    ]
-    if differing:
-        raise SearchIndexError(
-            f"'{directory}' was made in another way, from '{checkpoint}':\n  "
-            + "\n  ".join(differing)
-            + "\nTake the same, or another --output."
-        )
-
-
-def _fields(entry: Entry) -> dict:
-    fields = dataclasses.asdict(entry)
-    for medium in fields["item"]["media"]:
-        del medium["data"]  # empty: bytes stay in the dataset, to which the place leads
-    return fields
-
-
-def _entry(fields: dict) -> Entry:
-    """Raises one of ``_MALFORMED`` for what is no entry."""
-    item, place = fields["item"], fields["item"]["place"]
-    media = tuple(Medium(**medium) for medium in item["media"])
-    for text in (item["name"], fields["stamp"], *(medium.path for medium in media)):
-        if not isinstance(text, str):
-            raise TypeError(f"{text!r} is no text")
-    return Entry(
-        Item(item["name"], media, place and Place(**{**place, "inputs": tuple(place["inputs"])})),
-        fields["stamp"],
-        tuple(span and (float(span[0]), float(span[1])) for span in fields["spans"]),
-        tuple(map(float, fields.get("novelty", ()))),
-    )
+    return embeddings[rows]
