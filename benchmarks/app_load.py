@@ -28,9 +28,8 @@ from pathlib import Path
 import httpx
 import numpy as np
 
-from vljepa_jax.config import TrainConfig
+import vljepa_jax
 from vljepa_jax.data.datasets import find_dataset
-from vljepa_jax.run_dir import load_config
 
 _CLIPS = 16
 _CANDIDATES = "a dog spins\na cat jumps\na bird flies"
@@ -60,8 +59,8 @@ def main() -> None:
 
 def _clips(checkpoint: str, folder: Path) -> list[Path]:
     """Clips of the world, each a file."""
-    config: TrainConfig = load_config(checkpoint)
-    media = find_dataset("@world", config.world).media("test")
+    history = vljepa_jax.load(checkpoint).history
+    media = find_dataset("@world", history.config.world).media("test")
     paths = []
     for index in range(_CLIPS):
         paths.append(folder / f"clip{index}.mp4")

@@ -42,6 +42,7 @@ def media(tmp_path_factory):
 @pytest.fixture(scope="module")
 def address(media, tmp_path_factory):
     index = tmp_path_factory.mktemp("index") / "index"
+    pytest.importorskip("gradio")
     clips = [str(media / name) for name in ("bikes.mp4", "world.mp4", "green.png", "rubbish.mp4")]
     with served(writing_colour_model(), index=str(index), videos=clips, max_upload=2.0) as (at, _):
         yield at

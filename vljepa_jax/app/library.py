@@ -15,11 +15,13 @@ from rich.progress import Progress
 
 from vljepa_jax.app.visitors import Refused
 from vljepa_jax.data.collection import list_items
+from vljepa_jax.data.records import shown
 from vljepa_jax.data.video import play_time, read_frames, thumbnails, write_mp4
 from vljepa_jax.inference.embedder import Embedder
 from vljepa_jax.inference.search.collection import CollectionSummary, embed_collection
 from vljepa_jax.inference.search.contact_sheet import filmstrip, when
-from vljepa_jax.inference.search.index import Hit, SearchIndexError, VideoIndex
+from vljepa_jax.inference.search.hits import FOLD, Hit
+from vljepa_jax.inference.search.index import SearchIndexError, VideoIndex
 
 _STRIP, _STRIP_PIXELS = 3, 160  # frames of a hit's picture
 _LONGEST, _RATE, _SIDE = 20.0, 12, 480  # of a played hit: seconds, frames a second, pixels
@@ -103,7 +105,7 @@ class Library:
             SearchIndexError: the index is damaged, or another model's.
         """
         index = self.open()
-        limits = {"top": top, "threshold": threshold, "each_once": each_once}
+        limits = {"top": top, "threshold": threshold, "each_once": each_once, "fold": FOLD}
         if names:
             limits["names"] = names if any(mark in names for mark in "*?[") else f"*{names}*"
         if example is not None:
@@ -180,9 +182,10 @@ def picture(hit: Hit) -> Image.Image:
 
 
 def title(hit: Hit) -> str:
-    """A hit's name, time and score, for people."""
-    time = when(hit)
-    return f"{os.path.basename(hit.name)}{f'  {time}' if time else ''}  {hit.score:.3f}"
+    """A hit's name, time and score, and how many it stands for, for people."""
+    parts = [os.path.basename(hit.name), when(hit), f"{hit.score:.3f}"]
+    others = f"(+ {len(hit.folded)} like it)" if hit.folded else ""
+    return shown("  ".join(part for part in (*parts, others) if part))
 
 
 def played(hit: Hit) -> bytes:

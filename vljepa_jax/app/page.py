@@ -19,7 +19,7 @@ from vljepa_jax.data.kinds import MEDIA_EXTENSIONS
 from vljepa_jax.data.live_source import LiveSource
 from vljepa_jax.data.records import ClipError
 from vljepa_jax.inference.embedder import Embedder
-from vljepa_jax.inference.search.index import Hit
+from vljepa_jax.inference.search.hits import Hit
 from vljepa_jax.inference.streams.timeline import draw_timeline
 
 # What visitors wait in line for: the model, decoding, and streams that are followed.

@@ -44,6 +44,7 @@ _VIDEOS = command_line.define_path(
     many="repeated",
     buckets=DATASET_BUCKETS,
 )
+_FRAMES = flags.DEFINE_integer("frames", 0, "Frames taken of a clip; 0 as trained.", lower_bound=0)
 _HOST = flags.DEFINE_string("host", "127.0.0.1", "Address that it listens at; 0.0.0.0 for all.")
 _PORT = flags.DEFINE_integer("port", 7860, "Its port.", lower_bound=1, upper_bound=65535)
 _MAX_UPLOAD = flags.DEFINE_float("max_upload", 200.0, "Megabytes of a file.", lower_bound=0.1)
@@ -77,13 +78,16 @@ def main() -> None:
         from vljepa_jax.app.shared_model import SharedModel
         from vljepa_jax.app.visitors import Uploads
 
-        model = SharedModel(vljepa_jax.load(_MODEL(), y_decoder=_Y_DECODER.value))
+        model = SharedModel(
+            vljepa_jax.load(_MODEL(), y_decoder=_Y_DECODER.value, frames=_FRAMES.value)
+        )
         uploads = Uploads(folder, _MAX_SECONDS.value)
         uploads.sweep_forever()
         index = Library(model, _INDEX.value, _VIDEOS.value or (), _NUM_WORKERS.value)
         page = build(model, index, uploads)
         address = serve(page, host=_HOST.value, port=_PORT.value, max_upload=_MAX_UPLOAD.value)
         console.print(f"The page is at {address}; Ctrl-C ends it", soft_wrap=True)
+        console.file.flush()  # it may be a log that somebody waits for
         try:
             threading.Event().wait()
         finally:
