@@ -62,7 +62,7 @@ def build(model: Embedder, index: Library, uploads: Uploads) -> gr.Blocks:
         uploads: where Gradio writes what visitors send.
     """
     watchers = Watchers()
-    with gr.Blocks(title="VL-JEPA", analytics_enabled=False, delete_cache=None) as page:
+    with gr.Blocks(title="VL-JEPA", analytics_enabled=False) as page:
         card = model.card
         gr.Markdown(f"# {html.escape(str(card['kind']))}\n{html.escape(str(card['name']))}")
         if model.text_decoder is None:
