@@ -30,6 +30,7 @@ _AT_ONCE = {"queue": False, "show_progress": "hidden"}
 _LOOK_SECONDS, _DRAW_SECONDS = 0.5, 2.0  # between two looks at a stream, and two pictures
 _TIMELINE_INCHES, _SECONDS_DRAWN = 5.0, 60.0  # the latest, to be read on a phone
 _MEDIA_TYPES = ["video", "image", *sorted(MEDIA_EXTENSIONS)]
+_TITLE = "That did not work"
 _CAMERA, _FILE, _ADDRESS = "Camera", "File", "Address"
 _NO_WRITER = (
     "This model writes no texts: it has no Y-Decoder. Candidates, labels and search work; "
@@ -50,7 +51,7 @@ def _explained() -> Iterator[None]:
         yield
     except visitors.EXPECTED as error:
         text = html.escape(visitors.message(error))
-        raise gr.Error(text, title="That did not work", print_exception=False) from error
+        raise gr.Error(text, title=_TITLE, print_exception=False) from error
 
 
 def build(model: Embedder, index: Library, uploads: Uploads) -> gr.Blocks:
@@ -100,19 +101,24 @@ def _clip_input(model: Embedder, uploads: Uploads, what: str) -> gr.State:
         )
     seen = gr.HTML()
 
-    def take(path: str | None) -> tuple[Upload | None, str]:
+    def take(path: str | None) -> tuple[Any, Any, None]:
+        """Empties the widget in any case: the file is gone, and the next one can be dropped."""
         if path is None:
-            return None, ""
-        with _explained():
+            return gr.skip(), gr.skip(), None
+        try:
             upload = uploads.read(path, model.video)
+        except visitors.EXPECTED as error:  # as ``_explained`` tells, but an error has no outputs
+            gr.Warning(html.escape(visitors.message(error)), title=_TITLE)
+            return gr.skip(), gr.skip(), None
         title = f"{upload.name}: the {len(upload.clip)} frames that the model sees"
-        return upload, pictures.frames(title, upload.clip)
+        return upload, pictures.frames(title, upload.clip), None
 
-    for widget, event in ((drop, drop.upload), (recorded, recorded.stop_recording)):
-        taken = event(take, widget, [clip, seen], api_name=False, **_READING)
-        # The file is gone; the next one can be dropped.
-        taken.then(lambda: None, None, widget, api_name=False, **_AT_ONCE)
-    photo.input(take, photo, [clip, seen], api_name=False, **_READING)
+    for widget, event in (
+        (drop, drop.upload),
+        (recorded, recorded.stop_recording),
+        (photo, photo.input),
+    ):
+        event(take, widget, [clip, seen, widget], api_name=False, **_READING)
     return clip
 
 
@@ -182,6 +188,7 @@ def _search_tab(model: Embedder, index: Library, uploads: Uploads) -> None:
                     update = gr.Button("Make or update it", size="sm")
         with gr.Column():
             told = gr.HTML()
+            player = gr.HTML()
             gallery = gr.Gallery(
                 label="Hits: choose one to play it",
                 columns=2,
@@ -190,7 +197,6 @@ def _search_tab(model: Embedder, index: Library, uploads: Uploads) -> None:
                 object_fit="contain",
                 buttons=[],
             )
-            player = gr.HTML()
 
     def search(
         wanted: str,
@@ -319,7 +325,7 @@ def _watch_tab(model: Embedder, uploads: Uploads, watchers: Watchers) -> None:
         choices: str,
         wanted: float,
         request: gr.Request,
-    ) -> Iterator[tuple[str, Any, str]]:
+    ) -> Iterator[tuple[Any, ...]]:
         with _explained():
             source: LiveSource | BrowserCamera
             if chosen == _CAMERA:
@@ -340,12 +346,15 @@ def _watch_tab(model: Embedder, uploads: Uploads, watchers: Watchers) -> None:
             watcher = Watcher(model, source, wish)
             watchers.start(request.session_hash, watcher)
             try:
-                yield from _looks(watcher)
+                for look in _looks(watcher):
+                    yield *look, gr.skip()
             finally:
                 watcher.stop()
                 watchers.forget(request.session_hash, watcher)
                 if chosen == _FILE:
                     uploads.done(path)
+            if chosen == _FILE:  # it is gone
+                yield *[gr.skip()] * 3, None
             if watcher.error is not None:
                 raise watcher.error
 
@@ -360,15 +369,14 @@ def _watch_tab(model: Embedder, uploads: Uploads, watchers: Watchers) -> None:
         concurrency_limit=None,
         api_name=False,
     )
-    watched = start.click(
+    start.click(
         watch,
         [kind, file, fast, address, query, labels, texts, rate],
-        [status, timeline, lines],
+        [status, timeline, lines, file],
         show_progress="hidden",
         api_name=False,
         **_WATCHING,
     )
-    watched.then(lambda: None, None, file, api_name=False, **_AT_ONCE)  # it is gone
 
     def end(request: gr.Request) -> None:
         watchers.stop(request.session_hash)
