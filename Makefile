@@ -9,7 +9,7 @@ BACKBONES ?= runs/backbones
 LOCKS  ?= locks
 INSTALL = $(RUN) -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help app demo demo-seeds comparison ablations study backbones docs fuzz lint format goldens lock lock-newest clean
+.PHONY: help app demo demo-seeds comparison ablations study backbones docs fuzz soak lint format goldens lock lock-newest clean
 .PHONY: test test-pythons test-parity test-real test-slow test-full-size test-browser test-notebook test-buckets test-install chaos gpu-check open-rehearsal
 .DEFAULT_GOAL := help
 
@@ -152,6 +152,9 @@ chaos: $(VENV)/installed  ## Kill each command KILLS times, start it twice, on b
 gpu-check: $(VENV)/installed-parity  ## Measure on one NVIDIA GPU what no plan tells (8 minutes; writes docs/gpu.json).
 	$(INSTALL) -c $(LOCKS)/parity.txt "jax[cuda13]"
 	$(RUN) benchmarks/gpu_check.py
+
+soak: $(VENV)/installed  ## Six hours of stream, sixty times as fast, with its source lost twenty times: is memory flat?
+	$(RUN) benchmarks/stream_soak.py --checkpoint=$(DEMO)
 
 fuzz: $(VENV)/installed  ## Read 13,000 damaged files by the commands' own functions (10 minutes); HOURS=8 goes on, SEED=1 takes others.
 	$(RUN) -m tests.programs.fuzz --seed=$(SEED) --hours=$(HOURS)

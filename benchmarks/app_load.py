@@ -109,7 +109,10 @@ class Visitor:
 
 def _is(dependency: dict, names: dict, kind: str, event: str) -> bool:
     """Whether a function of the page belongs to the event of a component of that kind."""
-    return any(names[i]["type"] == kind and name == event for i, name in dependency["targets"])
+    return any(
+        i in names and names[i]["type"] == kind and name == event
+        for i, name in dependency["targets"]
+    )
 
 
 def _load(address: str, pid: int, clips: list[Path], options: argparse.Namespace) -> dict:

@@ -5,6 +5,7 @@ import importlib.util
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -236,6 +237,32 @@ def test_a_closed_standard_input_ends_no_stream(run_dir, joined, texts):
     )
     assert done.returncode == 0, done.stderr
     assert "decodings saved" in done.stdout
+
+
+@pytest.mark.parametrize("name", ["vljepa-monitor.service", "monitor.compose.yaml"])
+def test_examples_name_flags_that_there_are(name):
+    command = (ROOT / "vljepa_jax" / "commands" / "stream.py").read_text()
+    flags = re.findall(r"--(\w+)=", (ROOT / "docs" / "examples" / name).read_text())
+    assert len(flags) > 4
+    for flag in set(flags) - {"checkpoint"}:  # of define_model
+        assert f'"{flag}"' in command
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--source=-", "--source=-"], "--source=- is given twice"),
+        (["--source=a.mp4", "--label_threshold=much"], "--label_threshold=much"),
+        (["--source=a.mp4", "--label_threshold=2"], "is no number from -1 to 1"),
+        (["--source=a.mp4", "--cooldown=-1"], "--cooldown"),
+    ],
+)
+def test_flags_that_make_no_sense_are_answered_in_a_line(flags, message):
+    command = [sys.executable, "launch/stream.py", "--checkpoint=none", *flags]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_what_cannot_work_is_one_clear_error(run_dir, model, joined):

@@ -288,8 +288,16 @@ def _watch_tab(model: Embedder, uploads: Uploads, watchers: Watchers) -> None:
             query = gr.Textbox(label="Question", placeholder="(a description, if empty)")
             labels = gr.Textbox(
                 label="Labels to monitor, one a line",
-                info="Wordings of one with | between them",
+                info="Wordings and a threshold of one: a dog | a puppy >= 0.4",
                 lines=3,
+            )
+            least = gr.Slider(
+                -1.0,
+                1.0,
+                -1.0,
+                step=0.01,
+                label="Least score of the other labels",
+                info="-1: what the calibration says, or else the best label always holds",
             )
             texts = gr.Textbox(
                 label="Texts to choose from, one a line",
@@ -322,6 +330,7 @@ def _watch_tab(model: Embedder, uploads: Uploads, watchers: Watchers) -> None:
         where: str,
         asked: str,
         monitored: str,
+        floor: float,
         choices: str,
         wanted: float,
         request: gr.Request,
@@ -339,6 +348,7 @@ def _watch_tab(model: Embedder, uploads: Uploads, watchers: Watchers) -> None:
             wish = Wish(
                 text_of("the question", asked),
                 [" | ".join(group) for group in labels_of("labels", monitored)],
+                float(floor) if floor > -1 else None,
                 [" | ".join(group) for group in labels_of("texts", choices)],
                 float(wanted),
                 fast=bool(as_fast) and chosen == _FILE,
@@ -371,7 +381,7 @@ def _watch_tab(model: Embedder, uploads: Uploads, watchers: Watchers) -> None:
     )
     start.click(
         watch,
-        [kind, file, fast, address, query, labels, texts, rate],
+        [kind, file, fast, address, query, labels, least, texts, rate],
         [status, timeline, lines, file],
         show_progress="hidden",
         api_name=False,

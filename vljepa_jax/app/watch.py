@@ -8,7 +8,7 @@ import queue
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from vljepa_jax.data.ffmpeg import PlayedFrame
 from vljepa_jax.data.live_source import LiveSource, SourceError, play
 from vljepa_jax.inference.embedder import Embedder
 from vljepa_jax.inference.streams.live import LiveSettings, follow
-from vljepa_jax.inference.streams.live_events import Events, StreamSummary
+from vljepa_jax.inference.streams.live_events import Events, SourceEvents, StreamSummary
 from vljepa_jax.inference.streams.narrator import Said, TimelineRecorder
 from vljepa_jax.inference.streams.timeline import Timeline
 
@@ -86,6 +86,7 @@ class Wish:
     Attributes:
         query: X_Q; "" asks for a description.
         labels: to monitor, one a line as in the files of ``launch/stream.py``; () for none.
+        least: score of labels whose lines have none; ``None`` takes the model's calibration.
         texts: to choose from in place of a Y-Decoder's; () for none.
         rate: wanted segments per second.
         fast: whether a file is read as fast as it can be.
@@ -93,6 +94,7 @@ class Wish:
 
     query: str = ""
     labels: Sequence[str] = ()
+    least: float | None = None
     texts: Sequence[str] = ()
     rate: float = 0.35
     fast: bool = False
@@ -110,7 +112,10 @@ class PageEvents(Events):
         self._picture = TimelineRecorder()
         self._kept = threading.Lock()  # the page reads while a stream is followed
 
-    def say(self, said: Said, lag: float) -> None:
+    def of(self, source: str, *, named: bool) -> SourceEvents:
+        return _PageSourceEvents(self, source)
+
+    def say(self, said: Said) -> None:
         with self._kept:
             self._picture.say(said)
             if said.new:
@@ -134,6 +139,24 @@ class PageEvents(Events):
         """Lines, latest first; notices, in order; the picture."""
         with self._kept:
             return list(self._lines), list(self._notices), self._picture.timeline()
+
+
+class _PageSourceEvents(SourceEvents):
+    """Hands the events of the one source on."""
+
+    def __init__(self, page: PageEvents, source: str) -> None:
+        super().__init__(page, source, "", None)
+        self._page = page
+
+    def say(self, said: Said, lag: float, utc: Callable[[float], str | None]) -> dict[str, Any]:
+        self._page.say(said)
+        return super().say(said, lag, utc)
+
+    def tick(self, seconds: float, change: float, frame: np.ndarray) -> None:
+        self._page.tick(seconds, change, frame)
+
+    def notice(self, text: str) -> None:
+        self._page.notice(text)
 
 
 class Watcher:
@@ -187,6 +210,7 @@ class Watcher:
                     rate=wish.rate,
                     fast=wish.fast,
                     labels=_write(folder, "labels", wish.labels),
+                    label_threshold=wish.least,
                     texts=_write(folder, "texts", wish.texts),
                 )
                 follow(

@@ -3,6 +3,8 @@ r"""Follows a live source and says what it shows, only when it changes.
     python launch/stream.py --checkpoint=runs/demo --source=clip.mp4
     python launch/stream.py --checkpoint=runs/demo --source=rtsp://camera.local/live --rate_hz=0.2
     python launch/stream.py --checkpoint=runs/demo --source=camera --labels=labels.txt
+    python launch/stream.py --checkpoint=runs/demo --source=rtsp://door.local --source=camera \
+        --labels=labels.txt --on_event=https://alarms.local/hook --cooldown=60
     ffmpeg -re -i clip.mp4 -f rawvideo -pix_fmt rgb24 -s 96x96 - | \
         python launch/stream.py --checkpoint=runs/demo --source=- --size=96x96 --fps=25
 
@@ -32,12 +34,21 @@ from vljepa_jax.config import command_line
 from vljepa_jax.places import BUCKETS
 
 _MODEL = command_line.define_model()
-_SOURCE = flags.DEFINE_string("source", None, "File, address, camera[:N], or - (raw rgb24).")
+_SOURCE = flags.DEFINE_multi_string(
+    "source", None, "File, address, camera[:N], or - (raw rgb24); may be repeated."
+)
 _Y_DECODER = command_line.define_path(
     "y_decoder", "The Y-Decoder's run; RUN/y_decoder if there.", buckets=BUCKETS
 )
 _TEXTS = command_line.define_path("texts", "Texts to choose from, one a line: no Y-Decoder.")
 _LABELS = command_line.define_path("labels", "Labels to monitor, one a line; | between wordings.")
+_LABEL_THRESHOLD = flags.DEFINE_float(
+    "label_threshold", None, "Least cosine of labels without one; of the calibration by default."
+)
+_ON_EVENT = flags.DEFINE_string("on_event", None, "A command or an address for events.")
+_COOLDOWN = flags.DEFINE_float(
+    "cooldown", 30.0, "Seconds without another event of a label and source.", lower_bound=0.0
+)
 _ENCODING = command_line.define_encoding("these files")
 _QUERY = command_line.define_text("query", None, "Asked of every window; describe it, by default.")
 _QUERY_FILE = command_line.define_path("query_file", "A file whose content is the query.")
@@ -55,6 +66,9 @@ _JSONL = command_line.define_path("jsonl", "Events for other programs.")
 _TIMELINE = command_line.define_path("timeline", "A picture to write at the end.")
 flags.mark_flags_as_required(["source"])
 flags.register_validator(
+    "label_threshold", lambda least: least is None or -1 <= least <= 1, "is no number from -1 to 1"
+)
+flags.register_validator(
     "timeline",
     lambda path: path is None or path.lower().endswith((".png", ".svg", ".pdf")),
     "must end in .png, .svg or .pdf",
@@ -67,15 +81,19 @@ def main() -> None:
     from vljepa_jax.data.live_source import SourceError, parse_source
     from vljepa_jax.data.records import ClipError
     from vljepa_jax.data.tokenizers import TokenizerError
+    from vljepa_jax.inference.streams.delivery import DeliveryError
     from vljepa_jax.inference.streams.live import LiveError, LiveSettings, follow
     from vljepa_jax.run_dir import CheckpointError
 
-    with command_line.explained(CheckpointError, ClipError, LiveError, SourceError, TokenizerError):
-        source = parse_source(_SOURCE.value, size=_SIZE.value, rate=_FPS.value)
+    errors = (CheckpointError, ClipError, DeliveryError, LiveError, SourceError, TokenizerError)
+    with command_line.explained(*errors):
+        if _SOURCE.value.count("-") > 1:
+            raise SourceError("--source=- is given twice, and there is one standard input")
+        sources = [parse_source(text, size=_SIZE.value, rate=_FPS.value) for text in _SOURCE.value]
         settings = LiveSettings(
             query=_QUERY.value,
             query_file=_QUERY_FILE.value,
-            typed=source.kind != "stdin" and sys.platform != "win32",
+            typed="-" not in _SOURCE.value and sys.platform != "win32",
             window=_WINDOW.value,
             ticks_per_second=_TICKS.value,
             rate=None if _THRESHOLD.value is not None else _RATE.value,
@@ -86,11 +104,14 @@ def main() -> None:
             fast=_FAST.value,
             texts=_TEXTS.value,
             labels=_LABELS.value,
+            label_threshold=_LABEL_THRESHOLD.value,
+            on_event=_ON_EVENT.value,
+            cooldown=_COOLDOWN.value,
             encoding=_ENCODING.value,
             jsonl=_JSONL.value,
             timeline=_TIMELINE.value,
         )
-        follow(vljepa_jax.load(_MODEL(), y_decoder=_Y_DECODER.value), source, settings)
+        follow(vljepa_jax.load(_MODEL(), y_decoder=_Y_DECODER.value), sources, settings)
 
 
 def run() -> None:

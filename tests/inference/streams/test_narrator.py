@@ -86,8 +86,27 @@ def test_labels_are_read_averaged_and_ranked(tmp_path):
     scores = labels.scores(np.array([0.6, 0.0, 0.8]))
     assert list(scores) == ["a cat", "a dog"]
     np.testing.assert_allclose(list(scores.values()), [0.8, 0.6 / 2**0.5])
-    path.write_text("a dog\n")
-    with pytest.raises(ValueError, match="at least two"):
+    path.write_text("a dog | a puppy >= 0.7\na cat>=-.5\n")
+    labels = Labels.read(str(path), lambda texts: np.array([rows[text] for text in texts]))
+    assert labels.holding({"a dog": 0.71, "a cat": 0.0}) == ["a dog", "a cat"]
+    assert labels.holding({"a cat": -0.6, "a dog": -0.7}) == []
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("a dog\n", "a single label is always the best; give it a threshold, as in 'a dog >= 0.4'"),
+        ("\n", "holds no labels"),
+        ("a dog >= high\n", "after >= comes a number from -1 to 1, not 'high'"),
+        ("a dog >= 4\n", "not '4'"),
+        ("a dog >= nan\n", "not 'nan'"),
+        ("a dog >=\n", "not ''"),
+    ],
+)
+def test_labels_that_make_no_sense_are_told(tmp_path, content, message):
+    path = tmp_path / "labels.txt"
+    path.write_text(content)
+    with pytest.raises(ValueError, match=message):
         Labels.read(str(path), None)
 
 

@@ -8,7 +8,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TextIO
 
 import numpy as np
@@ -35,7 +35,12 @@ class StreamSummary:
     dropped: int
     reconnections: int
     windows_per_second: float
-    median_lag: float
+    median_lag: float  # of the source that is furthest behind
+    failed: int = 0  # sources that could not be read, or no longer
+    delivered: int = 0  # events, see ``Delivery``
+    given_up: int = 0
+    lost: int = 0
+    held_back: int = 0  # events within the cool-down of another
 
 
 class Events:
@@ -55,9 +60,6 @@ class Events:
         self._file: TextIO | None = None
         self._status: rich.status.Status | None = None
         self._lock = threading.Lock()  # the reader's thread gives notice too
-        self._unlike = False  # what is shown now is nothing that the model was trained on
-        self._unsaid = 0  # dropped windows not told yet
-        self._next_told = 0.0
 
     def __enter__(self) -> Events:
         if self._jsonl:
@@ -78,20 +80,95 @@ class Events:
                 self._file.close()
                 self._file = None
 
-    def say(self, said: Said, lag: float) -> None:
+    def of(self, source: str, *, named: bool) -> SourceEvents:
+        """The events of one source; ``named``: lines begin with its name, as there are others."""
+        return SourceEvents(self, source, f"{source}: " if named else "", self._recorder)
+
+    def notice(self, text: str) -> None:
+        self.write("notice", text=text)
+        self.print(text, style="yellow")
+
+    def show(self, status: Mapping[str, Any]) -> None:
+        if self._status:
+            self._status.update(
+                f"{clock(status['time'])}  {status['windows_per_second']:.1f} windows/s, "
+                f"lag {status['lag']:.2f} s, {status['decodings']} texts for "
+                f"{status['windows']} windows, {status['dropped']} dropped"
+            )
+
+    def write(self, event: str, **fields: Any) -> dict[str, Any]:
+        """Writes an event, where there is a file; gives it."""
+        at = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
+        written = {"event": event, "at": at, **fields}
+        with self._lock:
+            if self._file:
+                self._file.write(json.dumps(written) + "\n")
+                self._file.flush()
+        return written
+
+    def print(self, text: str, style: str = "") -> None:
+        """A line; not wrapped, as it may be read by a program."""
+        self._console.print(rich.text.Text(shown(text), style), soft_wrap=True)
+
+    def finish(self, summary: StreamSummary) -> None:
+        self.write("summary", **dataclasses.asdict(summary))
+        if self._status:
+            self._status.stop()
+        self.print(
+            f"{summary.windows} windows in {summary.seconds:.1f} s "
+            f"({summary.windows_per_second:.1f} per second), {summary.decodings} texts decoded: "
+            f"{100 * summary.saved:.0f} % of the decodings saved; median lag "
+            f"{summary.median_lag:.2f} s, {summary.dropped} windows dropped, "
+            f"{summary.reconnections} reconnections"
+        )
+        if events := summary.delivered + summary.given_up + summary.lost + summary.held_back:
+            self.print(
+                f"{events} events: {summary.delivered} delivered, {summary.given_up} given up, "
+                f"{summary.lost} lost, {summary.held_back} held back by the cool-down"
+            )
+        if self._recorder:
+            save_timeline(self._recorder.timeline(), self._timeline)
+            self.print(f"drawn in {self._timeline}")
+
+
+class SourceEvents:
+    """What one source tells, through the ``Events`` of all.
+
+    Attributes:
+        unlike: whether what it shows now is nothing that the model was trained on.
+    """
+
+    def __init__(
+        self, events: Events, source: str, name: str, recorder: TimelineRecorder | None
+    ) -> None:
+        """``name``: begins its lines; ``recorder``: gathers its picture."""
+        self.unlike = False
+        self._all, self._source, self._name, self._recorder = events, source, name, recorder
+        self._unsaid = 0  # dropped windows not told yet
+        self._next_told = 0.0
+
+    def say(self, said: Said, lag: float, utc: Callable[[float], str | None]) -> dict[str, Any]:
+        """Tells what was said; gives the fields of its event.
+
+        Args:
+            lag: seconds.
+            utc: time of day at a second of the stream.
+        """
         span = {"start": round(said.start, 3), "end": round(said.end, 3)}
+        span |= {"start_utc": utc(said.start), "end_utc": utc(said.end)}
         scores = {name: round(score, 4) for name, score in said.scores.items()}
-        how = {"new": said.new, "unlike": self._unlike, "lag": round(lag, 3), "scores": scores}
-        self.write("text", **span, text=said.text, **how)
+        how = {"new": said.new, "unlike": self.unlike, "lag": round(lag, 3), "scores": scores}
+        fields = self.write("text", **span, text=said.text, **how)
         if self._recorder:
             self._recorder.say(said)
         if said.new:
             ranked = list(said.scores.items())[:_SHOWN_LABELS]
             best = f"  {ranked[0][1]:.2f}" if ranked else ""
             others = ", ".join(f"{name} {score:.2f}" for name, score in ranked[1:])
-            mark = "? " if self._unlike else ""
-            line = f"{span_of_time(said.start, said.end)}  {mark}{said.text}{best}"
-            self._print(line + (f"  ({others})" if others else ""))
+            mark = "? " if self.unlike else ""
+            line = f"{span_of_time(said.start, said.end)}  {self._name}{mark}{said.text}{best}"
+            self._all.print(line + (f"  ({others})" if others else ""))
+        return fields
 
     def tick(self, seconds: float, change: float, frame: np.ndarray) -> None:
         """Takes how far the embedding moved, and a frame of the window, at its time."""
@@ -101,8 +178,8 @@ class Events:
 
     def judge(self, unlike: bool) -> None:
         """Takes whether the stream is unlike the training clips; tells when that changes."""
-        if unlike != self._unlike:
-            self._unlike = unlike
+        if unlike != self.unlike:
+            self.unlike = unlike
             if unlike:
                 self.notice(
                     "this is unlike the clips that the model was trained on: its texts, marked ?, "
@@ -121,41 +198,10 @@ class Events:
 
     def notice(self, text: str) -> None:
         self.write("notice", text=text)
-        self._print(text, style="yellow")
+        self._all.print(self._name + text, style="yellow")
 
-    def show(self, status: Mapping[str, Any]) -> None:
-        if self._status:
-            self._status.update(
-                f"{clock(status['time'])}  {status['windows_per_second']:.1f} windows/s, "
-                f"lag {status['lag']:.2f} s, {status['decodings']} texts for "
-                f"{status['windows']} windows, {status['dropped']} dropped"
-            )
-
-    def write(self, event: str, **fields: Any) -> None:
-        with self._lock:
-            if self._file:
-                at = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
-                self._file.write(json.dumps({"event": event, "at": at, **fields}) + "\n")
-                self._file.flush()
-
-    def _print(self, text: str, style: str = "") -> None:
-        """A line; not wrapped, as it may be read by a program."""
-        self._console.print(rich.text.Text(shown(text), style), soft_wrap=True)
-
-    def finish(self, summary: StreamSummary) -> None:
-        self.write("summary", **dataclasses.asdict(summary))
-        if self._status:
-            self._status.stop()
-        self._print(
-            f"{summary.windows} windows in {summary.seconds:.1f} s "
-            f"({summary.windows_per_second:.1f} per second), {summary.decodings} texts decoded: "
-            f"{100 * summary.saved:.0f} % of the decodings saved; median lag "
-            f"{summary.median_lag:.2f} s, {summary.dropped} windows dropped, "
-            f"{summary.reconnections} reconnections"
-        )
-        if self._recorder:
-            save_timeline(self._recorder.timeline(), self._timeline)
-            self._print(f"drawn in {self._timeline}")
+    def write(self, event: str, **fields: Any) -> dict[str, Any]:
+        return self._all.write(event, source=self._source, **fields)
 
 
 def _ends_inside_a_line(file: TextIO) -> bool:

@@ -25,6 +25,7 @@ from vljepa_jax.json_text import other_encoding, text_encoding
 
 _TICKS_KEPT, _TEXTS_KEPT = 4_096, 64  # of a timeline, however long the stream
 _WINDOWS_JUDGED, _EXCEPTIONS = 8, 1
+NONE = "none of these"  # said where no label holds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,11 +65,30 @@ def read_lines(path: str, encoding: str | None = None) -> list[str]:
 
 
 class Labels:
-    """Open-vocabulary labels to choose from, each of one text or several of one meaning."""
+    """Open-vocabulary labels to choose from, each of one text or several of one meaning.
 
-    def __init__(self, names: Sequence[str], embeddings: Float[np.ndarray, "n e"]) -> None:
+    A label holds where its cosine reaches its threshold; one without a threshold, where it is the
+    best of all.
+    """
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        embeddings: Float[np.ndarray, "n e"],
+        thresholds: Sequence[float | None] | None = None,
+        floor: Callable[[], float | None] = lambda: None,
+    ) -> None:
+        """See the class.
+
+        Args:
+            thresholds: of each label; ``None`` takes the floor.
+            floor: the threshold of the others at present; ``None`` for none.
+        """
         self.names = tuple(names)
         self._embeddings = embeddings
+        own = [None] * len(self.names) if thresholds is None else thresholds
+        self._thresholds = dict(zip(self.names, own, strict=True))
+        self._floor = floor
 
     @classmethod
     def read(
@@ -76,30 +96,66 @@ class Labels:
         path: str,
         embed_text: Callable[[Sequence[str]], Float[np.ndarray, "n e"]],
         encoding: str | None = None,
+        floor: Callable[[], float | None] = lambda: None,
     ) -> Labels:
-        """Reads a file of labels: one a line, "a dog" or "a dog | a puppy | a hound".
+        """Reads a file of labels, one a line: "a dog", "a dog | a puppy", "a dog | a puppy >= 0.4".
 
         Raises:
-            ValueError: it holds fewer than two labels, one of them twice, or is in another
-                encoding, see ``read_lines``.
+            ValueError: it holds no label, one of them twice, a threshold that is no cosine, or a
+                single label without a threshold; or it is in another encoding, see ``read_lines``.
             OSError: it cannot be read.
         """
-        read = read_lines(path, encoding)
-        lines = ([t.strip() for t in line.split("|") if t.strip()] for line in read)
-        groups = [texts for texts in lines if texts]
+        groups, thresholds = [], []
+        for line in read_lines(path, encoding):
+            wordings, least, number = line.partition(">=")
+            if texts := [text.strip() for text in wordings.split("|") if text.strip()]:
+                groups.append(texts)
+                thresholds.append(_cosine(path, line, number) if least else None)
         counts = collections.Counter(texts[0] for texts in groups)
         if twice := [name for name, count in counts.items() if count > 1]:
             raise ValueError(f"{path}: the label '{twice[0]}' is there more than once; remove one")
-        if len(groups) < 2:
-            raise ValueError(f"{path}: {len(groups)} labels; at least two are needed, one a line")
+        if not groups:
+            raise ValueError(f"{path}: holds no labels; write one a line")
+        if thresholds == [None] and floor() is None:
+            raise ValueError(
+                f"{path}: a single label is always the best; give it a threshold, as in "
+                f"'{groups[0][0]} >= 0.4', or calibrate the model (launch/calibrate.py)"
+            )
         embedded = iter(embed_text([text for texts in groups for text in texts]))
         rows = [mean_embedding([next(embedded) for _ in texts]) for texts in groups]
-        return cls([texts[0] for texts in groups], np.stack(rows))
+        return cls([texts[0] for texts in groups], np.stack(rows), thresholds, floor)
 
     def scores(self, embedding: Float[np.ndarray, " e"]) -> dict[str, float]:
         """Cosine of every label, best first."""
         scores = self._embeddings @ embedding
         return {self.names[i]: float(scores[i]) for i in np.argsort(-scores, kind="stable")}
+
+    def holding(self, scores: Mapping[str, float]) -> list[str]:
+        """The labels that hold, best first; none is "none of these"."""
+        floor, best = self._floor(), max(scores, key=scores.get)
+        holding = []
+        for name, score in scores.items():
+            threshold = floor if self._thresholds[name] is None else self._thresholds[name]
+            if name == best if threshold is None else score >= threshold:
+                holding.append(name)
+        return holding
+
+    def say(self, embedding: Float[np.ndarray, " e"]) -> tuple[str, Mapping[str, float]]:
+        """The best label that holds, or ``NONE``; and the scores of all."""
+        scores = self.scores(embedding)
+        return next(iter(self.holding(scores)), NONE), scores
+
+
+def _cosine(path: str, line: str, number: str) -> float:
+    try:
+        threshold = float(number)
+    except ValueError:
+        threshold = math.nan
+    if not -1 <= threshold <= 1:
+        raise ValueError(
+            f"{path}: '{line}': after >= comes a number from -1 to 1, not '{number.strip()}'"
+        )
+    return threshold
 
 
 class Narrator:

@@ -48,6 +48,7 @@ class WindowReader:
         dropped: windows dropped so far.
         frames: frames read so far.
         reconnections: how often the source was opened again.
+        fast: whether it is read as fast as it goes.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class WindowReader:
         notify: Callable[[str], None] = print,
         player: Callable[[LiveSource], Iterator[PlayedFrame]] = play,
         sleep: Callable[[float], bool] | None = None,
+        changed: threading.Condition | None = None,
     ) -> None:
         """Starts nothing yet; it is a context manager.
 
@@ -69,15 +71,16 @@ class WindowReader:
             notify: told of breaks and reconnections, from the thread.
             player: opens the source.
             sleep: waits so many seconds; true ends the wait for good. For tests.
+            changed: notified when something has arrived or ended; several readers may share it.
         """
         self.dropped = self.frames = self.reconnections = 0
         self._source, self._sliding, self._player = source, sliding, player
-        self._fast = fast
+        self.fast = fast
         self._recorded = source.kind == "file"  # of an address its frames tell
         self._capacity, self._notify = capacity, notify
         self._stop = threading.Event()
         self._sleep = sleep or self._stop.wait
-        self._changed = threading.Condition()
+        self._changed = changed or threading.Condition()
         self._waiting: collections.deque[Arrival] = collections.deque()
         self._over = self._ended = False  # the source has no more; nor has this
         self._error: Exception | None = None
@@ -95,6 +98,11 @@ class WindowReader:
         with self._changed:
             self._changed.notify_all()
         self._thread.join(timeout=1.0)  # it may hang in a read; it is a daemon
+
+    @property
+    def ready(self) -> bool:
+        """Whether ``take`` has something to give, or to raise, at once."""
+        return bool(self._waiting) or self._ended
 
     def take(self, timeout: float, limit: int) -> list[Arrival] | None:
         """The windows that have arrived, ``limit`` at most; ``None`` after the end.
@@ -161,11 +169,11 @@ class WindowReader:
                 self._recorded, self._offset = True, 0.0  # its own clock, whenever it came
                 if frame.begin < self._reached:  # had before the source broke
                     continue
-            elif self._fast and self._source.reconnects:
-                self._fast = False
+            elif self.fast and self._source.reconnects:
+                self.fast = False
                 self._notify("--fast is for recordings: this source is followed as it comes")
             began = time.monotonic() - frame.begin if began is None else began
-            if self._recorded and not self._fast:
+            if self._recorded and not self.fast:
                 late = began + frame.begin - time.monotonic()
                 if late > 0 and self._sleep(late):
                     return
@@ -186,10 +194,10 @@ class WindowReader:
     def _give(self, window: Window, began: float) -> None:
         # A recording has a clock to keep to; what comes live is due when it comes.
         due = time.monotonic()
-        if self._recorded and not self._fast:
+        if self._recorded and not self.fast:
             due = min(due, began + window.end)
         with self._changed:
-            if self._fast:
+            if self.fast:
                 self._changed.wait_for(
                     lambda: len(self._waiting) < self._capacity or self._stop.is_set()
                 )
