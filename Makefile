@@ -9,7 +9,7 @@ BACKBONES ?= runs/backbones
 LOCKS  ?= locks
 INSTALL = $(RUN) -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo demo-seeds comparison ablations study backbones docs fuzz soak lint format goldens lock lock-newest clean
+.PHONY: help app demo demo-seeds comparison ablations study backbones docs fuzz soak lint format goldens lock lock-newest clean
 .PHONY: test test-pythons test-parity test-real test-slow test-full-size test-browser test-notebook test-buckets test-install chaos gpu-check open-rehearsal
 .DEFAULT_GOAL := help
 
@@ -25,6 +25,16 @@ $(VENV)/installed: $(LOCKS)/main.txt pyproject.toml
 $(VENV)/installed-%: $(VENV)/installed $(LOCKS)/%.txt
 	$(INSTALL) -c $(LOCKS)/$*.txt -e .[$*]
 	@touch $@
+
+# An environment of its own: Gradio needs an older Pillow.
+$(VENV)-app/installed: $(LOCKS)/app.txt pyproject.toml
+	$(PYTHON) -m venv $(VENV)-app
+	$(VENV)-app/bin/python -m pip install --quiet --disable-pip-version-check \
+	    -c $(LOCKS)/app.txt -e .[test,browser,app]
+	@touch $@
+
+app: $(VENV)-app/installed  ## Open a page on which the model of make demo answers, searches and watches.
+	$(VENV)-app/bin/python launch/app.py --checkpoint=$(DEMO)
 
 demo: $(VENV)/installed  ## Build the video world, train, evaluate, and write runs/demo/report.html.
 	test -d $(DEMO)/start || $(RUN) launch/convert.py --config=configs/demo.py \
@@ -112,8 +122,9 @@ test-slow: $(VENV)/installed-parity  ## Full published sizes, more meshes and in
 test-full-size: $(VENV)/installed  ## Two steps of the 1B model (24 GiB of memory, 30 GB of disk).
 	XLA_FLAGS= $(RUN) -m pytest -m full_size -s
 
-test-browser: $(VENV)/installed-browser  ## Open the report pages (needs Debian's chromium: apt-get install chromium; two minutes).
-	$(RUN) -m pytest -m browser
+test-browser: $(VENV)/installed-browser $(VENV)-app/installed  ## Open the report pages and drive the page of make app (needs Debian's chromium: apt-get install chromium; four minutes).
+	$(RUN) -m pytest -m browser --ignore=tests/app
+	$(VENV)-app/bin/python -m pytest -m browser tests/app
 
 test-install:  ## Build the wheel, install it apart, and try the program vljepa (3 minutes).
 	rm -rf $(VENV)-install build && $(PYTHON) -m venv $(VENV)-install

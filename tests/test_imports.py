@@ -10,7 +10,8 @@ PACKAGE = Path(__file__).parents[1] / "vljepa_jax"
 ORDER = (
     *("places", "json_text", "ownership", "host", "fingerprint", "buckets", "config", "data"),
     *("terminal", "datasets", "parallel", "run_dir", "losses", "models", "objectives", "training"),
-    *("planning", "convert", "inference", "evals", "studies", "finetuning", "commands"),
+    *("planning", "convert", "inference", "evals", "studies", "finetuning", "app"),
+    "commands",
 )
 # A command joins the other processes of its job once its flags are read.
 ALLOWED = {("config/command_line.py", "parallel")}

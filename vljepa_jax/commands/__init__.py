@@ -24,6 +24,7 @@ COMMANDS = {
     "embed": "makes an index of a collection of videos",
     "search": "finds clips in an index by a text",
     "stream": "follows a live source and says what it shows",
+    "app": "opens a page on which a model answers, searches and watches",
     "convert": "published weights in, trained weights out",
     "plan": "what training would cost on TPUs and GPUs that you do not have",
     "probe": "what can be read from a frozen X-Encoder's tokens",

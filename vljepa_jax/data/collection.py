@@ -90,14 +90,23 @@ class Item:
         Raises:
             ClipError: it cannot be read.
         """
-        media = self.open()
-        if span is not None:
-            offset = self._offset()
-            start, end = (seconds + offset for seconds in span)
-            media = (dataclasses.replace(media[0], start=start, end=end),)
+        media = self.part(span)
         if video.frames % len(media):
             raise ClipError(f"{self.name}: {len(media)} media cannot share {video.frames} frames")
         return load_clip(media, video, rng=None)
+
+    def part(self, span: Span | None) -> tuple[Medium, ...]:
+        """The media of the whole, or that of a span (see ``windows``).
+
+        Raises:
+            ClipError: the dataset no longer holds them.
+        """
+        media = self.open()
+        if span is None:
+            return media
+        offset = self._offset()
+        start, end = (seconds + offset for seconds in span)
+        return (dataclasses.replace(media[0], start=start, end=end),)
 
     def windows(self, window: float, stride: float) -> list[Span] | None:
         """Spans of ``window`` seconds, ``stride`` apart; the last one ends where the clip ends.

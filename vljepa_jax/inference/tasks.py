@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Float
 
 from vljepa_jax.inference.arguments import candidate_texts
 from vljepa_jax.inference.labels import mean_embedding
@@ -48,7 +49,9 @@ def classify(
         TypeError: the labels are one text, or no texts.
         ValueError: there are no labels, or one has no text.
     """
-    return _ranked(model, videos, candidate_texts("labels", labels), query)
+    texts = candidate_texts("labels", labels)
+    ranked = _ranked(model, model.embed_video(videos, query), texts)
+    return ranked if is_batch(videos) else ranked[0]
 
 
 def answer(
@@ -62,8 +65,9 @@ def answer(
     Raises:
         TypeError, ValueError: as ``classify``.
     """
-    ranked = _ranked(model, videos, candidate_texts("candidates", candidates), question)
-    return [best for best, *_ in ranked] if is_batch(videos) else ranked[0]
+    texts = candidate_texts("candidates", candidates)
+    best = [best for best, *_ in _ranked(model, model.embed_video(videos, question), texts)]
+    return best if is_batch(videos) else best[0]
 
 
 def caption(
@@ -169,13 +173,20 @@ def _opened(model: Embedder, index: VideoIndex | str | os.PathLike, top: int) ->
     return index
 
 
+def rank(
+    model: Embedder, embeddings: Float[np.ndarray, "n e"], labels: Sequence[LabelTexts]
+) -> list[list[Scored]]:
+    """For each embedding Ŝ_Y the labels by their cosine to it, best first; as ``classify``."""
+    return _ranked(model, embeddings, candidate_texts("labels", labels))
+
+
 def _ranked(
-    model: Embedder, videos: Video | Sequence[Video], texts: list[list[str]], query: str
-) -> list[Scored] | list[list[Scored]]:
+    model: Embedder, embeddings: Float[np.ndarray, "n e"], texts: list[list[str]]
+) -> list[list[Scored]]:
     embedded = iter(model.embed_text([text for label in texts for text in label]))
     matrix = np.stack([mean_embedding([next(embedded) for _ in label]) for label in texts])
     ranked = []
-    for scores in model.embed_video(videos, query) @ matrix.T:
+    for scores in embeddings @ matrix.T:
         order = np.argsort(-scores, kind="stable")
         ranked.append([Scored(texts[i][0], float(scores[i])) for i in order])
-    return ranked if is_batch(videos) else ranked[0]
+    return ranked

@@ -75,6 +75,7 @@ def embed_collection(
     shard_rows: int,
     num_workers: int,
     console: Console,
+    bars: Progress | None = None,
 ) -> CollectionSummary:
     """Brings an index up to date with a collection; shows progress and a table.
 
@@ -91,6 +92,7 @@ def embed_collection(
         drop_missing: removes from the index what ``items`` do not hold.
         shard_rows: embeddings after which a shard is written.
         num_workers: decoding processes.
+        bars: told how far it is, for who shows that elsewhere than on the console.
 
     Raises:
         ConfigError: window or stride make no sense.
@@ -116,14 +118,7 @@ def embed_collection(
     unreadable: dict[str, str] = {}
     with (
         _opened(output, settings, model.card["source"]) as index,
-        Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            console=console,
-        ) as bars,
+        bars or _progress(console) as bars,
     ):
         stamps = {}
         for item in bars.track(share(items), description="Looking for changes"):
@@ -168,6 +163,17 @@ def embed_collection(
     )
     _show(summary, output, console)
     return summary
+
+
+def _progress(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+    )
 
 
 def _opened(

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import rich.console
 
-from vljepa_jax.data.live_source import LiveSource
+from vljepa_jax.data.ffmpeg import PlayedFrame
+from vljepa_jax.data.live_source import LiveSource, play
 from vljepa_jax.inference.embedder import Embedder
 from vljepa_jax.inference.streams.alarms import Alarms
 from vljepa_jax.inference.streams.delivery import Delivery
@@ -100,8 +101,17 @@ def follow(
     settings: LiveSettings,
     *,
     console: rich.console.Console | None = None,
+    events: Events | None = None,
+    stopped: threading.Event | None = None,
+    player: Callable[[LiveSource], Iterator[PlayedFrame]] = play,
 ) -> StreamSummary:
-    """Follows sources, together, until all have ended or Ctrl-C.
+    """Follows sources, together, until all have ended, ``stopped`` is set, or Ctrl-C.
+
+    Args:
+        console: where lines are printed.
+        events: takes what is to be told, in place of the console and the files of ``settings``.
+        stopped: ends it from another thread.
+        player: opens a source.
 
     Raises:
         LiveError: there is nothing to say texts with, or settings do not fit the sources.
@@ -128,11 +138,13 @@ def follow(
         if settings.jsonl:  # its lines would be mixed with another's
             folder, name = os.path.split(os.path.abspath(settings.jsonl))
             stack.enter_context(owned(Path(folder), name=f".{name}{LOCK}"))
-        events = stack.enter_context(Events(console, settings.jsonl, settings.timeline))
+        if events is None:
+            events = Events(console, settings.jsonl, settings.timeline)
+        stack.enter_context(events)
         for notice in notices:
             events.notice(notice)
         queries.notify = events.notice
-        stopped = stack.enter_context(_interrupts())
+        stopped = stack.enter_context(_interrupts(stopped or threading.Event()))
         alarms = None
         if delivery is not None:
             delivery.notify = events.notice
@@ -152,6 +164,7 @@ def follow(
                 capacity=batch,
                 notify=own.notice,
                 changed=changed,
+                player=player,
             )
             narrator = Narrator(
                 say, settings.segmenter, window=settings.window, patience=settings.patience
@@ -202,9 +215,8 @@ def _speaker(
 
 
 @contextmanager
-def _interrupts() -> Iterator[threading.Event]:
-    """An event that Ctrl-C and SIGTERM set; the second one kills."""
-    stopped = threading.Event()
+def _interrupts(stopped: threading.Event) -> Iterator[threading.Event]:
+    """The event, which Ctrl-C and SIGTERM set meanwhile; the second one kills."""
 
     def stop(number: int, frame: Any) -> None:
         stopped.set()

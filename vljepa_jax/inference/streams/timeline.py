@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -68,18 +69,18 @@ class Timeline:
         if len(self.times) < 2:
             return [self]
         edges = np.linspace(self.times[0], self.times[-1], count + 1)
+        return [self.between(first, last) for first, last in itertools.pairwise(edges)]
 
-        def cut(spans: Sequence[Spoken], first: float, last: float) -> list[Spoken]:
+    def between(self, first: float, last: float) -> Timeline:
+        """What lies between two moments of its ticks."""
+
+        def cut(spans: Sequence[Spoken]) -> list[Spoken]:
             return [span for span in spans if span.start < last and span.end > first]
 
-        made = []
-        for first, last in zip(edges[:-1], edges[1:], strict=True):
-            # With the ticks at the edges, or else the curve would stop before them.
-            inside = np.r_[first, self.times[(self.times > first) & (self.times < last)], last]
-            change = np.interp(inside, self.times, self.change)
-            spoken, events = (cut(spans, first, last) for spans in (self.spoken, self.events))
-            made.append(Timeline(self.frames, inside, change, spoken, events))
-        return made
+        # With the ticks at the edges, or else the curve would stop before them.
+        inside = np.r_[first, self.times[(self.times > first) & (self.times < last)], last]
+        change = np.interp(inside, self.times, self.change)
+        return Timeline(self.frames, inside, change, cut(self.spoken), cut(self.events))
 
     @classmethod
     def of_medium(
