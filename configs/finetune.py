@@ -27,7 +27,8 @@ def get_config(variant: str = "") -> ConfigDict:
     config = demo.get_config()
     config.steps = 100
     # All of the dataset's tasks; {"caption": 1.0, "vqa": 2.0} would take these two alone.
-    config.data.sources = (common.source(dataset, {}),)
+    # Classes of one's own clips differ in number, and the rare ones matter too.
+    config.data.sources = (common.source(dataset, {}, balanced=True),)
     config.evaluations = ()  # the demo's are on the world; name benchmarks on your dataset here
     # The predictor can read, and is to lose nothing of it.
     *first, all_others = config.optimizer.rules
