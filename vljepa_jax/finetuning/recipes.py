@@ -30,6 +30,7 @@ _EPOCHS, _LARGEST_BATCH, _FEWEST_STEPS, _MOST_STEPS = 20, 128, 60, 2000
 # those of 12 held-out clips scored CIDEr 97, 53 and 37, and 80 before.
 _DECODER_EPOCHS = 5
 _CHECKPOINTS = 10  # evaluated on the way
+_PATIENCE = 5  # of these without a better one, after which training ends
 # Benchmarks of configs/eval/clips.py -> the metric that chooses the checkpoint, the surest first.
 _CHOOSING = {
     "clips/classification": "clips/classification_top1",
@@ -48,6 +49,9 @@ class Request:
         columns: roles and columns that the user names.
         checkpoint: the VL-JEPA that it goes on from; "" for the package's backbones.
         video: whether the X-Encoder is trained too.
+        text: a published text encoder's directory, the Y-Encoder in place of the start's; "" for
+            that.
+        frames: of a clip; 0 for the start's number.
         steps: updates; 0 for what suits the number of examples.
         held_out: share of the clips to report on; half as many choose the checkpoint.
         seed: of the splits and the training.
@@ -59,6 +63,8 @@ class Request:
     columns: Mapping[str, str] = dataclasses.field(default_factory=dict)
     checkpoint: str = ""
     video: Literal["frozen", "train"] = "frozen"
+    text: str = ""
+    frames: int = 0
     steps: int = 0
     held_out: float = 0.2
     seed: int = 0
@@ -67,8 +73,8 @@ class Request:
 
 def base_recipe(request: Request, dataset: Dataset) -> TrainConfig:
     """configs/finetune.py, as it is written."""
-    ending = ":video" if request.video == "train" else ""
-    recipe = load_recipe(find_recipe("finetune"), f"{dataset.directory}{ending}")
+    endings = (":video" if request.video == "train" else "") + (":text" if request.text else "")
+    recipe = load_recipe(find_recipe("finetune"), f"{dataset.directory}{endings}")
     return parse(TrainConfig, recipe)
 
 
@@ -85,7 +91,10 @@ def vljepa_recipe(
     steps, batch_size = training_size(_examples(dataset), request.steps)
     sampled = {name: getattr(recipe.data.video, name) for name in ("sampling", "crop")}
     video = dataclasses.replace(
-        source.data.video, crop_scale=recipe.data.video.crop_scale, **sampled
+        source.data.video,
+        frames=request.frames or source.data.video.frames,
+        crop_scale=recipe.data.video.crop_scale,
+        **sampled,
     )
     checkpoint, evaluations = _choice(recipe.checkpoint, dataset, max(1, steps // _CHECKPOINTS))
     return dataclasses.replace(
@@ -201,5 +210,7 @@ def _choice(
     if not chosen:
         return checkpoint, ()
     best = EVALUATED + _CHOOSING[chosen[0].name]
-    checkpoint = dataclasses.replace(checkpoint, keep_best=1, best_metric=best, best_is="highest")
+    checkpoint = dataclasses.replace(
+        checkpoint, keep_best=1, best_metric=best, best_is="highest", patience=_PATIENCE
+    )
     return checkpoint, (PeriodicEvaluation(every, chosen, batch_size=32, num_workers=0),)
