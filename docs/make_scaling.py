@@ -1,4 +1,4 @@
-"""Plans stages of recipes for chips, and writes the tables of docs/scaling.md and open_model.md.
+"""Plans stages of recipes for chips; writes the tables of docs/scaling.md and docs/open_model.md.
 
     pip install -r requirements-tpu.txt        # and for GPUs, requirements-gpu-plan.txt
     python docs/make_scaling.py                          # what is missing, or chosen otherwise now
@@ -21,7 +21,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 PLANS = ROOT / "docs" / "scaling"
 STAGES = ("image", "video8", "video32", "sft")  # of configs/vljepa_1b.py
-OPEN_STAGES = ("small_captions", "small", "base_captions", "base")  # of configs/vljepa_open.py
+OPEN_STAGES = ("small", "base")  # of configs/vljepa_open.py: most of what it costs
 # The recipe divides the state over all devices, which leaves most room for activations, and keeps
 # the inputs of layers alone ("full"). Where there is room for the results of their products
 # ("dots"), a backward pass computes less.
