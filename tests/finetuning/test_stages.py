@@ -17,6 +17,7 @@ from tests.helpers.sample_media import encode, numbered_frames
 from tests.helpers.tiny import tiny_train_config, tiny_y_decoder_config
 from vljepa_jax import terminal
 from vljepa_jax.config import ConfigError
+from vljepa_jax.data.tokenizers import Tokenizer
 from vljepa_jax.finetuning import stages
 from vljepa_jax.finetuning.recipes import (
     Request,
@@ -133,6 +134,18 @@ def test_the_training_is_the_recipe_s_for_the_start_s_model(table, start, tmp_pa
     params = jax.eval_shape(make_objective(worded).init, jax.random.key(0))[0]
     _, frozen = make_optimizer(worded.optimizer, worded.steps, params).split(params)
     assert frozen.keys() == {"x_encoder", "token_embedding", "y_encoder", "y_head"}
+
+
+def test_questions_that_are_longer_than_the_start_s_are_not_cut(table, tmp_path):
+    start, source = tmp_path / "start", tiny_train_config()
+    lines = table.read_text().splitlines()
+    asked = "is there anything at all in this very short clip that is not black or white or gray?"
+    header, *rows = (f"{line},{asked},{index % 2}" for index, line in enumerate(lines))
+    table.write_text("\n".join([header.replace(f"{asked},0", "question,answer"), *rows]) + "\n")
+    _, dataset = made(table, start, tmp_path / "run")
+    config = vljepa_recipe(request_for(table, start), dataset, start, source)
+    (tokens,) = Tokenizer("@world").encode_whole([asked])
+    assert source.data.text.query_length < len(tokens) == config.data.text.query_length
 
 
 def test_a_text_encoder_takes_the_place_of_the_y_encoder_once(table, start, tmp_path):

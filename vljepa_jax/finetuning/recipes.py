@@ -15,12 +15,14 @@ from vljepa_jax.config import (
     OptimizerConfig,
     PeriodicEvaluation,
     SourceConfig,
+    TextConfig,
     TrainConfig,
     find_recipe,
     load_recipe,
     parse,
 )
 from vljepa_jax.data.storage import Dataset
+from vljepa_jax.data.tokenizers import Tokenizer
 from vljepa_jax.finetuning.splits import TEST, TRAIN, VALIDATION
 from vljepa_jax.run_dir import kept_steps, read_metrics
 
@@ -30,6 +32,7 @@ _EPOCHS, _LARGEST_BATCH, _FEWEST_STEPS, _MOST_STEPS = 20, 128, 60, 2000
 # those of 12 held-out clips scored CIDEr 97, 53 and 37, and 80 before.
 _DECODER_EPOCHS = 5
 _CHECKPOINTS = 10  # evaluated on the way
+_LONGEST_QUESTION = 64  # tokens, as in configs/vljepa_open.py; longer ones are cut
 _PATIENCE = 5  # of these without a better one, after which training ends
 # Benchmarks of configs/eval/clips.py -> the metric that chooses the checkpoint, the surest first.
 _CHOOSING = {
@@ -105,7 +108,10 @@ def vljepa_recipe(
         batch_size=batch_size,
         model=source.model,
         data=dataclasses.replace(
-            recipe.data, video=video, text=source.data.text, num_workers=request.num_workers
+            recipe.data,
+            video=video,
+            text=_with_questions(source.data.text, dataset),
+            num_workers=request.num_workers,
         ),
         optimizer=_warmed_up(recipe.optimizer, steps),
         checkpoint=checkpoint,
@@ -187,6 +193,14 @@ def best_step(run: Path, metric: str) -> int:
     steps = kept_steps(run)
     values = {row["step"]: row[metric] for row in read_metrics(run) if metric in row}
     return max(steps, key=lambda step: (values.get(step, float("-inf")), step))
+
+
+def _with_questions(text: TextConfig, dataset: Dataset) -> TextConfig:
+    """With room for the longest question; the start's was made for others."""
+    questions = {annotation.query for _, annotation in dataset.annotations(TRAIN)}
+    found = Tokenizer(text.query_tokenizer).encode_whole(sorted(questions))
+    longest = min(max(map(len, found)), _LONGEST_QUESTION)
+    return dataclasses.replace(text, query_length=max(text.query_length, longest))
 
 
 def _examples(dataset: Dataset) -> int:
