@@ -55,6 +55,7 @@ def checkpoint(*, every: int, keep: int = 1) -> ConfigDict:
             # by its mean since the checkpoint before; "eval/NAME" is that of an evaluation
             "best_metric": "loss",
             "best_is": "lowest",  # or "highest"
+            "patience": 0,  # checkpoints in a row without a better one that end the run; 0: never
         }
     )
 
@@ -229,7 +230,12 @@ def backbone_world(*, seed: int, clips: int = 0, triplets: int = 0) -> ConfigDic
 
 
 def source(
-    path: str, tasks: dict[str, float], *, weight: float = 1.0, tags: dict[str, str] | None = None
+    path: str,
+    tasks: dict[str, float],
+    *,
+    weight: float = 1.0,
+    tags: dict[str, str] | None = None,
+    balanced: bool = False,
 ) -> ConfigDict:
     return ConfigDict(
         {
@@ -242,6 +248,7 @@ def source(
             "tags": tags or {},  # only annotations with these tags; {} for all
             "limit": 0,  # records that are used, drawn once by the seed; 0 for all
             "max_epochs": 0.0,  # of its records at most; 0 for no end
+            "balanced": balanced,  # whether answers to a question, and labels, are equally frequent
         }
     )
 

@@ -9,6 +9,8 @@ that launch/prepare.py has made of your files, and goes on from a run:
 
     DATASET        the X-Encoder stays frozen: its tokens are computed once
     DATASET:video  the X-Encoder is trained too, on other frames and crops each time
+    DATASET:text   the Y-Encoder and its head stay as they are, as those of a published one should;
+                   DATASET:video:text for both
 
 What is not named here is the demo's.
 """
@@ -17,24 +19,35 @@ from ml_collections import ConfigDict
 
 from configs import common, demo
 
-_VIDEO = ":video"
+_VIDEO, _TEXT = ":video", ":text"
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    dataset = variant.removesuffix(_VIDEO)
+    without_text = variant.removesuffix(_TEXT)
+    dataset = without_text.removesuffix(_VIDEO)
     if not dataset:
         raise ValueError("name a dataset: --config=configs/finetune.py:DATASET")
     config = demo.get_config()
     config.steps = 100
     # All of the dataset's tasks; {"caption": 1.0, "vqa": 2.0} would take these two alone.
-    config.data.sources = (common.source(dataset, {}),)
+    # Classes of one's own clips differ in number, and the rare ones matter too.
+    config.data.sources = (common.source(dataset, {}, balanced=True),)
     config.evaluations = ()  # the demo's are on the world; name benchmarks on your dataset here
     # The predictor can read, and is to lose nothing of it.
     *first, all_others = config.optimizer.rules
     config.optimizer.rules = (*first, common.rule(r"^predictor/", lr_multiplier=0.3), all_others)
-    if variant.endswith(_VIDEO):
+    if without_text.endswith(_VIDEO):
         _train_video(config)
+    if variant.endswith(_TEXT):
+        _freeze_text(config)
     return config
+
+
+def _freeze_text(config: ConfigDict) -> None:
+    """What both make of texts that no clip has is what they are taken for."""
+    frozen = common.rule(r"^y_encoder/|^y_head/", frozen=True)
+    others = (rule for rule in config.optimizer.rules if rule.pattern != r"^y_encoder/")
+    config.optimizer.rules = (frozen, *others)
 
 
 def _train_video(config: ConfigDict) -> None:

@@ -2,6 +2,7 @@
 
     :small    V-JEPA 2.1 ViT-B, the last 15 of SmolLM2-135M's 30 layers, all-MiniLM-L6-v2
     :base     V-JEPA 2 ViT-L, the last 16 of SmolLM2-360M's 32 layers, Qwen3-Embedding-0.6B
+    :large    the same with the last 12 of SmolLM2-1.7B's 24 layers
 
 Each is trained in stages, a variant a stage; what has no suffix is the last of the model itself:
 
@@ -25,7 +26,7 @@ from configs import common, models
 
 @dataclasses.dataclass(frozen=True)
 class Size:
-    """What differs between the two models."""
+    """What differs between the models."""
 
     x_encoder: str  # names of config/published_sizes.py
     predictor: str
@@ -62,6 +63,13 @@ SIZES = {
         frames=16,
     ),
 }
+SIZES["large"] = dataclasses.replace(
+    SIZES["base"],
+    predictor="smollm2-1.7b",
+    first_layer=12,
+    predictor_weights="smollm2-1.7b",
+    embedding_size=1536,  # 3.1
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,6 +102,7 @@ STAGES = {
         target_length=64,
         schedule="cosine",  # 3.2
         sources=(
+            ("datasets/gqa", {"vqa": 1.0}, 2.0),
             ("datasets/tallyqa", {"vqa": 1.0}, 2.0),
             ("datasets/clevr", {"vqa": 1.0}, 1.0),
             ("datasets/coco_captions", {"caption": 1.0}, 2.0),
@@ -203,7 +212,7 @@ def _text(size: Size, stage: Stage) -> ConfigDict:
             "target_tokenizer": f"weights/{size.y_weights}/tokenizer.json",
             "query_length": stage.query_length,
             "target_length": stage.target_length,
-            "target_prompt": "",  # neither Y-Encoder puts one before every text
+            "target_prompt": "",  # no Y-Encoder here puts one before every text
         }
     )
 

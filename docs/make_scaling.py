@@ -1,4 +1,4 @@
-"""Plans the four stages of configs/vljepa_1b.py, and writes the tables of docs/scaling.md.
+"""Plans stages of recipes for chips; writes the tables of docs/scaling.md and docs/open_model.md.
 
     pip install -r requirements-tpu.txt        # and for GPUs, requirements-gpu-plan.txt
     python docs/make_scaling.py                          # what is missing, or chosen otherwise now
@@ -15,12 +15,13 @@ import argparse
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 PLANS = ROOT / "docs" / "scaling"
-STAGES = ("image", "video8", "video32", "sft")
+STAGES = ("image", "video8", "video32", "sft")  # of configs/vljepa_1b.py
+OPEN_STAGES = ("small", "base")  # of configs/vljepa_open.py: most of what it costs
 # The recipe divides the state over all devices, which leaves most room for activations, and keeps
 # the inputs of layers alone ("full"). Where there is room for the results of their products
 # ("dots"), a backward pass computes less.
@@ -70,6 +71,12 @@ CHOSEN = {
         "sft": _pieces(256),
     },
 }
+# One GPU of 24 GB, one of 80 GB, and a small slice.
+OPEN_CHOSEN = {
+    topology: dict.fromkeys(OPEN_STAGES, RECIPE) for topology in ("l4:1", "h100:1", "v5e:2x4")
+}
+# US dollars of an hour of one chip, from memory.
+PRICES = {"l4:1": 0.7, "h100:1": 3.0, "v5e:2x4": 1.25}
 _INTRODUCTION = "Where the seconds of a step go, of the whole step and of its parts:"
 _GPUS = "What GPUs send a step and what their hosts decode, with the attentions that are fused:"
 START, END = "<!-- plans -->", "<!-- end of plans -->"
@@ -82,25 +89,31 @@ def main() -> None:
     parser.add_argument("--only", default="", help="a stage, a topology, or none")
     parser.add_argument("--again", action="store_true", help="plans that are there already, too")
     arguments = parser.parse_args()
-    if arguments.only not in ("", "none", *STAGES, *CHOSEN):
-        parser.error(f"--only: '{arguments.only}' is none of {', '.join((*STAGES, *CHOSEN))}")
+    known = (*STAGES, *OPEN_STAGES, *CHOSEN, *OPEN_CHOSEN)
+    if arguments.only not in ("", "none", *known):
+        parser.error(f"--only: '{arguments.only}' is none of {', '.join(known)}")
     PLANS.mkdir(exist_ok=True)
-    for topology, stages in CHOSEN.items():
+    for topology, stages in (CHOSEN | OPEN_CHOSEN).items():
         for stage, fields in stages.items():
             path = _path(topology, stage)
             made = path.exists() and json.loads(path.read_text())["chosen"] == fields
             if (arguments.again or not made) and arguments.only in ("", stage, topology):
                 _plan(topology, stage, fields)
-                _write_table()
-    _write_table()
+                _write_tables()
+    _write_tables()
 
 
-def _write_table() -> None:
-    page = ROOT / "docs" / "scaling.md"
-    text = page.read_text()
+def _write_tables() -> None:
+    _write("scaling.md", _table(), "", _INTRODUCTION, "", _limits(), "", _GPUS, "", _gpus())
+    _write("open_model.md", _open_table())
+
+
+def _write(page: str, *lines: str) -> None:
+    """Puts lines between the marks of a page."""
+    path = ROOT / "docs" / page
+    text = path.read_text()
     before, after = text[: text.index(START)], text[text.index(END) :]
-    parts = (START, _table(), "", _INTRODUCTION, "", _limits(), "", _GPUS, "", _gpus())
-    page.write_text(before + "\n".join(parts) + f"\n{after}")
+    path.write_text(before + "\n".join((START, *lines)) + f"\n{after}")
 
 
 def _plan(topology: str, stage: str, fields: dict[str, str | int]) -> None:
@@ -120,9 +133,10 @@ def _plan(topology: str, stage: str, fields: dict[str, str | int]) -> None:
 
 
 def _planned(topology: str, stage: str, fields: dict[str, str | int]) -> dict:
+    recipe = "vljepa_open" if stage in OPEN_STAGES else "vljepa_1b"
     command = [
         *(sys.executable, "launch/plan.py", "--json"),
-        *(f"--config=configs/vljepa_1b.py:{stage}", f"--topology={topology}"),
+        *(f"--config=configs/{recipe}.py:{stage}", f"--topology={topology}"),
         *(f"--config.{name}={value}" for name, value in fields.items()),
     ]
     print(" ".join(command), file=sys.stderr, flush=True)
@@ -146,13 +160,27 @@ def _table() -> str:
         *("examples/s", "share of peak", "limit", "days", "chip-hours"),
     )
     rows = [names, ["---"] * len(names)]
-    return _lines([*rows, *(_row(*made) for made in _made())])
+    return _lines([*rows, *(_row(*made) for made in _made(STAGES, CHOSEN))])
 
 
-def _made() -> Iterator[tuple[str, str, dict]]:
+def _open_table() -> str:
+    names = (
+        *("stage", "chips", "micro-batch", "GiB of a device", "of", "step (s)", "examples/s"),
+        *("share of peak", "limit", "hours", "chip-hours", "US$"),
+    )
+    rows = [names, ["---"] * len(names)]
+    for stage, topology, plan in _made(OPEN_STAGES, OPEN_CHOSEN):
+        shared = _measures(plan)
+        hours = f"{24 * plan['days']:.1f}"
+        cost = f"{PRICES[topology] * plan['chip_hours']:.0f}"
+        rows.append([f"`:{stage}`", topology, *shared, hours, f"{plan['chip_hours']:.1f}", cost])
+    return _lines(rows)
+
+
+def _made(stages: Iterable[str], topologies: Iterable[str]) -> Iterator[tuple[str, str, dict]]:
     """(stage, topology, plan) of those that are there."""
-    for stage in STAGES:
-        for topology in CHOSEN:
+    for stage in stages:
+        for topology in topologies:
             if (path := _path(topology, stage)).exists():
                 yield stage, topology, json.loads(path.read_text())
 
@@ -164,7 +192,7 @@ def _limits() -> str:
         *("X-Encoder", "predictor", "Y-Encoder", "loss, update"),
     )
     rows = [names, ["---"] * len(names)]
-    for stage, topology, plan in _made():
+    for stage, topology, plan in _made(STAGES, CHOSEN):
         line, parts = plan["roofline"], plan["roofline"]["parts"]
         seconds = [line[name] for name in ("compute", "memory", "network")]
         seconds += [parts[name] for name in ("x_encoder", "predictor", "y_encoder", "loss, update")]
@@ -179,7 +207,7 @@ def _gpus() -> str:
         *("frames", "checkpoint (GiB)", "fused forward and backward", "fused forward"),
     )
     rows = [names, ["---"] * len(names)]
-    for stage, topology, plan in _made():
+    for stage, topology, plan in _made(STAGES, CHOSEN):
         if plan["chip"]["kind"].startswith("NVIDIA"):
             between = sum(plan["sent_between_hosts"].values())
             both, forward = (
@@ -202,13 +230,22 @@ def _lines(rows: list) -> str:
 
 
 def _row(stage: str, topology: str, plan: dict) -> list[str]:
-    line = plan["roofline"]
-    held = sum(plan["memory"].values()) / 2**30
     return [
         stage,
         topology,
         " x ".join(str(size) for size in plan["mesh"].values()),
         plan["fields"].get("model.remat", "full"),
+        *_measures(plan),
+        f"{plan['days']:.1f}",
+        f"{plan['chip_hours']:.0f}",
+    ]
+
+
+def _measures(plan: dict) -> list[str]:
+    """What of a plan stands in both tables, from the micro-batch to what limits it."""
+    line = plan["roofline"]
+    held = sum(plan["memory"].values()) / 2**30
+    return [
         str(plan["micro_batch_size"] or "all"),
         f"{held:.1f}",
         f"{plan['chip']['memory'] / 2**30:.0f}",
@@ -216,8 +253,6 @@ def _row(stage: str, topology: str, plan: dict) -> list[str]:
         f"{plan['examples_per_second']:.0f}",
         f"{line['share']:.0%}",
         line["limit"],
-        f"{plan['days']:.1f}",
-        f"{plan['chip_hours']:.0f}",
     ]
 
 

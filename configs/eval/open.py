@@ -23,6 +23,7 @@ def get_config() -> ConfigDict:
             "coco/caption", common.caption(), path="datasets/coco_captions", split="val"
         ),
         common.benchmark("vatex/t2v", common.retrieve(), path="datasets/vatex", split="val"),
+        common.benchmark("gqa", common.choose(), path="datasets/gqa", split="testdev"),
         common.benchmark("tallyqa", common.choose(), path="datasets/tallyqa", split="test"),
         common.benchmark(
             "clevr", common.choose(), path="datasets/clevr", split="val", limit=20_000

@@ -133,6 +133,10 @@ def test_files_that_are_missing(config, directory, tmp_path):
         first = text.partition("\n")[0]
         answer = refused(config, directory, tmp_path)
         assert f"it begins '{first}': fetch it anew, with access to the repository" in answer
+        (directory / "config.json").write_text(text)
+        lines = refused(config, directory, tmp_path).splitlines()
+        (settings,) = (line for line in lines if f"{directory}/config.json: is no JSON" in line)
+        assert f"it begins '{first}': fetch it anew, with access to the repository" in settings
 
 
 def test_a_tokenizer_of_another_vocabulary(config, directory, tmp_path):

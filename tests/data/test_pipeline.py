@@ -117,6 +117,56 @@ def test_every_record_is_seen_once_an_epoch_in_a_new_order(folder):
     assert names[:20] != names[20:]
 
 
+def test_answers_to_a_question_are_drawn_equally_often(folder):
+    """Of 1,600 rows, each answer's share within five standard errors; captions stay as often.
+
+    Of the 25 questions here 20 have one answer, 4 another and 1 a third; each record has one, and a
+    caption.
+    """
+    answers = [0] * 20 + [1] * 4 + [2]
+    labels = (*COLOURS, Label("green", ("green",)))
+    records = [
+        Record(
+            f"q{i}",
+            (image(i),),
+            (
+                Annotation(f"q{i}-caption", "caption", texts=(f"q{i}",)),
+                Annotation(f"q{i}-{gold}", "vqa", "what", candidates="@labels/colours", gold=gold),
+            ),
+        )
+        for i, gold in enumerate(answers)
+    ]
+    write_dataset(
+        folder / "uneven",
+        {"train": records},
+        name="uneven",
+        description="",
+        labels={"colours": labels},
+    )
+    config = make_config(
+        folder, ("uneven", 1.0), steps=50, batch_size=32, tasks={"vqa": 1.0, "caption": 1.0}
+    )
+
+    def shares(config):
+        names = [name.split("-")[1] for batch in read(config) for name in batch.ids]
+        return {name: count / len(names) for name, count in collections.Counter(names).items()}
+
+    (source,) = config.data.sources
+
+    def of(**changes):
+        own = dataclasses.replace(source, **changes)
+        return dataclasses.replace(config, data=dataclasses.replace(config.data, sources=(own,)))
+
+    def close(found, expected):
+        for name, share in expected.items():
+            assert found[name] == pytest.approx(share, abs=5 * (share * (1 - share) / 1600) ** 0.5)
+
+    close(shares(config), {"caption": 1 / 2, "0": 2 / 5, "1": 2 / 25, "2": 1 / 50})
+    close(shares(of(balanced=True)), {"caption": 1 / 2, "0": 1 / 6, "1": 1 / 6, "2": 1 / 6})
+    with pytest.raises(ConfigError, match="limit leaves 3; set one of the two"):
+        read(of(balanced=True, limit=3))
+
+
 def test_the_seed_draws_the_order_and_the_pictures(folder):
     first, again, other = (read(make_config(folder, ("many", 1.0), seed=s)) for s in (0, 0, 1))
     assert_equal(first, again)

@@ -7,7 +7,14 @@ from pyarrow import parquet
 
 from tests.helpers.official_files import rows, write
 from vljepa_jax.datasets.adapter import AdapterError
-from vljepa_jax.datasets.image_questions import CLEVR, GQA, POPE, POPE_V2, TALLYQA
+from vljepa_jax.datasets.image_questions import (
+    CLEVR,
+    GQA,
+    POPE,
+    POPE_V2,
+    TALLYQA,
+    VQA_V2,
+)
 
 
 def test_gqa(tmp_path):
@@ -24,6 +31,7 @@ def test_gqa(tmp_path):
     files = {
         "trainval_label2ans.json": ["cat toy", "yes"],
         "testdev_balanced_questions.json": {"201": question("yes"), "202": question("zeppelin")},
+        "questions1.2/train_balanced_questions.json": {"7": question("cat toy")},
     }
     write(tmp_path, files)
     known, unknown = rows(GQA, tmp_path, "testdev")
@@ -43,6 +51,51 @@ def test_gqa(tmp_path):
         ("cat toy",),
         ("yes",),
     ]
+
+    (trained,) = rows(GQA, tmp_path, "train")
+    assert (trained["id"], trained["texts"], trained["gold"]) == ("7", ["cat toy"], 0)
+
+
+def test_vqa_v2(tmp_path):
+    """Annotations have their questions in another file, in any order."""
+    questions = [
+        {"image_id": 9, "question": f"What is {identity}?", "question_id": identity}
+        for identity in (90, 91)
+    ]
+    annotations = [
+        {
+            "question_type": "what is",
+            "multiple_choice_answer": answer,
+            "answers": [{"answer": answer, "answer_confidence": "yes", "answer_id": 1}],
+            "image_id": 9,
+            "answer_type": "other",
+            "question_id": identity,
+        }
+        for identity, answer in ((91, "net"), (90, "a thing nobody else says"))
+    ]
+    files = {
+        "trainval_label2ans.json": ["yes", "net"],
+        "v2_OpenEnded_mscoco_train2014_questions.json": {"questions": questions},
+        "v2_mscoco_train2014_annotations.json": {"annotations": annotations},
+        "train2014/COCO_train2014_000000000009.jpg": b"",
+    }
+    write(tmp_path, files)
+    known, unknown = rows(VQA_V2, tmp_path, "train")
+    assert known == {
+        "id": "91",
+        "media": [{"path": "train2014/COCO_train2014_000000000009.jpg"}],
+        "query": "What is 91?",
+        "texts": ["net"],
+        "cand": "@labels/vqa_v2",
+        "gold": 1,
+        "tags": {"kind": "other"},
+    }
+    assert unknown["query"] == "What is 90?"
+    assert "gold" not in unknown
+    del annotations[0]["multiple_choice_answer"]
+    write(tmp_path, {"v2_mscoco_train2014_annotations.json": {"annotations": annotations}})
+    with pytest.raises(AdapterError, match="multiple_choice_answer"):
+        list(VQA_V2.rows(tmp_path, "train"))
 
 
 def test_tallyqa(tmp_path):

@@ -30,7 +30,7 @@ from vljepa_jax.evals.while_training import Evaluator
 from vljepa_jax.inference.model import Model
 from vljepa_jax.run_dir import kept_steps, load_params
 from vljepa_jax.training.run_log import read_metrics
-from vljepa_jax.training.train_loop import train
+from vljepa_jax.training.train_loop import train, train_to_end
 
 STEPS = 6
 
@@ -121,6 +121,28 @@ def test_the_best_checkpoint_is_that_of_an_evaluation(plain, tmp_path, monkeypat
     unknown = r"no evaluation gives 'eval/clips/t2v2_r9'.*they give .*eval/clips/t2v2_r1"
     refused(config, unknown, best_metric="eval/clips/t2v2_r9")
     refused(dataclasses.replace(config, evaluations=()), "config.evaluations is empty")
+
+
+def test_a_run_ends_when_checkpoints_become_no_better(plain, tmp_path, monkeypatch, capsys):
+    """An equal one is no better. The same command, and the next stage, take it as ended."""
+    values = {2: 0.5, 4: 0.5, 6: 0.9}
+    monkeypatch.setattr(
+        Evaluator, "__call__", lambda self, step, params: {"eval/clips/t2v2_r1": values[step]}
+    )
+    config = with_evaluations(plain, 2)
+    best = {"keep": 1, "keep_best": 1, "best_metric": "eval/clips/t2v2_r1", "best_is": "highest"}
+    checkpoint = dataclasses.replace(config.checkpoint, every=2, **best)
+    ending = dataclasses.replace(
+        config, checkpoint=dataclasses.replace(checkpoint, patience=1), steps=6
+    )
+    train(ending, tmp_path / "run")
+    assert kept_steps(tmp_path / "run")[-1] == 4
+    assert "has not become better in 1 checkpoints" in " ".join(capsys.readouterr().out.split())
+    train_to_end(ending, tmp_path / "run")
+    assert kept_steps(tmp_path / "run")[-1] == 4
+    assert "ended at step 4; nothing is left" in " ".join(capsys.readouterr().out.split())
+    with pytest.raises(ConfigError, match=r"patience = 2 .* keep_best = 0 .*; set keep_best = 1"):
+        dataclasses.replace(checkpoint, patience=2, keep_best=0)
 
 
 def test_a_killed_run_evaluates_what_is_lost_and_no_more(config, finished, tmp_path):

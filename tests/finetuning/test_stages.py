@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 
 import vljepa_jax
+from tests.helpers.published_twins import write_bert
 from tests.helpers.random_run import random_params, save_run
 from tests.helpers.sample_media import encode, numbered_frames
 from tests.helpers.tiny import tiny_train_config, tiny_y_decoder_config
 from vljepa_jax import terminal
 from vljepa_jax.config import ConfigError
+from vljepa_jax.data.tokenizers import Tokenizer
 from vljepa_jax.finetuning import stages
 from vljepa_jax.finetuning.recipes import (
     Request,
@@ -30,6 +32,7 @@ from vljepa_jax.inference.search.index import VideoIndex
 from vljepa_jax.models.parts import PARTS
 from vljepa_jax.objectives import make_objective
 from vljepa_jax.run_dir import load_config, load_params, newest, save_params
+from vljepa_jax.training.optimizer import make_optimizer
 from vljepa_jax.training.train_loop import NonFiniteLoss
 
 
@@ -112,6 +115,8 @@ def test_the_training_is_the_recipe_s_for_the_start_s_model(table, start, tmp_pa
     assert config.data.visual_tokens == "cache"
     assert (config.data.video.sampling, config.data.video.crop) == ("uniform", "centre")
     assert config.checkpoint.best_metric == "eval/clips/classification_top1"
+    assert config.checkpoint.patience == 5  # of the ten checkpoints that there are
+    assert [source.balanced for source in config.data.sources] == [True]
     (evaluation,) = config.evaluations
     assert [(b.name, b.split) for b in evaluation.benchmarks] == [
         ("clips/classification", "validation"),
@@ -124,6 +129,60 @@ def test_the_training_is_the_recipe_s_for_the_start_s_model(table, start, tmp_pa
     assert not rules["^x_encoder/"].frozen
     assert trained.data.visual_tokens == "compute"
     assert trained.data.video.sampling == "jittered"
+    worded = vljepa_recipe(request_for(table, start, text="x", frames=2), dataset, start, source)
+    assert worded.data.video.frames == 2
+    params = jax.eval_shape(make_objective(worded).init, jax.random.key(0))[0]
+    _, frozen = make_optimizer(worded.optimizer, worded.steps, params).split(params)
+    assert frozen.keys() == {"x_encoder", "token_embedding", "y_encoder", "y_head"}
+
+
+def test_questions_that_are_longer_than_the_start_s_are_not_cut(table, tmp_path):
+    start, source = tmp_path / "start", tiny_train_config()
+    lines = table.read_text().splitlines()
+    asked = "is there anything at all in this very short clip that is not black or white or gray?"
+    header, *rows = (f"{line},{asked},{index % 2}" for index, line in enumerate(lines))
+    table.write_text("\n".join([header.replace(f"{asked},0", "question,answer"), *rows]) + "\n")
+    _, dataset = made(table, start, tmp_path / "run")
+    config = vljepa_recipe(request_for(table, start), dataset, start, source)
+    (tokens,) = Tokenizer("@world").encode_whole([asked])
+    assert source.data.text.query_length < len(tokens) == config.data.text.query_length
+
+
+def test_a_text_encoder_takes_the_place_of_the_y_encoder_once(table, start, tmp_path):
+    run, dataset = made(table, start, tmp_path / "run", text=str(write_bert(tmp_path / "bert")))
+    changed = run._with_text(start, dataset)
+    assert changed == tmp_path / "run/start_text"
+    config, params = load_params(changed)
+    assert config.model.y_encoder.family == "bert"
+    model = vljepa_jax.load(changed)
+    assert model.embed_text(["odd", "even"]).shape == (2, config.model.embedding_size)
+    before = load_params(start)[1]
+    np.testing.assert_array_equal(*(tree["predictor_head"]["kernel"] for tree in (before, params)))
+    made_at = (changed / "config.json").stat().st_mtime_ns
+    assert run._with_text(start, dataset) == changed
+    assert (changed / "config.json").stat().st_mtime_ns == made_at
+    assert made(table, start, tmp_path / "other")[0]._with_text(start, dataset) is start
+
+
+def test_a_batch_with_more_rows_than_texts_is_told(table, start, tmp_path, monkeypatch):
+    """Ten training examples have two labels; with captions there are more texts than rows."""
+
+    def ended(config, path):
+        raise NonFiniteLoss("as good as any other end")
+
+    monkeypatch.setattr(stages, "train_to_end", ended)
+    told = {}
+    for name, columns in (("labels", {"texts": ""}), ("captions", {"label": ""})):
+        out = io.StringIO()
+        run, dataset = made(table, start, tmp_path / name, columns=columns)
+        run._console = terminal.PlainConsole(file=out, width=400)
+        with pytest.raises(NonFiniteLoss):
+            run._train(start, dataset)
+        told[name] = out.getvalue()
+    assert (
+        "A batch has 8 rows, and all training examples together have 2 different" in told["labels"]
+    )
+    assert told["captions"] == ""
 
 
 def test_a_workdir_of_other_data_is_refused(table, start, tmp_path):

@@ -26,6 +26,7 @@ RECIPE = Path(__file__).parents[2] / "configs" / "vljepa_1b.py"
         ("all-minilm-l6-v2", 22_713_216 - 384 * 385, 0),
         ("smollm2-135m", 134_515_008, 0),
         ("smollm2-360m", 361_821_120, 0),
+        ("smollm2-1.7b", 1_711_376_384, 0),
     ],
 )
 def test_parameters(name, count, tolerance):

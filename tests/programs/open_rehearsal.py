@@ -56,7 +56,7 @@ THINGS = [(colour, shape) for colour in COLOURS for shape in SHAPES]
 
 
 def write_sources(raw: Path) -> None:
-    """The four datasets, in their official formats."""
+    """The five datasets, in their official formats."""
     for split in ("train", "val"):
         _write_coco(raw / "coco", split)
         _write_clevr(raw / "clevr", split)
@@ -68,6 +68,9 @@ def write_sources(raw: Path) -> None:
         _write_vatex(raw / "vatex", split, file)
     for split in ("train", "test"):
         _write_tallyqa(raw / "tallyqa", split)
+    for split in ("train", "testdev"):
+        _write_gqa(raw / "gqa", split)
+    _dump(raw / "gqa/trainval_label2ans.json", [*COLOURS, *SHAPES])
 
 
 def _save(path: Path, pixels: np.ndarray) -> None:
@@ -122,6 +125,21 @@ def _write_tallyqa(root: Path, split: str) -> None:
                 }
             )
     _dump(root / f"{split}.json", records)
+
+
+def _write_gqa(root: Path, split: str) -> None:
+    records = {}
+    for colour, shape in THINGS:
+        image = f"{split}_{colour}_{shape}"
+        _save(root / "images" / f"{image}.jpg", picture(colour, shape))
+        for question, answer in ((f"What color is the {shape}?", colour), ("What is it?", shape)):
+            records[f"{len(records):05}"] = {
+                "imageId": image,
+                "question": question,
+                "answer": answer,
+                "types": {"structural": "query", "semantic": "attr", "detailed": "color"},
+            }
+    _dump(root / f"{split}_balanced_questions.json", records)
 
 
 def _write_clevr(root: Path, split: str) -> None:

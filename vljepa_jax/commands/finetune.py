@@ -18,7 +18,10 @@ out, all rows of a clip together.
 It trains a VL-JEPA and a Y-Decoder, keeps the checkpoint that is best on clips held out for that,
 and evaluates before and after on others. --checkpoint is the VL-JEPA that it goes on from, as make
 demo leaves one; without it, it starts from the backbones that come with the package.
---video=train trains the X-Encoder too. The same command goes on where it was ended.
+--video=train trains the X-Encoder too. --text=DIR puts a published text encoder, as
+all-MiniLM-L6-v2, in the place of the Y-Encoder, so that labels mean something that no training
+clip has. --frames takes fewer of a clip; of pictures 2 are enough. The same command goes on where
+it was ended.
 """
 
 import shlex
@@ -36,6 +39,10 @@ _WORKDIR = command_line.define_path("workdir", "Where all of it goes.", required
 _COLUMNS = flags.DEFINE_list("columns", [], "ROLE=COLUMN, between commas; ROLE= for none.")
 _CHECKPOINT = command_line.define_path("checkpoint", "The VL-JEPA's run that it goes on from.")
 _VIDEO = flags.DEFINE_enum("video", "frozen", ["frozen", "train"], "The X-Encoder.")
+_TEXT = command_line.define_path("text", "A text encoder's folder, for the Y-Encoder.")
+_FRAMES = flags.DEFINE_integer(
+    "frames", 0, "Taken of a clip; 0 for as many as the start takes.", lower_bound=0
+)
 _STEPS = flags.DEFINE_integer(
     "steps", 0, "Updates; 0 for what suits the number of examples.", lower_bound=0
 )
@@ -87,6 +94,8 @@ def main() -> None:
         columns=columns,
         checkpoint=_CHECKPOINT.value or "",
         video=_VIDEO.value,
+        text=_TEXT.value or "",
+        frames=_FRAMES.value,
         steps=_STEPS.value,
         held_out=_HELD_OUT.value,
         seed=_SEED.value,

@@ -80,6 +80,15 @@ PUBLISHED = {
     "smollm2-360m": dataclasses.replace(
         _SMOLLM2_135M, hidden_size=960, num_layers=32, num_heads=15, num_kv_heads=5, mlp_size=2560
     ),
+    "smollm2-1.7b": dataclasses.replace(
+        _SMOLLM2_135M,
+        hidden_size=2048,
+        num_layers=24,
+        num_heads=32,
+        num_kv_heads=32,
+        mlp_size=8192,
+        rope_theta=130_000.0,
+    ),
     # sentence-transformers/all-MiniLM-L6-v2, and others of BERT's layout.
     "all-minilm-l6-v2": _MINILM_L6,
     "e5-small-v2": dataclasses.replace(_MINILM_L6, num_layers=12),

@@ -56,6 +56,9 @@ class SourceConfig:
     # Recipes of before have neither of these.
     limit: int = 0  # records that are used, drawn once by the seed; 0 for all
     max_epochs: float = 0.0  # a run that would see its records more often is refused; 0 for no end
+    # Each answer to a question, and each label, as often as the others, however many records it
+    # has; what has neither is drawn as ever.
+    balanced: bool = False
 
     def task_weight(self, task: str) -> float:
         """The relative weight of a task; 0 where it is not used."""
@@ -158,12 +161,20 @@ class CheckpointConfig:
     best_is: Literal["lowest", "highest"]
     # And when so many have passed since the last, by the clock of the first process; 0 for never.
     minutes: float = 0.0  # runs of before have no such field
+    # Checkpoints in a row whose best_metric is no better than the best before, after which the run
+    # ends; 0 for never. Runs of before have no such field.
+    patience: int = 0
 
     def __post_init__(self) -> None:
-        if self.every < 1 or self.minutes < 0:
+        if self.every < 1 or self.minutes < 0 or self.patience < 0:
             raise ConfigError(
                 f"checkpoint: every = {self.every} must be at least 1, minutes = {self.minutes} "
-                "at least 0"
+                f"and patience = {self.patience} at least 0"
+            )
+        if self.patience and not self.keep_best:
+            raise ConfigError(
+                f"checkpoint: patience = {self.patience} ends a run behind its best checkpoint, "
+                "which keep_best = 0 does not keep; set keep_best = 1"
             )
 
 

@@ -90,15 +90,9 @@ def convert_checkpoint(
     params: dict[str, PyTree] = {}
     faults: list[str] = []
     for part, directory in directories.items():
-        filled, found = read_backbone(config, part, directory, backbone(target, part))
-        faults += [f"{part}: {fault}" for fault in found]
-        _to_jax(filled.tree)
-        params |= placed(filled.tree, part)
-        console.print(f"{part}: {filled.used} tensors of {directory}")
-        for reason, count in filled.ignored.items():
-            console.print(f"  {count} left out: {reason}")
-        faults += [f"{part}: {fault}" for fault in _text_faults(config, part, directory)]
-        _tell_prompts(config, part, directory, console)
+        read, found = read_part(config, target, part, directory, console)
+        params |= read
+        faults += found
     if faults:
         raise ConversionError(faults)
     if align:
@@ -113,6 +107,26 @@ def convert_checkpoint(
     with owned(output):
         save_params(output, dataclasses.replace(config, init_from=""), params)
     console.print(f"Start training from it with --config.init_from={output}:params")
+
+
+def read_part(
+    config: TrainConfig, target: PyTree, part: str, directory: Path, console: rich.console.Console
+) -> tuple[dict[str, PyTree], list[str]]:
+    """A part's parameters, jax arrays by their place in the model, and all that is wrong with it.
+
+    Tells what was read of the weights and what not.
+
+    Args:
+        target: the model's parameters, as shapes and types.
+    """
+    filled, faults = read_backbone(config, part, directory, backbone(target, part))
+    _to_jax(filled.tree)
+    console.print(f"{part}: {filled.used} tensors of {directory}")
+    for reason, count in filled.ignored.items():
+        console.print(f"  {count} left out: {reason}")
+    faults += _text_faults(config, part, directory)
+    _tell_prompts(config, part, directory, console)
+    return placed(filled.tree, part), [f"{part}: {fault}" for fault in faults]
 
 
 def _to_jax(tree: dict[str, Any]) -> None:

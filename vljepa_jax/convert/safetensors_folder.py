@@ -137,7 +137,7 @@ def read_json(path: Path) -> tuple[dict[str, Any] | None, list[str]]:
     try:
         return json_text.read_json(path, dict), []
     except json_text.JSONError as error:
-        return None, [str(error)]
+        return None, [str(error) + _as_text(path, unless="{[")]
 
 
 def _instead(directory: Path) -> str:
@@ -150,15 +150,21 @@ def _instead(directory: Path) -> str:
     return ""
 
 
-def _as_text(path: Path) -> str:
-    """The beginning of a text: what a server, or Git LFS, gave in place of the weights."""
+def _as_text(path: Path, unless: str = "") -> str:
+    """The beginning of a text: what a server, or Git LFS, gave in place of the file.
+
+    Args:
+        unless: letters with which the file itself may begin.
+    """
+    if not path.is_file() or not os.access(path, os.R_OK):
+        return ""
     with path.open("rb") as file:
         beginning = file.read(80)
     try:
         line = beginning.decode("ascii").partition("\n")[0]
     except UnicodeDecodeError:
         return ""
-    if not line.isprintable():
+    if not line or not line.isprintable() or line.startswith(tuple(unless)):
         return ""
     return f"; it begins '{line}': fetch it anew, with access to the repository where that is gated"
 

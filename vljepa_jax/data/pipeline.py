@@ -316,8 +316,8 @@ class _Reader:
             )
             if attempt:
                 place = self.order.any_record(chosen, rng)
-            record = int(source.records[place])
-            row = self._rows.draw(source.usable(record), source.dataset, source.choose, rng)
+            record, annotations = source.draw(int(source.records[place]), rng)
+            row = self._rows.draw(annotations, source.dataset, source.choose, rng)
             try:
                 visual = self._see(chosen, record, row.inputs, rng)
             except ClipError as error:

@@ -14,12 +14,15 @@ from vljepa_jax.data.rows import Rows
 from vljepa_jax.data.storage import Dataset
 from vljepa_jax.data.token_cache import ClipKey
 
+_Question = tuple[str, str]  # (task, query)
+
 
 class TrainSource:
     """The records that hold an annotation of a source's tasks.
 
-    With tags all annotations are read once, and the records held, 4 bytes each; without, opening
-    costs a few numbers a part, and so does sending it to a process.
+    With tags, or balanced, all annotations are read once, and the records held, 4 bytes each, or of
+    a balanced source all answers; without, opening costs a few numbers a part, and so does sending
+    it to a process.
     """
 
     def __init__(self, config: SourceConfig, dataset: Dataset, rows: Rows, field: str):
@@ -48,6 +51,7 @@ class TrainSource:
             raise ConfigError(f"{field}.tasks: name at least one task with a weight above 0")
         self._tags, self._rows = config.tags, rows
         self._weight, self._limit = config.weight, config.limit
+        self._answered: dict[_Question, list[list[tuple[int, int]]]] = {}
         if config.tags or rows.name:  # what no table holds: all annotations are read once here
             chosen = (record for record, annotation in self.annotations if self._takes(annotation))
             self.records = np.unique(np.fromiter(chosen, np.min_scalar_type(len(self.media))))
@@ -56,6 +60,8 @@ class TrainSource:
                     f"{field}.tags: no training example has {dict(config.tags)}"
                     + (f" and is of {rows.name}" if rows.name else "")
                 )
+        if config.balanced:
+            self._answered = self._by_answer()
 
     @property
     def mixed(self) -> MixedSource:
@@ -74,6 +80,35 @@ class TrainSource:
         for index in map(int, self.records):
             inputs = {annotation.inputs for annotation in self.usable(index)}
             yield from ((index, media) for media in sorted(inputs))
+
+    def _by_answer(self) -> dict[_Question, list[list[tuple[int, int]]]]:
+        """Question -> of each answer to it who has it: (record, which of its annotations)."""
+        found: dict[_Question, dict[str, list[tuple[int, int]]]] = {}
+        for record in map(int, self.records):
+            for index, annotation in enumerate(self.usable(record)):
+                if annotation.gold is not None and annotation.candidates:
+                    answers = found.setdefault((annotation.task, annotation.query), {})
+                    answer = self.dataset.answer(annotation)[0]
+                    answers.setdefault(answer, []).append((record, index))
+        return {question: list(answers.values()) for question, answers in found.items()}
+
+    def draw(self, record: int, rng: np.random.Generator) -> tuple[int, list[Annotation]]:
+        """A record to take the place of this one, and what of it may be asked.
+
+        Where the source is balanced: a question is drawn of this record, an answer among those that
+        the question has, and a record that has it. Else, or where the question has no answer to
+        choose, this record.
+        """
+        annotations = self.usable(record)
+        if not self._answered:
+            return record, annotations
+        annotation = self.choose(annotations, rng)
+        answers = self._answered.get((annotation.task, annotation.query))
+        if answers is None or not annotation.candidates:
+            return record, [annotation]
+        having = answers[rng.integers(len(answers))]
+        record, index = having[rng.integers(len(having))]
+        return record, [self.usable(record)[index]]
 
     def usable(self, record: int) -> list[Annotation]:
         """The training examples of a record that this source asks for."""
@@ -126,6 +161,11 @@ def open_sources(config: TrainConfig, rows: Rows) -> list[TrainSource]:
             raise ConfigError(f"data.sources[{index}].weight: must be above 0")
         if source.limit < 0 or source.max_epochs < 0:
             raise ConfigError(f"data.sources[{index}]: limit and max_epochs are at least 0")
+        if source.limit and source.balanced:
+            raise ConfigError(
+                f"data.sources[{index}].balanced: draws among all records, of which limit leaves "
+                f"{source.limit}; set one of the two"
+            )
         dataset = find_dataset(source.path, config.world)
         sources.append(TrainSource(source, dataset, rows, f"data.sources[{index}]"))
     return sources

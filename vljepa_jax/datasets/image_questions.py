@@ -1,4 +1,4 @@
-"""Questions about images with one correct answer: GQA, TallyQA, POPE, POPEv2, CLEVR.
+"""Questions about images with one correct answer: GQA, VQA v2, TallyQA, POPE, POPEv2, CLEVR.
 
 A row is an image, a question, and the answer's place among all answers. An answer that is none of
 them has no place, and counts as wrong.
@@ -88,11 +88,15 @@ GQA = Adapter(
                 "its home",
                 (split,),
             )
-            for split in ("testdev", "val")
+            for split in ("train", "testdev", "val")
         ),
     ),
     media=("images/{image}.jpg", "allImages/images/{image}.jpg"),
-    splits=(Split("testdev", 12_578, 398), Split("val", 132_062, 10_234)),
+    splits=(
+        Split("train", 943_000, 72_140),
+        Split("testdev", 12_578, 398),
+        Split("val", 132_062, 10_234),
+    ),
     known_from="the list of answers, whole; the questions from records that others show",
     read=_gqa,
     read_labels=lambda official: {"gqa": _labels(official.json("answers"))},
@@ -101,6 +105,63 @@ GQA = Adapter(
         "Candidates are the 1,842 answers of training and validation, LXMERT's list: the paper does"
         " not say its own.",
         "Right is the exact string. A question whose answer is not in the list has no gold.",
+        "Each split needs its own file of questions alone: --splits=testdev does without the"
+        " others.",
+    ),
+)
+
+
+def _vqa_v2(official: Official) -> Iterator[ManifestRow]:
+    answers = _places(official.json("answers"))
+    asked = {record["question_id"]: record for record in official.json("questions")["questions"]}
+    for record in official.json("annotations")["annotations"]:
+        question = asked[record["question_id"]]
+        yield _question_row(
+            str(record["question_id"]),
+            official.medium(image=int(question["image_id"])),
+            question["question"],
+            record["multiple_choice_answer"],
+            answers,
+            "vqa_v2",
+            {"kind": record["answer_type"]},
+        )
+
+
+VQA_V2 = Adapter(
+    name="vqa_v2",
+    title="VQA v2, for training",
+    citation="Goyal et al., CVPR 2017 (arXiv 1612.00837)",
+    licence="CC BY 4.0; images on Flickr's terms",
+    home="https://visualqa.org/download.html",
+    task="vqa",
+    files=(
+        OfficialFile(
+            "answers",
+            ("trainval_label2ans.json",),
+            "LXMERT: the answers of training and validation (data/vqa)",
+        ),
+        OfficialFile(
+            "questions", ("v2_OpenEnded_mscoco_train2014_questions.json",), "its home", ("train",)
+        ),
+        OfficialFile(
+            "annotations", ("v2_mscoco_train2014_annotations.json",), "its home", ("train",)
+        ),
+    ),
+    media=(
+        "train2014/COCO_train2014_{image:012d}.jpg",
+        "images/COCO_train2014_{image:012d}.jpg",
+        "COCO_train2014_{image:012d}.jpg",
+    ),
+    splits=(Split("train", 443_757, 82_783),),
+    known_from="its description of the format; the files were not seen",
+    read=_vqa_v2,
+    read_labels=lambda official: {"vqa_v2": _labels(official.json("answers"))},
+    label_counts={"vqa_v2": 3_129},
+    notes=(
+        "The target is the answer that most of ten people gave (multiple_choice_answer). The"
+        " official score counts the others too, and is not computed here: there is no test split.",
+        "Candidates are the 3,129 answers that LXMERT trains on. A question whose answer is not in"
+        " the list has no gold.",
     ),
 )
 

@@ -34,6 +34,7 @@ _DATASETS = {
     "dream_1k": "video_texts:DREAM_1K",
     "vdc_1k": "video_texts:VDC_1K",
     "gqa": "image_questions:GQA",
+    "vqa_v2": "image_questions:VQA_V2",
     "tallyqa": "image_questions:TALLYQA",
     "pope": "image_questions:POPE",
     "popev2": "image_questions:POPE_V2",

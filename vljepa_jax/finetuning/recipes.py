@@ -15,12 +15,14 @@ from vljepa_jax.config import (
     OptimizerConfig,
     PeriodicEvaluation,
     SourceConfig,
+    TextConfig,
     TrainConfig,
     find_recipe,
     load_recipe,
     parse,
 )
 from vljepa_jax.data.storage import Dataset
+from vljepa_jax.data.tokenizers import Tokenizer
 from vljepa_jax.finetuning.splits import TEST, TRAIN, VALIDATION
 from vljepa_jax.run_dir import kept_steps, read_metrics
 
@@ -30,6 +32,8 @@ _EPOCHS, _LARGEST_BATCH, _FEWEST_STEPS, _MOST_STEPS = 20, 128, 60, 2000
 # those of 12 held-out clips scored CIDEr 97, 53 and 37, and 80 before.
 _DECODER_EPOCHS = 5
 _CHECKPOINTS = 10  # evaluated on the way
+_LONGEST_QUESTION = 64  # tokens, as in configs/vljepa_open.py; longer ones are cut
+_PATIENCE = 5  # of these without a better one, after which training ends
 # Benchmarks of configs/eval/clips.py -> the metric that chooses the checkpoint, the surest first.
 _CHOOSING = {
     "clips/classification": "clips/classification_top1",
@@ -48,6 +52,9 @@ class Request:
         columns: roles and columns that the user names.
         checkpoint: the VL-JEPA that it goes on from; "" for the package's backbones.
         video: whether the X-Encoder is trained too.
+        text: a published text encoder's directory, the Y-Encoder in place of the start's; "" for
+            that.
+        frames: of a clip; 0 for the start's number.
         steps: updates; 0 for what suits the number of examples.
         held_out: share of the clips to report on; half as many choose the checkpoint.
         seed: of the splits and the training.
@@ -59,6 +66,8 @@ class Request:
     columns: Mapping[str, str] = dataclasses.field(default_factory=dict)
     checkpoint: str = ""
     video: Literal["frozen", "train"] = "frozen"
+    text: str = ""
+    frames: int = 0
     steps: int = 0
     held_out: float = 0.2
     seed: int = 0
@@ -67,8 +76,8 @@ class Request:
 
 def base_recipe(request: Request, dataset: Dataset) -> TrainConfig:
     """configs/finetune.py, as it is written."""
-    ending = ":video" if request.video == "train" else ""
-    recipe = load_recipe(find_recipe("finetune"), f"{dataset.directory}{ending}")
+    endings = (":video" if request.video == "train" else "") + (":text" if request.text else "")
+    recipe = load_recipe(find_recipe("finetune"), f"{dataset.directory}{endings}")
     return parse(TrainConfig, recipe)
 
 
@@ -85,7 +94,10 @@ def vljepa_recipe(
     steps, batch_size = training_size(_examples(dataset), request.steps)
     sampled = {name: getattr(recipe.data.video, name) for name in ("sampling", "crop")}
     video = dataclasses.replace(
-        source.data.video, crop_scale=recipe.data.video.crop_scale, **sampled
+        source.data.video,
+        frames=request.frames or source.data.video.frames,
+        crop_scale=recipe.data.video.crop_scale,
+        **sampled,
     )
     checkpoint, evaluations = _choice(recipe.checkpoint, dataset, max(1, steps // _CHECKPOINTS))
     return dataclasses.replace(
@@ -96,7 +108,10 @@ def vljepa_recipe(
         batch_size=batch_size,
         model=source.model,
         data=dataclasses.replace(
-            recipe.data, video=video, text=source.data.text, num_workers=request.num_workers
+            recipe.data,
+            video=video,
+            text=_with_questions(source.data.text, dataset),
+            num_workers=request.num_workers,
         ),
         optimizer=_warmed_up(recipe.optimizer, steps),
         checkpoint=checkpoint,
@@ -180,6 +195,14 @@ def best_step(run: Path, metric: str) -> int:
     return max(steps, key=lambda step: (values.get(step, float("-inf")), step))
 
 
+def _with_questions(text: TextConfig, dataset: Dataset) -> TextConfig:
+    """With room for the longest question; the start's was made for others."""
+    questions = {annotation.query for _, annotation in dataset.annotations(TRAIN)}
+    found = Tokenizer(text.query_tokenizer).encode_whole(sorted(questions))
+    longest = min(max(map(len, found)), _LONGEST_QUESTION)
+    return dataclasses.replace(text, query_length=max(text.query_length, longest))
+
+
 def _examples(dataset: Dataset) -> int:
     return sum(1 for _ in dataset.annotations(TRAIN))
 
@@ -201,5 +224,7 @@ def _choice(
     if not chosen:
         return checkpoint, ()
     best = EVALUATED + _CHOOSING[chosen[0].name]
-    checkpoint = dataclasses.replace(checkpoint, keep_best=1, best_metric=best, best_is="highest")
+    checkpoint = dataclasses.replace(
+        checkpoint, keep_best=1, best_metric=best, best_is="highest", patience=_PATIENCE
+    )
     return checkpoint, (PeriodicEvaluation(every, chosen, batch_size=32, num_workers=0),)

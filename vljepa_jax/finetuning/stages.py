@@ -4,6 +4,7 @@
     rows/ media/        manifests of the splits, and media that the table itself held
     dataset/            prepared of them
     start/              the backbones of the package, where no checkpoint is given
+    start_text/         the start with the Y-Encoder that is asked for
     before/             report of the start
     training/           the training, with its checkpoints
     checkpoints/ ...    the run that it leaves: the best of these, with report.html
@@ -50,6 +51,7 @@ from vljepa_jax.finetuning.recipes import (
 )
 from vljepa_jax.finetuning.splits import TEST, TRAIN, VALIDATION, split_examples
 from vljepa_jax.finetuning.tables import TableError, open_table
+from vljepa_jax.finetuning.text_encoder import with_text_encoder
 from vljepa_jax.inference.load import load
 from vljepa_jax.inference.model import require_vljepa
 from vljepa_jax.inference.search.collection import embed_collection
@@ -86,6 +88,8 @@ def _begin(request: Request, workdir: Path) -> None:
     if not data.exists():
         raise TableError(f"--data: there is no file or folder '{shown(request.data)}'")
     settings = dataclasses.asdict(request) | {"data": str(data), "content": _stamp(data)}
+    if request.text:
+        settings["text"] = str(Path(request.text).absolute())
     settings.pop("num_workers")
     settings = json.loads(json.dumps(settings))
     path = workdir / "settings.json"
@@ -124,7 +128,7 @@ class _Finetuning:
     def run(self) -> None:
         self._stage("Data")
         dataset = self._dataset()
-        start = self._start(dataset)
+        start = self._with_text(self._start(dataset), dataset)
         self._stage("Before")
         before = self._evaluated(start, dataset, self._workdir / "before")
         self._stage("VL-JEPA")
@@ -236,6 +240,19 @@ class _Finetuning:
             convert_checkpoint(config, directories, start, self._console, align=enough)
         return start
 
+    def _with_text(self, start: Path, dataset: Dataset) -> Path:
+        """The start with the Y-Encoder that the user names, if any."""
+        if not self._request.text:
+            return start
+        changed = self._workdir / "start_text"
+        if newest(changed) is None:
+            (changed / "config.json").unlink(missing_ok=True)  # of a start that was killed
+            texts = target_shares(base_recipe(self._request, dataset))
+            directory = Path(self._request.text).absolute()
+            made = with_text_encoder(*load_params(start), directory, texts, self._console)
+            save_params(changed, *made)
+        return changed
+
     def _train(self, start: Path, dataset: Dataset) -> None:
         """Trains, and makes ``workdir`` the run of the best checkpoint."""
         if newest(self._workdir) is not None:
@@ -243,6 +260,14 @@ class _Finetuning:
         source = load_config(start)
         require_vljepa(source)
         config = vljepa_recipe(self._request, dataset, start, source)
+        targets = len(target_shares(config))
+        if targets < config.batch_size:
+            self._console.print(
+                f"A batch has {config.batch_size} rows, and all training examples together have "
+                f"{targets} different texts: a row is told apart from {targets - 1} others at "
+                "most, as equal texts are no negatives. Captions teach more than few labels.",
+                style="yellow",
+            )
         training = self._workdir / "training"
         train_to_end(config, training)
         step = best_step(training, config.checkpoint.best_metric)
@@ -258,10 +283,12 @@ class _Finetuning:
         The start's by itself would not do: the Y-Encoder that it reads has changed.
         """
         workdir = self._workdir
-        before = start / "y_decoder"
+        checkpoint = self._request.checkpoint
+        # Another Y-Encoder was fitted into the same space, which the start's decoder reads.
+        before = (Path(checkpoint).absolute() if checkpoint else start) / "y_decoder"
         own = newest(before) is not None
         embedded = load_config(workdir)
-        if not own and embedded.data.text.target_tokenizer != WORLD_TOKENIZER:
+        if not own and embedded.data.text.query_tokenizer != WORLD_TOKENIZER:
             self._console.print(
                 "No Y-Decoder: the package has none for this model. configs/y_decoder_1b.py trains "
                 "one for the paper's (docs/decoding.md).",

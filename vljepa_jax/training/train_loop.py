@@ -22,7 +22,7 @@ import rich.console
 from absl import logging
 
 from vljepa_jax import terminal
-from vljepa_jax.config import EVALUATED, ConfigError, TrainConfig, nearest
+from vljepa_jax.config import EVALUATED, CheckpointConfig, ConfigError, TrainConfig, nearest
 from vljepa_jax.data.pipeline import Batch, TrainPipeline, array_spec, check_paths
 from vljepa_jax.losses import Histogram
 from vljepa_jax.objectives import make_objective
@@ -73,6 +73,8 @@ def train(
     watch: Watch = Watch(),
 ) -> None:
     """Trains until ``config.steps`` updates are made, from wherever ``workdir`` stands.
+
+    With ``checkpoint.patience`` it ends before, where checkpoints become no better.
 
     Leaves config.json, checkpoints/, metrics.jsonl, tensorboard/ and, at the end, train.json
     {"steps", "examples_per_second", "wall_seconds", "final_loss"}; the seconds count compilation,
@@ -130,6 +132,8 @@ def _train(
     state, position = _start(config, run_dir, trainer)
     if position.step >= config.steps:
         console.print(f"'{run_dir}' has made all {config.steps} steps; nothing is left to train.")
+    elif position.is_stale(config.checkpoint):
+        console.print(f"'{run_dir}' ended at step {position.step}; nothing is left to train.")
     else:
         if position.step > 0:
             console.print(f"'{run_dir}' continues after step {position.step}.")
@@ -169,6 +173,20 @@ class _Position:
     skipped: int = 0  # steps without an update, as their loss was not finite
     wall_seconds: float = 0.0
     loss: float = math.nan  # of the last step
+    best: float | None = None  # value of ``checkpoint.best_metric`` of a checkpoint
+    not_better: int = 0  # checkpoints since then
+
+    def is_stale(self, config: CheckpointConfig) -> bool:
+        """Whether the run ends, as its checkpoints have not become better for long."""
+        return 0 < config.patience <= self.not_better
+
+    def judge(self, value: float, config: CheckpointConfig) -> None:
+        """Counts a checkpoint of this value of ``best_metric``."""
+        higher = config.best_is == "highest"
+        if self.best is None or (value > self.best if higher else value < self.best):
+            self.best, self.not_better = value, 0
+        else:
+            self.not_better += 1
 
 
 def _start(config: TrainConfig, run_dir: AnyPath, trainer: Trainer) -> tuple[TrainState, _Position]:
@@ -252,7 +270,7 @@ class _Run:
         self._restart_interval()
 
     def loop(self, state: TrainState) -> signal.Signals | None:
-        """Trains to the end, or until a signal, which it returns; the last step is then saved."""
+        """Trains to its end, or until a signal, which it returns; the last step is then saved."""
         config, position = self._config, self._position
         self._batches = self._pipeline.batches(position.step, self._trainer.local_rows)
         with self._console.status("Compiling the training step ..."):
@@ -292,8 +310,14 @@ class _Run:
                     self._evaluate(step, state)
                 if save:
                     self._save(state)
-                if stop:
+                if stop or position.is_stale(config.checkpoint):
                     break
+        if position.is_stale(config.checkpoint):
+            self._console.print(
+                f"Ended after step {position.step}: {config.checkpoint.best_metric} has not become "
+                f"better in {config.checkpoint.patience} checkpoints."
+            )
+            return None
         return signals.received if position.step < config.steps else None
 
     def _next(self, step: int, running: jax.Array | None) -> Batch:
@@ -404,6 +428,8 @@ class _Run:
         values = [value for value in self._values if math.isfinite(value)]
         worst = math.inf if self._config.checkpoint.best_is == "lowest" else -math.inf
         value = sum(values) / len(values) if values else worst
+        if values:
+            self._position.judge(value, self._config.checkpoint)
         self._checkpoints.save(state, dataclasses.asdict(self._position), value)
         self._values.clear()
 
