@@ -267,8 +267,8 @@ class ShareJob:
         """Makes the dataset of the parts, which must all be there.
 
         Returns:
-            Its card, which lies in it as ``card.json``: of the source, and rows, records,
-            annotations, skipped rows by kind, files with their SHA-256. The dataset's
+            Its card, which lies in it as ``card.json``: of the source, how media are stored, rows,
+            records, annotations, skipped rows by kind, files with their SHA-256. The dataset's
             ``skipped.jsonl`` tells of each skipped row.
 
         Raises:
@@ -314,6 +314,7 @@ class ShareJob:
             skipped.update(report["skipped"])
         return {
             "source": dict(self.source.card),
+            "media": dataclasses.asdict(self.options.check),
             "rows": sum(report["rows"] for report in reports),
             "records": sum(part.media for part in parts),
             "annotations": sum(part.annotations for part in parts),
