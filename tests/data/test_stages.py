@@ -15,6 +15,7 @@ from tests.helpers.training_files import captioned, image, turns, write_lines, w
 from vljepa_jax.config import TrainConfig, parse
 from vljepa_jax.config.recipe_file import load_recipe
 from vljepa_jax.data.pipeline import TrainPipeline, array_spec
+from vljepa_jax.data.transcode import Encoding
 from vljepa_jax.data.video import write_mp4
 from vljepa_jax.datasets import training_command
 
@@ -71,6 +72,9 @@ def folder(tmp_path_factory):
             output=str(folder / flags["output"]),
             task=flags.get("task", ""),
             embed="noembed" not in flags,
+            encoding=Encoding(short_side=int(flags["short_side"]), fps=float(flags["fps"]))
+            if "short_side" in flags
+            else None,
         )
         list(job.write(job.missing(), 0))
         assert not job.finish()["skipped"], line

@@ -20,7 +20,17 @@ NO_PATHS = {
     "eval": {"benchmarks"},
     "finetune": {"columns"},
     "plan": {"topology"},
-    "prepare": {"columns", "dataset", "encoding", "name", "shard", "split", "splits", "task"},
+    "prepare": {
+        "codec",
+        "columns",
+        "dataset",
+        "encoding",
+        "name",
+        "shard",
+        "split",
+        "splits",
+        "task",
+    },
     "probe": {"probes", "splits"},
     "stream": {
         "encoding",

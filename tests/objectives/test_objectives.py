@@ -78,6 +78,39 @@ def test_sig_reg_draws_directions_at_every_step(pairs):
     assert loss == losses.sig_reg(pairs.predicted, pairs.target, 0.05, directions)[0]
 
 
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        *((name, "loss") for name in ("info_nce", "cosine", "l1", "l2")),
+        *((name, "loss/invariance") for name in ("vic_reg", "sig_reg")),
+    ],
+)
+def test_sources_are_told_the_part_of_the_loss_that_their_rows_have(pairs, name, told):
+    base = tiny_train_config()
+    (source,) = base.data.sources
+    sources = tuple(dataclasses.replace(source, path=f"x/{name}", weight=1.0) for name in "ab")
+    config = dataclasses.replace(
+        base,
+        data=dataclasses.replace(base.data, sources=sources),
+        loss=dataclasses.replace(base.loss, name=name),
+    )
+    group = np.array([0, 1, 1, 0, 0, 0, 1, 0])
+    params = {"log_logit_scale": jnp.log(jnp.float32(20.0))}
+    arrays = {"target_id": jnp.arange(8), "source": jnp.array(group)}
+    loss, metrics = VLJEPAObjective(config).loss(params, pairs, arrays, KEY, None)
+    whole = loss if told == "loss" else metrics[told]
+    parts = [metrics[f"{told}/{source}"] for source in "ab"]
+    assert np.dot(parts, [5 / 8, 3 / 8]) == pytest.approx(float(whole), rel=1e-5)
+    if name != "info_nce":
+        predicted, target = (np.asarray(side, np.float64) for side in vars(pairs).values())
+        rows = {
+            "cosine": 1 - (predicted * target).sum(1),
+            "l1": np.abs(predicted - target).sum(1),
+        }.get(name, ((predicted - target) ** 2).sum(1))
+        expected = [rows[group == number].mean() for number in range(2)]
+        np.testing.assert_allclose(parts, expected, rtol=1e-5)
+
+
 def test_impossible_settings_are_named():
     settings = dataclasses.replace(tiny_train_config().loss.sig_reg, weight=1.5)
     with pytest.raises(ConfigError, match="loss.sig_reg"):

@@ -115,7 +115,17 @@ def _check_flags(values: dict) -> bool:
 _SHARE_MIB = flags.DEFINE_integer(
     "share_mib", 512, "Of its files, that make a part of the dataset.", lower_bound=1
 )
-_OF_SOURCES = (_SHARD, _COLUMNS, _TASK, _DECODE, _SHARE_MIB)
+_CODEC = flags.DEFINE_string("codec", "h264", "Encodes its videos anew: h264, hevc, vp9 or av1.")
+_SHORT_SIDE = flags.DEFINE_integer("short_side", 0, "Pixels of the shorter side, encoded anew.")
+_FPS = flags.DEFINE_float("fps", 0.0, "Most frames a second, encoded anew.")
+_KEYFRAME_SECONDS = flags.DEFINE_float(
+    "keyframe_seconds", 1.0, "From a keyframe to the next at most, encoded anew."
+)
+_MARGIN = flags.DEFINE_float(
+    "margin", 0.0, "Seconds of its videos to keep around each span.", lower_bound=0.0
+)
+_OF_ENCODING = (_CODEC, _SHORT_SIDE, _FPS, _KEYFRAME_SECONDS)
+_OF_SOURCES = (_SHARD, _COLUMNS, _TASK, _DECODE, _SHARE_MIB, _MARGIN, *_OF_ENCODING)
 
 
 def main() -> int | None:
@@ -158,9 +168,11 @@ def _prepare_source() -> int:
     from vljepa_jax.data.share_writer import ShareError
     from vljepa_jax.data.shares import SourceError
     from vljepa_jax.data.storage import DatasetError
+    from vljepa_jax.data.transcode import Encoding, EncodingError
     from vljepa_jax.datasets import training_command
 
-    with command_line.explained(SourceError, ShareError, DatasetError, FileExistsError):
+    errors = SourceError, ShareError, EncodingError, DatasetError, FileExistsError
+    with command_line.explained(*errors):
         if not (_ROOT.value and _OUTPUT.value) or any((_SPLITS.value, _ROWS.value, _CHECK.value)):
             raise SourceError(f"{_DATASET.value}: give --root and --output; it is to train on")
         job = training_command.plan(
@@ -173,6 +185,10 @@ def _prepare_source() -> int:
             decode=_DECODE.value,
             on_error=_ON_ERROR.value,
             share_bytes=_SHARE_MIB.value << 20,
+            encoding=Encoding(**{flag.name: flag.value for flag in _OF_ENCODING})
+            if any(flag.present for flag in _OF_ENCODING)
+            else None,
+            margin=_MARGIN.value,
         )
         training_command.run(
             job, shard=_SHARD.value, num_workers=_NUM_WORKERS.value, console=terminal.PlainConsole()

@@ -7,7 +7,7 @@ Both ways of writing a dataset use it: from manifests (``prepare``) and by share
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -15,7 +15,8 @@ from vljepa_jax.data.cut import cut
 from vljepa_jax.data.kinds import first_bytes, kind_of, recognise
 from vljepa_jax.data.media_bytes import embedded
 from vljepa_jax.data.records import Annotation, ClipError, Medium, Record, clip_error
-from vljepa_jax.data.video import read_frames
+from vljepa_jax.data.transcode import Encoding, transcode
+from vljepa_jax.data.video import play_time, read_frames
 
 # Why each medium of a record cannot be read; ``None`` where it can.
 Reasons = tuple[str | None, ...]
@@ -29,26 +30,49 @@ class MediaCheck:
         embed: whether records hold the bytes of their media, or their paths.
         decode: whether a frame of each is decoded, or its first bytes alone are looked at, which
             is some hundred times faster. A span that is embedded is decoded in any case.
+        encoding: how videos that are embedded are encoded anew; ``None`` copies them.
+        margin: seconds of a video that are embedded before a span, and after it.
     """
 
     embed: bool
     decode: bool = True
+    encoding: Encoding | None = None
+    margin: float = 0.0
 
     def __call__(self, record: Record) -> tuple[Record, Reasons]:
         attempts = [_attempt(self._medium, medium) for medium in record.media]
         media = tuple(medium for medium, _ in attempts)
-        return dataclasses.replace(record, media=media), tuple(reason for _, reason in attempts)
+        earlier = [_start(a) - _start(b) for a, b in zip(record.media, media, strict=True)]
+        annotations = tuple(_timed(annotation, earlier) for annotation in record.annotations)
+        checked = dataclasses.replace(record, media=media, annotations=annotations)
+        return checked, tuple(reason for _, reason in attempts)
 
     def _medium(self, medium: Medium) -> Medium:
-        if self.embed and medium.path:
-            has_span = medium.start is not None or medium.end is not None
-            if has_span and kind_of(medium) == "video":
-                return cut(medium)
+        has_span = medium.start is not None or medium.end is not None
+        changes = (medium.path and has_span) or self.encoding is not None
+        if self.embed and changes and kind_of(medium) == "video":
+            return self._cut_out(medium)
         if self.decode:
             read_frames(medium, [0.5], np.asarray)  # from the middle of the span
         elif recognise(first_bytes(medium)) is None:
             raise clip_error(medium, "is no known video or image")
         return embedded(medium) if self.embed and medium.path else medium
+
+    def _cut_out(self, medium: Medium) -> Medium:
+        if self.margin:
+            play_time(medium)  # a span beyond the end is refused, which a wider one may hide
+        wide = dataclasses.replace(
+            medium,
+            start=None if medium.start is None else max(0.0, medium.start - self.margin),
+            end=None if medium.end is None else medium.end + self.margin,
+        )
+        part = cut(wide) if self.encoding is None else transcode(wide, self.encoding)
+        earlier = _start(wide) - _start(part)
+        return dataclasses.replace(
+            part,
+            start=part.start if medium.start is None else medium.start - earlier,
+            end=part.end if medium.end is None else medium.end - earlier,
+        )
 
 
 def sound_part(record: Record, reasons: Reasons) -> tuple[Record, dict[str, str]]:
@@ -78,6 +102,18 @@ def moved(annotation: Annotation, place: Mapping[int, int]) -> Annotation:
         inputs=tuple(place[index] for index in annotation.inputs),
         candidate_media=tuple(place[index] for index in annotation.candidate_media),
     )
+
+
+def _start(medium: Medium) -> float:
+    return medium.start or 0.0
+
+
+def _timed(annotation: Annotation, earlier: Sequence[float]) -> Annotation:
+    """The annotation with its times as much earlier as the medium that they are seconds of."""
+    if not annotation.times or not annotation.inputs or not earlier[annotation.inputs[0]]:
+        return annotation
+    times = tuple(time - earlier[annotation.inputs[0]] for time in annotation.times)
+    return dataclasses.replace(annotation, times=times)
 
 
 def _attempt(read: Callable[[Medium], Medium], medium: Medium) -> tuple[Medium, str | None]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import bisect
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import grain
 import numpy as np
@@ -87,6 +87,10 @@ class Mixture:
     def any_record(self, source: int, rng: np.random.Generator) -> int:
         """A record of a source, drawn among those that are used."""
         return self._record(source, rng.integers(self.sources[source].used))
+
+    def used(self, source: int) -> Iterator[int]:
+        """The records of a source that are used, each once, in no order."""
+        return (self._record(source, place) for place in range(self.sources[source].used))
 
     def _record(self, source: int, used: int) -> int:
         chosen = self._orders[source][1]

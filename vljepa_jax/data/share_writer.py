@@ -32,14 +32,13 @@ from vljepa_jax.data.process_pool import ProcessPool
 from vljepa_jax.data.records import Record, shown
 from vljepa_jax.data.shards import PartWriter
 from vljepa_jax.data.shares import (
-    Piece,
     RecordSource,
     Refused,
     Share,
-    UnreadableFile,
     digest,
     divide,
     grouped,
+    readable,
 )
 from vljepa_jax.data.storage import check_split_name, is_dataset, write_metadata
 from vljepa_jax.json_text import read_json
@@ -148,7 +147,7 @@ def _sound_rows(
     source: RecordSource, check: MediaCheck, share: Share
 ) -> Iterator[Record | Refused]:
     seen: set[str] = set()  # of one share: its size bounds it
-    rows = itertools.chain.from_iterable(map(functools.partial(_readable, source), share))
+    rows = itertools.chain.from_iterable(map(functools.partial(readable, source), share))
     for row in grouped(rows):
         if isinstance(row, Refused):
             yield row
@@ -167,14 +166,6 @@ def _sound_rows(
                 annotations.append(annotation)
         if annotations:
             yield dataclasses.replace(kept, annotations=tuple(annotations))
-
-
-def _readable(source: RecordSource, piece: Piece) -> Iterator[Record | Refused]:
-    """The rows of a piece; what damage hides of it is one row that is refused."""
-    try:
-        yield from source.read(piece)
-    except UnreadableFile as error:
-        yield Refused("", error.kind, shown(f"{piece.path}: {error}"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -267,8 +258,8 @@ class ShareJob:
         """Makes the dataset of the parts, which must all be there.
 
         Returns:
-            Its card, which lies in it as ``card.json``: of the source, and rows, records,
-            annotations, skipped rows by kind, files with their SHA-256. The dataset's
+            Its card, which lies in it as ``card.json``: of the source, how media are stored, rows,
+            records, annotations, skipped rows by kind, files with their SHA-256. The dataset's
             ``skipped.jsonl`` tells of each skipped row.
 
         Raises:
@@ -314,6 +305,7 @@ class ShareJob:
             skipped.update(report["skipped"])
         return {
             "source": dict(self.source.card),
+            "media": dataclasses.asdict(self.options.check),
             "rows": sum(report["rows"] for report in reports),
             "records": sum(part.media for part in parts),
             "annotations": sum(part.annotations for part in parts),

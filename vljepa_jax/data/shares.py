@@ -144,6 +144,14 @@ def digest(piece: Piece) -> str:
     return found.hexdigest()
 
 
+def readable(source: RecordSource, piece: Piece) -> Iterator[Record | Refused]:
+    """The rows of a piece; what damage hides of it is one row that is refused."""
+    try:
+        yield from source.read(piece)
+    except UnreadableFile as error:
+        yield Refused("", error.kind, shown(f"{piece.path}: {error}"))
+
+
 def grouped(rows: Iterator[Record | Refused]) -> Iterator[Record | Refused]:
     """Records that follow each other and have the same media become one, named as the first."""
     waiting: list[Record] = []

@@ -17,6 +17,7 @@ from vljepa_jax.data.checked_media import MediaCheck
 from vljepa_jax.data.records import shown
 from vljepa_jax.data.share_writer import SHARE_BYTES, ShareJob, ShareOptions, describe
 from vljepa_jax.data.shares import SourceError
+from vljepa_jax.data.transcode import Encoding
 from vljepa_jax.datasets.columns import Columns
 from vljepa_jax.datasets.training_sources import NOT_PUBLISHED, SOURCES
 
@@ -32,6 +33,8 @@ def plan(
     decode: bool = True,
     on_error: Literal["skip", "refuse"] = "skip",
     share_bytes: int = SHARE_BYTES,
+    encoding: Encoding | None = None,
+    margin: float = 0.0,
 ) -> ShareJob:
     """The job of a source, for ``run`` or for ``data.beam_pipeline.run``.
 
@@ -41,16 +44,19 @@ def plan(
         output: a dataset to write, of one split, "train".
         columns: as ``Columns.parse`` takes them.
         task: of conversations; "" for what they look like.
-        embed, decode: as ``MediaCheck``.
+        embed, decode, encoding, margin: as ``MediaCheck``.
         on_error: as ``ShareOptions``.
         share_bytes: of the source's files, that make a share.
 
     Raises:
-        SourceError: the source takes no such option, or has no files.
+        SourceError: the source takes no such option, or has no files; or nothing is embedded that
+            could be encoded.
         FileExistsError, ShareError: as ``ShareJob.plan``.
     """
+    if not embed and (encoding or margin):
+        raise SourceError("--noembed leaves videos where they are, neither encoded nor trimmed")
     source = SOURCES[name].open(os.path.abspath(root), Columns.parse(columns), task)
-    options = ShareOptions("train", MediaCheck(embed, decode), on_error)
+    options = ShareOptions("train", MediaCheck(embed, decode, encoding, margin), on_error)
     dataset = os.path.basename(os.path.abspath(output))
     return ShareJob.plan(source, options, output, dataset, share_bytes)
 

@@ -5,7 +5,13 @@ see all of them.
 """
 
 from vljepa_jax.losses.contrastive import info_nce
-from vljepa_jax.losses.metrics import Histogram, Metrics, embedding_metrics, teacher_metrics
+from vljepa_jax.losses.metrics import (
+    Histogram,
+    Metrics,
+    embedding_metrics,
+    group_losses,
+    teacher_metrics,
+)
 from vljepa_jax.losses.regression import cosine, draw_directions, l1, l2, sig_reg, vic_reg
 from vljepa_jax.losses.soft_maxsim import soft_maxsim
 from vljepa_jax.losses.supervised import cross_entropy, masked_prediction
@@ -18,6 +24,7 @@ __all__ = [
     "cross_entropy",
     "draw_directions",
     "embedding_metrics",
+    "group_losses",
     "info_nce",
     "l1",
     "l2",

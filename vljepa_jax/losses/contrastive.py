@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Bool, Float, Int
 
-from vljepa_jax.losses.metrics import Metrics
+from vljepa_jax.losses.metrics import Metrics, group_losses
 from vljepa_jax.parallel.sharding import ROW_AXES
 
 # Logits that a device holds at a time: 64 MiB of float32. Up to a batch of 4,096 on one device
@@ -83,10 +83,7 @@ def info_nce(
         "log_batch_size": jnp.log(jnp.float32(rows)),
         "temperature": 1.0 / logit_scale,
     }
-    for number, name in group_names.items():
-        own = jax.lax.stop_gradient(nll)
-        metrics[f"loss/{name}"] = jnp.mean(own, where=(group == number)[:, None])
-    return jnp.mean(nll), metrics
+    return jnp.mean(nll), metrics | group_losses(nll, group, group_names)
 
 
 def _compare(

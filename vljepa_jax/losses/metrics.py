@@ -5,6 +5,8 @@ Axes: B rows of the batch, E embedding, N tokens, D features.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import jax
 import jax.numpy as jnp
 from flax import struct
@@ -26,6 +28,27 @@ class Histogram:
 
 # Scalars and histograms of a step, by the names that logs show.
 Metrics = dict[str, Array | Histogram]
+
+
+def group_losses(
+    losses: Float[Array, "B ..."],
+    group: Int[Array, " B"] | None,
+    names: Mapping[int, str],
+    name: str = "loss",
+) -> Metrics:
+    """The mean loss of the rows of each group, as NAME/GROUP.
+
+    Args:
+        losses: of each row, one or several.
+        group: of each row, the number of its group; ``None`` where none is told.
+        names: of the groups that are told, which must have a row in every batch.
+        name: of the losses.
+    """
+    own = jax.lax.stop_gradient(losses).reshape(losses.shape[0], -1)
+    return {
+        f"{name}/{told}": jnp.mean(own, where=(group == number)[:, None])
+        for number, told in names.items()
+    }
 
 
 def teacher_metrics(

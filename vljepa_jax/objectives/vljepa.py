@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -95,15 +96,31 @@ class VLJEPAObjective(Objective):
         elif config.name == "vic_reg":
             weights = dataclasses.astuple(config.vic_reg)
             loss, metrics = losses.vic_reg(predicted, target, weights)
+            metrics |= self._of_sources(losses.l2, representations, arrays, "loss/invariance")
         elif config.name == "sig_reg":
             settings, size = config.sig_reg, predicted.shape[-1]
             directions = losses.draw_directions(rng, size, settings.directions)
             loss, metrics = losses.sig_reg(predicted, target, settings.weight, directions)
+            metrics |= self._of_sources(losses.l2, representations, arrays, "loss/invariance")
         else:
-            loss = {"cosine": losses.cosine, "l1": losses.l1, "l2": losses.l2}[config.name](
-                predicted, target
-            )
+            distance = {"cosine": losses.cosine, "l1": losses.l1, "l2": losses.l2}[config.name]
+            loss = distance(predicted, target)
+            metrics = self._of_sources(distance, representations, arrays, "loss")
         return loss, metrics | losses.embedding_metrics(predicted, target)
+
+    def _of_sources(
+        self,
+        distance: Callable[[Array, Array], Array],
+        pairs: Pairs,
+        arrays: Arrays,
+        name: str,
+    ) -> losses.Metrics:
+        """A distance of pairs, of each source that is told; VICReg's invariance is ``l2``."""
+        if not self._sources:
+            return {}
+        alone = jax.vmap(lambda one, other: distance(one[None], other[None]))
+        rows = alone(pairs.predicted, pairs.target)
+        return losses.group_losses(rows, arrays["source"], self._sources, name)
 
 
 def _told_sources(config: TrainConfig) -> dict[int, str]:
