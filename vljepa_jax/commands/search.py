@@ -46,10 +46,12 @@ def main(text: str) -> None:
     from vljepa_jax.data.tokenizers import TokenizerError
     from vljepa_jax.inference.search.contact_sheet import contact_sheet
     from vljepa_jax.inference.search.index import SearchIndexError, VideoIndex
+    from vljepa_jax.parallel.distributed import keep_compiled
     from vljepa_jax.run_dir import CheckpointError
 
     console = terminal.PlainConsole()
     with command_line.explained(CheckpointError, SearchIndexError, TokenizerError):
+        keep_compiled()
         index = VideoIndex(_INDEX.value)
         model = vljepa_jax.load(_MODEL() or index.checkpoint)
         found = model.retrieve(text, index, top=_TOP.value, each_once=_EACH_ONCE.value)

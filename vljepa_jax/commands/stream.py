@@ -68,9 +68,11 @@ def main() -> None:
     from vljepa_jax.data.records import ClipError
     from vljepa_jax.data.tokenizers import TokenizerError
     from vljepa_jax.inference.streams.live import LiveError, LiveSettings, follow
+    from vljepa_jax.parallel.distributed import keep_compiled
     from vljepa_jax.run_dir import CheckpointError
 
     with command_line.explained(CheckpointError, ClipError, LiveError, SourceError, TokenizerError):
+        keep_compiled()
         source = parse_source(_SOURCE.value, size=_SIZE.value, rate=_FPS.value)
         settings = LiveSettings(
             query=_QUERY.value,
