@@ -6,12 +6,12 @@
 The JSON that is printed holds, of each, the median seconds by the clock and of processors, the
 latter hardly changed by what else the machine does:
 
-    import           python -c "import vljepa_jax"
-    help             launch/search.py --help
-    first search     launch/search.py from typing to hits, nothing compiled being kept
-    search           the same again: read from disk is what the first compiled
-    answer           model.answer on a clip in memory: encodes it, reads the question and candidates
-    answer, encoded  the same where the clip's visual tokens are kept (model.encode_clips)
+    import          python -c "import vljepa_jax"
+    help            launch/search.py --help
+    first_search    launch/search.py from typing to hits, nothing compiled being kept
+    search          the same again: read from disk is what the first compiled
+    answer          model.answer on a clip in memory: encodes it, reads question and candidates
+    answer_encoded  the same where visual tokens (model.encode_clips) and candidates are kept
 
 Without --index, the index is of clips of the world that are written for it.
 """
@@ -85,7 +85,7 @@ def _started(options: argparse.Namespace, index: str, directory: Path) -> dict[s
     def anew() -> None:
         _run([*search, options.text], _keeping(next(caches)))
 
-    found["first search"] = _median(anew, options.repetitions, children=True)
+    found["first_search"] = _median(anew, options.repetitions, children=True)
     kept = _keeping(directory / "compiled0")
     found["search"] = _median(
         lambda: _run([*search, options.text], kept), options.repetitions, children=True
@@ -113,7 +113,7 @@ def _answers(options: argparse.Namespace) -> dict[str, dict]:
 
     works = {
         "answer": lambda: model.answer(clip, QUESTION, CANDIDATES),
-        "answer, encoded": encoded,
+        "answer_encoded": encoded,
     }
     found = {}
     for name, work in works.items():
