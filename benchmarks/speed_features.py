@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import json
 import statistics
 import sys
@@ -33,6 +34,7 @@ from vljepa_jax import host
 from vljepa_jax.config import OptimizerRule, TrainConfig
 from vljepa_jax.data.pipeline import array_spec
 from vljepa_jax.models import attention, layers
+from vljepa_jax.models.placement import Accelerator
 from vljepa_jax.objectives import make_objective
 from vljepa_jax.parallel.sharding import make_mesh
 from vljepa_jax.training.train_step import Trainer
@@ -112,9 +114,47 @@ def rows(turns: int) -> dict[str, Any]:
     """Products with kernels over one axis of rows, on CPU; "demo" from cached tokens."""
     found = {}
     for name, config in (("demo", recipes.recipe("configs/demo.py")), ("quarter", quarter())):
-        with mock.patch.object(layers, "platform", return_value="another"):
+        with mock.patch.object(layers, "accelerator", return_value=Accelerator("tpu")):
             plain = Step(config)
         found[name] = steps(plain, Step(config), turns)
+    return found
+
+
+def tall(turns: int) -> dict[str, Any]:
+    """Gradients of kernels alone, as they stand and computed turned: GFLOP in a processor's second.
+
+    The layers turn the first four.
+    """
+    shapes = (
+        *((10_240, 512, 192), (4_608, 320, 160), (4_608, 160, 40), (2_080, 2_048, 512)),
+        *((2_080, 8_192, 2_048), (256, 1_152, 768)),
+    )
+    found = {}
+    for rows, inputs, outputs in shapes:
+        rng = np.random.default_rng(0)
+        x, kernel, by = (
+            jax.device_put(rng.standard_normal(shape, np.float32))
+            for shape in ((rows, inputs), (inputs, outputs), (rows, outputs))
+        )
+        ways = {}
+        for name, product in (("plain", layers._row_product), ("turned", layers._tall_product)):
+            back = jax.jit(
+                lambda x, by, p=product, k=kernel: jax.vjp(lambda k: p(x, k), k)[1](by)[0]
+            )
+            ways[name] = functools.partial(lambda f, *given: f(*given).block_until_ready(), back)
+        flops = 2.0 * rows * inputs * outputs
+        repeated = max(1, round(2e9 / flops))
+        rates: dict[str, list[float]] = {name: [] for name in ways}
+        for turn in range(turns + 1):  # the first of each compiles
+            for name, run in ways.items():
+                start = time.process_time()
+                for _ in range(repeated):
+                    run(x, by)
+                if turn:
+                    rates[name].append(repeated * flops / (time.process_time() - start) / 1e9)
+        found[f"{rows}x{inputs}x{outputs}"] = {
+            name: round(statistics.median(of), 1) for name, of in rates.items()
+        }
     return found
 
 
@@ -243,6 +283,7 @@ def token_cache(turns: int) -> dict[str, Any]:
 
 CASES: dict[str, Callable[[int], dict[str, Any]]] = {
     "rows": rows,
+    "tall": tall,
     "bfloat16": bfloat16,
     "remat": remat,
     "scan": scan,

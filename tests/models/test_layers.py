@@ -47,6 +47,25 @@ def test_dense_equals_flax_in_values_and_gradients(shape):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), found, expected)
 
 
+@pytest.mark.parametrize(("inputs", "outputs", "turned"), [(48, 16, True), (16, 48, False)])
+def test_on_cpu_a_tall_kernels_gradient_is_computed_turned(inputs, outputs, turned):
+    rng = np.random.default_rng(0)
+    x, by = (rng.standard_normal((3, 40, n)).astype(np.float32) for n in (inputs, outputs))
+    dense = layers.Dense(outputs, use_bias=False)
+    params = dense.init(jax.random.key(0), x)
+
+    def total(params, x):
+        return jnp.sum(dense.apply(params, x) * by)
+
+    of_kernel, of_x = jax.jit(jax.grad(total, (0, 1)))(params, x)
+    expected = np.einsum("bti,bto->io", x.astype(np.float64), by)
+    np.testing.assert_allclose(of_kernel["params"]["kernel"], expected, atol=1e-4)
+    kernel = np.asarray(params["params"]["kernel"], np.float64)
+    expected = np.einsum("bto,io->bti", by, kernel)
+    np.testing.assert_allclose(of_x, expected, atol=1e-5)
+    assert ("optimization_barrier" in str(jax.make_jaxpr(jax.grad(total))(params, x))) == turned
+
+
 @pytest.mark.parametrize(("device", "axes"), [("cpu", 1), ("tpu", 2)])
 def test_on_cpu_a_kernels_gradient_sums_over_one_axis_of_rows(device, axes):
     x = jnp.ones((3, 4, 5))

@@ -30,9 +30,11 @@ def main() -> None:
     from vljepa_jax.data.tokenizers import TokenizerError
     from vljepa_jax.evals.calibration import calibrate_on_training
     from vljepa_jax.inference.calibration import FILE
+    from vljepa_jax.parallel.distributed import keep_compiled
     from vljepa_jax.run_dir import CheckpointError
 
     with command_line.explained(CheckpointError, DatasetError, TokenizerError):
+        keep_compiled()
         model = vljepa_jax.load(_CHECKPOINT.value)
         made = calibrate_on_training(model, _CLIPS.value, _NUM_WORKERS.value)
         path = place(_CHECKPOINT.value) / FILE

@@ -29,6 +29,7 @@ def main() -> None:
     from vljepa_jax.data.pipeline import DataError
     from vljepa_jax.data.storage import DatasetError
     from vljepa_jax.evals.examples import EvaluationError
+    from vljepa_jax.parallel.distributed import keep_compiled
     from vljepa_jax.run_dir import CheckpointError
     from vljepa_jax.studies.study import run_study
     from vljepa_jax.training.train_loop import NonFiniteLoss
@@ -42,6 +43,7 @@ def main() -> None:
         NonFiniteLoss,
     )
     with command_line.explained(*errors):
+        keep_compiled()
         run_study(study, Path(_WORKDIR.value), _ONLY.value, quick=_QUICK.value)
 
 

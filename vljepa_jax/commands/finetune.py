@@ -71,6 +71,7 @@ def main() -> None:
     from vljepa_jax.finetuning.tables import TableError
     from vljepa_jax.inference.search.index import SearchIndexError
     from vljepa_jax.json_text import JSONError
+    from vljepa_jax.parallel.distributed import keep_compiled
     from vljepa_jax.run_dir import CheckpointError
     from vljepa_jax.training.train_loop import NonFiniteLoss
 
@@ -104,6 +105,7 @@ def main() -> None:
     console = terminal.PlainConsole()
     workdir = Path(_WORKDIR.value)
     with command_line.explained(*errors):
+        keep_compiled()
         finetune(request, workdir, console)
     console.print("Next:", *_next(workdir), sep="\n  ", highlight=False, soft_wrap=True)
 

@@ -80,11 +80,13 @@ def main(text: str | None = None) -> None:
     from vljepa_jax.inference.search.example import ExampleError
     from vljepa_jax.inference.search.export import export_parquet
     from vljepa_jax.inference.search.index import SearchIndexError, VideoIndex
+    from vljepa_jax.parallel.distributed import keep_compiled
     from vljepa_jax.run_dir import CheckpointError
 
     console = terminal.PlainConsole()
     errors = (CheckpointError, ClipError, ExampleError, SearchIndexError, TokenizerError)
     with command_line.explained(*errors):
+        keep_compiled()
         index = VideoIndex(_INDEX.value)
         if _PARQUET.value:
             rows = export_parquet(index, _PARQUET.value)

@@ -83,10 +83,12 @@ def main() -> None:
     from vljepa_jax.data.tokenizers import TokenizerError
     from vljepa_jax.inference.streams.delivery import DeliveryError
     from vljepa_jax.inference.streams.live import LiveError, LiveSettings, follow
+    from vljepa_jax.parallel.distributed import keep_compiled
     from vljepa_jax.run_dir import CheckpointError
 
     errors = (CheckpointError, ClipError, DeliveryError, LiveError, SourceError, TokenizerError)
     with command_line.explained(*errors):
+        keep_compiled()
         if _SOURCE.value.count("-") > 1:
             raise SourceError("--source=- is given twice, and there is one standard input")
         sources = [parse_source(text, size=_SIZE.value, rate=_FPS.value) for text in _SOURCE.value]

@@ -43,7 +43,7 @@ _ATTENTION = flags.DEFINE_enum(
 _COMPILATION_CACHE = command_line.define_path(
     "compilation_cache",
     "Where compiled programs are kept, so that a restart need not compile; by default "
-    "~/.cache/vljepa_jax on a GPU or TPU, and nowhere on a CPU. '' for nowhere.",
+    "~/.cache/vljepa_jax, on a CPU by the kind of processor. '' for nowhere.",
 )
 _SUMMARY = flags.DEFINE_bool("summary", False, "Print parameters and shapes, and stop.")
 flags.register_multi_flags_validator(

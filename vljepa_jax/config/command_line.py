@@ -196,6 +196,7 @@ def in_job(*errors: type[Exception], saves_on_sigterm: bool = False) -> Iterator
     from vljepa_jax.parallel import distributed  # after the flags, as it imports jax
 
     with explained(), distributed.job(saves_on_sigterm=saves_on_sigterm), explained(*errors):
+        distributed.keep_compiled()
         yield
 
 

@@ -128,7 +128,8 @@ def attention(
         attend = _sharded(_FUSED[name].attend, mesh, device)
     else:
         attend = kernels.chunked if name == "chunked" else kernels.plain
-    return attend(query, key, value, scale, masks)
+    with jax.named_scope("attend"):  # apart from projections, for who reads a profile
+        return attend(query, key, value, scale, masks)
 
 
 def _choose(query: Array, key: Array, masks: kernels.Masks, device: Accelerator) -> Kernel:

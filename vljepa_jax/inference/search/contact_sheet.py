@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 
-import matplotlib
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
@@ -14,8 +13,6 @@ from vljepa_jax.data.records import ClipError, shown
 from vljepa_jax.data.video import thumbnails
 from vljepa_jax.inference.search.hits import Hit
 
-# Of most alphabets; Pillow's own has little beyond ASCII.
-_FONT = os.path.join(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
 _FRAMES, _PIXELS = 6, 128  # of a filmstrip
 _GAP = 2  # between frames
 _OTHERS = 4  # windows of a clip whose times are told
@@ -32,6 +29,14 @@ def filmstrip(frames: UInt8[np.ndarray, "T H W 3"]) -> Image.Image:
     return strip
 
 
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    """One of most alphabets; Pillow's own has little beyond ASCII."""
+    import matplotlib  # a search without a picture does not wait for it
+
+    path = os.path.join(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
+    return ImageFont.truetype(path, size)
+
+
 def contact_sheet(query: str, hits: Sequence[Hit]) -> Image.Image:
     """Draws the hits below the query, best first; one that cannot be read says why.
 
@@ -45,7 +50,7 @@ def contact_sheet(query: str, hits: Sequence[Hit]) -> Image.Image:
     height = 2 * _MARGIN + _LINE + len(clips) * row
     sheet = Image.new("RGB", (width, height), "white")
     draw = ImageDraw.Draw(sheet)
-    font = ImageFont.truetype(_FONT, _LINE - 4)
+    font = _font(_LINE - 4)
 
     def write(text: str, top: int, cut: Callable[[str], str] = lambda t: t[:-4] + "...") -> None:
         text = shown(text)
