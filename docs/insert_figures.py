@@ -10,7 +10,8 @@ the template with the figures in it, and is written by this command:
 
 The template may have many lines, a table for example. {KEY KEY ...} is where the figure lies in the
 file, whole numbers being places in a list. A metric of a report is shown with its interval, shares
-in percent; a section of a study is a table of its variants, beside the paper's; {100 * KEY ... : .1f} multiplies any number, and formats it as Python does.
+in percent, and a section of a study as a table of its variants beside the paper's figures; {100 *
+KEY ... : .1f} multiplies any number, and formats it as Python does.
 """
 
 import json
