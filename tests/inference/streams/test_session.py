@@ -165,6 +165,9 @@ def test_what_holds_is_handed_over_with_its_score_and_source(tmp_path):
         cooldown=0.0,
     )
     assert texts(events, source) == [NONE, "blue", NONE]
+    first, second = told.splitlines()[:2]
+    assert first.endswith("none of these  (blue 0.00)")  # of what it is not, the nearest
+    assert second.endswith("blue  1.00")
     (event,) = [json.loads(line) for line in output.read_text().splitlines()]
     assert (event["text"], event["source"]) == ("blue", str(source))
     assert event["score"] > 0.9
