@@ -145,6 +145,7 @@ def test_search_makes_an_index_finds_and_plays(chromium, address, media, width):
         panel.get_by_text("hits for 'green'").wait_for()
         first = panel.locator(".grid-wrap button").first
         assert "green.png" in first.inner_text()
+        assert first.locator("img").evaluate("async picture => {await picture.decode(); return 1}")
         first.click()
         playing = panel.locator("video.played")
         playing.wait_for()
