@@ -126,7 +126,7 @@ def test_ask_takes_what_the_camera_records(chromium, address):
         panel.get_by_text("Record with the camera").click()
         panel.get_by_role("button", name="Click to Access Webcam").first.click()
         panel.get_by_label("start recording").click()
-        page.wait_for_timeout(2000)
+        page.wait_for_timeout(4000)
         panel.get_by_title("stop recording").click()
         panel.get_by_text("the 2 frames that the model sees").wait_for()
 
