@@ -31,6 +31,7 @@ _SIZES = {"": (1100, 800), "_phone": (390, 844)}  # the ends of names, and pixel
 _COLOURS = 128  # of a picture: a page needs few, and the files are small
 _SLOW = 600_000  # milliseconds
 _CLIPS = 40  # in the index
+_LINES = 8  # said of a stream
 
 
 def main() -> None:
@@ -100,13 +101,14 @@ def _search(page: Page, panel: Locator, folder: Path) -> None:
     if not (folder / "index" / "index.json").exists():
         panel.get_by_text("The index").click()
         panel.get_by_role("button", name="Make or update").click()
-        panel.get_by_text(f"{_CLIPS} embeddings").wait_for()
+        panel.get_by_text(f"{_CLIPS} embeddings of").wait_for()
         panel.get_by_text("The index").click()
-    panel.get_by_label("Text", exact=True).fill("a bee that bounces")
+    panel.get_by_label("Text", exact=True).fill("a yellow square that moves left")
     panel.get_by_role("button", name="Search", exact=True).click()
     panel.get_by_text("hits for").wait_for()
     panel.locator(".grid-wrap button").first.click()
     panel.locator("video.played").wait_for()
+    page.wait_for_function("[...document.images].every(picture => picture.complete)")
 
 
 def _watch(page: Page, panel: Locator, folder: Path) -> None:
@@ -114,7 +116,7 @@ def _watch(page: Page, panel: Locator, folder: Path) -> None:
     panel.get_by_text("stream.mp4").wait_for()
     panel.get_by_label("As fast as it can be").check()
     panel.get_by_role("button", name="Watch").click()
-    panel.get_by_text("Over: ").wait_for()
+    panel.locator(".lines li").nth(_LINES - 1).wait_for()
     if page.viewport_size["width"] < 600:
         panel.locator("img.timeline").scroll_into_view_if_needed()
 

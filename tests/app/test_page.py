@@ -126,7 +126,7 @@ def test_ask_takes_what_the_camera_records(chromium, address):
         panel.get_by_text("Record with the camera").click()
         panel.get_by_role("button", name="Click to Access Webcam").first.click()
         panel.get_by_label("start recording").click()
-        page.wait_for_timeout(2000)
+        page.wait_for_timeout(4000)
         panel.get_by_title("stop recording").click()
         panel.get_by_text("the 2 frames that the model sees").wait_for()
 
@@ -145,6 +145,7 @@ def test_search_makes_an_index_finds_and_plays(chromium, address, media, width):
         panel.get_by_text("hits for 'green'").wait_for()
         first = panel.locator(".grid-wrap button").first
         assert "green.png" in first.inner_text()
+        assert first.locator("img").evaluate("async picture => {await picture.decode(); return 1}")
         first.click()
         playing = panel.locator("video.played")
         playing.wait_for()

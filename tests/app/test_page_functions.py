@@ -229,6 +229,12 @@ def test_watching_a_file_says_what_follow_says(model, tmp_path):
     assert [set(line.scores) for line in labelled.events.told()[0]] == [
         {"green", "red", "blue"}
     ] * 3
+    strict = Watcher(model, source, Wish(labels=["green >= 0.9", "blue >= 0.9"], fast=True))
+    assert strict.wait(60.0)
+    said, *_ = strict.events.told()
+    texts = [line.text for line in reversed(said)]
+    assert texts[0] == NONE
+    assert [text for text in texts if text != NONE] == ["green", "blue"]
 
 
 def test_watching_ends_where_nobody_looks_or_it_is_stopped(model):

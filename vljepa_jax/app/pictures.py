@@ -37,7 +37,7 @@ CSS = """
   border-bottom: 1px solid #8883; overflow-wrap: anywhere; }
 .lines time { font-variant-numeric: tabular-nums; opacity: 0.75; }
 .lines small { opacity: 0.75; }
-.played { width: 100%; max-height: 60vh; background: black; border-radius: 6px; }
+.played { display: block; max-width: 100%; height: min(36vh, 300px); border-radius: 6px; }
 .timeline { width: 100%; display: block; background: white; border-radius: 6px; }
 """
 
