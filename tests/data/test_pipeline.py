@@ -1,6 +1,7 @@
 import collections
 import dataclasses
 import shutil
+import threading
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from tests.helpers.sample_media import png
 from tests.helpers.sample_tokenizer import write_tokenizer
 from tests.helpers.tiny import tiny_text_config, tiny_train_config
 from vljepa_jax.config import ConfigError, SourceConfig, TextConfig, VideoConfig
+from vljepa_jax.data import pipeline
 from vljepa_jax.data.pipeline import DataError, TrainPipeline, array_spec, target_shares
 from vljepa_jax.data.records import Annotation, Label, Medium, Record
 from vljepa_jax.data.storage import DatasetError, write_dataset
@@ -202,6 +204,21 @@ def test_workers_change_nothing(folder):
     )
 
 
+def test_examples_in_a_bucket_are_read_together_and_are_the_same(folder, monkeypatch):
+    config = make_config(folder, ("many", 1.0), ("few", 1.0))
+    expected, threads = read(config), set()
+    monkeypatch.setattr(pipeline, "in_bucket", lambda path: True)
+    see = pipeline._Reader._see
+
+    def seen(*args):
+        threads.add(threading.current_thread().name)
+        return see(*args)
+
+    monkeypatch.setattr(pipeline._Reader, "_see", seen)
+    assert_equal(read(config), expected)
+    assert len(threads) > 1
+
+
 def test_mixture_and_task_weights_hold(folder):
     config = make_config(
         folder, ("many", 3.0), ("few", 1.0), steps=50, tasks={"caption": 1.0, "vqa": 3.0}
@@ -226,6 +243,10 @@ def test_a_source_may_be_limited_in_records_and_in_epochs(folder):
     assert len({name for name in names if name.startswith("r")}) == 3
     pipeline = TrainPipeline(limited(limit=4, max_epochs=5.0))
     assert pipeline.seen(5) == [(20, 5.0), (20, 4.0)]
+    shares = target_shares(limited(limit=3))
+    drawn = {name.split("-")[0] for name in names if name.startswith("r")}
+    assert {text.split()[0] for text in shares if text.startswith("r")} == drawn
+    assert sum(share for text, share in shares.items() if text[0] == "r") == pytest.approx(0.5)
     with pytest.raises(ConfigError, match=r"sources\[0\].max_epochs: 4.9, but 5 epochs of .*many"):
         TrainPipeline(limited(limit=4, max_epochs=4.9))
     with pytest.raises(ConfigError, match=r"sources\[0\]: limit and max_epochs are at least 0"):

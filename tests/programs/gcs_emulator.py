@@ -1,4 +1,6 @@
-"""Run by test_buckets.py with a port: an emulator of Google Cloud Storage with one empty bucket.
+"""Run with a port: an emulator of Google Cloud Storage with one empty bucket.
+
+A second argument is how many seconds it waits before each answer, as a distant bucket does.
 
 gcp-storage-emulator tells no generation with an object's content and heeds no condition on it.
 TensorStore writes by these, so that what they say of each request is added here, as it is in
@@ -8,11 +10,14 @@ https://cloud.google.com/storage/docs/json_api/v1/objects.
 import functools
 import http.server
 import sys
+import time
 from http import HTTPStatus
 
 from gcp_storage_emulator.exceptions import NotFound
 from gcp_storage_emulator.handlers import objects
 from gcp_storage_emulator.server import create_server
+
+DISTANCE = float(sys.argv[2]) if len(sys.argv) > 2 else 0.0
 
 
 def generation(request, storage):
@@ -36,6 +41,7 @@ def conditional(handler):
                 response.status = status
                 return None
         if handler.__name__ == "download":
+            time.sleep(DISTANCE)
             response["x-goog-generation"] = str(now)
         return handler(request, response, storage, *args, **kwargs)
 
@@ -45,5 +51,7 @@ def conditional(handler):
 for name in ("download", "_media_upload"):
     setattr(objects, name, conditional(getattr(objects, name)))
 http.server.HTTPServer.request_queue_size = 128  # of 5, most would wait for a second attempt
+if DISTANCE:
+    http.server.HTTPServer = http.server.ThreadingHTTPServer  # all wait at the same time
 port = int(sys.argv[1])
 create_server("127.0.0.1", port, in_memory=True, default_bucket="bucket").run()

@@ -9,11 +9,12 @@ workers.
 from __future__ import annotations
 
 import collections
+import concurrent.futures
 import dataclasses
 import functools
 import math
 import pkgutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import grain
@@ -244,9 +245,10 @@ def target_shares(config: TrainConfig) -> dict[str, float]:
     shares: dict[str, float] = collections.defaultdict(float)
     all_weights = sum(source.weight for source in config.data.sources)
     sources = open_sources(config, _rows_class(config)(config))
-    for source, mixed in zip(sources, config.data.sources, strict=True):
-        of_record = mixed.weight / all_weights / len(source.records)
-        for index in map(int, source.records):
+    order = Mixture([source.mixed for source in sources], config.batch_size, config.seed)
+    for number, (source, mixed) in enumerate(zip(sources, order.sources, strict=True)):
+        of_record = mixed.weight / all_weights / mixed.used
+        for index in (int(source.records[used]) for used in order.used(number)):
             for annotation, chance in source.chances(source.usable(index)):
                 texts = annotation.texts or source.dataset.answer(annotation)
                 for text in texts:
@@ -289,12 +291,19 @@ class _Reader:
         """Global index -> (source, place in its records)."""
         return Mixture(self._mixed, self._batch_size, self._seed)
 
-    def __getstate__(self) -> dict[str, Any]:  # each process makes the order anew
-        return {name: value for name, value in vars(self).items() if name != "order"}
+    @functools.cached_property
+    def _map(self) -> Callable[..., Iterator]:
+        """``map``; of examples in a bucket a chunk at a time, as each waits for several answers."""
+        if any(in_bucket(place(source.media.directory)) for source in self._sources):
+            return concurrent.futures.ThreadPoolExecutor(CHUNK).map
+        return map
+
+    def __getstate__(self) -> dict[str, Any]:  # each process makes these anew
+        return {name: value for name, value in vars(self).items() if name not in ("order", "_map")}
 
     def __call__(self, indices: Sequence[int]) -> dict:
-        replaced: list[str] = []
-        examples = [self._example(index, replaced) for index in indices]
+        found = list(self._map(self._example, indices))
+        examples = [example for example, _ in found]
         arrays = {
             name: np.stack([example.visual[name] for example in examples])
             for name in examples[0].visual
@@ -303,10 +312,11 @@ class _Reader:
         if len(self._sources) > 1:
             arrays["source"] = np.array([example.source for example in examples], np.int32)
         ids = [example.row.id for example in examples]
+        replaced = [reason for _, reasons in found for reason in reasons]
         return {"arrays": arrays, "ids": ids, "replaced": replaced}
 
-    def _example(self, index: int, replaced: list[str]) -> _Example:
-        """The example of a global index; unreadable records met on the way join ``replaced``."""
+    def _example(self, index: int) -> tuple[_Example, list[str]]:
+        """The example of a global index, and the reasons of unreadable records met on the way."""
         chosen, place = self.order[index]
         source, reasons = self._sources[chosen], []
         for attempt in range(_ATTEMPTS):
@@ -323,8 +333,7 @@ class _Reader:
             except ClipError as error:
                 reasons.append(str(error))
                 continue
-            replaced += reasons
-            return _Example(visual, row, chosen)
+            return _Example(visual, row, chosen), reasons
         raise DataError(
             f"{_ATTEMPTS} records of {source.dataset.directory} drawn in a row cannot be read:\n"
             + "\n".join(reasons)

@@ -14,23 +14,19 @@ the dataset's metadata (``storage``), so that opening a split opens none of thes
 
 from __future__ import annotations
 
-import array
 import bisect
-import collections
-import contextlib
-import dataclasses
 import functools
 import os
-import pathlib
+import threading
 from collections.abc import Collection, Iterator
 from typing import Any, Literal
 
 import msgpack
 import numpy as np
-from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
+from array_record.python.array_record_module import ArrayRecordReader
 
-from vljepa_jax.data.parts import Part, Parts
-from vljepa_jax.data.records import Annotation, MediaRecord, Medium, Record, shown
+from vljepa_jax.data.parts import Parts
+from vljepa_jax.data.records import Annotation, MediaRecord, Medium, shown
 from vljepa_jax.places import DATASET_BUCKETS, AnyPath, in_bucket, place
 
 # A row of the table: the media record of an annotation, by its index in the part; its task, by its
@@ -38,80 +34,14 @@ from vljepa_jax.places import DATASET_BUCKETS, AnyPath, in_bucket, place
 TABLE = np.dtype([("record", "<u4"), ("task", "<u2"), ("trainable", "?")])
 
 Kind = Literal["media", "annotations"]
-# Any medium can be read alone, and is compressed already; texts are small and much alike.
-_WRITER_OPTIONS = {"media": "group_size:1,uncompressed", "annotations": "group_size:64"}
 _READER_OPTIONS = "readahead_buffer_size:0"  # entries are asked for in no order
 _READER_BUFFER = 1 << 15  # bytes
 _OPEN = 64  # parts of a split that are kept open: an open shard holds its index in memory
-_NAMES = "surrogatepass"  # an id may be the name of a file, which is not always UTF-8
+NAMES = "surrogatepass"  # an id may be the name of a file, which is not always UTF-8
 
 
 class DatasetError(ValueError):
     """A dataset that cannot be written or read; the message names it and the reason."""
-
-
-class PartWriter:
-    """Writes the files of one part; methods raise OSError where they cannot be written.
-
-    Args:
-        directory: where they will lie, on a disk.
-        index: of the part in its split.
-    """
-
-    def __init__(self, directory: pathlib.Path, split: str, index: int):
-        self._table_path = _table_path(directory, split, index)
-        self._shards = {
-            kind: ArrayRecordWriter(str(_shard_path(directory, split, index, kind)), options)
-            for kind, options in _WRITER_OPTIONS.items()
-        }
-        self._columns = {"record": array.array("I"), "task": array.array("H")}
-        self._columns |= {"trainable": array.array("B")}
-        self._tasks: dict[str, int] = {}
-        self._trainable: collections.Counter[str] = collections.Counter()
-        self._media = 0
-        self._paths = False
-        self.size = 0  # bytes of the entries written so far
-
-    def add(self, record: Record) -> None:
-        """Writes a media record and its annotations."""
-        media = [_set_fields(medium) for medium in record.media]
-        self._paths |= any(medium.path for medium in record.media)
-        self._write("media", {"id": record.id, "media": media})
-        for annotation in record.annotations:
-            self._write("annotations", {"record": self._media, **_set_fields(annotation)})
-            self._columns["record"].append(self._media)
-            task = self._tasks.setdefault(annotation.task, len(self._tasks))
-            self._columns["task"].append(task)
-            self._columns["trainable"].append(annotation.trainable)
-        trained = {self._tasks[a.task] for a in record.annotations if a.trainable}
-        self._trainable[",".join(map(str, sorted(trained)))] += 1
-        self._media += 1
-
-    def close(self) -> Part:
-        """Completes the files."""
-        for writer in self._shards.values():
-            with _explained(self._table_path.parent):
-                writer.close()
-        table = np.zeros(len(self._columns["record"]), TABLE)
-        for name, column in self._columns.items():
-            table[name] = np.frombuffer(column, column.typecode)
-        np.save(self._table_path, table)
-        trainable = dict(sorted(self._trainable.items()))
-        return Part(self._media, len(table), tuple(self._tasks), self._paths, trainable)
-
-    def _write(self, kind: Kind, fields: dict[str, Any]) -> None:
-        data = msgpack.packb(fields, unicode_errors=_NAMES)
-        with _explained(self._table_path.parent):
-            self._shards[kind].write(data)
-        self.size += len(data)
-
-
-@contextlib.contextmanager
-def _explained(directory: AnyPath) -> Iterator[None]:
-    try:
-        yield
-    except RuntimeError as error:  # array_record has no other, of the disk too
-        raise OSError(f"{directory}: records cannot be written: {error}") from error
 
 
 class Shards:
@@ -135,7 +65,8 @@ class Shards:
 
     def _set_up(self) -> None:
         self._ends = np.cumsum(getattr(self._parts, self.kind))
-        self._reader = functools.lru_cache(_OPEN)(self._open_shard)
+        self._opening = threading.Lock()
+        self._opened = functools.lru_cache(_OPEN)(self._open_shard)
 
     def __len__(self) -> int:
         return int(self._ends[-1]) if len(self._ends) else 0
@@ -161,13 +92,17 @@ class Shards:
         reader = self._reader(part)
         try:
             return [
-                msgpack.unpackb(entry, use_list=False, unicode_errors=_NAMES)
+                msgpack.unpackb(entry, use_list=False, unicode_errors=NAMES)
                 for entry in reader.read(first, end)
             ]
         except Exception as error:  # of either library, whose kinds of errors are their own
             raise DatasetError(
                 f"{self._path(part)}: is damaged ({shown(str(error))}); copy or make it anew"
             ) from error
+
+    def _reader(self, part: int) -> ArrayRecordReader:
+        with self._opening:  # several threads read, and one opens
+            return self._opened(part)
 
     def _open_shard(self, part: int) -> ArrayRecordReader:
         path = self._path(part)
@@ -189,7 +124,7 @@ class Shards:
         return reader
 
     def _path(self, part: int) -> AnyPath:
-        return _shard_path(place(self.directory, DATASET_BUCKETS), self.split, part, self.kind)
+        return shard_path(place(self.directory, DATASET_BUCKETS), self.split, part, self.kind)
 
 
 class Media(Shards):
@@ -313,7 +248,7 @@ class Annotations(Shards):
             yield record, Annotation(**fields)
 
     def _open_table(self, part: int) -> np.ndarray:
-        path = _table_path(place(self.directory, DATASET_BUCKETS), self.split, part)
+        path = table_path(place(self.directory, DATASET_BUCKETS), self.split, part)
         try:
             if in_bucket(path):
                 with path.open("rb") as file:
@@ -385,28 +320,9 @@ class ChosenRecords:
         return first, found
 
 
-def _shard_path(directory: AnyPath, split: str, part: int, kind: Kind) -> AnyPath:
+def shard_path(directory: AnyPath, split: str, part: int, kind: Kind) -> AnyPath:
     return directory / f"{split}-{part:05d}.{kind}.array_record"
 
 
-def _table_path(directory: AnyPath, split: str, part: int) -> AnyPath:
+def table_path(directory: AnyPath, split: str, part: int) -> AnyPath:
     return directory / f"{split}-{part:05d}.table.npy"
-
-
-def _set_fields(entry: Medium | Annotation) -> dict[str, Any]:
-    """The fields of an entry that are not their defaults."""
-    values = vars(entry)
-    return {n: values[n] for n, default in _defaults(type(entry)) if values[n] != default}
-
-
-@functools.cache
-def _defaults(kind: type) -> tuple[tuple[str, Any], ...]:
-    return tuple(
-        (
-            field.name,
-            field.default
-            if field.default_factory is dataclasses.MISSING
-            else field.default_factory(),
-        )
-        for field in dataclasses.fields(kind)
-    )

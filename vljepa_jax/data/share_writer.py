@@ -27,10 +27,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from vljepa_jax.data.checked_media import MediaCheck, sound_part
+from vljepa_jax.data.part_writer import PartWriter
 from vljepa_jax.data.parts import Part
 from vljepa_jax.data.process_pool import ProcessPool
 from vljepa_jax.data.records import Record, shown
-from vljepa_jax.data.shards import PartWriter
 from vljepa_jax.data.shares import (
     RecordSource,
     Refused,

@@ -19,6 +19,7 @@ from typing import Any
 import dacite
 
 from vljepa_jax.config import nearest
+from vljepa_jax.data.part_writer import PartWriter
 from vljepa_jax.data.parts import Part, Parts
 from vljepa_jax.data.records import (
     LABELS_PREFIX,
@@ -28,7 +29,7 @@ from vljepa_jax.data.records import (
     Record,
     shown,
 )
-from vljepa_jax.data.shards import Annotations, DatasetError, Media, PartWriter
+from vljepa_jax.data.shards import Annotations, DatasetError, Media
 from vljepa_jax.json_text import JSONError, read_json
 from vljepa_jax.ownership import new_directory
 from vljepa_jax.places import (
