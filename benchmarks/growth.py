@@ -228,11 +228,12 @@ def draw(series: dict[str, Any], path: Path) -> None:
             (memory, "mebibytes", "#e0703a", "memory ~ size^{exponent_of_memory}"),
         ):
             place.loglog(found["sizes"], found[name], "o-", color=colour, ms=3)
-            place.tick_params(axis="y", colors=colour, labelsize=7, which="both")
+            place.minorticks_off()
+            ends = min(found[name]), max(found[name])
+            place.set_yticks(ends, [f"{end:.3g}" for end in ends], fontsize=7, color=colour)
             axes.plot([], [], "o-", color=colour, ms=3, label=label.format(**found))
         axes.set_title(TITLES[axis], fontsize=9)
         axes.set_xticks(found["sizes"], [f"{size:,}" for size in found["sizes"]], fontsize=7)
-        axes.minorticks_off()
         axes.legend(fontsize=7, frameon=False)
     figure.suptitle("seconds (left) and MiB (right); in brackets, of the operations", fontsize=9)
     figure.savefig(path, dpi=110)
