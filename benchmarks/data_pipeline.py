@@ -1,61 +1,113 @@
-"""The training pipeline against bare PyAV: clips a second and core, of the same files, in one run.
+"""The training pipeline against bare PyAV, torchcodec and decord: clips a second and core.
 
     python benchmarks/data_pipeline.py
-    python benchmarks/data_pipeline.py --config=configs/finetune.py:datasets/clips
+    python benchmarks/data_pipeline.py --codecs=h264 --heights=480
+    python benchmarks/data_pipeline.py --config=configs/demo.py:captions
+
+Without --config the clips are random spans of 2 to 4 seconds, 16 frames each, of videos that are
+made on the spot: H.264, HEVC, VP9 and AV1, of 854 x 480 and 1920 x 1080, 30 frames a second, a
+keyframe every two seconds, textures that move. With --encoded the same videos are read as
+``launch/prepare.py --short_side=256`` stores them.
 
 Ours is what training reads: records through Grain, the wanted frames decoded, cropped and resized,
-texts tokenized, rows put together to batches. Bare PyAV opens the same files, goes to the keyframe
-before the span, decodes on one thread up to the last wanted frame and turns the wanted ones into
-RGB arrays; it does nothing else. Each runs in one process on one core, and in as many as there are
-cores; they take turns, and the JSON that is printed holds the medians. Run it on a machine that
-does nothing else.
+texts tokenized, rows put together to batches. The others open the same files and give the same
+number of frames of the same spans as RGB, at full size, and do nothing else. Bare PyAV goes to the
+keyframe before the span, decodes up to the last wanted frame, and turns the wanted ones into RGB,
+by one converter a clip; torchcodec and decord are called as their documentation says, where they
+are installed. All decode on one thread, and take turns. What counts is the processor's time of all
+threads, so that a busy machine does not matter much. The JSON that is printed holds the medians.
 """
 
 from __future__ import annotations
 
 import argparse
-import concurrent.futures
-import contextlib
 import dataclasses
+import importlib.util
 import itertools
 import json
-import multiprocessing
-import os
+import pathlib
 import statistics
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import av
-import grain
 import numpy as np
+from av.video.reformatter import VideoReformatter
+from PIL import Image
 from recipes import recipe
 
 from vljepa_jax import host
-from vljepa_jax.config import TrainConfig
+from vljepa_jax.config import SourceConfig, TrainConfig
+from vljepa_jax.data.checked_media import MediaCheck
 from vljepa_jax.data.datasets import find_dataset
 from vljepa_jax.data.kinds import kind_of
-from vljepa_jax.data.media_bytes import open_bytes
+from vljepa_jax.data.media_bytes import open_bytes, read_bytes
 from vljepa_jax.data.pipeline import TrainPipeline
-from vljepa_jax.data.records import Medium
+from vljepa_jax.data.records import Annotation, Medium, Record
+from vljepa_jax.data.storage import write_dataset
+from vljepa_jax.data.transcode import Encoding
+
+_ENCODERS = {
+    "h264": ("libx264", {"preset": "veryfast"}),
+    "hevc": ("libx265", {"preset": "ultrafast", "x265-params": "log-level=none"}),
+    "vp9": ("libvpx-vp9", {"deadline": "realtime", "cpu-used": "8", "crf": "34", "b": "0"}),
+    "av1": ("libsvtav1", {"preset": "10", "crf": "35"}),
+}
+_FPS, _SECONDS, _FRAMES = 30, 8, 16
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--config", default="configs/demo.py:captions", help="%(default)s")
-    parser.add_argument("--clips", type=int, default=512, help="of a measurement; %(default)s")
+    parser.add_argument("--config", help="a recipe, whose first source is read instead")
+    parser.add_argument("--codecs", default=",".join(_ENCODERS), help="%(default)s")
+    parser.add_argument("--heights", default="480,1080", help="%(default)s")
+    parser.add_argument("--encoded", action="store_true", help="read what preparation stores")
+    parser.add_argument("--clips", type=int, default=16, help="of a measurement; %(default)s")
     parser.add_argument("--repetitions", type=int, default=5, help="of each, in turns")
     return parser.parse_args()
 
 
 def main() -> None:
     options = arguments()
-    config = _config(options)
+    report: dict = {"versions": {"av": av.__version__}, "clips_per_second_per_core": {}}
+    for name in ("torchcodec", "decord"):
+        if importlib.util.find_spec(name):
+            report["versions"][name] = importlib.import_module(name).__version__
+    with tempfile.TemporaryDirectory() as folder:
+        for name, config in _cases(options, pathlib.Path(folder)):
+            measured = _measure(config, options, report["versions"])
+            report["clips_per_second_per_core"][name] = measured
+            print(name, measured, file=sys.stderr, flush=True)
+    print(json.dumps(report, indent=2))
+
+
+def _cases(options: argparse.Namespace, folder: pathlib.Path) -> Iterator[tuple[str, TrainConfig]]:
+    path, _, variant = (options.config or "configs/demo.py:captions").partition(":")
+    config = recipe(path, *filter(None, [variant]))
+    data = dataclasses.replace(config.data, visual_tokens="compute", num_workers=0)
+    rows = min(config.batch_size, options.clips)
+    config = dataclasses.replace(config, batch_size=rows, steps=options.clips // rows)
+    if options.config:
+        yield options.config, dataclasses.replace(config, data=data)
+        return
+    for height, codec in itertools.product(options.heights.split(","), options.codecs.split(",")):
+        name = f"{codec}_{height}p"
+        _make_dataset(folder / name, codec, int(height), options)
+        video = dataclasses.replace(data.video, frames=_FRAMES, image_size=256)
+        source = SourceConfig(path=str(folder / name), split="train", weight=1.0, tasks={}, tags={})
+        made = dataclasses.replace(data, sources=(source,), video=video)
+        yield name, dataclasses.replace(config, data=made)
+
+
+def _measure(
+    config: TrainConfig, options: argparse.Namespace, versions: dict[str, str]
+) -> dict[str, float]:
     source = config.data.sources[0]
     records = find_dataset(source.path, config.world).media(source.split)
-    # The first videos in the order of the records; of a small dataset, again and again.
     media = [
         medium
         for index in range(min(len(records), options.clips))
@@ -64,126 +116,134 @@ def main() -> None:
     ]
     if not media:
         raise SystemExit(f"{options.config}: there is no video in its first source, only images")
-    media = list(itertools.islice(itertools.cycle(media), options.clips))
-    frames, rows = config.data.video.frames, config.batch_size
-    batches = max(1, options.clips // rows)
-    cores = host.available_cpus()
-    report = {
-        "config": options.config,
-        "frames": frames,
-        "size": config.data.video.image_size,
-        "batch_size": rows,
-        "versions": {"grain": grain.__version__, "av": av.__version__},
-        "cores": {},
+    # Of a small dataset again and again.
+    media = list(itertools.islice(itertools.cycle(media), config.steps * config.batch_size))
+    frames, pipeline = config.data.video.frames, TrainPipeline(config)
+    readers: dict[str, Callable[[], list]] = {
+        "ours": lambda: _batches(pipeline, config.steps),
+        "pyav": lambda: [_pyav(medium, frames) for medium in media],
+        "torchcodec": lambda: [_torchcodec(medium, frames) for medium in media],
+        "decord": lambda: [_decord(medium, frames) for medium in media],
     }
-    for used in sorted({1, cores}):
-        with _bare(media, frames, used) as bare:
-            ours = lambda used=used: _ours(config, batches, used)  # noqa: E731
-            rates: dict[str, list[float]] = {"ours": [], "pyav": []}
-            for _ in range(options.repetitions):
-                rates["ours"].append(ours())
-                rates["pyav"].append(bare())
-                print(f"{used} cores: {rates}", file=sys.stderr, flush=True)
-        median = {name: statistics.median(values) / used for name, values in rates.items()}
-        report["cores"][used] = {
-            "ours_clips_per_second_per_core": round(median["ours"], 2),
-            "pyav_clips_per_second_per_core": round(median["pyav"], 2),
-            "ours_over_pyav": round(median["ours"] / median["pyav"], 3),
-        }
-    print(json.dumps(report, indent=2))
-
-
-def _config(options: argparse.Namespace) -> TrainConfig:
-    path, _, variant = options.config.partition(":")
-    config = recipe(path, *filter(None, [variant]))
-    data = dataclasses.replace(config.data, visual_tokens="compute")
-    rows = min(config.batch_size, options.clips)
-    return dataclasses.replace(config, data=data, batch_size=rows)
-
-
-# ---------------------------------------------------------------------------------------------
-# Ours
-# ---------------------------------------------------------------------------------------------
-def _ours(config: TrainConfig, batches: int, cores: int) -> float:
-    """Clips a second, once the first batch is there: what starts with the workers is not timed."""
-    everywhere = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, sorted(everywhere)[:cores])
-    try:
-        workers = cores if cores > 1 else 0
-        data = dataclasses.replace(config.data, num_workers=workers)
-        # The batches read ahead when the clock starts are fewer than those still to come.
-        first, timed = 1, 4 * batches
-        steps = first + timed
-        pipeline = TrainPipeline(dataclasses.replace(config, data=data, steps=steps))
-        with contextlib.closing(pipeline.batches(0)) as iterator:
-            for _ in range(first):
-                next(iterator)
-            began = time.perf_counter()
-            for _ in itertools.islice(iterator, timed):
-                pass
-            return timed * config.batch_size / (time.perf_counter() - began)
-    finally:
-        os.sched_setaffinity(0, everywhere)
-
-
-# ---------------------------------------------------------------------------------------------
-# PyAV alone
-# ---------------------------------------------------------------------------------------------
-class _bare:
-    """A pool of ``cores`` processes that decode; called, it gives clips a second."""
-
-    def __init__(self, media: list[Medium], frames: int, cores: int):
-        self._media, self._frames, self._cores = media, frames, cores
-
-    def __enter__(self) -> Callable[[], float]:
-        context = multiprocessing.get_context("spawn")
-        self._pool = concurrent.futures.ProcessPoolExecutor(
-            self._cores, context, _pin, (context.Value("i", 0),)
+    readers = {name: read for name, read in readers.items() if name in ("ours", *versions, "pyav")}
+    rates: dict[str, list[float]] = {name: [] for name in readers}
+    for repetition in range(options.repetitions + 1):
+        for name, read in readers.items():
+            began = time.process_time()
+            kept = read()
+            if repetition:  # the first loads what is loaded once
+                rates[name].append(len(media) / (time.process_time() - began))
+            del kept  # not timed: what ends with a run
+    return {name: round(statistics.median(values), 2) for name, values in rates.items()} | {
+        f"ours_over_{name}": round(
+            statistics.median(a / b for a, b in zip(rates["ours"], rates[name], strict=True)), 3
         )
-        list(self._pool.map(_decode, self._media[: self._cores], itertools.repeat(self._frames)))
-        return self._rate
-
-    def __exit__(self, *_: object) -> None:
-        self._pool.shutdown()
-
-    def _rate(self) -> float:
-        chunk = max(1, len(self._media) // (8 * self._cores))
-        began = time.perf_counter()
-        decoded = self._pool.map(
-            _decode, self._media, itertools.repeat(self._frames), chunksize=chunk
-        )
-        count = sum(decoded)
-        return count / (time.perf_counter() - began)
+        for name in readers
+        if name != "ours"
+    }
 
 
-def _pin(started) -> None:
-    """Each process on a core of its own."""
-    with started.get_lock():
-        index = started.value
-        started.value += 1
-    os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[index]})
+def _batches(pipeline: TrainPipeline, steps: int) -> list:
+    """Reads all batches; the iterator is kept open, as a training keeps it."""
+    iterator = pipeline.batches(0)
+    for _ in range(steps):
+        next(iterator)
+    return [iterator]
 
 
-def _decode(medium: Medium, frames: int) -> int:
-    """Decodes one clip and returns 1."""
+# ---------------------------------------------------------------------------------------------
+# Videos that are made
+# ---------------------------------------------------------------------------------------------
+def _make_dataset(
+    directory: pathlib.Path, codec: str, height: int, options: argparse.Namespace
+) -> None:
+    path = directory.with_suffix(".mp4")
+    _write_video(path, codec, height)
+    rng = np.random.default_rng(0)
+    check = MediaCheck(True, encoding=Encoding(short_side=256)) if options.encoded else None
+    records = []
+    for number in range(options.clips):
+        start = rng.uniform(0, _SECONDS - 4)
+        medium = Medium(path=str(path), start=start, end=start + rng.uniform(2, 4))
+        annotation = Annotation(str(number), "caption", texts=("textures move",))
+        record = Record(str(number), (medium,), (annotation,))
+        records.append(check(record)[0] if check else record)
+    write_dataset(directory, {"train": records}, name="made", description="", labels={})
+
+
+def _write_video(path: pathlib.Path, codec: str, height: int) -> None:
+    width = {480: 854, 1080: 1920}.get(height, height * 16 // 9 // 2 * 2)
+    rng = np.random.default_rng(0)
+    span = height + 2 * _FPS * _SECONDS, width + 3 * _FPS * _SECONDS
+    texture = np.zeros((*span, 3), np.float32)
+    for cell in (4, 32, 256):  # of noise, coarser and stronger
+        noise = rng.integers(0, 256, (span[0] // cell + 2, span[1] // cell + 2, 3), np.uint8)
+        texture += np.asarray(Image.fromarray(noise).resize(span[::-1], Image.Resampling.BICUBIC))
+    texture = (texture / 3).astype(np.uint8)
+    grain = rng.integers(0, 6, (4, height, width, 1), np.uint8)
+    name, options = _ENCODERS[codec]
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream(name, rate=_FPS, options=options)
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        stream.codec_context.gop_size = 2 * _FPS
+        for index in range(_FPS * _SECONDS):
+            down, right = 2 * index, 3 * index
+            frame = texture[down : down + height, right : right + width] // 2 + 50
+            inner = texture[right : right + height // 2, down : down + width // 2]
+            frame[height // 4 : height // 4 + len(inner), width // 4 :][:, : inner.shape[1]] = inner
+            frame += grain[index % len(grain)]
+            output.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        output.mux(stream.encode(None))
+
+
+# ---------------------------------------------------------------------------------------------
+# The others
+# ---------------------------------------------------------------------------------------------
+def _moments(medium: Medium, frames: int, length: float) -> np.ndarray:
+    begin = medium.start or 0.0
+    return begin + (np.arange(frames) + 0.5) / frames * ((medium.end or length) - begin)
+
+
+def _pyav(medium: Medium, frames: int) -> np.ndarray:
     with av.open(open_bytes(medium)) as container:
         stream = container.streams.video[0]
         stream.codec_context.thread_count = 1
-        begin = medium.start or 0.0
-        end = medium.end or container.duration / av.time_base
-        moments = begin + (np.arange(frames) + 0.5) / frames * (end - begin)
-        if begin:
-            container.seek(int(begin / stream.time_base), stream=stream)
+        converter = VideoReformatter()
+        moments = _moments(medium, frames, container.duration / av.time_base)
+        if medium.start:
+            container.seek(int(medium.start / stream.time_base), stream=stream)
         shown: list[np.ndarray] = []
         for frame in container.decode(stream):
             over = frame.time + float((frame.duration or 0) * stream.time_base)
             wanted = int(np.searchsorted(moments, over)) - len(shown)
             if wanted > 0:
-                shown += [frame.to_ndarray(format="rgb24")] * wanted
+                rgb = converter.reformat(frame, format="rgb24", threads=1)
+                shown += [rgb.to_ndarray()] * wanted
             if len(shown) == frames:
                 break
-    assert np.stack(shown).ndim == 4
-    return 1
+        return np.stack(shown)
+
+
+def _torchcodec(medium: Medium, frames: int) -> np.ndarray:
+    import torch
+    from torchcodec.decoders import VideoDecoder
+
+    torch.set_num_threads(1)
+    source = medium.path or read_bytes(medium)
+    decoder = VideoDecoder(
+        source, dimension_order="NHWC", num_ffmpeg_threads=1, seek_mode="approximate"
+    )
+    moments = _moments(medium, frames, decoder.metadata.duration_seconds)
+    return decoder.get_frames_played_at(moments.tolist()).data.numpy()
+
+
+def _decord(medium: Medium, frames: int) -> np.ndarray:
+    import decord
+
+    reader = decord.VideoReader(medium.path or open_bytes(medium), num_threads=1)
+    rate = reader.get_avg_fps()
+    moments = _moments(medium, frames, len(reader) / rate)
+    return reader.get_batch((moments * rate).astype(int).clip(0, len(reader) - 1)).asnumpy()
 
 
 if __name__ == "__main__":
