@@ -153,7 +153,7 @@ gpu-check: $(VENV)/installed-parity  ## Measure on one NVIDIA GPU what no plan t
 	$(INSTALL) -c $(LOCKS)/parity.txt "jax[cuda13]"
 	$(RUN) benchmarks/gpu_check.py
 
-soak: $(VENV)/installed  ## Six hours of stream, sixty times as fast, with its source lost twenty times: is memory flat?
+soak: $(VENV)/installed  ## Six hours of stream, 120 times as fast, with its source lost twenty times: is memory flat?
 	$(RUN) benchmarks/stream_soak.py --checkpoint=$(DEMO)
 
 fuzz: $(VENV)/installed  ## Read 13,000 damaged files by the commands' own functions (10 minutes); HOURS=8 goes on, SEED=1 takes others.

@@ -3,10 +3,11 @@
     python benchmarks/stream_soak.py --checkpoint=runs/demo --output=docs/figures/stream_soak.json
 
 A server on loopback sends MPEG-TS without an end, as a camera does, --speed times as fast as it
-would be shown, and breaks off --losses times; a second one takes the events. launch/stream.py's
-``follow`` follows it with labels, a window each --stride seconds. Printed are the hours of video
-that were sent, the windows embedded and dropped, how often the source was opened again, the events,
-and the resident memory of the process (servers included), as medians of the quarters of the time.
+would be shown: one of the world's streams, a frame a second, over and over. It breaks off --losses
+times; a second server takes the events. launch/stream.py's ``follow`` follows it with labels, a
+window each --stride seconds. Printed are the hours of video that were sent, the windows embedded
+and dropped, how often the source was opened again, the events, and the resident memory of the
+process (servers included), as medians of the quarters of the time.
 """
 
 from __future__ import annotations
@@ -30,11 +31,15 @@ import rich.console
 
 import vljepa_jax
 from vljepa_jax import host
+from vljepa_jax.data.datasets import find_dataset
 from vljepa_jax.data.live_source import parse_source
+from vljepa_jax.data.records import Medium
+from vljepa_jax.data.video import play
 from vljepa_jax.inference.streams.live import LiveSettings, follow
 
-_FPS, _PIXELS = 4, 96
-_LABELS = "a dog >= 0.3\na red car | a red bus\na person\n"
+_FPS = 1
+_ENCODING = {"preset": "ultrafast", "g": "10", "bf": "0"}
+_LABELS = "A yellow square spins. >= 0.3\nA yellow square moves down.\nA dog jumps.\n"
 
 
 def main() -> None:
@@ -44,14 +49,16 @@ def main() -> None:
     parser.add_argument("--checkpoint", required=True)
     parser.add_argument("--hours", type=float, default=6.0, help="of video: %(default)s")
     parser.add_argument("--losses", type=int, default=20, help="%(default)s")
-    parser.add_argument("--speed", type=float, default=60.0, help="%(default)s times its own")
-    parser.add_argument("--stride", type=float, default=4.0, help="seconds: %(default)s")
+    parser.add_argument("--speed", type=float, default=120.0, help="%(default)s times its own")
+    parser.add_argument("--stride", type=float, default=20.0, help="seconds: %(default)s")
     parser.add_argument("--output", help="the JSON file to write")
     options = parser.parse_args()
     part = options.hours * 3600 / (options.losses + 1)
-    camera = _Camera(part, options.losses + 1, options.speed)
-    hook = _Hook()
     model = vljepa_jax.load(options.checkpoint)
+    dataset = find_dataset("@world", model.history.config.world)
+    (medium,) = dataset.media("streams")[0].media
+    camera = _Camera(_pictures(medium), part, options.losses + 1, options.speed)
+    hook = _Hook()
     memory: list[tuple[float, float]] = []
     over = threading.Event()
     threading.Thread(target=_watch, args=(memory, over), daemon=True).start()
@@ -61,7 +68,7 @@ def main() -> None:
         settings = LiveSettings(
             labels=str(labels),
             ticks_per_second=1 / options.stride,
-            rate=0.1,
+            rate=0.25 / options.stride,
             change_window=4 * options.stride,
             change_delay=options.stride,
             jsonl=str(Path(folder) / "events.jsonl"),
@@ -96,6 +103,12 @@ def main() -> None:
         Path(options.output).write_text(text)
 
 
+def _pictures(medium: Medium) -> list[np.ndarray]:
+    """The first frame of each second."""
+    seconds = {int(frame.begin): frame for frame in reversed(list(play(medium)))}
+    return [np.asarray(frame.image().convert("RGB")) for _, frame in sorted(seconds.items())]
+
+
 class _Camera:
     """Sends video on loopback: a part of it a connection, after the last one no more.
 
@@ -104,8 +117,9 @@ class _Camera:
         sent: seconds of video, of all parts.
     """
 
-    def __init__(self, part: float, parts: int, speed: float) -> None:
+    def __init__(self, pictures: list[np.ndarray], part: float, parts: int, speed: float) -> None:
         self.sent = 0.0
+        self._pictures = pictures
         self._part, self._left, self._speed = part, parts, speed
         self.address = _serve(self._answer) + "/live.ts"
 
@@ -120,7 +134,7 @@ class _Camera:
         request.end_headers()
         with av.open(_Sink(request.wfile), "w", format="mpegts") as output:
             began = time.monotonic()
-            for index, packet in _packets(output, round(self._part * _FPS)):
+            for index, packet in _packets(output, round(self._part * _FPS), self._pictures):
                 output.mux(packet)
                 late = began + index / _FPS / self._speed - time.monotonic()
                 time.sleep(max(0.0, late))
@@ -134,18 +148,15 @@ class _Sink:
         self.write = file.write
 
 
-def _packets(output: av.container.OutputContainer, frames: int) -> Iterator[tuple[int, av.Packet]]:
-    """Squares that move, in new colours every few seconds."""
-    rng = np.random.default_rng(0)
-    stream = output.add_stream("libx264", rate=_FPS, options={"g": str(_FPS), "bf": "0"})
-    stream.width = stream.height = _PIXELS
+def _packets(
+    output: av.container.OutputContainer, frames: int, pictures: list[np.ndarray]
+) -> Iterator[tuple[int, av.Packet]]:
+    """Pictures over and over."""
+    stream = output.add_stream("libx264", rate=_FPS, options=_ENCODING)
+    stream.height, stream.width, _ = pictures[0].shape
     stream.pix_fmt = "yuv420p"
     for index in range(frames):
-        if index % (5 * _FPS) == 0:
-            back, front = rng.integers(0, 256, (2, 3), np.uint8)
-        picture = np.tile(back, (_PIXELS, _PIXELS, 1))
-        left = index * 7 % (_PIXELS - 24)
-        picture[30:54, left : left + 24] = front
+        picture = pictures[index % len(pictures)]
         for packet in stream.encode(av.VideoFrame.from_ndarray(picture)):
             yield index, packet
     for packet in stream.encode():

@@ -70,8 +70,8 @@ _ALL = flags.DEFINE_bool("all", False, "Shows what is no match too.")
 _JSON = flags.DEFINE_bool("json", False, "Print JSON.")
 
 
-def main(text: str = "") -> None:
-    if text and _LIKE.value:
+def main(text: str | None = None) -> None:
+    if text is not None and _LIKE.value:
         sys.exit("error: give a text or --like, not both")
     # After the flags, so that --help and a misspelt flag answer at once.
     from vljepa_jax.data.records import ClipError, shown
@@ -91,7 +91,7 @@ def main(text: str = "") -> None:
             if not _JSON.value:
                 told = f"{rows} embeddings written to {shown(_PARQUET.value)}"
                 console.print(rich.text.Text(told), soft_wrap=True)
-        if not text and not _LIKE.value:
+        if text is None and not _LIKE.value:
             return
         found = _found(text, index)
     hits = [hit for hit in found if _ALL.value or hit.match is not False]
@@ -117,7 +117,7 @@ def main(text: str = "") -> None:
             console.print(rich.text.Text(f"drawn in {shown(_CONTACT_SHEET.value)}"))
 
 
-def _found(text: str, index: VideoIndex) -> list[Hit]:
+def _found(text: str | None, index: VideoIndex) -> list[Hit]:
     import vljepa_jax
     from vljepa_jax.inference.search.example import read_example
     from vljepa_jax.inference.search.hits import FOLD
@@ -129,7 +129,7 @@ def _found(text: str, index: VideoIndex) -> list[Hit]:
         "threshold": _THRESHOLD.value,
         "names": _NAMES.value,
     }
-    if not _LIKE.value:
+    if text is not None:
         return vljepa_jax.load(_MODEL() or index.checkpoint).retrieve(text, index, **limits)
     example = read_example(_LIKE.value)
     model = vljepa_jax.load(_MODEL() or index.checkpoint, frames=index.settings.frames)

@@ -4,6 +4,7 @@ import io
 import json
 import socket
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from vljepa_jax.inference.streams import window_reader
 from vljepa_jax.inference.streams.alarms import Alarms
 from vljepa_jax.inference.streams.live import LiveError, LiveSettings, follow
 from vljepa_jax.inference.streams.narrator import NONE, Labels, Said
+from vljepa_jax.inference.streams.session import Session
 
 SEGMENTS = {"threshold": 0.2, "rate": None, "change_window": 1.0, "change_delay": 0.25}
 TIMES = {"window": 0.5, "ticks_per_second": 4.0, "patience": 0.0, "fast": True, **SEGMENTS}
@@ -69,7 +71,7 @@ def texts(events, source):
     ]
 
 
-def test_each_source_is_told_as_if_it_were_alone(labels, tmp_path):
+def test_each_source_is_told_as_if_it_were_alone(labels, tmp_path, monkeypatch):
     sources = [
         video(tmp_path / "a.mp4", "red", "blue"),
         video(tmp_path / "b.mp4", "green", "blue", "green"),
@@ -80,6 +82,14 @@ def test_each_source_is_told_as_if_it_were_alone(labels, tmp_path):
         folder.mkdir()
         summary, events, _ = followed(ColourModel(), source, folder, labels=labels)
         alone.append((summary, texts(events, source)))
+    run = Session.run
+
+    def run_when_all_have_windows(session, stopped):
+        while not all(source.reader.ready for source in session._sources):
+            time.sleep(0.01)
+        run(session, stopped)
+
+    monkeypatch.setattr(Session, "run", run_when_all_have_windows)
     model = Batches()
     summary, events, told = followed(model, sources, tmp_path, labels=labels)
     for source, (_, expected) in zip(sources, alone, strict=True):
@@ -165,6 +175,9 @@ def test_what_holds_is_handed_over_with_its_score_and_source(tmp_path):
         cooldown=0.0,
     )
     assert texts(events, source) == [NONE, "blue", NONE]
+    first, second = told.splitlines()[:2]
+    assert "none of these  (blue " in first  # of what it is not, the nearest
+    assert "blue  1.00" in second
     (event,) = [json.loads(line) for line in output.read_text().splitlines()]
     assert (event["text"], event["source"]) == ("blue", str(source))
     assert event["score"] > 0.9

@@ -162,9 +162,10 @@ class SourceEvents:
         if self._recorder:
             self._recorder.say(said)
         if said.new:
-            ranked = list(said.scores.items())[:_SHOWN_LABELS]
-            best = f"  {ranked[0][1]:.2f}" if ranked else ""
-            others = ", ".join(f"{name} {score:.2f}" for name, score in ranked[1:])
+            best = f"  {said.scores[said.text]:.2f}" if said.text in said.scores else ""
+            ranked = [own for own in said.scores.items() if own[0] != said.text]
+            nearest = ranked[: _SHOWN_LABELS - bool(best)]
+            others = ", ".join(f"{name} {score:.2f}" for name, score in nearest)
             mark = "? " if self.unlike else ""
             line = f"{span_of_time(said.start, said.end)}  {self._name}{mark}{said.text}{best}"
             self._all.print(line + (f"  ({others})" if others else ""))
