@@ -17,7 +17,9 @@ from jaxtyping import UInt8
 from vljepa_jax.config import ConfigError, VideoInput
 from vljepa_jax.config.endings import told
 from vljepa_jax.data.live_source import SourceError
+from vljepa_jax.data.manifest import ManifestError
 from vljepa_jax.data.records import ClipError, Medium, shown
+from vljepa_jax.data.storage import DatasetError
 from vljepa_jax.data.tokenizers import TokenizerError
 from vljepa_jax.data.video import play_time
 from vljepa_jax.inference.search.index import SearchIndexError
@@ -32,7 +34,7 @@ _LONGEST_KEPT = 3600.0  # seconds that a file lies there, used or not
 _SWEEP_SECONDS = 15.0
 # What a visitor can mend; anything else is a fault of the program.
 EXPECTED = (
-    *(ClipError, ConfigError, LiveError, OSError),
+    *(ClipError, ConfigError, DatasetError, LiveError, ManifestError, OSError),
     *(SearchIndexError, SourceError, TokenizerError),
 )
 
