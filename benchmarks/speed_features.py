@@ -34,6 +34,7 @@ from vljepa_jax import host
 from vljepa_jax.config import OptimizerRule, TrainConfig
 from vljepa_jax.data.pipeline import array_spec
 from vljepa_jax.models import attention, layers
+from vljepa_jax.models import attention_kernels as kernels
 from vljepa_jax.models.placement import Accelerator
 from vljepa_jax.objectives import make_objective
 from vljepa_jax.parallel.sharding import make_mesh
@@ -207,6 +208,27 @@ def chunks(turns: int) -> dict[str, Any]:
     return found | {"temporaries_mib": temporaries}
 
 
+def heads(turns: int) -> dict[str, Any]:
+    """Attention of ViT-L over two clips of 1,024 tokens: all heads at once, and one by one.
+
+    Milliseconds of processors, forward alone.
+    """
+    shape = (2, 1024, 16, 64)
+    inputs = [np.random.default_rng(seed).standard_normal(shape, np.float32) for seed in range(3)]
+    taken: dict[str, list[float]] = {"plain": [], "by_heads": []}
+    ways = {
+        name: jax.jit(functools.partial(kernel, scale=0.125, masks=kernels.Masks(None)))
+        for name, kernel in (("plain", kernels.plain), ("by_heads", kernels.by_heads))
+    }
+    for turn in range(turns + 1):  # the first of each compiles
+        for name, run in ways.items():
+            start = time.process_time()
+            jax.block_until_ready(run(*inputs))
+            if turn:
+                taken[name].append(time.process_time() - start)
+    return {name: round(1e3 * statistics.median(times), 1) for name, times in taken.items()}
+
+
 def donation(turns: int) -> dict[str, Any]:
     """The state that a step gives takes the place of the one it was given."""
     del turns
@@ -288,6 +310,7 @@ CASES: dict[str, Callable[[int], dict[str, Any]]] = {
     "remat": remat,
     "scan": scan,
     "attention": chunks,
+    "heads": heads,
     "donation": donation,
     "compilation_cache": compilation_cache,
     "overlap": overlap,

@@ -266,3 +266,36 @@ def test_heads_that_do_not_divide_are_refused():
     query, key, value = draw(heads=5)
     with pytest.raises(ValueError, match="5 query heads"):
         attention(query, key, value, scale=1.0)
+
+
+@pytest.mark.parametrize(
+    "masks",
+    [
+        Masks(None),
+        Masks(None, causal=True),
+        Masks(None, window=2, query_start=1),
+    ],
+    ids=["all", "causal", "window"],
+)
+def test_a_head_at_a_time_is_the_plain_kernel(masks):
+    inputs = draw(heads=3, kv_heads=3)
+
+    def total(compute):
+        return lambda *inputs: jnp.sum(jnp.sin(compute(*inputs, 0.5, masks)))
+
+    plain, apart = attention_kernels.plain, attention_kernels.by_heads
+    np.testing.assert_allclose(apart(*inputs, 0.5, masks), plain(*inputs, 0.5, masks), atol=1e-6)
+    found, expected = (jax.grad(total(c), (0, 1, 2))(*inputs) for c in (apart, plain))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), found, expected)
+
+
+@pytest.mark.parametrize(
+    ("device", "kv_heads", "taken"), [("cpu", 6, True), ("cpu", 2, False), ("tpu", 6, False)]
+)
+def test_long_rows_go_a_head_at_a_time_on_a_cpu(monkeypatch, device, kv_heads, taken):
+    monkeypatch.setattr(entry, "_BY_HEADS_FROM", 49)
+    with stated(Accelerator(device)):
+        program = jax.make_jaxpr(lambda *inputs: attention(*inputs, scale=1.0))(
+            *draw(kv_heads=kv_heads)
+        )
+    assert ("scan" in str(program)) == taken

@@ -34,6 +34,8 @@ _FUSED_ON = {"tpu": "splash", "cuda": "cudnn"}  # platform -> its kernel
 # it), or by splash; below, padding to whole blocks costs more than the scores do.
 _CHUNKED_FROM = 4096 * 2048
 _SPLASH_FROM = 512 * 512
+# On a CPU, the scores of all heads for so many pairs no longer stay in its cache.
+_BY_HEADS_FROM = 1024 * 1024
 
 _kernel: contextvars.ContextVar[Kernel] = contextvars.ContextVar("kernel", default="auto")
 
@@ -126,8 +128,12 @@ def attention(
         raise KernelError(f"attention: '{name}' cannot be taken: {reason}")
     if name in _FUSED:
         attend = _sharded(_FUSED[name].attend, mesh, device)
+    elif name == "chunked":
+        attend = kernels.chunked
+    elif _kernel.get() == "auto" and _by_heads(query, key, masks, mesh, device):
+        attend = kernels.by_heads
     else:
-        attend = kernels.chunked if name == "chunked" else kernels.plain
+        attend = kernels.plain
     with jax.named_scope("attend"):  # apart from projections, for who reads a profile
         return attend(query, key, value, scale, masks)
 
@@ -140,6 +146,21 @@ def _choose(query: Array, key: Array, masks: kernels.Masks, device: Accelerator)
     if worth and _refusal(fused, query, key, masks, device) is None:
         return fused
     return "chunked" if pairs >= _CHUNKED_FROM else "plain"
+
+
+def _by_heads(
+    query: Array, key: Array, masks: kernels.Masks, mesh: Mesh | None, device: Accelerator
+) -> bool:
+    """Whether plain attention is computed a head at a time: on one CPU, for long rows."""
+    return (
+        device.platform == "cpu"
+        and (mesh is None or mesh.size == 1)
+        and jax.device_count() == 1
+        and query.shape[2] == key.shape[2]
+        and query.shape[1] * key.shape[1] >= _BY_HEADS_FROM
+        and masks.key_lengths is None
+        and isinstance(masks.query_start, int)
+    )
 
 
 def _refusal(

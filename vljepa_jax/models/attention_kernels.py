@@ -86,6 +86,28 @@ def _scored(query, key, value, scale, mask):
     return rearrange(mixed, "b g (r t) k -> b t (g r) k", t=queries)
 
 
+def by_heads(query, key, value, scale: float, masks: Masks) -> Float[Array, "b t h k"]:
+    """As ``plain``, one head of one row after the other, whose scores stay in a CPU's cache.
+
+    Every query head has a key head of its own, and all rows have the same masks. Where it is
+    differentiated it is ``plain``, which is faster there.
+    """
+    rows, queries = query.shape[:2]
+    mask = masks.dense(0, queries, key.shape[1])
+
+    @jax.custom_vjp
+    def attend(*inputs):
+        apart = tuple(rearrange(x, "b n h k -> (b h) 1 n 1 k") for x in inputs)
+        mixed = jax.lax.map(lambda head: _scored(*head, scale, mask), apart)
+        return rearrange(mixed, "(b h) 1 t 1 k -> b t h k", b=rows)
+
+    def forward(*inputs):
+        return jax.vjp(lambda *inputs: plain(*inputs, scale, masks), *inputs)
+
+    attend.defvjp(forward, lambda pull_back, cotangent: pull_back(cotangent))
+    return attend(query, key, value)
+
+
 def chunked(query, key, value, scale: float, masks: Masks) -> Float[Array, "b t h k"]:
     """As ``plain``, a chunk of the queries after the other; holds the scores of one chunk.
 
