@@ -24,6 +24,7 @@ from vljepa_jax.data.video import write_mp4
 from vljepa_jax.inference.calibration import Calibration
 from vljepa_jax.inference.search.collection import CollectionSummary
 from vljepa_jax.inference.search.hits import FOLD
+from vljepa_jax.inference.streams.narrator import NONE
 from vljepa_jax.inference.tasks import CAPTION_QUERY
 from vljepa_jax.inference.videos import read_video
 
