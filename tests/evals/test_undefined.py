@@ -109,8 +109,8 @@ def test_studies(tmp_path):
     assert (cider["curve"], cider["per_seed"]) == ([None], [None, None])
     cells = [list(column.cells)[0] for column in _table(summary).columns]
     assert cells[1] == "– (– to –)"
-    for draw in (draw_rows, draw_comparison):
-        draw(summary, tmp_path / "picture.png")
+    draw_rows([summary], tmp_path / "rows.png")
+    draw_comparison(summary, tmp_path / "picture.png")
 
 
 def test_spread(evaluated, tmp_path):

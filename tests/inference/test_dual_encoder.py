@@ -269,7 +269,7 @@ def test_commands_take_a_directory_of_weights(directory, dataset, tmp_path):
         "--num_workers=0",
     )
     assert embedded.returncode == 0, embedded.stdout + embedded.stderr
-    found = run("search", f"--index={tmp_path}/index", "--json", "a dog")
+    found = run("search", f"--index={tmp_path}/index", "--json", "--fold=1", "a dog")
     assert len(json.loads(found.stdout)) == 6
     labels = tmp_path / "labels.txt"
     labels.write_text("a red ball\nthe green box | a green box\n")

@@ -14,6 +14,7 @@ CLIENTS = {"gs://bucket/x": "gcsfs", "s3://bucket/x": "s3fs"}
 NO_BUCKETS = ["https://host/x", "train=gs://bucket/x", "gs:/bucket/x"]
 # All flags but these refuse every address.
 NO_PATHS = {
+    "app": {"host"},
     "compare": {"only"},
     "convert": {"license"},
     "embed": {"encoding", "query"},
@@ -32,8 +33,10 @@ NO_PATHS = {
         "task",
     },
     "probe": {"probes", "splits"},
+    "search": {"names"},
     "stream": {
         "encoding",
+        "on_event",
         "query",
         "size",
         "source",
@@ -43,6 +46,7 @@ NO_PATHS = {
 }
 # And these that of a place in a bucket, unless the bucket's client is installed.
 IN_BUCKETS = {
+    "app": {"checkpoint", "y_decoder"},
     "calibrate": {"checkpoint"},
     "convert": {"checkpoint", "output"},
     "embed": {"checkpoint"},
@@ -54,7 +58,7 @@ IN_BUCKETS = {
     "train": {"workdir"},
 }
 # These that of one on gs:// alone.
-DATASETS = {"embed": {"videos"}, "eval": {"data"}}
+DATASETS = {"app": {"videos"}, "embed": {"videos"}, "eval": {"data"}}
 # What each flag of a command answers to each value: "" where it takes it.
 ASK = """
 import importlib, importlib.util, json, sys

@@ -66,6 +66,7 @@ flags.register_validator(
 )
 _NAMES = flags.DEFINE_string("names", None, "Only clips of such names: '*/cam1/*.mp4'.")
 _PARQUET = command_line.define_path("parquet", "A Parquet file to write the index to.")
+_NOT_TOLD = ("item", "novelty")  # of a hit, in JSON
 _ALL = flags.DEFINE_bool("all", False, "Shows what is no match too.")
 _JSON = flags.DEFINE_bool("json", False, "Print JSON.")
 
@@ -140,12 +141,12 @@ def _found(text: str | None, index: VideoIndex) -> list[Hit]:
 
 def _told(hit: Hit) -> dict[str, Any]:
     """A hit in JSON."""
-    place = {"name": hit.name, "start": hit.start, "end": hit.end}
     folded = [
         {"name": other.name, "start": other.start, "end": other.end, "score": other.score}
         for other in hit.folded
     ]
-    return {"score": hit.score, **place, "match": hit.match, "folded": folded}
+    told = {name: value for name, value in hit._asdict().items() if name not in _NOT_TOLD}
+    return told | {"folded": folded}
 
 
 def _table(title: str, hits: list[Hit]) -> rich.table.Table:

@@ -61,9 +61,11 @@ class MediaCheck:
     def _cut_out(self, medium: Medium) -> Medium:
         if self.margin:
             play_time(medium)  # a span beyond the end is refused, which a wider one may hide
+        # A span may begin before its video, whose first frame is then shown.
+        start = medium.start
         wide = dataclasses.replace(
             medium,
-            start=None if medium.start is None else max(0.0, medium.start - self.margin),
+            start=None if start is None else min(start, max(0.0, start - self.margin)),
             end=None if medium.end is None else medium.end + self.margin,
         )
         part = cut(wide) if self.encoding is None else transcode(wide, self.encoding)

@@ -28,7 +28,7 @@ def draw_comparison(summary: Mapping[str, Any], path: Path) -> None:
     """
     columns, variants = summary["columns"], summary["variants"]
     if all(len(variant["samples"]) == 1 for variant in variants.values()):
-        draw_rows(summary, path)
+        draw_rows([summary], path)
         return
     panels = len(columns) + ("parameters" in summary) + ("latency" in summary)
     rows = math.ceil(panels / _PANELS)

@@ -20,6 +20,7 @@ from typing import Any
 
 import jax
 from jax.extend import core
+from jax.interpreters import partial_eval
 
 
 class CountError(ValueError):
@@ -54,7 +55,9 @@ def operations(function: Callable, *arguments: Any) -> list[Operation]:
 
 def operations_of(program: core.ClosedJaxpr) -> list[Operation]:
     """As ``operations``, of what is traced already."""
-    return list(_walk(program.jaxpr, 1.0, ""))
+    # What no result needs is not computed: a custom gradient, for one, is traced of every input.
+    needed, _ = partial_eval.dce_jaxpr(program.jaxpr, [True] * len(program.jaxpr.outvars))
+    return list(_walk(needed, 1.0, ""))
 
 
 def total_flops(counted: list[Operation], *kinds: str) -> float:

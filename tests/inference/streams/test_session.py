@@ -142,7 +142,7 @@ def test_a_camera_that_answers_rubbish_is_tried_again_beside_the_others(
         threading.Thread(target=rubbish, daemon=True).start()
         camera = LiveSource("network", f"http://127.0.0.1:{server.getsockname()[1]}/live")
         monkeypatch.setattr(
-            "vljepa_jax.inference.streams.live._interrupts", lambda: _entered(signal_end)
+            "vljepa_jax.inference.streams.live._interrupts", lambda _: _entered(signal_end)
         )
         summary, events, _ = followed(ColourModel(), [camera, good], tmp_path, labels=labels)
     assert texts(events, good) == ["red", "blue"]
