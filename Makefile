@@ -116,7 +116,7 @@ open-rehearsal: $(VENV)/installed-parity  ## Walk docs/open_model.md at small sc
 	rm -rf runs/open_rehearsal
 	$(RUN) -m tests.programs.open_rehearsal --output=runs/open_rehearsal
 
-test-slow: $(VENV)/installed-parity  ## Full published sizes, more meshes and interruptions (20 minutes, 10 GB).
+test-slow: $(VENV)/installed-parity  ## Full published sizes, more meshes and interruptions (an hour, 22 GB of memory).
 	XLA_FLAGS= $(RUN) -m pytest -m "slow and not full_size" -s  # compiled in full, unlike the others
 
 test-full-size: $(VENV)/installed  ## Two steps of the 1B model (24 GiB of memory, 30 GB of disk).

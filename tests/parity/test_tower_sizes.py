@@ -1,6 +1,6 @@
 """CLIP, SigLIP 2 and PE-Core at their published sizes, with random weights.
 
-Slow: minutes and up to 20 GB of memory a test; run one at a time by ``make test-slow``. The errors
+Slow: minutes and up to 22 GB of memory a test; run one at a time by ``make test-slow``. The errors
 that it prints stand in docs/models.md.
 """
 
