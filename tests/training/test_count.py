@@ -65,13 +65,28 @@ def test_a_gradient_is_two_more_products_and_remat_one_again():
 
     x, weights = shape(16, 32), shape(32, 32)
     product = 2 * 16 * 32 * 32
-    once = count.operations(jax.grad(loss), weights, x)
-    again = count.operations(
-        jax.grad(jax.checkpoint(loss, policy=jax.checkpoint_policies.nothing_saveable)), weights, x
-    )
+    remat = jax.checkpoint(loss, policy=jax.checkpoint_policies.nothing_saveable)
+    once = count.operations(jax.value_and_grad(loss), weights, x)
+    again = count.operations(jax.value_and_grad(remat), weights, x)
     # Forward 2, backward 3: no gradient of x. Again is only what the backward pass needs: x @ w.
     assert count.total_flops(once, "product") == 5 * product
     assert count.total_flops(again, "product") == 6 * product
+
+
+def test_what_no_result_needs_does_not_count():
+    """A custom gradient is traced of every input; and a sum's gradient does not need its value."""
+
+    @jax.custom_vjp
+    def multiply(x, weights):
+        return x @ weights
+
+    def forward(x, weights):
+        return x @ weights, (x, weights)
+
+    multiply.defvjp(forward, lambda saved, cot: (cot @ saved[1].T, saved[0].T @ cot))
+    x, weights = shape(16, 32), shape(32, 32)
+    counted = count.operations(jax.grad(lambda w, x: jnp.sum(multiply(x, w))), weights, x)
+    assert count.total_flops(counted, "product") == 2 * 16 * 32 * 32
 
 
 def test_the_dearer_branch_counts():
