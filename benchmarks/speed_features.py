@@ -33,7 +33,7 @@ from machine import processor
 from vljepa_jax import host
 from vljepa_jax.config import OptimizerRule, TrainConfig
 from vljepa_jax.data.pipeline import array_spec
-from vljepa_jax.models import attention, layers
+from vljepa_jax.models import attention, products
 from vljepa_jax.models import attention_kernels as kernels
 from vljepa_jax.models.placement import Accelerator
 from vljepa_jax.objectives import make_objective
@@ -115,47 +115,46 @@ def rows(turns: int) -> dict[str, Any]:
     """Products with kernels over one axis of rows, on CPU; "demo" from cached tokens."""
     found = {}
     for name, config in (("demo", recipes.recipe("configs/demo.py")), ("quarter", quarter())):
-        with mock.patch.object(layers, "accelerator", return_value=Accelerator("tpu")):
+        with mock.patch.object(products, "accelerator", return_value=Accelerator("tpu")):
             plain = Step(config)
         found[name] = steps(plain, Step(config), turns)
     return found
 
 
-def tall(turns: int) -> dict[str, Any]:
-    """Gradients of kernels alone, as they stand and computed turned: GFLOP in a processor's second.
-
-    The layers turn the first four.
-    """
+def gradients(turns: int) -> dict[str, Any]:
+    """Gradients of kernels alone, by each way to compute them: GFLOP in a processor's second."""
     shapes = (
-        *((10_240, 512, 192), (4_608, 320, 160), (4_608, 160, 40), (2_080, 2_048, 512)),
-        *((2_080, 8_192, 2_048), (256, 1_152, 768)),
+        *((10_240, 512, 192), (10_240, 192, 512), (4_608, 320, 160), (4_608, 160, 40)),
+        *((2_080, 2_048, 2_048), (2_080, 2_048, 512), (2_080, 2_048, 8_192)),
+        *((2_080, 8_192, 2_048), (256, 768, 1_152), (256, 1_152, 768)),
     )
+    ways = {
+        "as_it_stands": products.as_it_stands,
+        "turned": products.turned,
+        "copied": products.copied,
+    }
     found = {}
     for rows, inputs, outputs in shapes:
         rng = np.random.default_rng(0)
-        x, kernel, by = (
-            jax.device_put(rng.standard_normal(shape, np.float32))
-            for shape in ((rows, inputs), (inputs, outputs), (rows, outputs))
-        )
-        ways = {}
-        for name, product in (("plain", layers._row_product), ("turned", layers._tall_product)):
-            back = jax.jit(
-                lambda x, by, p=product, k=kernel: jax.vjp(lambda k: p(x, k), k)[1](by)[0]
-            )
-            ways[name] = functools.partial(lambda f, *given: f(*given).block_until_ready(), back)
+        sides = [
+            jax.device_put(rng.standard_normal((rows, size), np.float32))
+            for size in (inputs, outputs)
+        ]
+        compiled = {name: jax.jit(way) for name, way in ways.items()}
         flops = 2.0 * rows * inputs * outputs
         repeated = max(1, round(2e9 / flops))
         rates: dict[str, list[float]] = {name: [] for name in ways}
         for turn in range(turns + 1):  # the first of each compiles
-            for name, run in ways.items():
+            for name, way in compiled.items():
                 start = time.process_time()
                 for _ in range(repeated):
-                    run(x, by)
+                    way(*sides).block_until_ready()
                 if turn:
                     rates[name].append(repeated * flops / (time.process_time() - start) / 1e9)
+        taken = str(jax.make_jaxpr(products.gradient_of_kernel)(*sides))
         found[f"{rows}x{inputs}x{outputs}"] = {
             name: round(statistics.median(of), 1) for name, of in rates.items()
-        }
+        } | {"taken": next(n for n, w in ways.items() if str(jax.make_jaxpr(w)(*sides)) == taken)}
     return found
 
 
@@ -305,7 +304,7 @@ def token_cache(turns: int) -> dict[str, Any]:
 
 CASES: dict[str, Callable[[int], dict[str, Any]]] = {
     "rows": rows,
-    "tall": tall,
+    "gradients": gradients,
     "bfloat16": bfloat16,
     "remat": remat,
     "scan": scan,

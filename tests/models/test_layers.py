@@ -6,7 +6,6 @@ import pytest
 import scipy.special
 
 from vljepa_jax.models import layers
-from vljepa_jax.models.placement import Accelerator, stated
 
 
 def test_gelu_is_exact():
@@ -31,60 +30,6 @@ def test_layer_norm_survives_a_large_mean():
     x = (1e4 + np.arange(8, dtype=np.float32))[None]
     found = layers.layer_norm(1e-6, jnp.float32).init_with_output(jax.random.key(0), x)[0]
     np.testing.assert_allclose(found[0], (np.arange(8) - 3.5) / np.std(np.arange(8)), rtol=1e-3)
-
-
-@pytest.mark.parametrize("shape", [(5,), (4, 5), (3, 4, 5), (2, 3, 4, 5)])
-def test_dense_equals_flax_in_values_and_gradients(shape):
-    x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
-    theirs, ours = nn.Dense(6), layers.Dense(6)
-    params = theirs.init(jax.random.key(0), x)
-
-    def total(dense):
-        return lambda params, x: jnp.sum(jnp.sin(dense.apply(params, x)))
-
-    np.testing.assert_allclose(ours.apply(params, x), theirs.apply(params, x), atol=1e-6)
-    found, expected = (jax.grad(total(dense), (0, 1))(params, x) for dense in (ours, theirs))
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), found, expected)
-
-
-@pytest.mark.parametrize(("inputs", "outputs", "turned"), [(48, 16, True), (16, 48, False)])
-def test_on_cpu_a_tall_kernels_gradient_is_computed_turned(inputs, outputs, turned):
-    rng = np.random.default_rng(0)
-    x, by = (rng.standard_normal((3, 40, n)).astype(np.float32) for n in (inputs, outputs))
-    dense = layers.Dense(outputs, use_bias=False)
-    params = dense.init(jax.random.key(0), x)
-
-    def total(params, x):
-        return jnp.sum(dense.apply(params, x) * by)
-
-    of_kernel, of_x = jax.jit(jax.grad(total, (0, 1)))(params, x)
-    expected = np.einsum("bti,bto->io", x.astype(np.float64), by)
-    np.testing.assert_allclose(of_kernel["params"]["kernel"], expected, atol=1e-4)
-    kernel = np.asarray(params["params"]["kernel"], np.float64)
-    expected = np.einsum("bto,io->bti", by, kernel)
-    np.testing.assert_allclose(of_x, expected, atol=1e-5)
-    assert ("optimization_barrier" in str(jax.make_jaxpr(jax.grad(total))(params, x))) == turned
-
-
-@pytest.mark.parametrize(("device", "axes"), [("cpu", 1), ("tpu", 2)])
-def test_on_cpu_a_kernels_gradient_sums_over_one_axis_of_rows(device, axes):
-    x = jnp.ones((3, 4, 5))
-    for model in (layers.Dense(6, use_bias=False), _Logits(7, 5)):
-        params = model.init(jax.random.key(0), x)
-        with stated(Accelerator(device)):
-            total = jax.grad(lambda params, m=model: m.apply(params, x).sum())
-            program = jax.make_jaxpr(total)(params)
-        contracted = [
-            len(equation.params["dimension_numbers"][0][0])
-            for equation in program.eqns
-            if equation.primitive.name == "dot_general"
-        ]
-        assert max(contracted) == axes
-
-
-class _Logits(layers.TokenTable):
-    def __call__(self, x):
-        return self.attend(x)
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])

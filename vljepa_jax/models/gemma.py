@@ -20,6 +20,7 @@ from jaxtyping import Array, Bool, Float, Int
 from vljepa_jax.config import GemmaConfig
 from vljepa_jax.models import layers
 from vljepa_jax.models.attention import attention
+from vljepa_jax.models.products import Dense
 
 
 class Gemma(nn.Module):
@@ -55,7 +56,7 @@ class Gemma(nn.Module):
         self.layers = stack(config, self.dtype)
         self.norm = layers.RMSNorm(config.norm_eps, self.dtype, zero_centred=True)
         self.dense = [
-            layers.Dense(size, use_bias=False, kernel_init=layers.kernel_init)
+            Dense(size, use_bias=False, kernel_init=layers.kernel_init)
             for size in config.dense_sizes
         ]
 

@@ -22,6 +22,7 @@ from vljepa_jax.config import ImageTowerConfig
 from vljepa_jax.models import layers
 from vljepa_jax.models.attention import attention
 from vljepa_jax.models.placement import by_rows
+from vljepa_jax.models.products import Dense
 from vljepa_jax.models.vit_layer import ACTIVATIONS, Layer
 
 ROPE_THETA = 10_000.0
@@ -66,7 +67,7 @@ class ImageTower(nn.Module):
         whole = config.side * patch
         pixels = images[:, :whole, :whole].astype(self.dtype)
         pixels = rearrange(pixels, pattern, h=patch, w=patch)
-        x = layers.Dense(
+        x = Dense(
             width,
             use_bias=config.patch_bias,
             dtype=self.dtype,
@@ -116,7 +117,7 @@ class ImageHead(nn.Module):
         x = x.astype(jnp.float32)
         if config.projection == "none":
             return x
-        return layers.Dense(
+        return Dense(
             self.embedding_size,
             use_bias=config.projection == "with_bias",
             kernel_init=layers.kernel_init,
@@ -142,18 +143,16 @@ class AttentionPool(nn.Module):
         probe = self.param("probe", layers.embedding_init(width), (width,), jnp.float32)
 
         def heads_of(x: Float[Array, "m t d"], name: str) -> Float[Array, "m t h k"]:
-            projected = layers.Dense(
-                width, dtype=self.dtype, kernel_init=layers.kernel_init, name=name
-            )(x)
+            projected = Dense(width, dtype=self.dtype, kernel_init=layers.kernel_init, name=name)(x)
             return rearrange(projected, "m t (h k) -> m t h k", h=heads)
 
         probes = jnp.broadcast_to(probe.astype(self.dtype), (len(tokens), 1, width))
         query = heads_of(probes, "query")
         key, value = heads_of(tokens, "key"), heads_of(tokens, "value")
         mixed = attention(query, key, value, scale=(width // heads) ** -0.5)
-        x = layers.Dense(
-            width, dtype=self.dtype, kernel_init=layers.residual_init(1), name="output"
-        )(rearrange(mixed, "m t h k -> m t (h k)"))
+        x = Dense(width, dtype=self.dtype, kernel_init=layers.residual_init(1), name="output")(
+            rearrange(mixed, "m t h k -> m t (h k)")
+        )
         x += layers.MLP(
             hidden_size=config.pool_mlp_size,
             num_layers=1,

@@ -22,7 +22,8 @@ from flax import struct
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from vljepa_jax.config import Preprocessing
-from vljepa_jax.models.placement import accelerator, by_rows, gathered
+from vljepa_jax.models.placement import by_rows, gathered
+from vljepa_jax.models.products import Dense, product
 
 # Keeps the scale of activations whatever the width; about 0.02-0.03 at the published widths.
 kernel_init = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal")
@@ -56,53 +57,6 @@ def projection_init(scale: float) -> nn.initializers.Initializer:
 def gelu(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """Exact GELU. Through erf as in torch; jax.nn.gelu's erfc is far slower on CPU."""
     return 0.5 * x * (1 + jax.lax.erf(x * np.sqrt(0.5).astype(x.dtype)))
-
-
-def _product(x: Array, kernel: Array, dimensions: Any, **precision: Any) -> Array:
-    """``lax.dot_general`` of activations [*b, in] with a kernel [in, out].
-
-    On CPU the rows become one axis first: XLA's backend there transposes and copies both sides of a
-    kernel's gradient where it sums over two axes, which takes longer than the product itself
-    (``benchmarks/speed_features.py`` measures it).
-    """
-    of_last_axis = dimensions == (((x.ndim - 1,), (0,)), ((), ()))
-    if accelerator().platform != "cpu" or x.ndim < 3 or not of_last_axis:
-        return jax.lax.dot_general(x, kernel, dimensions, **precision)
-    inputs, outputs = kernel.shape
-    tall = 2 * outputs <= inputs and outputs <= 512 and set(precision.values()) <= {None}
-    multiply = _tall_product if tall else functools.partial(_row_product, **precision)
-    return multiply(x.reshape(-1, inputs), kernel).reshape(*x.shape[:-1], outputs)
-
-
-def _row_product(rows: Array, kernel: Array, **precision: Any) -> Array:
-    return jax.lax.dot_general(rows, kernel, (((1,), (0,)), ((), ())), **precision)
-
-
-@jax.custom_vjp
-def _tall_product(rows: Float[Array, "n in"], kernel: Float[Array, "in out"]) -> Array:
-    """``rows @ kernel``, whose kernel's gradient is computed as [out, in] and turned.
-
-    XLA's CPU backend takes up to half as long again for the same numbers where that product is much
-    higher than wide (``benchmarks/speed_features.py --cases=tall``).
-    """
-    return _row_product(rows, kernel)
-
-
-def _tall_backward(saved: tuple[Array, Array], cotangent: Array) -> tuple[Array, Array]:
-    rows, kernel = saved
-    of_rows = jax.lax.dot_general(cotangent, kernel, (((1,), (1,)), ((), ())))
-    # Without the barrier XLA would turn the product's sides, and not its result.
-    of_kernel = jax.lax.dot_general(cotangent, rows, (((0,), (0,)), ((), ())))
-    return of_rows, jax.lax.optimization_barrier(of_kernel).T
-
-
-_tall_product.defvjp(
-    lambda rows, kernel: (_row_product(rows, kernel), (rows, kernel)), _tall_backward
-)
-
-
-# A projection of the last axis, as ``nn.Dense``.
-Dense = functools.partial(nn.Dense, dot_general=_product)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -219,7 +173,7 @@ class TokenTable(nn.Embed):
     def attend(self, x: Float[Array, "*b d"]) -> Float[Array, "*b v"]:
         """The product of each vector with each token's."""
         x, table = self.promote_dtype(x, self.embedding, dtype=self.dtype)
-        return _product(x, table.T, (((x.ndim - 1,), (0,)), ((), ())))
+        return product(x, table.T, (((x.ndim - 1,), (0,)), ((), ())))
 
 
 # ---------------------------------------------------------------------------------------------

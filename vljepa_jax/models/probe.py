@@ -24,6 +24,7 @@ from jaxtyping import Array, Bool, Float, Int
 from vljepa_jax.config import AttentivePoolerConfig, ProbeConfig
 from vljepa_jax.models import layers
 from vljepa_jax.models.attention import attention
+from vljepa_jax.models.products import Dense
 from vljepa_jax.models.video_encoder import make_video_encoder
 from vljepa_jax.models.vit_layer import Layer
 
@@ -52,7 +53,7 @@ class Probe(nn.Module):
                 self.token_embedding = layers.TokenTable(
                     config.pooler.query_vocab_size, width, embedding_init=layers.embedding_init(1)
                 )
-        self.classifier = layers.Dense(
+        self.classifier = Dense(
             sum(config.label_sets.values()), dtype=jnp.float32, kernel_init=layers.kernel_init
         )
 
@@ -127,9 +128,7 @@ class AttentivePooler(nn.Module):
         config = self.config
         width = tokens.shape[-1]
         norm = functools.partial(layers.layer_norm, config.norm_eps, self.dtype)
-        project = functools.partial(
-            layers.Dense, width, dtype=self.dtype, kernel_init=layers.kernel_init
-        )
+        project = functools.partial(Dense, width, dtype=self.dtype, kernel_init=layers.kernel_init)
 
         def heads(name: str, x: Float[Array, "b n d"]) -> Float[Array, "b n h k"]:
             return rearrange(project(name=name)(x), "b n (h k) -> b n h k", h=config.num_heads)

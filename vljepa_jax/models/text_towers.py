@@ -16,6 +16,7 @@ from jaxtyping import Array, Bool, Float, Int
 from vljepa_jax.config import TextTowerConfig
 from vljepa_jax.models import layers
 from vljepa_jax.models.placement import by_rows
+from vljepa_jax.models.products import Dense
 from vljepa_jax.models.vit_layer import Layer
 
 
@@ -82,7 +83,7 @@ class TextTower(nn.Module):
         )(x, None)
         x = layers.layer_norm(config.norm_eps, self.dtype, name="norm")(x)
         pooled = x[:, -1] if config.filled_up else layers.last_token(x, mask)
-        projected = layers.Dense(
+        projected = Dense(
             config.embedding_size,
             use_bias=config.projection_bias,
             kernel_init=layers.kernel_init,

@@ -15,6 +15,7 @@ from jaxtyping import Array, Bool, Float, Int, UInt8
 from vljepa_jax.config import ModelConfig, VisualReaderConfig, VLMConfig
 from vljepa_jax.models import layers
 from vljepa_jax.models.llama import Llama
+from vljepa_jax.models.products import Dense
 from vljepa_jax.models.video_encoder import make_video_encoder
 
 
@@ -34,7 +35,7 @@ class VisionLanguage(nn.Module):
         self.x_encoder = make_video_encoder(config)
         # Visual tokens enter at the scale of the words beside them. Larger ones, as after the
         # usual initialisation, would drown what the pretrained layers add to them.
-        self.vision_projection = layers.Dense(
+        self.vision_projection = Dense(
             width, dtype=dtype, kernel_init=layers.projection_init(width**-0.5)
         )
         self.token_embedding = layers.TokenTable(

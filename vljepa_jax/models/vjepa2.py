@@ -24,6 +24,7 @@ from jaxtyping import Array, Float, Int, UInt8
 from vljepa_jax.config import Grid, VJEPA2Config, VJEPA21Config
 from vljepa_jax.models import layers
 from vljepa_jax.models.placement import by_rows
+from vljepa_jax.models.products import Dense
 from vljepa_jax.models.vit_layer import Layer
 
 ROPE_THETA = 10_000.0
@@ -104,7 +105,7 @@ class VJEPA2(nn.Module):
         return self._projection("patch_embedding")(by_rows(_keep(_tubelets(video, grid), kept)))
 
     def _projection(self, name: str) -> nn.Dense:
-        return layers.Dense(
+        return Dense(
             self.config.hidden_size, dtype=self.dtype, kernel_init=layers.kernel_init, name=name
         )
 

@@ -19,6 +19,7 @@ from jaxtyping import Array, Bool, Float, Int
 from vljepa_jax.config import YDecoderConfig
 from vljepa_jax.models import layers
 from vljepa_jax.models.llama import KVCache, Llama
+from vljepa_jax.models.products import Dense
 
 
 class YDecoder(nn.Module):
@@ -38,7 +39,7 @@ class YDecoder(nn.Module):
         dtype = jnp.dtype(config.dtype)
         width = config.y_decoder.hidden_size
         # Prefix tokens join the words, so their features start out as large as those of a word.
-        self.y_prefix = layers.Dense(
+        self.y_prefix = Dense(
             config.prefix_tokens * width,
             dtype=dtype,
             kernel_init=nn.initializers.normal(width**-0.5),
