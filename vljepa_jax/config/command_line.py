@@ -191,12 +191,17 @@ def explained(*errors: type[Exception]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def in_job(*errors: type[Exception], saves_on_sigterm: bool = False) -> Iterator[None]:
-    """``explained``, in one process of a job of several (``distributed.job``)."""
-    from vljepa_jax.parallel import distributed  # after the flags, as it imports jax
+def in_job(
+    *errors: type[Exception], saves_on_sigterm: bool = False, compiled: str | None = None
+) -> Iterator[None]:
+    """``explained``, in one process of a job of several (``distributed.job``).
+
+    ``compiled`` says where compiled programs are kept, as of ``keep_compiled``.
+    """
+    from vljepa_jax.parallel import compilation_cache, distributed  # after the flags: import jax
 
     with explained(), distributed.job(saves_on_sigterm=saves_on_sigterm), explained(*errors):
-        distributed.keep_compiled()
+        compilation_cache.keep_compiled(compiled)
         yield
 
 
