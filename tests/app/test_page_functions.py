@@ -272,6 +272,8 @@ def test_a_camera_that_falls_silent_is_an_error(model):
 def test_only_addresses_of_streams_are_opened(text):
     with pytest.raises(Refused, match="is no address of a stream"):
         address_source(text)
+    with pytest.raises(Refused, match="'file://host/x' is no address"):
+        address_source("file://me:secret@host/x")
     assert address_source("rtsp://camera.local/live").kind == "network"
 
 
