@@ -75,13 +75,15 @@ def main() -> None:
     from vljepa_jax.data.storage import DatasetError
     from vljepa_jax.data.tokenizers import TokenizerError
     from vljepa_jax.inference.search.collection import embed_collection
-    from vljepa_jax.inference.search.export import export_parquet
+    from vljepa_jax.inference.search.export import export_parquet, require_parquet
     from vljepa_jax.inference.search.index import SearchIndexError, VideoIndex
     from vljepa_jax.parallel.processes import first_process, require_shared
     from vljepa_jax.run_dir import CheckpointError
 
     errors = (CheckpointError, DatasetError, ManifestError, SearchIndexError, TokenizerError)
     with command_line.in_job(*errors):
+        if _PARQUET.value:  # not after hours
+            require_parquet()
         require_shared(_OUTPUT.value)
         run_dir = _MODEL()
         run_dir = run_dir if in_bucket(run_dir) else os.path.abspath(run_dir)
