@@ -24,7 +24,7 @@ def outcome(path):
     sys.argv = [path, "--help"]
     elsewhere = [each for each in sys.path if not Path(each or ".").resolve().is_relative_to(ROOT)]
     sys.path = [os.path.dirname(path), *elsewhere]
-    said, status = io.StringIO(), 0
+    said, status = io.TextIOWrapper(io.BytesIO(), write_through=True), 0
     with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
         try:
             runpy.run_path(path, run_name="__main__")
@@ -32,7 +32,7 @@ def outcome(path):
             status = end.code or 0
         except BaseException:
             status = traceback.format_exc()
-    return status, said.getvalue()
+    return status, said.buffer.getvalue().decode()
 
 
 def forked(path):
