@@ -42,8 +42,8 @@ _ATTENTION = flags.DEFINE_enum(
 )
 _COMPILATION_CACHE = command_line.define_path(
     "compilation_cache",
-    "Where compiled programs are kept, so that a restart need not compile; by default "
-    "~/.cache/vljepa_jax, on a CPU by the kind of processor. '' for nowhere.",
+    "Where compiled programs are kept, so that a restart need not compile; by default in "
+    "~/.cache/vljepa_jax, by the kind of device. '' for nowhere.",
 )
 _SUMMARY = flags.DEFINE_bool("summary", False, "Print parameters and shapes, and stop.")
 flags.register_multi_flags_validator(
