@@ -25,7 +25,6 @@ import threading
 import time
 from pathlib import Path
 
-import httpx
 import numpy as np
 
 import vljepa_jax
@@ -35,23 +34,31 @@ _CLIPS = 16
 _CANDIDATES = "a dog spins\na cat jumps\na bird flies"
 
 
-def main() -> None:
+def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--checkpoint", required=True, help="a run on the world")
     parser.add_argument("--requests", type=int, default=500, help="%(default)s")
     parser.add_argument("--visitors", type=int, default=16, help="at once; %(default)s")
-    options = parser.parse_args()
+    return parser.parse_args()
+
+
+OPTIONS = arguments()
+
+import httpx  # noqa: E402 - of the extra app
+
+
+def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
-        clips = _clips(options.checkpoint, Path(folder))
+        clips = _clips(OPTIONS.checkpoint, Path(folder))
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
-        command = [sys.executable, "launch/app.py", f"--checkpoint={options.checkpoint}"]
+        command = [sys.executable, "launch/app.py", f"--checkpoint={OPTIONS.checkpoint}"]
         server = subprocess.Popen([*command, f"--port={port}"], cwd=Path(__file__).parents[1])
         try:
-            print(json.dumps(_load(f"http://127.0.0.1:{port}", server.pid, clips, options)))
+            print(json.dumps(_load(f"http://127.0.0.1:{port}", server.pid, clips, OPTIONS)))
         finally:
             server.send_signal(signal.SIGINT)
             server.wait(timeout=30)

@@ -21,13 +21,9 @@ import json
 import logging
 import os
 import pathlib
-import socket
-import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 
 import numpy as np
@@ -40,6 +36,10 @@ from vljepa_jax.data.pipeline import TrainPipeline
 from vljepa_jax.data.records import Annotation, Medium, Record
 from vljepa_jax.data.storage import write_dataset
 from vljepa_jax.places import place
+
+sys.path.insert(0, str(ROOT))  # tests.helpers: the emulator
+
+from tests.helpers.subprocesses import PROGRAMS, free_port, serving
 
 _BATCH, _STEPS = 32, 6
 
@@ -111,33 +111,13 @@ def _read(path: str, pause: float = 0.0) -> float:
 @contextlib.contextmanager
 def _bucket(seconds: float) -> Iterator[str]:
     """The address of an empty bucket; environment variables lead to its emulator."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
+    port = free_port()
     url = f"http://127.0.0.1:{port}"
     for name in ("STORAGE_EMULATOR_HOST", "CLOUD_STORAGE_EMULATOR_ENDPOINT"):
         os.environ[name] = url
-    command = [sys.executable, ROOT / "tests/programs/gcs_emulator.py", str(port), str(seconds)]
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        while not _answers(url):
-            if server.poll() is not None:
-                raise SystemExit("the emulator has ended: pip install 'vljepa_jax[emulators]'")
-            time.sleep(0.1)
+    command = [sys.executable, PROGRAMS / "gcs_emulator.py", str(port), str(seconds)]
+    with serving(command, url):
         yield "gs://bucket"
-    finally:
-        server.kill()
-        server.wait()
-
-
-def _answers(url: str) -> bool:
-    try:
-        urllib.request.urlopen(url)
-    except urllib.error.HTTPError:
-        return True
-    except OSError:
-        return False
-    return True
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ import numpy as np
 from machine import processor
 
 from vljepa_jax import host
-from vljepa_jax.parallel.distributed import keep_compiled
+from vljepa_jax.parallel.compilation_cache import keep_compiled
 
 ROOT = Path(__file__).parents[1]
 AXES = ("batch", "frames", "text", "layers", "search", "stream")

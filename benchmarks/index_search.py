@@ -24,8 +24,8 @@ from pathlib import Path
 
 import jax
 import numpy as np
+from exact_search import Watched, own_memory
 
-from benchmarks.exact_search import Watched, own_memory
 from vljepa_jax import host
 from vljepa_jax.data.collection import Item
 from vljepa_jax.data.records import Medium

@@ -6,8 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
-import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -17,7 +15,7 @@ import pytest
 
 from tests.helpers.evaluated import evaluate_run
 from tests.helpers.small_run import computed, small_config, small_evaluation, write_clips
-from tests.helpers.subprocesses import PROGRAMS, free_port
+from tests.helpers.subprocesses import PROGRAMS, free_port, serving
 from vljepa_jax.config import ConfigError, TrainConfig, as_dict, parse
 from vljepa_jax.data.collection import list_items
 from vljepa_jax.data.storage import DatasetError, open_dataset
@@ -33,16 +31,6 @@ ON_GS = pytest.mark.parametrize("bucket", ["gs"], indirect=True)  # array_record
 KILLER = PROGRAMS / "interrupted_run.py"
 EMULATOR = PROGRAMS / "gcs_emulator.py"
 AMAZON = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_REGION": "us-east-1"}
-
-
-def answers(url):
-    try:
-        urllib.request.urlopen(url)
-    except urllib.error.HTTPError:
-        return True
-    except OSError:
-        return False
-    return True
 
 
 @pytest.fixture(scope="module", params=["gs", "s3"])
@@ -62,21 +50,13 @@ def bucket(request):
     else:
         command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
         variables = {"AWS_ENDPOINT_URL": url, **AMAZON}
-    with pytest.MonkeyPatch.context() as patch:
-        server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        try:
-            for name, value in variables.items():
-                patch.setenv(name, value)
-            while not answers(url):
-                assert server.poll() is None
-                time.sleep(0.1)
-            if request.param == "s3":
-                make = urllib.request.Request(f"{url}/bucket", method="PUT")
-                urllib.request.urlopen(make)
-            yield f"{request.param}://bucket"
-        finally:
-            server.kill()
-            server.wait()
+    with pytest.MonkeyPatch.context() as patch, serving(command, url):
+        for name, value in variables.items():
+            patch.setenv(name, value)
+        if request.param == "s3":
+            make = urllib.request.Request(f"{url}/bucket", method="PUT")
+            urllib.request.urlopen(make)
+        yield f"{request.param}://bucket"
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from etils import epath
 from tests.helpers.small_run import small_evaluation
 from tests.helpers.tiny import tiny_train_config
 from vljepa_jax.config import ConfigError, TrainConfig, as_dict, parse
-from vljepa_jax.places import place, write_text
+from vljepa_jax.places import place, without_login, write_text
 
 
 @pytest.fixture(autouse=True)
@@ -66,3 +66,28 @@ def test_a_text_replaces_a_file_whole(tmp_path):
     write_text(tmp_path / "a", "second \udcff\n")
     assert (tmp_path / "a").read_text() == "second \\udcff\n"
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("'rtsp://me:secret@host:554/x' is lost", "'rtsp://host:554/x' is lost"),
+        ("rtsp://me:se@cret@host/x@1", "rtsp://host/x@1"),
+        ("rtsp://me:se/cret@host/x", "rtsp://host/x"),
+        ("rtsp://me:se#cret@host", "rtsp://host"),
+        ("rtsp://me:se?cret@host", "rtsp://host"),
+        ("rtsp://me:se@c#r?et@host/x", "rtsp://host/x"),
+        ("http://secret@host", "http://host"),
+        ("/runs/https:/me:secret@host/x", "/runs/https:/host/x"),  # what a path makes of one
+        ("a=gs://secret@b,s3://secret@c/d", "a=gs://b,s3://c/d"),
+        *((kept, kept) for kept in ("a@b.mp4", "http://host:80/x@y", "http://[::1]:80/x@y")),
+        *((kept, kept) for kept in ("http://host/@me", "http://host of me@host", "http://a?b@c")),
+    ],
+)
+def test_texts_for_people_do_not_say_how_an_address_lets_one_in(text, told):
+    assert without_login(text) == told
+
+
+def test_a_place_that_is_refused_is_named_without_its_password():
+    with pytest.raises(ValueError, match="'ftp://host/a' is an address"):
+        place("ftp://me:secret@host/a")

@@ -24,6 +24,19 @@ _CLIENTS = {"gs://": "gcsfs", "s3://": "s3fs"}
 # slash it is what a path made of an address.
 _ADDRESS = re.compile(r"(?:^|[=,])((?:[A-Za-z][A-Za-z0-9+.-]*:/|gs:|s3:)/)")
 
+# Name and password in an address: up to the last @ before its path, or, where what follows the
+# colon is no port, so that characters of a password stand in it as they are, up to the last @.
+_LOGIN = re.compile(
+    r"(?<=:/)(/?)(?:"
+    r"[^\s/?#]*@(?:[^\s/]*@)?"
+    r"|(?!\[)[^\s/?#:]*:(?!\d*(?:[/?#\s'\"]|$))\S*@)"
+)
+
+
+def without_login(text: str) -> str:
+    """A text for people, with names and passwords left out of the addresses in it."""
+    return _LOGIN.sub(r"\1", text) if "@" in text else text
+
 
 def why_not(text: str, accepted: Collection[str] = ()) -> str:
     """Why files cannot lie there, in words that continue "'TEXT' "; "" where they can.
@@ -55,7 +68,7 @@ def place(path: str | os.PathLike[str], accepted: Collection[str] = BUCKETS) -> 
     """
     text = os.fspath(path)
     if fault := why_not(text, accepted):
-        raise ValueError(f"'{text}' {fault}")
+        raise ValueError(f"'{without_login(text)}' {fault}")
     if not in_bucket(text):
         return pathlib.Path(text)
     _list_anew()

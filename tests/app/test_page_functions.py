@@ -11,9 +11,9 @@ from PIL import Image
 from tests.helpers.colour_model import COLOURS, ColourModel
 from tests.helpers.page_server import writing_colour_model
 from tests.helpers.sample_media import footage
-from vljepa_jax.app import library, pictures, visitors
+from vljepa_jax.app import pictures, search, visitors
 from vljepa_jax.app.ask import ask
-from vljepa_jax.app.library import Library, Progressed
+from vljepa_jax.app.search import Library, Progressed
 from vljepa_jax.app.shared_model import SharedModel
 from vljepa_jax.app.visitors import Refused, Uploads, labels_of, text_of
 from vljepa_jax.app.watch import BrowserCamera, Watcher, Watchers, Wish, address_source
@@ -171,7 +171,7 @@ def test_an_index_is_made_and_updated_and_searched(model, collection, tmp_path):
     *_, summary = index.update(0.0, 0.0)
     assert (summary.embedded, summary.unchanged) == (1, 4)
     best = index.find("green", None)[0]  # as it is on disk now
-    assert library.title(best).endswith("1.000  (+ 1 like it)")
+    assert search.title(best).endswith("1.000  (+ 1 like it)")
     with pytest.raises(Refused, match="type a text"):
         index.find("", None)
 
@@ -197,13 +197,13 @@ def test_a_hit_is_played_at_its_time(model, tmp_path):
     list(index.update(2.0, 2.0))
     hit = index.find("green", None)[0]
     assert (hit.start, hit.end) == (2.0, 4.0)
-    assert library.title(hit).startswith("long.mp4  0:02-0:04  ")
-    (tmp_path / "played.mp4").write_bytes(library.played(hit))
+    assert search.title(hit).startswith("long.mp4  0:02-0:04  ")
+    (tmp_path / "played.mp4").write_bytes(search.played(hit))
     played = read_video(tmp_path / "played.mp4", dataclasses.replace(model.video, frames=8))
     assert (np.abs(played.mean(axis=(1, 2)) - COLOURS["green"]) < 8).all()
     (still,) = index.find("red", None, names="still")
-    assert library.played(still)
-    assert library.picture(hit).size[1] == 160
+    assert search.played(still)
+    assert search.picture(hit).size[1] == 160
 
 
 def test_a_page_without_an_index_says_so(model):
@@ -272,6 +272,8 @@ def test_a_camera_that_falls_silent_is_an_error(model):
 def test_only_addresses_of_streams_are_opened(text):
     with pytest.raises(Refused, match="is no address of a stream"):
         address_source(text)
+    with pytest.raises(Refused, match="'file://host/x' is no address"):
+        address_source("file://me:secret@host/x")
     assert address_source("rtsp://camera.local/live").kind == "network"
 
 

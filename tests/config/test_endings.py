@@ -188,3 +188,14 @@ def test_errors_of_the_system_name_the_file_and_the_mend():
     moved = OSError(errno.EROFS, "Read-only file system", "a", None, "b")
     assert told(moved).startswith("a: b: Read-only file system: name a place that can be")
     assert told(OSError("plain words")) == "plain words"
+
+
+def test_what_ends_a_command_says_no_password(tmp_path):
+    address = "rtsp://me:secret@host/live"
+    assert told(ValueError(f"'{address}' is lost")) == "'rtsp://host/live' is lost"
+    lost = FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), f"/runs/{address}")
+    assert told(lost) == "/runs/rtsp://host/live: No such file or directory"
+    with command(tmp_path, "", f"--no_flag={address}") as running:
+        output, errors = running.communicate()
+    assert running.returncode == 1
+    assert "secret" not in output + errors

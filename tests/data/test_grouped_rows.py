@@ -1,5 +1,7 @@
 import random
 
+import pytest
+
 from vljepa_jax.data.grouped_rows import GroupedRows, pack, write_rows
 from vljepa_jax.data.records import Annotation, Medium, Record
 from vljepa_jax.data.shares import Refused, readable
@@ -31,10 +33,11 @@ def test_files_depend_on_the_rows_alone_and_media_come_together(tmp_path):
     assert {r.media: {a.id for a in r.annotations} for r in records} == expected
 
 
-def test_a_truncated_file_gives_what_is_before_the_damage(tmp_path):
+@pytest.mark.parametrize("end", [b"\xc1\xc1\xc1\xc1\xc1", b""])
+def test_a_damaged_or_truncated_file_gives_what_is_before_the_damage(tmp_path, end):
     write_rows(str(tmp_path), 0, [pack(row(str(n), str(n))) for n in range(4)])
     path = tmp_path / "00000.rows"
-    path.write_bytes(path.read_bytes()[:-5] + b"\xc1\xc1\xc1\xc1\xc1")
+    path.write_bytes(path.read_bytes()[:-5] + end)
     source = GroupedRows({}, str(tmp_path))
     (piece,) = source.pieces()
     *records, refused = readable(source, piece)

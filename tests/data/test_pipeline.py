@@ -165,6 +165,11 @@ def test_answers_to_a_question_are_drawn_equally_often(folder):
 
     close(shares(config), {"caption": 1 / 2, "0": 2 / 5, "1": 2 / 25, "2": 1 / 50})
     close(shares(of(balanced=True)), {"caption": 1 / 2, "0": 1 / 6, "1": 1 / 6, "2": 1 / 6})
+    told = target_shares(of(balanced=True))
+    assert sum(told.values()) == pytest.approx(1)
+    assert [sum(told[text] for text in labels[gold].texts) for gold in range(3)] == pytest.approx(
+        [1 / 6] * 3
+    )
     with pytest.raises(ConfigError, match="limit leaves 3; set one of the two"):
         read(of(balanced=True, limit=3))
 

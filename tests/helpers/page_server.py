@@ -38,8 +38,8 @@ def served(model, *, index=None, videos=(), max_upload=200.0, longest=600.0):
     """Serves the page of a model; gives its address and the folder of what is sent."""
     with tempfile.TemporaryDirectory(prefix="vljepa_app_") as folder:
         os.environ["GRADIO_TEMP_DIR"] = folder  # before Gradio is imported
-        from vljepa_jax.app.library import Library
         from vljepa_jax.app.page import build
+        from vljepa_jax.app.search import Library
         from vljepa_jax.app.server import serve
         from vljepa_jax.app.shared_model import SharedModel
         from vljepa_jax.app.visitors import Uploads

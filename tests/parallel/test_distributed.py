@@ -2,9 +2,7 @@ import os
 import socket
 import subprocess
 import sys
-from pathlib import Path
 
-import jax
 import pytest
 
 from vljepa_jax.config import ConfigError
@@ -109,45 +107,3 @@ def test_processes_with_different_numbers_of_devices_are_refused():
     distributed._check_devices([0, 0, 1, 1])
     with pytest.raises(ConfigError, match="of this job have 2, 1, 2 devices; .* start them alike"):
         distributed._check_devices([0, 0, 1, 2, 2])
-
-
-@pytest.fixture
-def nothing_kept(monkeypatch, tmp_path):
-    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
-    monkeypatch.setenv("HOME", str(tmp_path))
-    names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
-    before = {name: getattr(jax.config, name) for name in names}
-    jax.config.update("jax_compilation_cache_dir", None)
-    yield tmp_path
-    for name, value in before.items():
-        jax.config.update(name, value)
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="the processor's kind is Linux's to tell")
-def test_a_cpus_programs_are_kept_by_its_kind(nothing_kept):
-    distributed.keep_compiled()
-    kept = Path(jax.config.jax_compilation_cache_dir)
-    assert kept.parent == nothing_kept / ".cache/vljepa_jax"
-    assert kept.name == f"cpu-{distributed._processor_kind(Path('/proc/cpuinfo'))}"
-    distributed.keep_compiled("")
-    assert jax.config.jax_compilation_cache_dir is None
-
-
-def test_no_program_is_kept_where_it_would_not_be_safe_or_cannot_be(nothing_kept, monkeypatch):
-    (nothing_kept / ".cache").write_text("in the way")
-    distributed.keep_compiled()
-    assert jax.config.jax_compilation_cache_dir is None
-    (nothing_kept / ".cache").unlink()
-    monkeypatch.setattr(jax, "process_count", lambda: 2)
-    distributed.keep_compiled()
-    assert jax.config.jax_compilation_cache_dir is None
-
-
-def test_a_processors_kind_is_what_it_can_do(tmp_path):
-    cpuinfo = tmp_path / "cpuinfo"
-    assert distributed._processor_kind(cpuinfo) is None
-    kinds = []
-    for flags in ("fpu avx2 fma", "fma fpu avx2", "fpu avx2 fma avx512f"):
-        cpuinfo.write_text(f"processor : 0\ncpu MHz : {len(kinds)}\nflags\t\t: {flags}\n")
-        kinds.append(distributed._processor_kind(cpuinfo))
-    assert kinds[0] == kinds[1] != kinds[2]

@@ -10,9 +10,9 @@ from typing import Any
 import gradio as gr
 from PIL import Image
 
-from vljepa_jax.app import library, pictures, visitors
+from vljepa_jax.app import pictures, search, visitors
 from vljepa_jax.app.ask import ask
-from vljepa_jax.app.library import Library, Progressed
+from vljepa_jax.app.search import Library, Progressed
 from vljepa_jax.app.visitors import Refused, Upload, Uploads, labels_of, text_of
 from vljepa_jax.app.watch import BrowserCamera, Watcher, Watchers, Wish, address_source
 from vljepa_jax.data.kinds import MEDIA_EXTENSIONS
@@ -198,7 +198,7 @@ def _search_tab(model: Embedder, index: Library, uploads: Uploads) -> None:
                 buttons=[],
             )
 
-    def search(
+    def look_up(
         wanted: str,
         like: Upload | None,
         most: int,
@@ -226,7 +226,7 @@ def _search_tab(model: Embedder, index: Library, uploads: Uploads) -> None:
             if chosen.index >= len(hits):
                 raise Refused("search again: these hits are of an earlier search")
             hit = hits[chosen.index]
-            return pictures.video(library.title(hit), library.played(hit))
+            return pictures.video(search.title(hit), search.played(hit))
 
     def make(seconds: float, step: float) -> Iterator[str]:
         with _explained():
@@ -238,7 +238,7 @@ def _search_tab(model: Embedder, index: Library, uploads: Uploads) -> None:
 
     gr.on(
         [button.click, text.submit],
-        search,
+        look_up,
         [text, example, top, threshold, names, once, everything],
         [found, gallery, told, player],
         api_name=False,
@@ -260,9 +260,9 @@ def _search_tab(model: Embedder, index: Library, uploads: Uploads) -> None:
 
 def _shown_hit(hit: Hit) -> tuple[Image.Image, str]:
     """A hit's picture, grey where it can no longer be read, and what is written below."""
-    title = library.title(hit)
+    title = search.title(hit)
     try:
-        return library.picture(hit), title
+        return search.picture(hit), title
     except ClipError as error:
         return Image.new("RGB", (480, 160), "grey"), f"{title}: {visitors.message(error)}"
 

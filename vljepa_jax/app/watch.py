@@ -20,6 +20,7 @@ from vljepa_jax.app import visitors
 from vljepa_jax.app.visitors import Refused
 from vljepa_jax.data.ffmpeg import PlayedFrame
 from vljepa_jax.data.live_source import LiveSource, SourceError, play
+from vljepa_jax.data.records import shown
 from vljepa_jax.inference.embedder import Embedder
 from vljepa_jax.inference.streams.live import LiveSettings, follow
 from vljepa_jax.inference.streams.live_events import Events, SourceEvents, StreamSummary
@@ -273,7 +274,7 @@ def address_source(text: str) -> LiveSource:
     text = visitors.text_of("the address", text)
     if text.partition("://")[0].lower() not in _SCHEMES or "://" not in text:
         kinds = ", ".join(f"{scheme}://" for scheme in _SCHEMES)
-        raise Refused(f"'{text}' is no address of a stream: it begins with {kinds}")
+        raise Refused(f"'{shown(text)}' is no address of a stream: it begins with {kinds}")
     return LiveSource("network", text)
 
 

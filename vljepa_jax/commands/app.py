@@ -72,8 +72,8 @@ def main() -> None:
         # Before Gradio is imported, which reads them.
         os.environ["GRADIO_TEMP_DIR"] = folder
         os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-        from vljepa_jax.app.library import Library
         from vljepa_jax.app.page import build
+        from vljepa_jax.app.search import Library
         from vljepa_jax.app.server import serve
         from vljepa_jax.app.shared_model import SharedModel
         from vljepa_jax.app.visitors import Uploads

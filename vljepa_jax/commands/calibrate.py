@@ -30,7 +30,7 @@ def main() -> None:
     from vljepa_jax.data.tokenizers import TokenizerError
     from vljepa_jax.evals.calibration import calibrate_on_training
     from vljepa_jax.inference.calibration import FILE
-    from vljepa_jax.parallel.distributed import keep_compiled
+    from vljepa_jax.parallel.compilation_cache import keep_compiled
     from vljepa_jax.run_dir import CheckpointError
 
     with command_line.explained(CheckpointError, DatasetError, TokenizerError):

@@ -29,7 +29,7 @@ def main() -> None:
     from vljepa_jax.data.pipeline import DataError
     from vljepa_jax.data.storage import DatasetError
     from vljepa_jax.evals.examples import EvaluationError
-    from vljepa_jax.parallel.distributed import keep_compiled
+    from vljepa_jax.parallel.compilation_cache import keep_compiled
     from vljepa_jax.run_dir import CheckpointError
     from vljepa_jax.studies.study import run_study
     from vljepa_jax.training.train_loop import NonFiniteLoss

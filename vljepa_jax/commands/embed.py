@@ -33,6 +33,7 @@ from absl import flags
 from vljepa_jax import terminal
 from vljepa_jax.config import command_line
 from vljepa_jax.host import host_cpus
+from vljepa_jax.inference.search import SHARD_ROWS
 from vljepa_jax.places import DATASET_BUCKETS, in_bucket
 
 _MODEL = command_line.define_model()
@@ -57,7 +58,7 @@ _DROP_MISSING = flags.DEFINE_bool(
 )
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 32, "Clips embedded at once.", lower_bound=1)
 _SHARD_ROWS = flags.DEFINE_integer(
-    "shard_rows", 512, "Embeddings after which a shard is written.", lower_bound=1
+    "shard_rows", SHARD_ROWS, "Embeddings after which a shard is written.", lower_bound=1
 )
 _NUM_WORKERS = flags.DEFINE_integer(
     "num_workers", host_cpus(), "Decoding processes of a host.", lower_bound=0
@@ -74,13 +75,15 @@ def main() -> None:
     from vljepa_jax.data.storage import DatasetError
     from vljepa_jax.data.tokenizers import TokenizerError
     from vljepa_jax.inference.search.collection import embed_collection
-    from vljepa_jax.inference.search.export import export_parquet
+    from vljepa_jax.inference.search.export import export_parquet, require_parquet
     from vljepa_jax.inference.search.index import SearchIndexError, VideoIndex
     from vljepa_jax.parallel.processes import first_process, require_shared
     from vljepa_jax.run_dir import CheckpointError
 
     errors = (CheckpointError, DatasetError, ManifestError, SearchIndexError, TokenizerError)
     with command_line.in_job(*errors):
+        if _PARQUET.value:  # not after hours
+            require_parquet()
         require_shared(_OUTPUT.value)
         run_dir = _MODEL()
         run_dir = run_dir if in_bucket(run_dir) else os.path.abspath(run_dir)

@@ -71,7 +71,7 @@ def main() -> None:
     from vljepa_jax.finetuning.tables import TableError
     from vljepa_jax.inference.search.index import SearchIndexError
     from vljepa_jax.json_text import JSONError
-    from vljepa_jax.parallel.distributed import keep_compiled
+    from vljepa_jax.parallel.compilation_cache import keep_compiled
     from vljepa_jax.run_dir import CheckpointError
     from vljepa_jax.training.train_loop import NonFiniteLoss
 

@@ -81,7 +81,7 @@ def main(text: str | None = None) -> None:
     from vljepa_jax.inference.search.example import ExampleError
     from vljepa_jax.inference.search.export import export_parquet
     from vljepa_jax.inference.search.index import SearchIndexError, VideoIndex
-    from vljepa_jax.parallel.distributed import keep_compiled
+    from vljepa_jax.parallel.compilation_cache import keep_compiled
     from vljepa_jax.run_dir import CheckpointError
 
     console = terminal.PlainConsole()

@@ -83,7 +83,7 @@ def main() -> None:
     from vljepa_jax.data.tokenizers import TokenizerError
     from vljepa_jax.inference.streams.delivery import DeliveryError
     from vljepa_jax.inference.streams.live import LiveError, LiveSettings, follow
-    from vljepa_jax.parallel.distributed import keep_compiled
+    from vljepa_jax.parallel.compilation_cache import keep_compiled
     from vljepa_jax.run_dir import CheckpointError
 
     errors = (CheckpointError, ClipError, DeliveryError, LiveError, SourceError, TokenizerError)

@@ -42,8 +42,8 @@ _ATTENTION = flags.DEFINE_enum(
 )
 _COMPILATION_CACHE = command_line.define_path(
     "compilation_cache",
-    "Where compiled programs are kept, so that a restart need not compile; by default "
-    "~/.cache/vljepa_jax, on a CPU by the kind of processor. '' for nowhere.",
+    "Where compiled programs are kept, so that a restart need not compile; by default in "
+    "~/.cache/vljepa_jax, by the kind of device. '' for nowhere.",
 )
 _SUMMARY = flags.DEFINE_bool("summary", False, "Print parameters and shapes, and stop.")
 flags.register_multi_flags_validator(
@@ -67,7 +67,6 @@ def main() -> None:
     from vljepa_jax.data.tokenizers import TokenizerError
     from vljepa_jax.evals.examples import EvaluationError
     from vljepa_jax.models.attention import KernelError, kernel
-    from vljepa_jax.parallel import distributed
     from vljepa_jax.parallel.processes import first_process
     from vljepa_jax.run_dir import CheckpointError
     from vljepa_jax.training.meters import parse_steps
@@ -82,9 +81,9 @@ def main() -> None:
         NonFiniteLoss,
         TokenizerError,
     )
-    with command_line.in_job(*errors, saves_on_sigterm=True):
+    kept = _COMPILATION_CACHE.value
+    with command_line.in_job(*errors, saves_on_sigterm=True, compiled=kept):
         watch = Watch(profile=parse_steps(_PROFILE.value), wandb=_WANDB.value)
-        distributed.keep_compiled(_COMPILATION_CACHE.value)
         with kernel(_ATTENTION.value):
             train(config, _WORKDIR.value, watch)
         console = terminal.PlainConsole(quiet=not first_process())

@@ -22,7 +22,7 @@ from ml_collections import config_flags
 from vljepa_jax import host
 from vljepa_jax.config import ConfigError, endings, find_recipe, load_recipe, plain_dict
 from vljepa_jax.json_text import is_encoding
-from vljepa_jax.places import BUCKETS, why_not
+from vljepa_jax.places import BUCKETS, why_not, without_login
 
 flags.disclaim_key_flags()  # --help shows what is defined here as the script's own
 _NO_TEXT = "must be text in the encoding of the system, mostly UTF-8"
@@ -191,12 +191,17 @@ def explained(*errors: type[Exception]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def in_job(*errors: type[Exception], saves_on_sigterm: bool = False) -> Iterator[None]:
-    """``explained``, in one process of a job of several (``distributed.job``)."""
-    from vljepa_jax.parallel import distributed  # after the flags, as it imports jax
+def in_job(
+    *errors: type[Exception], saves_on_sigterm: bool = False, compiled: str | None = None
+) -> Iterator[None]:
+    """``explained``, in one process of a job of several (``distributed.job``).
+
+    ``compiled`` says where compiled programs are kept, as of ``keep_compiled``.
+    """
+    from vljepa_jax.parallel import compilation_cache, distributed  # after the flags: import jax
 
     with explained(), distributed.job(saves_on_sigterm=saves_on_sigterm), explained(*errors):
-        distributed.keep_compiled()
+        compilation_cache.keep_compiled(compiled)
         yield
 
 
@@ -218,7 +223,7 @@ def _parse(argv: Sequence[str]) -> list[str]:
     except SystemExit as end:  # --help and its like, for which absl exits with 1
         sys.exit(0 if end.code == 1 else end.code)
     except (ConfigError, flags.Error) as error:
-        sys.exit(f"error: {error}\nTry {argv[0]} --help.")
+        sys.exit(f"error: {without_login(str(error))}\nTry {argv[0]} --help.")
 
 
 def _with_recipe(argv: Sequence[str]) -> list[str]:

@@ -20,6 +20,8 @@ from typing import Any
 
 import rich.console
 
+from vljepa_jax.places import without_login
+
 _MENDS = {
     (errno.ENOSPC, errno.EDQUOT): "free some space there, and start the same command again",
     (errno.EROFS, errno.EACCES, errno.EPERM): "name a place that can be read and written, or change"
@@ -40,14 +42,17 @@ class Stopped(KeyboardInterrupt):
 
 
 def told(error: Exception) -> str:
-    """An error in one line for people; of the system's, with the file and what to do."""
+    """An error in one line for people; of the system's, with the file and what to do.
+
+    Without the names and passwords of addresses: it may be written into a log.
+    """
     if not isinstance(error, OSError) or error.strerror is None:
-        return str(error)
+        return without_login(str(error))
     names = [
         os.fsdecode(n) for n in (error.filename, error.filename2) if isinstance(n, str | bytes)
     ]
     mends = [mend for numbers, mend in _MENDS.items() if error.errno in numbers]
-    return ": ".join([*names, error.strerror, *mends])
+    return without_login(": ".join([*names, error.strerror, *mends]))
 
 
 @contextlib.contextmanager

@@ -53,7 +53,7 @@ class SourceConfig:
     # split has training examples of, each with weight 1.
     tasks: dict[str, float]
     tags: dict[str, str]  # only annotations with these tags; {} for all
-    # Recipes of before have neither of these.
+    # Recipes of earlier versions have none of the following.
     limit: int = 0  # records that are used, drawn once by the seed; 0 for all
     max_epochs: float = 0.0  # a run that would see its records more often is refused; 0 for no end
     # Each answer to a question, and each label, as often as the others, however many records it

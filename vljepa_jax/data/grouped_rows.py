@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import os
 import pathlib
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -48,6 +49,9 @@ class GroupedRows(RecordSource):
             rows = msgpack.Unpacker(file, use_list=False, unicode_errors=_NAMES)
             try:
                 yield from grouped(map(_row, rows))
+                # A row that is cut off is no fault to msgpack.
+                if rows.tell() != os.fstat(file.fileno()).st_size:
+                    raise ValueError("it ends inside a row")
             except (msgpack.UnpackException, ValueError, TypeError, LookupError) as error:
                 raise UnreadableFile("damaged file", str(error)) from error
 

@@ -20,7 +20,7 @@ from vljepa_jax.data import video
 from vljepa_jax.data.ffmpeg import PlayedFrame
 from vljepa_jax.data.records import Medium, shown
 from vljepa_jax.data.video_decoder import NoVideo, VideoDecoder, open_media
-from vljepa_jax.places import why_not
+from vljepa_jax.places import why_not, without_login
 
 _TIMEOUT = 10.0  # seconds without a connection or a frame after which a source counts as broken
 _JUMP = 10.0  # seconds between two frames after which the second does not follow the first
@@ -73,8 +73,11 @@ class LiveSource:
 
     def __str__(self) -> str:
         """For people: without what an address says to be let in, a name with a password or keys."""
-        text = re.sub(r"(?<=://)[^/?#@]*@", "", self.name)
-        return shown(re.sub(r"[?#].*", "", text) if self.kind == "network" else text)
+        if self.kind != "network":
+            return shown(self.name)
+        address = re.sub(r"[?#].*", "", without_login(self.name))
+        # Some cameras take name and password in the path: /user=NAME&password=WORD&channel=1
+        return shown(re.sub(r"(?<=/)[^/=]*=[^/]*", "…", address))
 
 
 def parse_source(text: str, *, size: str = "", rate: float = 0.0) -> LiveSource:
@@ -176,4 +179,6 @@ def _live_frames(source: LiveSource) -> Iterator[PlayedFrame]:
     except av.error.ExitError as error:  # PyAV's answer where its timeout has passed
         raise SourceError(f"{source}: silent for {_TIMEOUT:.0f} s") from error
     except (av.FFmpegError, OSError) as error:
-        raise SourceError(f"{source}: {getattr(error, 'strerror', None) or error}") from error
+        # Its own text names the address as it is.
+        reason = getattr(error, "strerror", None) or type(error).__name__
+        raise SourceError(f"{source}: {reason}") from error

@@ -248,11 +248,11 @@ def target_shares(config: TrainConfig) -> dict[str, float]:
     order = Mixture([source.mixed for source in sources], config.batch_size, config.seed)
     for number, (source, mixed) in enumerate(zip(sources, order.sources, strict=True)):
         of_record = mixed.weight / all_weights / mixed.used
-        for index in (int(source.records[used]) for used in order.used(number)):
-            for annotation, chance in source.chances(source.usable(index)):
-                texts = annotation.texts or source.dataset.answer(annotation)
-                for text in texts:
-                    shares[text] += of_record * chance / len(texts)
+        used = (int(source.records[place]) for place in order.used(number))
+        for annotation, chance in source.drawn(used):
+            texts = annotation.texts or source.dataset.answer(annotation)
+            for text in texts:
+                shares[text] += of_record * chance / len(texts)
     return dict(shares)
 
 

@@ -12,6 +12,8 @@ import re
 import unicodedata
 from collections.abc import Mapping
 
+from vljepa_jax.places import without_login
+
 # Candidates given as "@labels/NAME" refer to a label set that the dataset stores once.
 LABELS_PREFIX = "@labels/"
 # Names of splits begin names of files and folders.
@@ -64,8 +66,10 @@ def shown(text: str) -> str:
 
     File names are bytes, which Python keeps in a str: those that are no UTF-8 as lone surrogates.
     Such bytes, line breaks and other control characters become escapes (``caf\xe9``, ``\n``),
-    for people to read; what is stored to be opened again keeps the name as it is.
+    for people to read; what is stored to be opened again keeps the name as it is. An address in
+    it does not say with which name and password it is opened.
     """
+    text = without_login(text)
     return "".join(map(_shown, text)) if not text.isprintable() else text
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import collections
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -109,6 +110,22 @@ class TrainSource:
         having = answers[rng.integers(len(answers))]
         record, index = having[rng.integers(len(having))]
         return record, [self.usable(record)[index]]
+
+    def drawn(self, records: Iterable[int]) -> Iterator[tuple[Annotation, float]]:
+        """Annotations, and how often each is drawn where each of the records comes once."""
+        asked: dict[_Question, float] = collections.defaultdict(float)
+        for record in records:
+            for annotation, chance in self.chances(self.usable(record)):
+                question = annotation.task, annotation.query
+                if annotation.candidates and question in self._answered:
+                    asked[question] += chance
+                else:
+                    yield annotation, chance
+        for question, times in asked.items():
+            answers = self._answered[question]
+            for having in answers:
+                for record, index in having:
+                    yield self.usable(record)[index], times / len(answers) / len(having)
 
     def usable(self, record: int) -> list[Annotation]:
         """The training examples of a record that this source asks for."""

@@ -15,6 +15,7 @@ from fractions import Fraction
 
 import av
 import numpy as np
+from av.video.frame import PictureType
 from av.video.reformatter import ColorRange, Colorspace
 from PIL import Image
 
@@ -32,6 +33,7 @@ _ENCODERS = {
         {
             "crf": "26",
             "preset": "veryfast",
+            "forced-idr": "1",  # else a picture that is asked for is no keyframe
             "x265-params": "pools=none:frame-threads=1:log-level=none",
         },
     ),
@@ -140,14 +142,15 @@ def _encode(
     rate = Fraction((len(ticks) - 1) * _TICKS, ticks[-1]).limit_denominator(1001)
     name, options = _ENCODERS[encoding.codec]
     durations = {tick: end - tick for tick, end in zip(ticks[:-1], ticks[1:], strict=True)}
-    buffer, size = io.BytesIO(), None
+    buffer, size, keyframe = io.BytesIO(), None, 0
     with av.open(buffer, "w", format="mp4") as output:
         stream = output.add_stream(name, rate=rate, options=options)
         context = stream.codec_context
         context.pix_fmt, context.thread_count = "yuv420p", 1
         context.colorspace, context.color_range = _SMPTE_170M, ColorRange.MPEG
         context.time_base = Fraction(1, _TICKS)
-        context.gop_size = max(1, round(encoding.keyframe_seconds * rate))
+        # Frames, which need not come at a steady rate: each keyframe is asked for below.
+        context.gop_size = len(ticks)
 
         def mux(frame: av.VideoFrame | None) -> None:
             for packet in stream.encode(frame):
@@ -160,7 +163,10 @@ def _encode(
                 size = context.width, context.height = wanted
             if wanted != size:
                 raise clip_error(medium, "its frames have several shapes, which no encoding keeps")
-            mux(_frame(image, size, tick))
+            frame = _frame(image, size, tick)
+            if tick + durations[tick] - keyframe > encoding.keyframe_seconds * _TICKS:
+                frame.pict_type, keyframe = PictureType.I, tick  # the next would be too far
+            mux(frame)
         mux(None)
     return buffer.getvalue()
 

@@ -343,7 +343,6 @@ class _Finetuning:
             window=0.0,
             stride=0.0,
             drop_missing=False,
-            shard_rows=512,
             num_workers=self._request.num_workers,
             console=self._console,
         )

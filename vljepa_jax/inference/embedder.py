@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-import os
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -21,10 +20,7 @@ from vljepa_jax.config import ConfigError, TrainConfig, VideoInput
 from vljepa_jax.inference import tasks
 from vljepa_jax.inference.arguments import warn_of_frames
 from vljepa_jax.inference.calibration import Calibration
-from vljepa_jax.inference.search.hits import Hit
-from vljepa_jax.inference.search.index import VideoIndex
-from vljepa_jax.inference.tasks import CAPTION_QUERY, LabelTexts, Scored
-from vljepa_jax.inference.text_decoder import Method, TextBank
+from vljepa_jax.inference.text_decoder import Method
 from vljepa_jax.inference.videos import Video, is_batch, read_video
 
 
@@ -202,53 +198,10 @@ class Embedder(abc.ABC):
     def _empty(self, n: int) -> np.ndarray:
         return np.zeros((n, self.embedding_size), np.float32)
 
-    # -----------------------------------------------------------------------------------------
-    # The functions of ``tasks``
-    # -----------------------------------------------------------------------------------------
-    def classify(
-        self, videos: Video | Sequence[Video], labels: Sequence[LabelTexts], query: str = ""
-    ) -> list[Scored] | list[list[Scored]]:
-        """Labels by their cosine to Ŝ_Y, best first; see ``tasks.classify``."""
-        return tasks.classify(self, videos, labels, query)
-
-    def answer(
-        self, videos: Video | Sequence[Video], question: str, candidates: Sequence[LabelTexts]
-    ) -> Scored | list[Scored]:
-        """The candidate answer nearest to Ŝ_Y; see ``tasks.answer``."""
-        return tasks.answer(self, videos, question, candidates)
-
-    def caption(
-        self,
-        videos: Video | Sequence[Video],
-        query: str = CAPTION_QUERY,
-        method: Method = "greedy",
-        **settings: Any,
-    ) -> str | list[str]:
-        """A written text of each video; see ``tasks.caption``."""
-        return tasks.caption(self, videos, query, method, **settings)
-
-    def text_bank(self, texts: Sequence[str]) -> TextBank:
-        """A bank whose ``decode`` takes the nearest text; see ``tasks.text_bank``."""
-        return tasks.text_bank(self, texts)
-
-    def retrieve(
-        self,
-        texts: str | Sequence[str],
-        index: VideoIndex | str | os.PathLike,
-        *,
-        top: int = 10,
-        **limits: Any,
-    ) -> list[Hit] | list[list[Hit]]:
-        """Clips of an index by their cosine to S_Y, best first; see ``tasks.retrieve``."""
-        return tasks.retrieve(self, texts, index, top=top, **limits)
-
-    def retrieve_like(
-        self,
-        videos: Video | Sequence[Video],
-        index: VideoIndex | str | os.PathLike,
-        *,
-        top: int = 10,
-        **limits: Any,
-    ) -> list[Hit] | list[list[Hit]]:
-        """Clips of an index by their cosine to that of a video; see ``tasks.retrieve_like``."""
-        return tasks.retrieve_like(self, videos, index, top=top, **limits)
+    # Functions of any embedder, as methods too.
+    classify = tasks.classify
+    answer = tasks.answer
+    caption = tasks.caption
+    text_bank = tasks.text_bank
+    retrieve = tasks.retrieve
+    retrieve_like = tasks.retrieve_like

@@ -16,7 +16,7 @@ from vljepa_jax.inference.search.index import SearchIndexError, VideoIndex
 from vljepa_jax.inference.text_decoder import Method, TextBank
 from vljepa_jax.inference.videos import Video, is_batch
 
-if TYPE_CHECKING:  # its methods call these functions
+if TYPE_CHECKING:  # these functions are methods of it too
     from vljepa_jax.inference.embedder import Embedder
 
 # One text, or several that mean the same.

@@ -1,4 +1,4 @@
-"""The start of a process: it joins the others of its job, and opens the compilation cache.
+"""The start of a process: it joins the others of its job.
 
 A job ends as one. Its processes leave together when all are done, however long the first one writes
 reports. Where one fails, the others end with its message within seconds: they would wait for it in
@@ -14,8 +14,6 @@ import glob
 import importlib.util
 import multiprocessing
 import os
-import pathlib
-import re
 import select
 import signal
 import socket
@@ -30,7 +28,6 @@ import jax
 import rich.console
 
 from vljepa_jax.config import ConfigError
-from vljepa_jax.fingerprint import fingerprint
 from vljepa_jax.parallel.processes import coordination, wait_for_all
 
 Launcher = Literal["environment", "slurm", "open_mpi", "tpu"]
@@ -216,39 +213,6 @@ def initialise() -> None:
         cluster_detection_method="deactivate",  # all devices of the host are this process's
         heartbeat_timeout_seconds=_SILENT,
     )
-
-
-def keep_compiled(directory: str | None = None) -> None:
-    """Keeps compiled programs in ``directory`` for later processes; "" keeps none.
-
-    ``None`` takes JAX_COMPILATION_CACHE_DIR, where it is set, or else ~/.cache/vljepa_jax if it can
-    be written: on a CPU a directory for this kind of processor in it, since a program compiled for
-    one may not run on another that shares the disk, and nothing in a job of several processes.
-    """
-    if directory is None:
-        if os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-            return
-        directory = os.path.expanduser("~/.cache/vljepa_jax")
-        if jax.default_backend() == "cpu":
-            kind = _processor_kind(pathlib.Path("/proc/cpuinfo"))
-            if kind is None or jax.process_count() > 1:
-                return
-            directory = os.path.join(directory, f"cpu-{kind}")
-            # JAX keeps what takes a second; a model's programs for texts take less.
-            jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
-        try:
-            os.makedirs(directory, exist_ok=True)
-        except OSError:  # e.g. a home that is read-only: it will compile again
-            return
-    jax.config.update("jax_compilation_cache_dir", directory or None)
-
-
-def _processor_kind(cpuinfo: pathlib.Path) -> str | None:
-    """A name for the instructions that this processor has; ``None`` where Linux does not tell."""
-    if not cpuinfo.is_file():
-        return None
-    told = re.search(r"^(?:flags|Features)\s*:(.*)$", cpuinfo.read_text(), re.MULTILINE)
-    return fingerprint(sorted(told[1].split()), {}) if told else None
 
 
 def _many(environment: Mapping[str, str], name: str) -> bool:

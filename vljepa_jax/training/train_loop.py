@@ -22,7 +22,7 @@ import rich.console
 from absl import logging
 
 from vljepa_jax import terminal
-from vljepa_jax.config import EVALUATED, CheckpointConfig, ConfigError, TrainConfig, nearest
+from vljepa_jax.config import EVALUATED, ConfigError, TrainConfig, nearest
 from vljepa_jax.data.pipeline import Batch, TrainPipeline, array_spec, check_paths
 from vljepa_jax.losses import Histogram
 from vljepa_jax.objectives import make_objective
@@ -36,17 +36,24 @@ from vljepa_jax.parallel.processes import (
 from vljepa_jax.parallel.sharding import check_batch_size, left_whole, make_mesh
 from vljepa_jax.places import AnyPath, in_bucket, place, write_text
 from vljepa_jax.run_dir import check_config, claim, newest
-from vljepa_jax.training import checkpoint
 from vljepa_jax.training.banner import print_banner, readable_bytes
 from vljepa_jax.training.checkpoint_writer import Checkpoints
 from vljepa_jax.training.meters import Meter, Profile
 from vljepa_jax.training.run_log import Progress, RunLog, add_row
 from vljepa_jax.training.signals import StopSignals
+from vljepa_jax.training.start import (
+    Position,
+    check_cached_tokens,
+    start,
+    warn_of_random_frozen_parts,
+)
 from vljepa_jax.training.train_state import TrainState
 from vljepa_jax.training.train_step import Trainer
 from vljepa_jax.training.visual_tokens import cache_visual_tokens
 
 _NAMED_RECORDS = 8  # of a batch, in a message; a file names them all
+# What makes ``config.evaluations``, named as an entry point is: evals stand on training.
+_EVALUATOR = "vljepa_jax.evals.while_training:Evaluator"
 _MOST_SKIPPED = 10  # broken steps in a row after which something else must be wrong
 
 
@@ -100,7 +107,7 @@ def train(
     mesh = make_mesh(config.sharding)
     check_batch_size(config.batch_size, config.micro_batch_size, mesh)
     trainer = Trainer(config, make_objective(config), mesh)
-    _check_cached_tokens(config, trainer)
+    check_cached_tokens(config, trainer)
     if whole := left_whole(trainer.abstract_state.params, config.sharding.rules, mesh):
         console.print(whole, style="yellow")
     with owned_by_first(run_dir, console):
@@ -129,7 +136,7 @@ def _train(
             "config.evaluations is empty"
         )
     evaluator = pkgutil.resolve_name(_EVALUATOR)(config) if config.evaluations else None
-    state, position = _start(config, run_dir, trainer)
+    state, position = start(config, run_dir, trainer)
     if position.step >= config.steps:
         console.print(f"'{run_dir}' has made all {config.steps} steps; nothing is left to train.")
     elif position.is_stale(config.checkpoint):
@@ -139,7 +146,7 @@ def _train(
             console.print(f"'{run_dir}' continues after step {position.step}.")
         print_banner(config, trainer, console)
         if not config.init_from and position.step == 0:
-            _warn_of_random_frozen_parts(trainer, console)
+            warn_of_random_frozen_parts(trainer, console)
         cached = config.data.visual_tokens == "cache"
         tokens_key = cache_visual_tokens(config, state.params, console) if cached else ""
         pipeline = TrainPipeline(config, tokens_key)
@@ -163,81 +170,6 @@ def _train(
         write_text(run_dir / "train.json", json.dumps(summary, indent=2) + "\n")
 
 
-@dataclasses.dataclass
-class _Position:
-    """Counts that continue beside the training state; saved with every checkpoint."""
-
-    step: int  # made, with or without an update, which is the position in the data too
-    examples: int = 0  # seen by this run
-    replaced: int = 0  # of these, unreadable ones that were replaced
-    skipped: int = 0  # steps without an update, as their loss was not finite
-    wall_seconds: float = 0.0
-    loss: float = math.nan  # of the last step
-    best: float | None = None  # value of ``checkpoint.best_metric`` of a checkpoint
-    not_better: int = 0  # checkpoints since then
-
-    def is_stale(self, config: CheckpointConfig) -> bool:
-        """Whether the run ends, as its checkpoints have not become better for long."""
-        return 0 < config.patience <= self.not_better
-
-    def judge(self, value: float, config: CheckpointConfig) -> None:
-        """Counts a checkpoint of this value of ``best_metric``."""
-        higher = config.best_is == "highest"
-        if self.best is None or (value > self.best if higher else value < self.best):
-            self.best, self.not_better = value, 0
-        else:
-            self.not_better += 1
-
-
-def _start(config: TrainConfig, run_dir: AnyPath, trainer: Trainer) -> tuple[TrainState, _Position]:
-    """The state and the position from which this process goes on."""
-    path = newest(run_dir)
-    if path is not None:
-        state, saved = checkpoint.restore(path, trainer.abstract_state)
-        return state, _Position(**saved)
-    state = checkpoint.initial_state(
-        config.init_from, trainer.init, trainer.init_extra, trainer.abstract_state
-    )
-    position = _Position(step=int(state.step))
-    if position.step >= config.steps:
-        raise ConfigError(
-            f"steps: {config.steps}, but init_from starts at step {position.step}; set more steps"
-        )
-    return state, position
-
-
-def _warn_of_random_frozen_parts(trainer: Trainer, console: rich.console.Console) -> None:
-    _, frozen = trainer.optimizer.split(trainer.abstract_state.params)
-    if frozen:
-        console.print(
-            f"Warning: {', '.join(sorted(frozen))}: frozen by optimizer.rules, and random, as "
-            "init_from is empty. launch/convert.py makes a checkpoint of pretrained backbones; "
-            "start from it with --config.init_from=DIR:params.",
-            style="yellow",
-        )
-
-
-def _check_cached_tokens(config: TrainConfig, trainer: Trainer) -> None:
-    if config.data.visual_tokens == "cache":
-        for index, source in enumerate(config.data.sources):
-            if in_bucket(source.path):
-                raise ConfigError(
-                    "data.visual_tokens: 'cache' writes beside a dataset, which must lie on a disk "
-                    f"then, and data.sources[{index}].path is '{source.path}'; copy it, or set "
-                    "'compute'"
-                )
-        trained, _ = trainer.optimizer.split(trainer.abstract_state.params)
-        if "x_encoder" in trained:
-            raise ConfigError(
-                "data.visual_tokens: 'cache' holds what a frozen X-Encoder gives, but "
-                "optimizer.rules train x_encoder; freeze it or set 'compute'"
-            )
-
-
-# What makes ``config.evaluations``, named as an entry point is: evals stand on training.
-_EVALUATOR = "vljepa_jax.evals.while_training:Evaluator"
-
-
 class _Run:
     """One process's part of a run."""
 
@@ -248,7 +180,7 @@ class _Run:
         trainer: Trainer,
         pipeline: TrainPipeline,
         console: rich.console.Console,
-        position: _Position,
+        position: Position,
         watch: Watch,
         evaluator: Any,
     ) -> None:

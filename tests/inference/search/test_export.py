@@ -1,6 +1,8 @@
 """An index as a Parquet file, read back by pyarrow and by a vector store."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -63,3 +65,15 @@ def test_a_vector_store_finds_what_search_finds(index, tmp_path):
     for hit in hits:  # of rows that overlap, search shows the best
         name = hit.name.encode(errors="backslashreplace").decode()
         assert best[name, hit.start] == pytest.approx(hit.score, abs=1e-5)
+
+
+def test_what_parquet_needs_is_told_before_anything_is_embedded(tmp_path):
+    program = (
+        "import sys; sys.modules['pyarrow'] = None; "
+        "from vljepa_jax.commands import embed; embed.run()"
+    )
+    flags = [f"--{flag}={tmp_path / flag}" for flag in ("checkpoint", "videos", "output")]
+    command = [sys.executable, "-c", program, *flags, f"--parquet={tmp_path / 'index.parquet'}"]
+    answer = subprocess.run(command, capture_output=True, text=True)
+    assert answer.returncode == 1
+    assert answer.stderr == "error: Parquet needs pip install 'vljepa_jax[parquet]'\n"

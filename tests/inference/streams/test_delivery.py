@@ -1,9 +1,12 @@
 """Events to commands and loopback addresses: handed over, tried again, given up, no wait."""
 
+import base64
 import contextlib
 import http.server
 import json
+import shlex
 import socket
+import sys
 import threading
 import time
 
@@ -191,3 +194,53 @@ def _runs(pid):
 def test_a_target_that_cannot_be_one_is_told_at_once(target, message):
     with pytest.raises(DeliveryError, match=message):
         Delivery(target, print)
+
+
+def test_a_name_and_a_password_are_sent_and_not_told():
+    asked = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):
+            asked.append((self.path, self.headers["Host"], self.headers["Authorization"]))
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(404)
+            self.end_headers()
+
+        def log_message(self, *arguments):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        host = f"127.0.0.1:{server.server_port}"
+        counts, told = deliver(f"http://me:se%40cret@{host}/hook/secret?key=secret")
+        server.shutdown()
+    login = base64.b64encode(b"me:se@cret").decode()
+    assert asked == [("/hook/secret?key=secret", host, f"Basic {login}")]
+    assert counts["given_up"] == 1
+    assert any(f"--on_event=http://{host}: answers 404" in text for text in told)
+    assert "cret" not in "".join(told)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "ftp://me:secret@host/x",
+        "http://me:se#secret@host/x",
+        "no-program --key=secret",
+        "a 'secret",
+    ],
+)
+def test_what_nothing_can_be_handed_to_is_refused_without_its_secrets(target):
+    with pytest.raises(DeliveryError, match="--on_event=") as refused:
+        Delivery(target, print)
+    assert "secret" not in str(refused.value)
+
+
+def test_a_command_may_have_an_address_among_its_arguments(tmp_path):
+    path = tmp_path / "said"
+    counts, _ = deliver(f"{sys.executable} -c {shlex.quote(TAKES)} {path} https://host/hook")
+    assert counts["delivered"] == 1
+    assert path.read_text() == "https://host/hook"
+
+
+TAKES = "import pathlib, sys; sys.stdin.read(); pathlib.Path(sys.argv[1]).write_text(sys.argv[2])"

@@ -52,6 +52,19 @@ def test_each_segment_is_said_once_with_the_seconds_it_tells_of():
     assert (talker.windows, talker.decoded) == (24, 3)
 
 
+def test_a_change_may_be_looked_for_far_back():
+    ticks = 700
+    talker = Narrator(
+        say,
+        lambda: OnlineSegmenter(window=ticks, delay=600, threshold=0.3),
+        window=WINDOW,
+        patience=0.0,
+    )
+    lines = told(talker, [0] * 20 + [1] * 650)
+    assert [line.text for line in lines] == ["meaning 0", "meaning 1"]
+    assert (lines[0].start, lines[0].end) == (1.0, 11.0)
+
+
 def test_what_lasts_is_said_while_it_lasts_and_not_again():
     talker = narrator(patience=2.0)
     lines = told(talker, [0] * 20 + [1] * 3)

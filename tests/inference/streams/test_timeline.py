@@ -1,11 +1,15 @@
 """The picture of a stream: no label over another, however dense it is."""
 
 import itertools
+import threading
+import time
 
+import matplotlib
 import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
+from vljepa_jax.inference.streams import timeline as drawing
 from vljepa_jax.inference.streams.timeline import Spoken, Timeline, draw_timeline
 
 
@@ -54,3 +58,29 @@ def test_the_parts_are_the_whole():
     assert [part.times[0] for part in parts[1:]] == [part.times[-1] for part in parts[:-1]]
     assert {span for part in parts for span in part.spoken} == set(whole.spoken)
     assert Timeline([], np.arange(1.0), np.ones(1), []).parts(4)[0].times.size == 1
+
+
+def test_threads_draw_one_after_another_and_leave_the_style_as_it_was(monkeypatch):
+    before = dict(matplotlib.rcParams)
+    draw_texts, drawing_now, most = drawing._draw_texts, [], []
+    begin = threading.Barrier(4)
+
+    def slow(*arguments):
+        drawing_now.append(None)
+        most.append(len(drawing_now))
+        time.sleep(0.05)
+        draw_texts(*arguments)
+        drawing_now.pop()
+
+    def draw():
+        begin.wait()
+        draw_timeline(Timeline([], np.arange(3.0), np.ones(3), []))
+
+    monkeypatch.setattr(drawing, "_draw_texts", slow)
+    threads = [threading.Thread(target=draw) for _ in range(begin.parties)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1] * begin.parties
+    assert dict(matplotlib.rcParams) == before

@@ -322,4 +322,20 @@ def test_a_source_that_says_nothing_is_silent(monkeypatch):
 def test_what_lets_one_in_is_not_shown():
     source = LiveSource("network", "rtsp://me:pass@word.host:554/live?token=abc#x")
     assert str(source) == "rtsp://word.host:554/live"
+    source = LiveSource("network", "rtsp://me:p@ss#w?rd@host:554/live")
+    assert str(source) == "rtsp://host:554/live"
+    source = LiveSource("network", "rtsp://host:554/user=me&password=word&channel=1/live.sdp")
+    assert str(source) == "rtsp://host:554/…/live.sdp"
     assert str(LiveSource("file", "/a?b\n.mp4")) == "/a?b\\n.mp4"
+
+
+def test_an_address_that_cannot_be_opened_is_told_without_its_password(capfd):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    source = parse_source(f"http://me:secret@127.0.0.1:{port}/a?key=secret")
+    with pytest.raises(SourceError, match=rf"^http://127\.0\.0\.1:{port}/a: ") as lost:
+        list(play(source))
+    assert "secret" not in str(lost.value) + "".join(capfd.readouterr())
+    with pytest.raises(SourceError) as lost:
+        parse_source("s3://me:secret@host/a.mp4")
+    assert "secret" not in str(lost.value)

@@ -27,6 +27,7 @@ from vljepa_jax.data.collection import Item, Span, decode_items, find_windows
 from vljepa_jax.data.records import ClipError, shown
 from vljepa_jax.data.workers import in_batches
 from vljepa_jax.inference.embedder import Embedder
+from vljepa_jax.inference.search import SHARD_ROWS
 from vljepa_jax.inference.search.index import Entry, IndexSettings, IndexWriter, VideoIndex
 from vljepa_jax.parallel.processes import (
     first_process,
@@ -72,7 +73,7 @@ def embed_collection(
     window: float,
     stride: float,
     drop_missing: bool,
-    shard_rows: int,
+    shard_rows: int = SHARD_ROWS,
     num_workers: int,
     console: Console,
     bars: Progress | None = None,

@@ -14,6 +14,7 @@ The file's metadata has the settings of the index as JSON, under ``vljepa_jax``.
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import json
 import os
 from pathlib import Path
@@ -34,11 +35,10 @@ def export_parquet(index: VideoIndex, path: str | os.PathLike[str]) -> int:
         SearchIndexError: pyarrow is not installed.
         OSError: it cannot be written.
     """
-    try:
-        import pyarrow as pa
-        from pyarrow import parquet
-    except ImportError as error:
-        raise SearchIndexError("Parquet needs pip install 'vljepa_jax[parquet]'") from error
+    require_parquet()
+    import pyarrow as pa
+    from pyarrow import parquet
+
     settings = index.settings
     schema = pa.schema(
         [
@@ -69,6 +69,12 @@ def export_parquet(index: VideoIndex, path: str | os.PathLike[str]) -> int:
             written += len(rows)
     os.replace(temporary, path)
     return written
+
+
+def require_parquet() -> None:
+    """Raises SearchIndexError where pyarrow is not installed."""
+    if importlib.util.find_spec("pyarrow") is None:
+        raise SearchIndexError("Parquet needs pip install 'vljepa_jax[parquet]'")
 
 
 def _name(row: Row) -> str:

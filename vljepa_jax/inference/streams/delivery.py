@@ -6,11 +6,13 @@ what waits too long is lost, the oldest first. All of it is counted, and told wh
 
 from __future__ import annotations
 
+import base64
 import collections
 import contextlib
 import http.client
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -22,8 +24,8 @@ import urllib.request
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from vljepa_jax.data.live_source import LiveSource
 from vljepa_jax.data.records import shown
+from vljepa_jax.places import without_login
 
 _ATTEMPTS = 5
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0  # seconds before an event is handed over again
@@ -67,9 +69,10 @@ class Delivery:
         """Starts nothing yet.
 
         Args:
-            target: an address, to which events are posted as JSON, or a command with its
-                arguments as a shell splits them, which is run with one event, a line of JSON, on
-                its standard input. No shell runs.
+            target: an address, to which events are posted as JSON, with the name and the password
+                that it carries by basic authentication; or a command with its arguments as a shell
+                splits them, which is run with one event, a line of JSON, on its standard input. No
+                shell runs.
             notify: see the attribute.
             timeout: seconds that one attempt may take; a command is killed then, with what it
                 started.
@@ -161,18 +164,23 @@ class Delivery:
 
 def _handler(target: str, timeout: float) -> tuple[Callable[[str], None], str]:
     """What hands an event over, raising ``_Failed``; and the target's name for people."""
-    if "://" in target:
-        name = f"--on_event={LiveSource('network', target)}"  # without keys in it
+    if scheme := re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", target):
+        # The host alone: keys are in the path of many, and passwords in arguments of commands.
+        host = re.match(r"[^\s/?#]*", without_login(target)[scheme.end() :])[0]
+        name = f"--on_event={shown(scheme[0] + host)}"
         if not _is_address(target):
             raise DeliveryError(f"{name}: events go to http:// or https://, or to a command")
-        return (lambda event: _post(target, event, timeout)), name
+        address, headers = _request(target)
+        return (lambda event: _post(address, headers, event, timeout)), name
     try:
         words = shlex.split(target)
     except ValueError as error:
-        raise DeliveryError(f"--on_event={shown(target)}: is no command ({error})") from error
+        name = f"--on_event={shown(target.split()[0])}"
+        raise DeliveryError(f"{name} ...: is no command ({error})") from error
+    name = f"--on_event={shown(words[0]) if words else ''}"
     if not words or shutil.which(words[0]) is None:
-        raise DeliveryError(f"--on_event={shown(target)}: there is no such command")
-    return (lambda event: _run(words, event, timeout)), f"--on_event={shown(words[0])}"
+        raise DeliveryError(f"{name}: there is no such command")
+    return (lambda event: _run(words, event, timeout)), name
 
 
 def _is_address(text: str) -> bool:
@@ -186,6 +194,17 @@ def _is_address(text: str) -> bool:
     return known and text.isascii() and text.isprintable() and " " not in text
 
 
+def _request(target: str) -> tuple[str, dict[str, str]]:
+    """An address without name and password, and the headers that say them and what is sent."""
+    parts = urllib.parse.urlsplit(target)
+    headers = {"Content-Type": "application/json"}
+    login, at, host = parts.netloc.rpartition("@")
+    if at:
+        name, _, word = map(urllib.parse.unquote_to_bytes, login.partition(":"))
+        headers["Authorization"] = f"Basic {base64.b64encode(name + b':' + word).decode()}"
+    return parts._replace(netloc=host).geturl(), headers
+
+
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
     """A redirected POST would become a GET without the event."""
 
@@ -196,10 +215,8 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 _OPENER = urllib.request.build_opener(_NoRedirect)
 
 
-def _post(address: str, event: str, timeout: float) -> None:
-    request = urllib.request.Request(
-        address, event.encode(), {"Content-Type": "application/json"}, method="POST"
-    )
+def _post(address: str, headers: dict[str, str], event: str, timeout: float) -> None:
+    request = urllib.request.Request(address, event.encode(), headers, method="POST")
     try:
         with _OPENER.open(request, timeout=timeout):
             pass

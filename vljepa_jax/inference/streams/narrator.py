@@ -221,7 +221,7 @@ class Narrator:
     def _restart(self) -> None:
         self._segmenter = self._make()
         # Times of the last ticks: splits lie among them.
-        self._times: collections.deque[float] = collections.deque(maxlen=512)
+        self._times: collections.deque[float] = collections.deque(maxlen=self._segmenter.window)
         self._before: np.ndarray | None = None
         self._open_at: float | None = None  # seconds at which the open segment began
         self._until = -math.inf  # seconds up to which something was said

@@ -62,6 +62,7 @@ class OnlineSegmenter:
         threshold: the present one; ``None`` before there is any.
         gain: of the best split at the last tick; 0 while that is younger than the delay.
         tick: number of ticks seen.
+        window: see the constructor; no segment that ``update`` gives has ended earlier.
         start: first tick of the open segment.
     """
 
@@ -105,6 +106,7 @@ class OnlineSegmenter:
         self._ahead = math.inf if ahead is None else ahead
         self._ended = 0  # segments
         self._delay = delay
+        self.window = window
         self._latest: collections.deque[np.ndarray] = collections.deque(maxlen=window)
         self._sum: np.ndarray | None = None  # of the open segment
         self._kept: list[tuple[int, np.ndarray]] = []  # every ``_stride``-th of it

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import select
 from collections.abc import Callable
@@ -25,6 +26,7 @@ class Queries:
         self.query, self._file, self._typed, self._encoding = query, file, typed, encoding
         self._stamp: int | None = None
         self._line = ""  # typed so far
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self.changed()  # the file's, from the beginning
 
     def changed(self) -> bool:
@@ -42,8 +44,9 @@ class Queries:
                 self.notify(f"--query_file is not taken: {error}")
         while self._typed and self._is_typing():
             data = os.read(0, 4096)
-            self._typed = bool(data)  # else standard input was closed
-            *lines, self._line = (self._line + data.decode(errors="replace")).split("\n")
+            self._typed = bool(data)  # else standard input was closed, maybe within a line
+            text = self._line + self._decoder.decode(data, final=not data)
+            *lines, self._line = (text if data else f"{text}\n").split("\n")
             for line in filter(None, map(str.strip, lines)):
                 self.query = line
         return self.query != before

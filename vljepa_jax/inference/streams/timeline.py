@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import os
 import textwrap
+import threading
 from collections.abc import Iterator, Sequence
 
 import matplotlib
@@ -28,6 +29,8 @@ _STYLE = {
     "axes.spines.top": False,
     "axes.spines.right": False,
 }
+# The style is state of the whole process, and a page draws for each visitor in a thread.
+_STYLED = threading.Lock()
 _WIDTH = 12.0  # inches, as all that follow
 _LEFT, _RIGHT, _TOP, _BOTTOM, _GAP = 0.5, 0.1, 0.08, 0.36, 0.1  # around and between the panels
 _FRAME, _CURVE, _ROW = 0.7, 0.9, 0.17  # heights: of frames, of the curve, of a row of texts
@@ -117,7 +120,7 @@ def draw_timeline(timeline: Timeline, width: float = _WIDTH) -> Figure:
     cells = max(1, round(inner / _FRAME))
     heights = [inner / cells, _CURVE, *(_ROW * (count + 0.4) for count in rows)]
     height = _TOP + sum(heights) + _GAP * (len(heights) - 1) + _BOTTOM
-    with matplotlib.rc_context(_STYLE):
+    with _STYLED, matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(width, height))
         panels = _panels(figure, heights)
         _draw_frames(next(panels), timeline.frames, first, last, cells)

@@ -25,7 +25,6 @@ from vljepa_jax.inference.search.index import SearchIndexError, VideoIndex
 
 _STRIP, _STRIP_PIXELS = 3, 160  # frames of a hit's picture
 _LONGEST, _RATE, _SIDE = 20.0, 12, 480  # of a played hit: seconds, frames a second, pixels
-_SHARD_ROWS = 512  # as of launch/embed.py
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,7 +151,6 @@ class Library:
                         window=window,
                         stride=stride,
                         drop_missing=False,
-                        shard_rows=_SHARD_ROWS,
                         num_workers=self._num_workers,
                         console=bars.console,
                         bars=bars,
