@@ -2,7 +2,7 @@
 
     python benchmarks/data_pipeline.py
     python benchmarks/data_pipeline.py --codecs=h264 --heights=480
-    python benchmarks/data_pipeline.py --config=configs/demo.py:captions
+    python benchmarks/data_pipeline.py --config=configs/demo.py:captions --clips=512
 
 Without --config the clips are random spans of 2 to 4 seconds, 16 frames each, of videos that are
 made on the spot: H.264, HEVC, VP9 and AV1, of 854 x 480 and 1920 x 1080, 30 frames a second, a
@@ -15,7 +15,9 @@ number of frames of the same spans as RGB, at full size, and do nothing else. Ba
 keyframe before the span, decodes up to the last wanted frame, and turns the wanted ones into RGB,
 by one converter a clip; torchcodec and decord are called as their documentation says, where they
 are installed. All decode on one thread, and take turns. What counts is the processor's time of all
-threads, so that a busy machine does not matter much. The JSON that is printed holds the medians.
+threads, so that a busy machine does not matter much. The JSON that is printed holds the medians;
+with --config also what the parts of ours take, and bare PyAV, each part as what the pipeline takes
+with it and without what comes after it.
 """
 
 from __future__ import annotations
@@ -42,12 +44,14 @@ from vljepa_jax import host
 from vljepa_jax.config import SourceConfig, TrainConfig
 from vljepa_jax.data.checked_media import MediaCheck
 from vljepa_jax.data.datasets import find_dataset
+from vljepa_jax.data.ffmpeg import VideoFile
 from vljepa_jax.data.kinds import kind_of
 from vljepa_jax.data.media_bytes import open_bytes, read_bytes
 from vljepa_jax.data.pipeline import TrainPipeline
 from vljepa_jax.data.records import Annotation, Medium, Record
 from vljepa_jax.data.storage import write_dataset
 from vljepa_jax.data.transcode import Encoding
+from vljepa_jax.data.video import load_clip, read_frames
 
 _ENCODERS = {
     "h264": ("libx264", {"preset": "veryfast"}),
@@ -79,8 +83,10 @@ def main() -> None:
             report["versions"][name] = importlib.import_module(name).__version__
     with tempfile.TemporaryDirectory() as folder:
         for name, config in _cases(options, pathlib.Path(folder)):
-            measured = _measure(config, options, report["versions"])
+            measured, parts = _measure(config, options, report["versions"])
             report["clips_per_second_per_core"][name] = measured
+            if options.config:
+                report["microseconds_a_clip"] = parts
             print(name, measured, file=sys.stderr, flush=True)
     print(json.dumps(report, indent=2))
 
@@ -105,7 +111,8 @@ def _cases(options: argparse.Namespace, folder: pathlib.Path) -> Iterator[tuple[
 
 def _measure(
     config: TrainConfig, options: argparse.Namespace, versions: dict[str, str]
-) -> dict[str, float]:
+) -> tuple[dict[str, float], dict[str, int]]:
+    """Clips a second and core, and of a recipe what the parts of a clip take."""
     source = config.data.sources[0]
     records = find_dataset(source.path, config.world).media(source.split)
     media = [
@@ -126,20 +133,49 @@ def _measure(
         "decord": lambda: [_decord(medium, frames) for medium in media],
     }
     readers = {name: read for name, read in readers.items() if name in ("ours", *versions, "pyav")}
-    rates: dict[str, list[float]] = {name: [] for name in readers}
+    if options.config:
+        readers |= {
+            name: lambda read=read: [read(medium) for medium in media]
+            for name, read in _parts(config).items()
+        }
+    seconds: dict[str, list[float]] = {name: [] for name in readers}
     for repetition in range(options.repetitions + 1):
         for name, read in readers.items():
             began = time.process_time()
             kept = read()
             if repetition:  # the first loads what is loaded once
-                rates[name].append(len(media) / (time.process_time() - began))
+                seconds[name].append((time.process_time() - began) / len(media))
             del kept  # not timed: what ends with a run
-    return {name: round(statistics.median(values), 2) for name, values in rates.items()} | {
+    medians = {name: statistics.median(values) for name, values in seconds.items()}
+    parts = {name: round(1e6 * value) for name, value in medians.items()}
+    others = [name for name in readers if name in versions or name == "pyav"]
+    rates = {name: round(1 / medians[name], 2) for name in ("ours", *others)}
+    return rates | {
         f"ours_over_{name}": round(
-            statistics.median(a / b for a, b in zip(rates["ours"], rates[name], strict=True)), 3
+            statistics.median(b / a for a, b in zip(seconds["ours"], seconds[name], strict=True)), 3
         )
-        for name in readers
-        if name != "ours"
+        for name in others
+    }, parts
+
+
+def _parts(config: TrainConfig) -> dict[str, Callable[[Medium], object]]:
+    """What the pipeline does with a clip, as far as each part."""
+    video = config.video_input
+    moments = ((np.arange(video.frames) + 0.5) / video.frames).tolist()
+
+    def opened(medium: Medium) -> None:
+        with VideoFile(medium):
+            pass
+
+    def scanned(medium: Medium) -> None:
+        with VideoFile(medium) as file:
+            file.timeline()
+
+    return {
+        "opened": opened,
+        "packets": scanned,
+        "frames": lambda medium: read_frames(medium, moments, lambda image: image)[-1],
+        "clip": lambda medium: load_clip([medium], video, None),
     }
 
 

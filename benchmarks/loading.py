@@ -25,6 +25,8 @@ import tempfile
 import threading
 import time
 
+import vljepa_jax.commands  # noqa: F401 (first, as in the loading processes of a command)
+from vljepa_jax.data.light_grain import announce
 from vljepa_jax.data.mixture import MixedSource, Mixture
 from vljepa_jax.data.parts import Part
 from vljepa_jax.data.shards import ChosenRecords
@@ -50,6 +52,7 @@ def main() -> None:
         directory = pathlib.Path(folder)
         count = -(-options.records // options.of_a_part)
         _write(directory, options, count)
+        announce()
         context = multiprocessing.get_context("spawn")
         everyone = context.Barrier(options.processes + 1)
         with concurrent.futures.ProcessPoolExecutor(
@@ -64,8 +67,8 @@ def main() -> None:
             records = annotations.records(annotations.tasks(trainable=True), trainable=True)
             sources = [MixedSource(len(records), 14.0), MixedSource(99_000_000, 1.0)]
             clock, processor = time.perf_counter() - clock, time.process_time() - processor
-            sent = pickle.dumps((records, sources))
-            futures = [pool.submit(_look_up, sent) for _ in range(options.processes)]
+            sent = len(pickle.dumps((records, sources)))
+            futures = [pool.submit(_look_up, records, sources) for _ in range(options.processes)]
             everyone.wait()  # all of them hold what they were sent, and so does this process
             memory = _memory_of_all()
             everyone.wait()
@@ -77,7 +80,7 @@ def main() -> None:
         "processes": options.processes,
         "opened_seconds": round(clock, 2),
         "opened_processor_seconds": round(processor, 2),
-        "sent_bytes": len(sent),
+        "sent_bytes": sent,
         "host_mib_before": before >> 20,
         "host_mib": memory >> 20,
         "of_a_process": {
@@ -111,10 +114,11 @@ def _wait(_: int) -> None:
     _everyone.wait()
 
 
-def _look_up(sent: bytes) -> tuple[float, float, float, float]:
+def _look_up(
+    records: ChosenRecords, sources: list[MixedSource]
+) -> tuple[float, float, float, float]:
     """Seconds until it is ready, and of a lookup: in the first step, in any, and in the last."""
     began = time.process_time()
-    records, sources = pickle.loads(sent)
     order = Mixture(sources, _BATCH, 0)
     ready = time.process_time() - began
     draw = random.Random(0)

@@ -8,7 +8,7 @@ import pytest
 
 from tests.helpers import naive_decode
 from tests.helpers.sample_media import encode, numbered_frames, numbers
-from vljepa_jax.data import live_source
+from vljepa_jax.data import live_source, packet_reader
 from vljepa_jax.data.cut import cut
 from vljepa_jax.data.ffmpeg import VideoFile
 from vljepa_jax.data.packet_reader import PacketReader
@@ -99,6 +99,35 @@ def test_only_what_is_needed_is_decoded(tmp_path, monkeypatch):
     timeline = read_timeline(whole)
     decoded(whole, [timeline.stamp(t) for t in (0.05, 6.05, 11.05)])
     assert len(given) <= 18  # the decoder is some frames ahead
+
+
+@pytest.mark.parametrize("kept", [16 << 20, 0])
+def test_packets_of_a_span_are_read_once_unless_they_are_large(tmp_path, monkeypatch, kept):
+    """And the frames are those of a whole decode, also where the last of them are stored later."""
+    frames = np.concatenate([numbered_frames(24) + shift for shift in range(5)])
+    path = encode(tmp_path / "a.mp4", frames, options=REORDERED)
+    reference = naive_decode.decode(path)
+    counted = []
+    original = VideoDecoder.packets
+    monkeypatch.setattr(
+        VideoDecoder, "packets", lambda self: (counted.append(p) or p for p in original(self))
+    )
+    monkeypatch.setattr(packet_reader, "_KEPT_BYTES", kept)
+    for start, end in ((None, None), (4.05, 4.95), (4.05, 7.0)):
+        medium = Medium(path=str(path), start=start, end=end)
+        counted.clear()
+        with VideoFile(medium) as video:
+            timeline = video.timeline()
+            scanned = len(counted)
+            first, last = start or 0.0, end or 12.0
+            wanted = [first + (last - first) * share for share in (0.1, 0.5, 0.999)]
+            targets = [timeline.stamp(time) for time in wanted]
+            found = [np.asarray(image) for image in video.decode(timeline, targets)]
+        expected = [reference.pictures[reference.index(time)] for time in wanted]
+        np.testing.assert_array_equal(found, expected)
+        again = len(counted) - scanned
+        # At most those after the span that its last frames wait for in the decoder.
+        assert again <= 4 if kept else again > 4, (start, end)
 
 
 @pytest.mark.parametrize(

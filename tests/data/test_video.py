@@ -69,6 +69,14 @@ def test_image_fills_its_share_and_pair_is_in_order():
         load_clip(media, config(frames=5), None)
 
 
+def test_a_clip_is_put_into_the_batch_that_it_is_for():
+    media = [Medium(data=png(np.full((40, 40, 3), value, np.uint8))) for value in (30, 200)]
+    batch = np.zeros((3, 4, 32, 32, 3), np.uint8)
+    load_clip(media, config(frames=4), None, batch[1])
+    np.testing.assert_array_equal(batch[1].mean((1, 2, 3)), [30, 30, 200, 200])
+    assert not batch[[0, 2]].any()
+
+
 @pytest.mark.parametrize("extension", ["png", "jpg", "bmp", "webp"])
 def test_image_formats(tmp_path, extension):
     path = tmp_path / f"a.{extension}"

@@ -166,6 +166,22 @@ def test_damaged_and_other_parquet(tmp_path):
     assert refused["a.parquet"] == "another schema"
 
 
+def test_damaged_parquet_gives_what_is_before_the_damage(tmp_path):
+    """Groups of rows that are whole; what follows the first damaged one is not looked for."""
+    table = pyarrow.table({"image": [image()] * 5000, "caption": [f"{n}" for n in range(5000)]})
+    path = tmp_path / "a.parquet"
+    parquet.write_table(table, path, row_group_size=1000)
+    group = parquet.ParquetFile(path).metadata.row_group(3)
+    first = group.column(1).dictionary_page_offset or group.column(1).data_page_offset
+    data = bytearray(path.read_bytes())
+    data[first : first + 400] = bytes(400)
+    path.write_bytes(data)
+    records, refused = read("parquet", tmp_path)
+    assert refused == {"a.parquet": "damaged file"}
+    assert [record.id for record in records] == [f"a:{n}" for n in range(len(records))]
+    assert 2000 < len(records) <= 3000
+
+
 # ---------------------------------------------------------------------------------------------
 # Tables, lines and trees
 # ---------------------------------------------------------------------------------------------

@@ -13,6 +13,9 @@ from absl import flags
 
 import vljepa_jax
 from vljepa_jax.config import nearest
+from vljepa_jax.data.light_grain import import_light
+
+import_light()  # here Python comes first in the loading processes of a command
 
 # In the order in which they are met; ``vljepa --help`` shows this.
 COMMANDS = {

@@ -1,10 +1,10 @@
 """Reading video files through PyAV (FFmpeg's libraries).
 
-One pass over a span's packets, undecoded, finds the timestamps and the keyframes; a second
-decodes only what the wanted frames need. A file's time starts where its container's does, and
-timestamps are the file's own, so variable frame rates are right. Neither seeks nor the leaving out
-of frames are trusted: the frame that comes must have the timestamp that the packets promised, else
-the file is decoded from its first frame.
+One pass over a span's packets, undecoded, finds the timestamps and the keyframes; of the same
+packets only what the wanted frames need is decoded. A file's time starts where its container's
+does, and timestamps are the file's own, so variable frame rates are right. Neither seeks nor the
+leaving out of frames are trusted: the frame that comes must have the timestamp that the packets
+promised, else the file is decoded from its first frame.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Timeline:
 
     def stamp(self, seconds: float) -> int:
         """The timestamp at or before which the frame shown at ``seconds`` begins."""
-        return self.origin + int((seconds + ROUNDING) // self.tick)
+        return self.origin + int((seconds + ROUNDING) // float(self.tick))
 
     def seconds(self, stamp: int) -> float:
         """Seconds of the file at a timestamp."""

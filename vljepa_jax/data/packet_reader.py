@@ -28,6 +28,8 @@ _SEEK_BACK = (0.0, 0.5, 4.0, 30.0)  # seconds
 _STREAM_DURATIONS = {"mov", "avi"}
 # Packets among which the first frame shown is, whatever the order of decoding.
 _REORDERED = 32
+# Packets of a span that are kept to be decoded; of a longer one they are read from the file again.
+_KEPT_BYTES = 16 << 20
 
 
 class PacketReader:
@@ -65,6 +67,7 @@ class PacketReader:
                 raise clip_error(medium, str(error)) from error
         self._at_start = True
         self._last: int | None = None  # decoding time of the packet read last
+        self._kept: list[av.Packet] | None = None  # the last ones read, to where the file stands
 
     def __enter__(self) -> PacketReader:
         return self
@@ -148,10 +151,18 @@ class PacketReader:
     def from_keyframe(self, stamp: int | None, limit: float) -> Iterator[av.Packet | None]:
         """Packets from a keyframe at or before a timestamp to ``limit``; ``None`` if more follow.
 
-        From the file's first one if no seek finds such a keyframe, or ``stamp`` is ``None``.
+        From the file's first one if no seek finds such a keyframe, or ``stamp`` is ``None``. They
+        are kept for a ``seek`` among them, unless they are large.
         """
-        first = True
-        for packet in self.seek(stamp)[1]:
+        first, size = True, 0
+        packets = self.seek(stamp)[1]
+        self._kept = []
+        for packet in packets:
+            size += packet.size
+            if size > _KEPT_BYTES:
+                self._kept = None
+            if self._kept is not None:
+                self._kept.append(packet)
             if is_last(packet):
                 continue
             # A frame before the limit may follow one after it, until the decoding time, which is
@@ -170,6 +181,12 @@ class PacketReader:
         ``None``, and the packets of the whole file, if ``stamp`` is ``None`` or no seek finds one.
         """
         seeks = stamp is not None and self.decoder.seekable
+        for index in reversed(range(len(self._kept or ()) if seeks else 0)):
+            packet = self._kept[index]
+            if packet.is_keyframe and packet.pts is not None and packet.pts <= stamp:
+                self.decoder.flush()
+                return packet, self._replay(index)
+        self._kept = None
         for seconds in _SEEK_BACK if seeks else ():
             with contextlib.suppress(av.FFmpegError):  # no index, or nothing so early in it
                 aim = int(stamp - seconds / self.decoder.tick)
@@ -185,6 +202,14 @@ class PacketReader:
         self.rewind()
         return None, self.demux()
 
+    def _replay(self, index: int) -> Iterator[av.Packet]:
+        """The packets kept, from one on, and those that follow them in the file."""
+        kept = self._kept
+        yield from itertools.islice(kept, index, None)
+        if not is_last(kept[-1]):
+            self._kept = None
+            yield from self.demux()
+
     def demux(self) -> Iterator[av.Packet]:
         """All packets from where the file stands."""
         self._at_start = False
@@ -192,6 +217,7 @@ class PacketReader:
 
     def rewind(self) -> None:
         """Back to the first packet, in any format."""
+        self._kept = None
         if not self._at_start:
             self._close()
             self._open()

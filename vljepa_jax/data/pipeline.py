@@ -12,6 +12,7 @@ import collections
 import concurrent.futures
 import dataclasses
 import functools
+import itertools
 import math
 import pkgutil
 from collections.abc import Callable, Iterator, Sequence
@@ -261,7 +262,7 @@ def target_shares(config: TrainConfig) -> dict[str, float]:
 # ---------------------------------------------------------------------------------------------
 @dataclasses.dataclass(frozen=True)
 class _Example:
-    visual: dict[str, np.ndarray]  # the clip's frames, or its cached tokens, or nothing
+    tokens: np.ndarray | None  # of the clip, where they are cached
     row: Row
     source: int
 
@@ -302,12 +303,15 @@ class _Reader:
         return {name: value for name, value in vars(self).items() if name not in ("order", "_map")}
 
     def __call__(self, indices: Sequence[int]) -> dict:
-        found = list(self._map(self._example, indices))
+        arrays, clips = {}, itertools.repeat(None)
+        if self._visual == "compute":
+            size = self._video.image_size
+            shape = len(indices), self._video.frames, size, size, 3
+            arrays["video"] = clips = np.empty(shape, np.uint8)
+        found = list(self._map(self._example, indices, clips))
         examples = [example for example, _ in found]
-        arrays = {
-            name: np.stack([example.visual[name] for example in examples])
-            for name in examples[0].visual
-        }
+        if self._visual == "cache":
+            arrays["visual_tokens"] = np.stack([example.tokens for example in examples])
         arrays |= self._rows.arrays([example.row.content for example in examples])
         if len(self._sources) > 1:
             arrays["source"] = np.array([example.source for example in examples], np.int32)
@@ -315,8 +319,12 @@ class _Reader:
         replaced = [reason for _, reasons in found for reason in reasons]
         return {"arrays": arrays, "ids": ids, "replaced": replaced}
 
-    def _example(self, index: int) -> tuple[_Example, list[str]]:
-        """The example of a global index, and the reasons of unreadable records met on the way."""
+    def _example(self, index: int, clip: np.ndarray | None) -> tuple[_Example, list[str]]:
+        """The example of a global index, and the reasons of unreadable records met on the way.
+
+        Args:
+            clip: its frames are put there, where they are wanted.
+        """
         chosen, place = self.order[index]
         source, reasons = self._sources[chosen], []
         for attempt in range(_ATTEMPTS):
@@ -329,29 +337,34 @@ class _Reader:
             record, annotations = source.draw(int(source.records[place]), rng)
             row = self._rows.draw(annotations, source.dataset, source.choose, rng)
             try:
-                visual = self._see(chosen, record, row.inputs, rng)
+                tokens = self._see(chosen, record, row.inputs, rng, clip)
             except ClipError as error:
                 reasons.append(str(error))
                 continue
-            return _Example(visual, row, chosen), reasons
+            return _Example(tokens, row, chosen), reasons
         raise DataError(
             f"{_ATTEMPTS} records of {source.dataset.directory} drawn in a row cannot be read:\n"
             + "\n".join(reasons)
         )
 
     def _see(
-        self, chosen: int, record: int, inputs: tuple[int, ...], rng: np.random.Generator
-    ) -> dict[str, np.ndarray]:
-        """The clip of a record of a source: frames, or tokens of the cache, or nothing.
+        self,
+        chosen: int,
+        record: int,
+        inputs: tuple[int, ...],
+        rng: np.random.Generator,
+        clip: np.ndarray | None,
+    ) -> np.ndarray | None:
+        """The clip of a record of a source: its frames in ``clip``, or tokens of the cache.
 
         Media are read only where frames are wanted of them.
         """
-        if self._visual == "none":
-            return {}
         if self._visual == "cache":
-            return {"visual_tokens": self._caches[chosen][record, inputs]}
-        found = self._sources[chosen].media[record]
-        try:
-            return {"video": load_clip([found.media[i] for i in inputs], self._video, rng)}
-        except ClipError as error:
-            raise ClipError(f"record '{found.id}': {error}") from error
+            return self._caches[chosen][record, inputs]
+        if clip is not None:
+            found = self._sources[chosen].media[record]
+            try:
+                load_clip([found.media[i] for i in inputs], self._video, rng, clip)
+            except ClipError as error:
+                raise ClipError(f"record '{found.id}': {error}") from error
+        return None

@@ -32,7 +32,10 @@ _CENTRE = (1.0, 0.5, 0.5)
 
 
 def load_clip(
-    media: Sequence[Medium], video: VideoInput, rng: np.random.Generator | None
+    media: Sequence[Medium],
+    video: VideoInput,
+    rng: np.random.Generator | None,
+    out: np.ndarray | None = None,
 ) -> np.ndarray:
     """Decodes X_V.
 
@@ -47,12 +50,13 @@ def load_clip(
         video: number of frames, size, sampling, crop and preprocessing.
         rng: draws the jitter and the crop where ``video`` asks for them; ``None`` is the
             deterministic form for evaluation: centres of equal spans, centre crop.
+        out: the array that is returned, a part of a batch for example; ``None`` makes one.
 
     Returns:
         uint8 [video.frames, video.image_size, video.image_size, 3], RGB.
 
     Raises:
-        ClipError: a medium cannot be read.
+        ClipError: a medium cannot be read; ``out`` may hold a part of the clip then.
         ValueError: the media cannot share ``video.frames`` equally.
     """
     if not media or video.frames % len(media):
@@ -61,13 +65,16 @@ def load_clip(
     crop = _CENTRE
     if rng is not None and video.crop == "random":
         crop = (np.sqrt(rng.uniform(*video.crop_scale)), *rng.uniform(size=2))
-    frames: list[np.ndarray] = []
-    for medium in media:
+    if out is None:
+        out = np.empty((video.frames, video.image_size, video.image_size, 3), np.uint8)
+    for number, medium in enumerate(media):
         jittered = rng is not None and video.sampling == "jittered"
         within = rng.uniform(size=spans) if jittered else 0.5
         moments = _moments(spans, video, within)
-        frames += read_frames(medium, moments, lambda image: _fit(image, video, crop))
-    return np.stack(frames)
+        frames = read_frames(medium, moments, lambda image: _fit(image, video, crop))
+        for index, frame in enumerate(frames, number * spans):
+            out[index] = frame
+    return out
 
 
 def clip_from_frames(frames: np.ndarray, video: VideoInput) -> np.ndarray:

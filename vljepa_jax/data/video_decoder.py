@@ -8,6 +8,7 @@ ground where they are transparent. docs/media.md has the rules.
 from __future__ import annotations
 
 import collections
+import functools
 import re
 import struct
 from collections.abc import Collection, Iterable, Iterator
@@ -147,12 +148,15 @@ class VideoDecoder:
         Args:
             wanted: timestamps; other frames may be left out, where no frame is built on them.
         """
+        skipping = None
         for packet in packets:
             if not packet.size and not is_last(packet):  # repeats the frame before
                 continue
             if self._skips:
                 spared = wanted is not None and packet.pts is not None and packet.pts not in wanted
-                self._context.skip_frame = "NONREF" if spared else "DEFAULT"
+                if spared != skipping:  # telling it takes longer than asking
+                    self._context.skip_frame = "NONREF" if spared else "DEFAULT"
+                    skipping = spared
             yield from self._context.decode(None if is_last(packet) else packet)
 
     def play(self, packets: Iterable[av.Packet]) -> Iterator[tuple[int, av.VideoFrame]]:
@@ -193,8 +197,7 @@ class VideoDecoder:
 
     def image(self, frame: av.VideoFrame) -> Image.Image:
         """The frame as a player shows it, RGB."""
-        mode = "RGBA" if any(part.is_alpha for part in frame.format.components) else "RGB"
-        form = {"RGBA": "rgba", "RGB": "rgb24"}[mode]
+        mode, form = ("RGBA", "rgba") if _is_transparent(frame.format.name) else ("RGB", "rgb24")
         converted = self._reformatter.reformat(frame, format=form, threads=1)
         size = converted.width, converted.height
         (plane,) = converted.planes
@@ -251,6 +254,12 @@ def _context(stream: av.VideoStream) -> av.VideoCodecContext:
         raise NoVideo(f"is transparent, and this build of FFmpeg lacks {name}") from error
     context.extradata = stream.codec_context.extradata
     return context
+
+
+@functools.cache
+def _is_transparent(form: str) -> bool:
+    """Whether frames of a pixel format, by FFmpeg's name, have an alpha channel."""
+    return any(part.is_alpha for part in av.VideoFormat(form).components)
 
 
 def _turn(matrix: bytes) -> Image.Transpose | None:

@@ -16,6 +16,7 @@ from absl import flags
 
 from vljepa_jax import host
 from vljepa_jax.config import VideoInput
+from vljepa_jax.data.light_grain import announce
 from vljepa_jax.data.process_pool import end_with_parent
 from vljepa_jax.data.records import ClipError
 from vljepa_jax.data.shards import Media
@@ -133,6 +134,8 @@ def read_ahead(chunks: grain.MapDataset, num_workers: int, ahead: int) -> Iterat
     each = -(-ahead // max(1, num_workers))
     dataset = chunks.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=each))
     workers = grain.MultiprocessingOptions(num_workers=num_workers)
+    if num_workers:
+        announce()
     start = functools.partial(_start_worker, shared_memory_prefix() if num_workers else "")
     iterator = iter(dataset.mp_prefetch(workers, worker_init_fn=start))
     try:
