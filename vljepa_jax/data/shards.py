@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import bisect
 import functools
+import io
 import os
 import threading
 from collections.abc import Collection, Iterator
@@ -25,6 +26,7 @@ import msgpack
 import numpy as np
 from array_record.python.array_record_module import ArrayRecordReader
 
+from vljepa_jax.data.arrays import load_array
 from vljepa_jax.data.parts import Parts
 from vljepa_jax.data.records import Annotation, MediaRecord, Medium, shown
 from vljepa_jax.places import DATASET_BUCKETS, AnyPath, in_bucket, place
@@ -251,10 +253,11 @@ class Annotations(Shards):
         path = table_path(place(self.directory, DATASET_BUCKETS), self.split, part)
         try:
             if in_bucket(path):
-                with path.open("rb") as file:
-                    table = np.load(file)
+                table = load_array(io.BytesIO(path.read_bytes()))
             else:
-                table = np.asarray(np.load(path, mmap_mode="r"))  # a bare view is faster to index
+                table = np.asarray(
+                    load_array(path, mmap_mode="r")
+                )  # a bare view is faster to index
         except Exception as error:  # numpy raises nearly any kind on a damaged header
             raise DatasetError(
                 f"{path}: missing or damaged ({shown(str(error))}); copy or make it anew"

@@ -13,6 +13,7 @@ from pathlib import Path
 import dacite
 import numpy as np
 
+from vljepa_jax.data.arrays import load_array
 from vljepa_jax.data.collection import Item, Place, Span
 from vljepa_jax.data.records import Medium
 from vljepa_jax.json_text import JSONError, read_json
@@ -92,7 +93,7 @@ class Shard:
         path = self.path.with_suffix(".npy")
         some = any(entry.spans for entry in self.entries)  # nothing cannot be mapped
         try:
-            return np.load(path, mmap_mode="r" if some else None)
+            return load_array(path, mmap_mode="r" if some else None)
         except Exception as error:  # numpy raises nearly any kind on a damaged header
             raise SearchIndexError(
                 f"{path}: cannot be read ({error}); delete it and {self.path.name}, and embed again"
