@@ -14,10 +14,10 @@ texts tokenized, rows put together to batches. The others open the same files an
 number of frames of the same spans as RGB, at full size, and do nothing else. Bare PyAV goes to the
 keyframe before the span, decodes up to the last wanted frame, and turns the wanted ones into RGB,
 by one converter a clip; torchcodec and decord are called as their documentation says, where they
-are installed. All decode on one thread, and take turns. What counts is the processor's time of all
-threads, so that a busy machine does not matter much. The JSON that is printed holds the medians;
-with --config also what the parts of ours take, and bare PyAV, each part as what the pipeline takes
-with it and without what comes after it.
+are installed and can read the file. All decode on one thread, and take turns. What counts is the
+processor's time of all threads, so that a busy machine does not matter much. The JSON that is
+printed holds the medians; with --config also what the parts of ours take, and bare PyAV, each part
+as what the pipeline takes with it and without what comes after it.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def _cases(options: argparse.Namespace, folder: pathlib.Path) -> Iterator[tuple[
 
 def _measure(
     config: TrainConfig, options: argparse.Namespace, versions: dict[str, str]
-) -> tuple[dict[str, float], dict[str, int]]:
+) -> tuple[dict[str, float | str], dict[str, int]]:
     """Clips a second and core, and of a recipe what the parts of a clip take."""
     source = config.data.sources[0]
     records = find_dataset(source.path, config.world).media(source.split)
@@ -139,23 +139,35 @@ def _measure(
             for name, read in _parts(config).items()
         }
     seconds: dict[str, list[float]] = {name: [] for name in readers}
+    unable = set()
     for repetition in range(options.repetitions + 1):
         for name, read in readers.items():
+            if name in unable:
+                continue
             began = time.process_time()
-            kept = read()
+            try:
+                kept = read()
+            except Exception as error:  # of a kind of its own in each library
+                if name not in versions:
+                    raise
+                unable.add(name)
+                print(name, error, file=sys.stderr)
+                continue
             if repetition:  # the first loads what is loaded once
                 seconds[name].append((time.process_time() - began) / len(media))
             del kept  # not timed: what ends with a run
-    medians = {name: statistics.median(values) for name, values in seconds.items()}
+    readers = {name: read for name, read in readers.items() if name not in unable}
+    medians = {name: statistics.median(seconds[name]) for name in readers}
     parts = {name: round(1e6 * value) for name, value in medians.items()}
     others = [name for name in readers if name in versions or name == "pyav"]
     rates = {name: round(1 / medians[name], 2) for name in ("ours", *others)}
-    return rates | {
+    over = {
         f"ours_over_{name}": round(
             statistics.median(b / a for a, b in zip(seconds["ours"], seconds[name], strict=True)), 3
         )
         for name in others
-    }, parts
+    }
+    return rates | over | {f"ours_over_{name}": "cannot read it" for name in unable}, parts
 
 
 def _parts(config: TrainConfig) -> dict[str, Callable[[Medium], object]]:

@@ -1,4 +1,4 @@
-"""What preparing each source of docs/data.md takes: hours of a core and bytes, for all its rows.
+"""What preparing each source of docs/data.md takes: hours of a core, for all its rows.
 
     python benchmarks/preparing_sources.py
     python benchmarks/preparing_sources.py --sources=datacomp,yfcc100m --rows=200
@@ -101,7 +101,6 @@ def _measure(case: Case, folder: pathlib.Path, asked: int) -> dict:
     seconds = time.process_time() - began
     if card["skipped"]:
         raise SystemExit(f"{case.source}: rows were skipped: {card['skipped']}")
-    written = sum(path.stat().st_size for path in (folder / "dataset").iterdir())
     share = case.published / rows
     return {
         "unit": case.unit,
@@ -110,7 +109,6 @@ def _measure(case: Case, folder: pathlib.Path, asked: int) -> dict:
         "published_rows": round(case.published),
         "core_hours": round(seconds * share / 3600, 1),
         "hours_on_64_cores": round(seconds * share / 3600 / 64, 1),
-        "terabytes": round(written * share / 1e12, 3),
     }
 
 
