@@ -158,8 +158,8 @@ def score(run: str, folder: Path, rows: list[dict[str, str]]) -> dict[str, Any]:
     right = np.array([answers[i] == row["answer"] for i, row in zip(nearest, test, strict=True)])
     kinds = {"all": np.ones(len(test), bool)}
     for kind in ("shape", "colour", "yes or no"):
-        kinds[kind] = np.array([row["kind"] == kind for row in test])
-    kinds["yes or no, negated"] = np.array([" not " in row["question"] for row in test])
+        kinds[kind.replace(" ", "_")] = np.array([row["kind"] == kind for row in test])
+    kinds["negated"] = np.array([" not " in row["question"] for row in test])
     trained = [row for row in rows if row["split"] == "train"]
     return {
         "pictures": len({row["image"] for row in trained}),
