@@ -33,17 +33,9 @@ def get_config(variant: str = "") -> ConfigDict:
     # Classes of one's own clips differ in number, and the rare ones matter too.
     config.data.sources = (common.source(dataset, {}, balanced=True),)
     config.evaluations = ()  # the demo's are on the world; name benchmarks on your dataset here
-    _, *first, all_others = config.optimizer.rules
-    config.optimizer.rules = (
-        common.rule(r"^x_encoder/", frozen=True),
-        # One's own questions have words that no query of the start had. A table is not drawn
-        # towards zero: most of its words are in none of them.
-        common.rule(r"^token_embedding/", lr_multiplier=0.3, weight_decay_multiplier=0.0),
-        *first,
-        # The predictor can read, and is to lose nothing of it.
-        common.rule(r"^predictor/", lr_multiplier=0.3),
-        all_others,
-    )
+    # The predictor can read, and is to lose nothing of it.
+    *first, all_others = config.optimizer.rules
+    config.optimizer.rules = (*first, common.rule(r"^predictor/", lr_multiplier=0.3), all_others)
     if without_text.endswith(_VIDEO):
         _train_video(config)
     if variant.endswith(_TEXT):
@@ -60,10 +52,15 @@ def _freeze_text(config: ConfigDict) -> None:
 
 def _train_video(config: ConfigDict) -> None:
     _, *others = config.optimizer.rules
-    # As the predictor, and before the rule of norms and biases, by which these would learn faster
-    # than what they scale.
-    trained = common.rule(r"^x_encoder/", lr_multiplier=0.3, weight_decay_multiplier=0.0)
-    config.optimizer.rules = (trained, *others)
+    config.optimizer.rules = (
+        # As the predictor, and before the rule of norms and biases, by which these would learn
+        # faster than what they scale.
+        common.rule(r"^x_encoder/", lr_multiplier=0.3, weight_decay_multiplier=0.0),
+        # Questions about what looks new have new words, too. A table is not drawn towards zero:
+        # most of its words are in none of them.
+        common.rule(r"^token_embedding/", lr_multiplier=0.3, weight_decay_multiplier=0.0),
+        *others,
+    )
     config.data.visual_tokens = "compute"  # which training changes
     config.data.video.sampling = "jittered"  # few clips, seen often: never quite the same pixels
     config.data.video.crop = "random"
