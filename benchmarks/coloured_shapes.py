@@ -3,31 +3,38 @@
     python benchmarks/coloured_shapes.py --output=shapes
     vljepa finetune --data=shapes/questions.jsonl --workdir=runs/shapes --checkpoint=runs/demo \
         --video=train --frames=2
+    python benchmarks/coloured_shapes.py --output=shapes --checkpoint=runs/shapes \
+        --figures=docs/figures/coloured_shapes.json
 
 Each picture has 64 x 64 pixels and a circle, a rectangle or a triangle of one of eight colours,
 turned and placed at random on a pale ground. Of each there are three kinds of questions: which
 shape, which colour, and yes or no ("is there a red shape?"), in several wordings and in the
 negative too. It is made after the description of Victor Zhou's easy-VQA, whose files are not used.
 Without the pictures, the most frequent answer to each question is right for the share that the
-command prints.
+command prints. The third command asks a model all questions of the test, each with all answers of
+the table to choose from, as the second one's report does, and tells the kinds apart.
 """
 
 import collections
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from absl import flags
 from PIL import Image, ImageDraw
 
 from vljepa_jax.config import command_line
+from vljepa_jax.json_text import read_json
 from vljepa_jax.places import write_text
 
 _OUTPUT = command_line.define_path("output", "The folder to make.", required=True)
 _TRAIN = flags.DEFINE_integer("train", 2000, "Pictures to learn from.", lower_bound=1)
 _TEST = flags.DEFINE_integer("test", 400, "Pictures to report on.", lower_bound=1)
 _SEED = flags.DEFINE_integer("seed", 0, "Of all of it.")
+_CHECKPOINT = command_line.define_path("checkpoint", "A run to score on what is there.")
+_FIGURES = command_line.define_path("figures", "The JSON file to write its scores to.")
 
 SIDE = 64
 _DRAWN = 4 * SIDE  # then made smaller, so that edges are smooth
@@ -109,6 +116,21 @@ def ask(shown: Shape, rng: np.random.Generator) -> list[tuple[str, str, str]]:
 
 def main() -> None:
     folder = Path(_OUTPUT.value)
+    path = folder / "questions.jsonl"
+    if not path.is_file():
+        rows = make(folder)
+        write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    print(f"{len(rows)} questions; {blind(rows):.1%} of the test are right without the pictures.")
+    if _CHECKPOINT.value:
+        text = json.dumps(score(_CHECKPOINT.value, folder, rows), indent=1) + "\n"
+        print(text, end="")
+        if _FIGURES.value:
+            write_text(Path(_FIGURES.value), text)
+
+
+def make(folder: Path) -> list[dict[str, str]]:
+    """Draws the pictures; the rows of the table."""
     (folder / "pictures").mkdir(parents=True, exist_ok=True)
     rows = []
     for split, count in (("train", _TRAIN.value), ("test", _TEST.value)):
@@ -118,17 +140,35 @@ def main() -> None:
             name = f"pictures/{split}-{number}.png"
             picture.save(folder / name)
             for kind, question, answer in ask(shown, rng):
-                rows.append(
-                    {
-                        "image": name,
-                        "question": question,
-                        "answer": answer,
-                        "split": split,
-                        "kind": kind,
-                    }
-                )
-    write_text(folder / "questions.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
-    print(f"{len(rows)} questions; {blind(rows):.1%} of the test are right without the pictures.")
+                said = {"question": question, "answer": answer, "split": split, "kind": kind}
+                rows.append({"image": name} | said)
+    return rows
+
+
+def score(run: str, folder: Path, rows: list[dict[str, str]]) -> dict[str, Any]:
+    """Top-1 of a run on the test, among all answers of the table, of all questions and by kind."""
+    import vljepa_jax
+
+    model = vljepa_jax.load(run, batch_size=128)
+    test = [row for row in rows if row["split"] == "test"]
+    answers = sorted({row["answer"] for row in rows})
+    pictures = [str(folder / row["image"]) for row in test]
+    found = model.embed_video(pictures, [row["question"] for row in test])
+    nearest = np.argmax(found @ model.embed_text(answers).T, axis=1)
+    right = np.array([answers[i] == row["answer"] for i, row in zip(nearest, test, strict=True)])
+    kinds = {"all": np.ones(len(test), bool)}
+    for kind in ("shape", "colour", "yes or no"):
+        kinds[kind.replace(" ", "_")] = np.array([row["kind"] == kind for row in test])
+    kinds["negated"] = np.array([" not " in row["question"] for row in test])
+    trained = [row for row in rows if row["split"] == "train"]
+    return {
+        "pictures": len({row["image"] for row in trained}),
+        "questions": len(trained),
+        "tested": len(test),
+        "blind": blind(rows),
+        "accuracy": {name: float(np.mean(right[chosen])) for name, chosen in kinds.items()},
+        "training": read_json(Path(run) / "train.json", dict),
+    }
 
 
 def blind(rows: list[dict[str, str]]) -> float:

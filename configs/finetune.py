@@ -53,10 +53,13 @@ def _freeze_text(config: ConfigDict) -> None:
 def _train_video(config: ConfigDict) -> None:
     _, *others = config.optimizer.rules
     config.optimizer.rules = (
-        common.rule(r"^token_embedding/", frozen=True),
-        *others[:-1],
-        common.rule(r"^x_encoder/", lr_multiplier=0.05),  # as the Y-Encoder: it can see
-        others[-1],
+        # As the predictor, and before the rule of norms and biases, by which these would learn
+        # faster than what they scale.
+        common.rule(r"^x_encoder/", lr_multiplier=0.3, weight_decay_multiplier=0.0),
+        # Questions about what looks new have new words, too. A table is not drawn towards zero:
+        # most of its words are in none of them.
+        common.rule(r"^token_embedding/", lr_multiplier=0.3, weight_decay_multiplier=0.0),
+        *others,
     )
     config.data.visual_tokens = "compute"  # which training changes
     config.data.video.sampling = "jittered"  # few clips, seen often: never quite the same pixels

@@ -21,7 +21,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 PLANS = ROOT / "docs" / "scaling"
 STAGES = ("image", "video8", "video32", "sft")  # of configs/vljepa_1b.py
-OPEN_STAGES = ("small", "base")  # of configs/vljepa_open.py: most of what it costs
+# Of configs/vljepa_open.py: the questions are most of what it costs.
+OPEN_STAGES = ("small_captions", "small", "base_captions", "base")
 # The recipe divides the state over all devices, which leaves most room for activations, and keeps
 # the inputs of layers alone ("full"). Where there is room for the results of their products
 # ("dots"), a backward pass computes less.
@@ -71,9 +72,15 @@ CHOSEN = {
         "sft": _pieces(256),
     },
 }
-# One GPU of 24 GB, one of 80 GB, and a small slice.
+# One GPU of 24 GB, one of 80 GB, and a small slice, on which the state of :base is divided.
+DIVIDED: dict[str, str | int] = {"sharding.data": 1, "sharding.fsdp": 8}
 OPEN_CHOSEN = {
-    topology: dict.fromkeys(OPEN_STAGES, RECIPE) for topology in ("l4:1", "h100:1", "v5e:2x4")
+    "l4:1": dict.fromkeys(("small", "base"), RECIPE),
+    "h100:1": dict.fromkeys(("small", "base"), RECIPE),
+    "v5e:2x4": {
+        **dict.fromkeys(("small_captions", "small"), RECIPE),
+        **dict.fromkeys(("base_captions", "base"), DIVIDED),
+    },
 }
 # US dollars of an hour of one chip, from memory.
 PRICES = {"l4:1": 0.7, "h100:1": 3.0, "v5e:2x4": 1.25}

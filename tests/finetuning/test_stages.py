@@ -110,7 +110,12 @@ def test_the_training_is_the_recipe_s_for_the_start_s_model(table, start, tmp_pa
     assert dataset.splits == {"train": 8, "validation": 2, "test": 2}
     source = load_config(start)
     config = vljepa_recipe(request_for(table, start), dataset, start, source)
-    assert (config.model, config.data.text) == (source.model, source.data.text)
+    assert config.model == source.model
+    longest = max(map(len, Tokenizer("@world").encode_whole(["even", "odd", "clip 10", "clip 8"])))
+    assert source.data.text.target_length > longest == config.data.text.target_length
+    assert dataclasses.replace(config.data.text, target_length=0) == dataclasses.replace(
+        source.data.text, target_length=0
+    )
     assert (config.steps, config.batch_size) == (2, 16)
     assert config.data.visual_tokens == "cache"
     assert (config.data.video.sampling, config.data.video.crop) == ("uniform", "centre")
@@ -125,8 +130,9 @@ def test_the_training_is_the_recipe_s_for_the_start_s_model(table, start, tmp_pa
     rules = {rule.pattern: rule for rule in config.optimizer.rules}
     assert rules["^x_encoder/|^token_embedding/"].frozen
     trained = vljepa_recipe(request_for(table, start, video="train"), dataset, start, source)
-    rules = {rule.pattern: rule for rule in trained.optimizer.rules}
-    assert not rules["^x_encoder/"].frozen
+    first, second, *_ = trained.optimizer.rules  # norms and biases of the X-Encoder go with it
+    assert (first.pattern, first.frozen) == ("^x_encoder/", False)
+    assert (second.pattern, second.frozen) == ("^token_embedding/", False)
     assert trained.data.visual_tokens == "compute"
     assert trained.data.video.sampling == "jittered"
     worded = vljepa_recipe(request_for(table, start, text="x", frames=2), dataset, start, source)
@@ -235,6 +241,7 @@ def test_finetuning_leaves_a_run_and_goes_on_where_it_was_ended(
     step = best_step(workdir / "training", "eval/clips/classification_top1")
     best, kept = load_params(workdir / "training", step=step)[1], load_params(workdir)[1]
     jax.tree.map(np.testing.assert_array_equal, best, kept)
+    assert load_config(workdir).data.text == load_config(start).data.text  # for texts as long
     before = load_params(start)[1]
     assert np.abs(before["predictor_head"]["kernel"] - kept["predictor_head"]["kernel"]).max() > 0
     np.testing.assert_array_equal(

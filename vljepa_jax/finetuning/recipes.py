@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
@@ -110,7 +111,7 @@ def vljepa_recipe(
         data=dataclasses.replace(
             recipe.data,
             video=video,
-            text=_with_questions(source.data.text, dataset),
+            text=_fitted(source.data.text, dataset),
             num_workers=request.num_workers,
         ),
         optimizer=_warmed_up(recipe.optimizer, steps),
@@ -195,12 +196,33 @@ def best_step(run: Path, metric: str) -> int:
     return max(steps, key=lambda step: (values.get(step, float("-inf")), step))
 
 
-def _with_questions(text: TextConfig, dataset: Dataset) -> TextConfig:
-    """With room for the longest question; the start's was made for others."""
+def _fitted(text: TextConfig, dataset: Dataset) -> TextConfig:
+    """With room for the longest question and the longest target; the start's was made for others.
+
+    Of targets not for more than the start has: padding to the length of captions is most of what
+    an encoder of answers computes.
+    """
     questions = {annotation.query for _, annotation in dataset.annotations(TRAIN)}
-    found = Tokenizer(text.query_tokenizer).encode_whole(sorted(questions))
-    longest = min(max(map(len, found)), _LONGEST_QUESTION)
-    return dataclasses.replace(text, query_length=max(text.query_length, longest))
+    asked = Tokenizer(text.query_tokenizer).encode_whole(sorted(questions))
+    said = [text.target_prompt + target for target in sorted(_targets(dataset))]
+    targets = Tokenizer(text.target_tokenizer).encode_whole(said)
+    return dataclasses.replace(
+        text,
+        query_length=max(text.query_length, min(max(map(len, asked)), _LONGEST_QUESTION)),
+        target_length=min(text.target_length, max(map(len, targets))),
+    )
+
+
+def _targets(dataset: Dataset) -> set[str]:
+    """What training and its evaluations embed: texts, and candidates."""
+    found, sets = set(), set()
+    for split in {TRAIN, VALIDATION} & dataset.splits.keys():
+        for _, annotation in dataset.annotations(split):
+            found.update(annotation.texts)
+            if annotation.candidates not in sets:
+                sets.add(annotation.candidates)
+                found.update(itertools.chain(*dataset.candidates(annotation)))
+    return found
 
 
 def _examples(dataset: Dataset) -> int:

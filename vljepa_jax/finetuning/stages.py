@@ -275,7 +275,12 @@ class _Finetuning:
         for name in ("metrics.jsonl", "train.json"):
             shutil.copy(training / name, self._workdir)
         (self._workdir / "config.json").unlink(missing_ok=True)  # of a start that was killed
-        save_params(self._workdir, *load_params(training, step=step))
+        trained, params = load_params(training, step=step)
+        # Its texts may be as long as the start's, and not just as these.
+        text = trained.data.text
+        text = dataclasses.replace(text, target_length=source.data.text.target_length)
+        data = dataclasses.replace(trained.data, text=text)
+        save_params(self._workdir, dataclasses.replace(trained, data=data), params)
 
     def _train_y_decoder(self, start: Path, dataset: Dataset) -> None:
         """Trains what writes texts of the new embeddings, from the start's own where there is one.
