@@ -23,7 +23,7 @@ from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from vljepa_jax.config import Preprocessing
 from vljepa_jax.models.placement import by_rows, gathered
-from vljepa_jax.models.products import Dense, product
+from vljepa_jax.models.products import Dense, product, products_saveable
 
 # Keeps the scale of activations whatever the width; about 0.02-0.03 at the published widths.
 kernel_init = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal")
@@ -349,7 +349,7 @@ def scan_layers(
     """
     if remat != "none":
         policy = {
-            "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+            "dots": products_saveable,
             "full": jax.checkpoint_policies.nothing_saveable,
         }[remat]
         block = nn.remat(block, policy=policy, prevent_cse=False)  # the scan already separates them

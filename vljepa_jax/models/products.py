@@ -13,6 +13,7 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
 from vljepa_jax.models.placement import accelerator
@@ -21,6 +22,16 @@ from vljepa_jax.models.placement import accelerator
 # product that walks down their columns finds nothing again.
 _ALIASED = 2048
 _TURNED_UP_TO = 512  # outputs of a tall kernel
+# A checkpoint policy sees no product inside a function with a gradient of its own, but this name.
+_NAME = "product_with_kernel"
+
+
+def products_saveable(*arguments: Any, **parameters: Any) -> Any:
+    """The checkpoint policy that keeps the results of products with kernels."""
+    return jax.checkpoint_policies.save_from_both_policies(
+        jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+        jax.checkpoint_policies.save_only_these_names(_NAME),
+    )(*arguments, **parameters)
 
 
 def product(x: Array, kernel: Array, dimensions: Any, **precision: Any) -> Array:
@@ -35,7 +46,7 @@ def product(x: Array, kernel: Array, dimensions: Any, **precision: Any) -> Array
     inputs, outputs = kernel.shape
     rows = x.reshape(-1, inputs)
     if set(precision.values()) <= {None}:
-        found = product_of_rows(rows, kernel)
+        found = checkpoint_name(product_of_rows(rows, kernel), _NAME)
     else:
         found = jax.lax.dot_general(rows, kernel, _FORWARD, **precision)
     return found.reshape(*x.shape[:-1], outputs)

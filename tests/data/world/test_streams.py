@@ -125,10 +125,14 @@ def test_frames_come_one_at_a_time():
 
 @pytest.mark.parametrize(
     ("seed", "seconds", "digest"),
-    [(0, None, "023acf0f27b3c15b"), (1, 40, "1a2e5bb1e22d5e61"), (7, 40, "c6d09ab0f2f56182")],
+    [(0, None, "ab2efef35e827296"), (1, 40, "6de9e64f79b9d9d8"), (7, 40, "19a72399167c4577")],
 )
 def test_poisson_streams_are_what_they_were_before_there_was_another_kind(seed, seconds, digest):
-    """Digests of courses, events, and of what the generator draws next, made by the code then."""
+    """Digests of courses, events, and of what the generator draws next, made by the code then.
+
+    Courses to six decimals: numpy's sines and powers differ in the last bits between processors
+    with AVX-512 and without.
+    """
     rng = np.random.default_rng(seed)
     script = streams.draw_stream(rng, FPS, "poisson", DENSITY, seconds)
     made = hashlib.sha256()
@@ -136,7 +140,7 @@ def test_poisson_streams_are_what_they_were_before_there_was_another_kind(seed, 
         made.update(str((shot.first, shot.background_seed)).encode())
         for actor in shot.actors:
             for course in (actor.position, actor.size, actor.angle, actor.opacity):
-                made.update(np.ascontiguousarray(course).tobytes())
+                made.update((np.round(course, 6) + 0.0).tobytes())  # + 0: no -0
     made.update(repr(script.events).encode())
     made.update(str(rng.random()).encode())
     assert made.hexdigest()[:16] == digest
