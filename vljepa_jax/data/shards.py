@@ -255,9 +255,8 @@ class Annotations(Shards):
             if in_bucket(path):
                 table = load_array(io.BytesIO(path.read_bytes()))
             else:
-                table = np.asarray(
-                    load_array(path, mmap_mode="r")
-                )  # a bare view is faster to index
+                # A bare view is faster to index.
+                table = np.asarray(load_array(path, mmap_mode="r"))
         except Exception as error:  # numpy raises nearly any kind on a damaged header
             raise DatasetError(
                 f"{path}: missing or damaged ({shown(str(error))}); copy or make it anew"

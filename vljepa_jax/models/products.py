@@ -24,14 +24,13 @@ _ALIASED = 2048
 _TURNED_UP_TO = 512  # outputs of a tall kernel
 # A checkpoint policy sees no product inside a function with a gradient of its own, but this name.
 _NAME = "product_with_kernel"
+_FORWARD = (((1,), (0,)), ((), ()))
 
-
-def products_saveable(*arguments: Any, **parameters: Any) -> Any:
-    """The checkpoint policy that keeps the results of products with kernels."""
-    return jax.checkpoint_policies.save_from_both_policies(
-        jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
-        jax.checkpoint_policies.save_only_these_names(_NAME),
-    )(*arguments, **parameters)
+# The checkpoint policy that keeps the results of products with kernels.
+products_saveable = jax.checkpoint_policies.save_from_both_policies(
+    jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    jax.checkpoint_policies.save_only_these_names(_NAME),
+)
 
 
 def product(x: Array, kernel: Array, dimensions: Any, **precision: Any) -> Array:
@@ -54,8 +53,6 @@ def product(x: Array, kernel: Array, dimensions: Any, **precision: Any) -> Array
 
 # A projection of the last axis, as ``nn.Dense``.
 Dense = functools.partial(nn.Dense, dot_general=product)
-
-_FORWARD = (((1,), (0,)), ((), ()))
 
 
 @jax.custom_vjp
