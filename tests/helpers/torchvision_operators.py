@@ -5,13 +5,13 @@ transformers import it, and what they use of it here needs no operator. Whoever 
 them imports it from here, and so before them.
 """
 
-import torch
+from torch import library
 
 try:
     import torchvision  # noqa: F401
 except ImportError:  # nothing that imports it is there either
     pass
 except RuntimeError:
-    _operators = torch.library.Library("torchvision", "DEF")  # lives as long as this module
+    _operators = library.Library("torchvision", "DEF")  # lives as long as this module
     for _name in ("nms", "qnms"):
         _operators.define(f"{_name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
