@@ -52,7 +52,8 @@ def test_on_cpu_a_kernels_gradient_is_computed_as_suits_its_sizes(
     expected = np.einsum("bti,bto->io", x, by), np.einsum("bto,io->bti", by, kernel)
     for found, right in zip((of_kernel["params"]["kernel"], of_x), expected, strict=True):
         error = np.abs(np.asarray(found, np.float64) - right).max() / np.abs(right).max()
-        assert error < {"float32": 1e-6, "bfloat16": 2e-2}[dtype]
+        # Sums of up to 520 roundings, in an order that the processor's library chooses.
+        assert error < {"float32": 5e-6, "bfloat16": 2e-2}[dtype]
     program = str(jax.make_jaxpr(jax.grad(total))(params, x.astype(dtype)))
     assert re.findall(r"\[([\d,]+)\] = optimization_barrier", program) == transposed
 
