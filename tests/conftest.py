@@ -21,13 +21,13 @@ if "XLA_FLAGS" not in os.environ:
     answer = subprocess.run(asked, env=os.environ | {"XLA_FLAGS": quicker}, capture_output=True)
     os.environ["XLA_FLAGS"] = plain if answer.returncode else quicker
 # The same small programs are asked for by many tests, in all workers and in the commands that they
-# start: what one has compiled, the others read. It lasts as long as the session.
+# start: what one has compiled, the others read. It lasts as long as the session, if we make it.
 _COMPILED = None
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     _COMPILED = tempfile.mkdtemp(prefix="vljepa_jax_compiled_")
     os.environ["JAX_COMPILATION_CACHE_DIR"] = _COMPILED
-    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
-    os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
 
 def pytest_unconfigure():
