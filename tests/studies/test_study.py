@@ -28,7 +28,7 @@ from vljepa_jax.config import (
 from vljepa_jax.run_dir import CheckpointError
 from vljepa_jax.studies import runs
 from vljepa_jax.studies.pictures import draw_rows
-from vljepa_jax.studies.study import require_same_data, run_study
+from vljepa_jax.studies.study import require_same_data, run_study, select_sections
 from vljepa_jax.training import train_loop
 
 
@@ -222,6 +222,15 @@ def test_recipes_that_differ_in_data_are_refused(study, tmp_path, changed, named
 def test_an_unknown_section_is_named(study, tmp_path):
     with pytest.raises(ConfigError, match="no section 'primry'.*'primary'"):
         run_study(study, tmp_path, ("primry",), quick=True)
+
+
+def test_quick_is_of_the_first_section_unless_others_are_named(study):
+    (section,) = study.sections
+    other = dataclasses.replace(section, name="other")
+    study = dataclasses.replace(study, sections=(section, other))
+    assert select_sections(study, (), quick=True) == (section,)
+    assert select_sections(study, ("other",), quick=True) == (other,)
+    assert select_sections(study, (), quick=False) == (section, other)
 
 
 def test_sections_of_a_table_share_one_picture(tmp_path):

@@ -3,10 +3,10 @@
     python launch/compare.py --config=configs/comparison.py --workdir=runs/comparison
     python launch/compare.py --config=configs/ablations.py --workdir=runs/ablations --only=b
 
---only=primary,rates runs these sections of the study alone; --quick runs all of them small, into
-WORKDIR/quick. Each training and each evaluated checkpoint is kept when it is finished, and the
-same command, started again, goes on. The workdir receives report.json, a picture a section, and a
-folder a training, which launch/eval.py and the other commands take.
+--only=primary,rates runs these sections of the study alone; --quick runs the first, or those that
+--only names, small, into WORKDIR/quick. Each training and each evaluated checkpoint is kept when it
+is finished, and the same command, started again, goes on. The workdir receives report.json, a
+picture a section, and a folder a training, which launch/eval.py and the other commands take.
 """
 
 from pathlib import Path
@@ -17,8 +17,10 @@ from vljepa_jax.config import StudyConfig, command_line, parse
 
 _CONFIG = command_line.define_config("The study, FILE[:variant]; --config.a.b=value overrides.")
 _WORKDIR = command_line.define_path("workdir", "The study's directory.", required=True)
-_ONLY = flags.DEFINE_list("only", [], "Names of sections to run; all by default.")
-_QUICK = flags.DEFINE_bool("quick", False, "The study at a small size.")
+_ONLY = flags.DEFINE_list(
+    "only", [], "Names of sections to run; all by default, with --quick the first."
+)
+_QUICK = flags.DEFINE_bool("quick", False, "Few steps, one seed, few examples.")
 
 
 def main() -> None:

@@ -46,7 +46,7 @@ def run_study(
     """Runs a study, as far as that is not done, and writes its report.
 
     Args:
-        only: names of sections; none for all.
+        only: names of sections; none for all, or where it is quick, for the first.
         quick: their quick effort, into a folder of its own.
 
     Returns:
@@ -58,7 +58,7 @@ def run_study(
         InUse: another process runs a study there.
         CheckpointError, DatasetError, EvaluationError: see ``runs.run_variant``.
     """
-    sections = select_sections(study, only)
+    sections = select_sections(study, only, quick=quick)
     for section in sections:
         require_same_data(section)
     console = terminal.PlainConsole()
@@ -102,14 +102,22 @@ def _run(
     return report
 
 
-def select_sections(study: StudyConfig, only: Sequence[str]) -> tuple[StudySection, ...]:
-    """Sections by name, in the config's order; raises ConfigError for an unknown one."""
+def select_sections(
+    study: StudyConfig, only: Sequence[str], *, quick: bool
+) -> tuple[StudySection, ...]:
+    """Sections by name, in the config's order; raises ConfigError for an unknown one.
+
+    Without names all of them, or the first where it is to be quick: each section has a world to
+    make and heads and decoders to train, which no lower number of steps makes cheaper.
+    """
     names = [section.name for section in study.sections]
     for name in only:
         if name not in names:
             raise ConfigError(
                 f"--only: no section '{name}'{nearest(name, names)}; there are {', '.join(names)}"
             )
+    if quick and not only:
+        return study.sections[:1]
     return tuple(section for section in study.sections if not only or section.name in only)
 
 
