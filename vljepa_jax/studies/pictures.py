@@ -33,13 +33,16 @@ def draw_comparison(summary: Mapping[str, Any], path: Path) -> None:
     panels = len(columns) + ("parameters" in summary) + ("latency" in summary)
     rows = math.ceil(panels / _PANELS)
     across = min(panels, _PANELS)
-    figure = Figure(figsize=(3.2 * across, 0.3 + 2.9 * rows), layout="constrained")
+    figure = Figure(figsize=(3.2 * across, 0.6 + 2.9 * rows), layout="constrained")
     grid = figure.subplots(rows, across, squeeze=False).ravel()
     for unused in grid[panels:]:
         unused.set_axis_off()
     axes = iter(grid)
     for column in columns:
         _draw_curves(next(axes), column, variants)
+    # One for all, beside them: inside it would lie on curves.
+    handles, labels = grid[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
     if "parameters" in summary:
         _draw_parameters(next(axes), summary)
     if "latency" in summary:
@@ -73,11 +76,13 @@ def _draw_curves(axes: Axes, column: str, variants: Mapping[str, Any]) -> None:
                     for at in variant["metrics"]
                 ]
                 axes.plot(variant["samples"], scale * np.array(values), style, color=colour, lw=0.8)
-    axes.set_xscale("log", base=2)
+    samples = sorted({count for variant in variants.values() for count in variant["samples"]})
+    axes.set_xscale("log")
+    axes.set_xticks(samples, [f"{count:,}" for count in samples], fontsize=8)
+    axes.xaxis.minorticks_off()
     axes.set_xlabel("samples seen")
     axes.set_title(_NAMES.get(column, column))
     axes.grid(alpha=0.3)
-    axes.legend(frameon=False)
 
 
 def _draw_parameters(axes: Axes, summary: Mapping[str, Any]) -> None:

@@ -166,7 +166,7 @@ def _table(summary: Mapping[str, Any]) -> rich.table.Table:
     table = rich.table.Table(title=summary["title"])
     table.add_column("variant")
     for column in summary["columns"]:
-        table.add_column(column, justify="right")
+        table.add_column(column, justify="right", min_width=len(column))
         table.add_column("paper", justify="right", style="dim")
     scale = units(summary["columns"])
     for variant in summary["variants"].values():
