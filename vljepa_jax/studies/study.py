@@ -164,9 +164,9 @@ def _plain(variant: Variant) -> dict[str, Any]:
 def _table(summary: Mapping[str, Any]) -> rich.table.Table:
     """A variant a row, a column with its interval a column, and the paper's figure beside it."""
     table = rich.table.Table(title=summary["title"])
-    table.add_column("variant")
+    table.add_column("variant", overflow="fold")  # a name is never cut
     for column in summary["columns"]:
-        table.add_column(column, justify="right", min_width=len(column))
+        table.add_column(column, justify="right", overflow="fold")
         table.add_column("paper", justify="right", style="dim")
     scale = units(summary["columns"])
     for variant in summary["variants"].values():
