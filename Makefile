@@ -142,7 +142,7 @@ docs: $(VENV)/installed-docs  ## Write the pages of the API, build/api/index.htm
 	$(RUN) -m pdoc --docformat=google --output-directory=build/api $(API) \
 	    '!vljepa_jax.data.beam_pipeline'  # which needs the extra beam
 
-test-buckets: $(VENV)/installed-emulators  ## Train, kill, resume and evaluate on emulated gs:// and s3:// (2 minutes).
+test-buckets: $(VENV)/installed-emulators  ## Train, kill, resume and evaluate on emulated gs:// and s3:// (4 minutes).
 	$(RUN) -m pytest -m buckets
 
 KILLS ?= 4

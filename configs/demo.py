@@ -38,7 +38,7 @@ def get_config(variant: str = "") -> ConfigDict:
             # token table.
             common.rule(r"^x_encoder/|^token_embedding/", frozen=True),
             # The temperature, norms and biases are not drawn towards zero. The Y-Encoder's norms
-            # learn at the full rate, unlike in the paper: a little better (docs/findings.md).
+            # learn at the full rate, unlike in the paper: no worse (docs/findings.md).
             common.rule(r"^log_logit_scale$|norm|bias$", weight_decay_multiplier=0.0),
             common.rule(r"^y_encoder/", lr_multiplier=0.05),  # 3.1
             common.rule(r".*"),

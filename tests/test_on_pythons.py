@@ -65,12 +65,18 @@ def test_an_absent_python_fails_only_if_it_was_asked_for(machine, capsys):
     ],
 )
 def test_only_tests_that_passed_count(machine, monkeypatch, capsys, status, cases, expected, told):
-    """`make` is played by a script: it leaves a report of pytest's form, and a status."""
+    """`make` is played by a script: it leaves a report of pytest's form, and a status.
+
+    It fails without a directory for compiled programs, which Pythons share.
+    """
     monkeypatch.setattr(on_pythons, "ROOT", machine)
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
     venv = machine / f".venv-{RUNNING}"
     venv.mkdir()
     report = f"<testsuites><testsuite {cases}/></testsuites>"
     write = f"echo '{report}' > {venv / 'tests.xml'}\n" if cases else ""
-    executable(machine / "bin" / "make", f"{write}exit {status}")
+    executable(
+        machine / "bin" / "make", f'{write}test -d "$JAX_COMPILATION_CACHE_DIR" && exit {status}'
+    )
     assert on_pythons.main([f"--pythons={RUNNING}"]) == expected
     assert told in capsys.readouterr().out
