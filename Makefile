@@ -101,7 +101,7 @@ test: $(VENV)/installed  ## Run the suite (no torch needed); TESTS=tests/data ru
 	$(RUN) -m pytest -n auto --dist loadfile --durations=15 -m "not parity and not slow and not browser and not buckets and not real" $(TESTS)
 
 test-pythons:  ## Tests of data, models and checkpoints on each Python installed (4 minutes each).
-	$(PYTHON) tests/programs/on_pythons.py --venv=$(VENV) --pythons=$(PYTHONS) --tested=$(TESTED)
+	$(PYTHON) tests/programs/on_pythons.py --venv=$(VENV) --pythons=$(PYTHONS) --tested=$(TESTED) $(if $(NEWEST),--newest)
 
 test-parity: $(VENV)/installed-parity  ## Compare live with torch and transformers.
 	$(RUN) -m pytest -n auto --dist loadfile -m "parity and not slow"

@@ -54,6 +54,18 @@ def test_an_absent_python_fails_only_if_it_was_asked_for(machine, capsys):
         on_pythons.main(["--pythons=3.10"])
 
 
+def test_the_newest_alone_stands_for_the_others(machine, monkeypatch, capsys):
+    monkeypatch.setattr(on_pythons, "find", lambda version: version != "3.13" and version)
+    monkeypatch.setattr(on_pythons, "run", lambda python, venv, compiled: (True, f"by {python}"))
+    assert on_pythons.main(["--tested=3.11", "--newest"]) == 0
+    told = capsys.readouterr().out
+    assert "3.12  by 3.12" in told
+    assert "3.11  the whole suite" in told
+    assert "3.13" not in told
+    assert on_pythons.main(["--pythons=3.11,3.12", "--newest"]) == 0
+    assert "3.11  by 3.11" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("status", "cases", "expected", "told"),
     [

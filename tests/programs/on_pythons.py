@@ -1,10 +1,12 @@
 """Runs the tests of data, models and checkpoints on each supported Python that is installed.
 
-    python tests/programs/on_pythons.py [--pythons=3.11,3.12,3.13] [--tested=3.11] [--venv=.venv]
+    python tests/programs/on_pythons.py [--pythons=3.11,3.12,3.13] [--tested=3.11] [--newest]
+        [--venv=.venv]
 
 Each has an environment of its own, `.venv-3.12`, which `make` fills from the lock. What --pythons
 names must be installed; without it an absent Python is only told. --tested names one on which the
-whole suite has run. It needs nothing but the Python that runs it and make.
+whole suite has run; --newest leaves out all others but the newest that is installed, unless
+--pythons names some. It needs nothing but the Python that runs it and make.
 """
 
 import argparse
@@ -69,6 +71,7 @@ def main(arguments=None):
     parser = argparse.ArgumentParser()
     parser.add_argument("--pythons", default="", help="these must be installed; default: any are")
     parser.add_argument("--tested", default="", help="the whole suite has run on this one")
+    parser.add_argument("--newest", action="store_true", help="no others but the newest")
     parser.add_argument("--venv", default=".venv", help="environments are VENV-3.12 and so on")
     given = parser.parse_args(arguments)
     asked = [each for each in given.pythons.split(",") if each] or list(SUPPORTED)
@@ -76,6 +79,9 @@ def main(arguments=None):
         if version not in SUPPORTED:
             parser.error(f"Python {version} is not one of {', '.join(SUPPORTED)}")
 
+    if given.newest and not given.pythons:
+        newest = max(filter(find, asked), key=SUPPORTED.index, default=None)
+        asked = [each for each in asked if each in (newest, given.tested)]
     rows, outcomes = [], []
     with tempfile.TemporaryDirectory(prefix="vljepa_jax_compiled_") as compiled:
         for version in asked:
