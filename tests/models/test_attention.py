@@ -274,11 +274,14 @@ def test_heads_that_do_not_divide_are_refused():
         Masks(None),
         Masks(None, causal=True),
         Masks(None, window=2, query_start=1),
+        Masks(jnp.array([2, 7])),
+        Masks(jnp.array([7, 3]), causal=True),
     ],
-    ids=["all", "causal", "window"],
+    ids=["all", "causal", "window", "lengths", "causal lengths"],
 )
-def test_a_head_at_a_time_is_the_plain_kernel(masks):
-    inputs = draw(heads=3, kv_heads=3)
+@pytest.mark.parametrize("kv_heads", [6, 2])
+def test_a_head_at_a_time_is_the_plain_kernel(masks, kv_heads):
+    inputs = draw(kv_heads=kv_heads)
 
     def total(compute):
         return lambda *inputs: jnp.sum(jnp.sin(compute(*inputs, 0.5, masks)))
@@ -290,12 +293,10 @@ def test_a_head_at_a_time_is_the_plain_kernel(masks):
 
 
 @pytest.mark.parametrize(
-    ("device", "kv_heads", "taken"), [("cpu", 6, True), ("cpu", 2, False), ("tpu", 6, False)]
+    ("device", "shortest", "taken"), [("cpu", 49, True), ("cpu", 50, False), ("tpu", 49, False)]
 )
-def test_long_rows_go_a_head_at_a_time_on_a_cpu(monkeypatch, device, kv_heads, taken):
-    monkeypatch.setattr(entry, "_BY_HEADS_FROM", 49)
+def test_long_rows_go_a_head_at_a_time_on_a_cpu(monkeypatch, device, shortest, taken):
+    monkeypatch.setattr(entry, "_BY_HEADS_FROM", shortest)
     with stated(Accelerator(device)):
-        program = jax.make_jaxpr(lambda *inputs: attention(*inputs, scale=1.0))(
-            *draw(kv_heads=kv_heads)
-        )
+        program = jax.make_jaxpr(lambda *inputs: attention(*inputs, scale=1.0))(*draw())
     assert ("scan" in str(program)) == taken

@@ -156,9 +156,7 @@ def _by_heads(
         device.platform == "cpu"
         and (mesh is None or mesh.size == 1)
         and jax.device_count() == 1
-        and query.shape[2] == key.shape[2]
         and query.shape[1] * key.shape[1] >= _BY_HEADS_FROM
-        and masks.key_lengths is None
         and isinstance(masks.query_start, int)
     )
 
