@@ -137,6 +137,8 @@ def test_the_training_is_the_recipe_s_for_the_start_s_model(table, start, tmp_pa
     assert trained.data.video.sampling == "jittered"
     worded = vljepa_recipe(request_for(table, start, text="x", frames=2), dataset, start, source)
     assert worded.data.video.frames == 2
+    larger = vljepa_recipe(request_for(table, start, image_size=64), dataset, start, source)
+    assert larger.data.video.image_size == 64 == 2 * source.data.video.image_size
     params = jax.eval_shape(make_objective(worded).init, jax.random.key(0))[0]
     _, frozen = make_optimizer(worded.optimizer, worded.steps, params).split(params)
     assert frozen.keys() == {"x_encoder", "token_embedding", "y_encoder", "y_head"}
@@ -198,6 +200,12 @@ def test_a_workdir_of_other_data_is_refused(table, start, tmp_path):
     stages._begin(request_for(table, start), workdir)
     (workdir / "dataset").mkdir()
     stages._begin(request_for(table, start, num_workers=3), workdir)  # changes nothing
+    settings = json.loads((workdir / "settings.json").read_text())
+    del settings["image_size"], settings["frames"]  # as those of earlier versions
+    (workdir / "settings.json").write_text(json.dumps(settings))
+    stages._begin(request_for(table, start), workdir)
+    with pytest.raises(ConfigError, match=r"image_size: 0 -> 64"):
+        stages._begin(request_for(table, start, image_size=64), workdir)
     with pytest.raises(ConfigError, match=r"(?s)other data or settings.*seed.*0.*1.*another --wor"):
         stages._begin(request_for(table, start, seed=1), workdir)
     table.write_text(table.read_text() + "0.mp4,again,odd\n")

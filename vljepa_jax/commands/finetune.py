@@ -43,6 +43,9 @@ _TEXT = command_line.define_path("text", "A text encoder's folder, for the Y-Enc
 _FRAMES = flags.DEFINE_integer(
     "frames", 0, "Taken of a clip; 0 for as many as the start takes.", lower_bound=0
 )
+_IMAGE_SIZE = flags.DEFINE_integer(
+    "image_size", 0, "Pixels of a frame's side; 0 for as many as the start takes.", lower_bound=0
+)
 _STEPS = flags.DEFINE_integer(
     "steps", 0, "Updates; 0 for what suits the number of examples.", lower_bound=0
 )
@@ -97,6 +100,7 @@ def main() -> None:
         video=_VIDEO.value,
         text=_TEXT.value or "",
         frames=_FRAMES.value,
+        image_size=_IMAGE_SIZE.value,
         steps=_STEPS.value,
         held_out=_HELD_OUT.value,
         seed=_SEED.value,

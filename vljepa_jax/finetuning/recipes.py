@@ -56,6 +56,7 @@ class Request:
         text: a published text encoder's directory, the Y-Encoder in place of the start's; "" for
             that.
         frames: of a clip; 0 for the start's number.
+        image_size: pixels of a frame's side; 0 for the start's.
         steps: updates; 0 for what suits the number of examples.
         held_out: share of the clips to report on; half as many choose the checkpoint.
         seed: of the splits and the training.
@@ -69,6 +70,7 @@ class Request:
     video: Literal["frozen", "train"] = "frozen"
     text: str = ""
     frames: int = 0
+    image_size: int = 0
     steps: int = 0
     held_out: float = 0.2
     seed: int = 0
@@ -97,6 +99,7 @@ def vljepa_recipe(
     video = dataclasses.replace(
         source.data.video,
         frames=request.frames or source.data.video.frames,
+        image_size=request.image_size or source.data.video.image_size,
         crop_scale=recipe.data.video.crop_scale,
         **sampled,
     )

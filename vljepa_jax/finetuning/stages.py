@@ -95,7 +95,12 @@ def _begin(request: Request, workdir: Path) -> None:
     path = workdir / "settings.json"
     bound = any((workdir / made).exists() for made in ("dataset", "before"))
     if path.is_file() and bound:
-        if faults := differences(read_json(path, dict), settings):
+        # An earlier version's request has no fields that were added since; it acted as their
+        # defaults do.
+        fields = dataclasses.fields(Request)
+        defaults = {f.name: f.default for f in fields if f.default is not dataclasses.MISSING}
+        then = {name: value for name, value in defaults.items() if name in settings}
+        if faults := differences(then | read_json(path, dict), settings):
             raise ConfigError(
                 f"'{workdir}' was begun with other data or settings (then -> now):\n  "
                 + "\n  ".join(faults)
