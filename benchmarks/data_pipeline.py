@@ -14,10 +14,11 @@ texts tokenized, rows put together to batches. The others open the same files an
 number of frames of the same spans as RGB, at full size, and do nothing else. Bare PyAV goes to the
 keyframe before the span, decodes up to the last wanted frame, and turns the wanted ones into RGB,
 by one converter a clip; torchcodec and decord are called as their documentation says, where they
-are installed and can read the file. All decode on one thread, and take turns. What counts is the
-processor's time of all threads, so that a busy machine does not matter much. The JSON that is
-printed holds the medians; with --config also what the parts of ours take, and bare PyAV, each part
-as what the pipeline takes with it and without what comes after it.
+are installed and can read the file. "pyav_pillow" is bare PyAV whose frames Pillow crops and
+resizes as training has them, the least that gives the same pixels. All decode on one thread, and
+take turns. What counts is the processor's time of all threads, so that a busy machine does not
+matter much. The JSON that is printed holds the medians; with --config also what the parts of ours
+take, and bare PyAV, each part as what the pipeline takes with it and without what comes after it.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ from vljepa_jax.data.pipeline import TrainPipeline
 from vljepa_jax.data.records import Annotation, Medium, Record
 from vljepa_jax.data.storage import write_dataset
 from vljepa_jax.data.transcode import Encoding
-from vljepa_jax.data.video import load_clip, read_frames
+from vljepa_jax.data.video import fit_frame, load_clip, read_frames
 
 _ENCODERS = {
     "h264": ("libx264", {"preset": "veryfast"}),
@@ -126,13 +127,19 @@ def _measure(
     # Of a small dataset again and again.
     media = list(itertools.islice(itertools.cycle(media), config.steps * config.batch_size))
     frames, pipeline = config.data.video.frames, TrainPipeline(config)
+
+    def fitted(rgb: np.ndarray) -> np.ndarray:
+        return fit_frame(Image.fromarray(rgb), config.video_input)
+
     readers: dict[str, Callable[[], list]] = {
         "ours": lambda: _batches(pipeline, config.steps),
-        "pyav": lambda: [_pyav(medium, frames) for medium in media],
+        "pyav": lambda: [_pyav(medium, frames, np.asarray) for medium in media],
+        "pyav_pillow": lambda: [_pyav(medium, frames, fitted) for medium in media],
         "torchcodec": lambda: [_torchcodec(medium, frames) for medium in media],
         "decord": lambda: [_decord(medium, frames) for medium in media],
     }
-    readers = {name: read for name, read in readers.items() if name in ("ours", *versions, "pyav")}
+    always = ("ours", "pyav", "pyav_pillow")
+    readers = {name: read for name, read in readers.items() if name in (*always, *versions)}
     if options.config:
         readers |= {
             name: lambda read=read: [read(medium) for medium in media]
@@ -159,7 +166,7 @@ def _measure(
     readers = {name: read for name, read in readers.items() if name not in unable}
     medians = {name: statistics.median(seconds[name]) for name in readers}
     parts = {name: round(1e6 * value) for name, value in medians.items()}
-    others = [name for name in readers if name in versions or name == "pyav"]
+    others = [name for name in readers if name in (*always[1:], *versions)]
     rates = {name: round(1 / medians[name], 2) for name in ("ours", *others)}
     over = {
         f"ours_over_{name}": round(
@@ -252,7 +259,7 @@ def _moments(medium: Medium, frames: int, length: float) -> np.ndarray:
     return begin + (np.arange(frames) + 0.5) / frames * ((medium.end or length) - begin)
 
 
-def _pyav(medium: Medium, frames: int) -> np.ndarray:
+def _pyav(medium: Medium, frames: int, render: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
     with av.open(open_bytes(medium)) as container:
         stream = container.streams.video[0]
         stream.codec_context.thread_count = 1
@@ -266,7 +273,7 @@ def _pyav(medium: Medium, frames: int) -> np.ndarray:
             wanted = int(np.searchsorted(moments, over)) - len(shown)
             if wanted > 0:
                 rgb = converter.reformat(frame, format="rgb24", threads=1)
-                shown += [rgb.to_ndarray()] * wanted
+                shown += [render(rgb.to_ndarray())] * wanted
             if len(shown) == frames:
                 break
         return np.stack(shown)
