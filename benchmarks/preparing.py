@@ -69,9 +69,10 @@ def main() -> None:
             while not second.exists():
                 written = shares * (kills + 1) // (options.kills + 1)
                 _prepare(root, second, options, written if kills < options.kills else None)
-                kills += not second.exists()
-                found = _written(second)
-                print(f"kill {kills}: {found} shares are written", file=sys.stderr, flush=True)
+                if not second.exists():
+                    kills += 1
+                    found = _written(second)
+                    print(f"kill {kills}: {found} shares are written", file=sys.stderr, flush=True)
             report["kills"] = kills
             report["same_bytes"] = _digests(first) == _digests(second)
     print(json.dumps(report, indent=2))
