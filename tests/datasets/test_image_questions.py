@@ -31,12 +31,12 @@ def test_gqa(tmp_path):
     files = {
         "trainval_label2ans.json": ["cat toy", "yes"],
         "testdev_balanced_questions.json": {"201": question("yes"), "202": question("zeppelin")},
-        "questions1.2/train_balanced_questions.json": {"7": question("cat toy")},
+        "questions1.2/train_balanced_questions.json": {"201": question("cat toy")},
     }
     write(tmp_path, files)
     known, unknown = rows(GQA, tmp_path, "testdev")
     assert known == {
-        "id": "201",
+        "id": "testdev/201",
         "media": [{"path": "images/n25.jpg"}],
         "query": "What is it?",
         "texts": ["yes"],
@@ -53,7 +53,7 @@ def test_gqa(tmp_path):
     ]
 
     (trained,) = rows(GQA, tmp_path, "train")
-    assert (trained["id"], trained["texts"], trained["gold"]) == ("7", ["cat toy"], 0)
+    assert (trained["id"], trained["texts"], trained["gold"]) == ("train/201", ["cat toy"], 0)
 
 
 def test_vqa_v2(tmp_path):

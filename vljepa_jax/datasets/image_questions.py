@@ -55,7 +55,7 @@ def _gqa(official: Official) -> Iterator[ManifestRow]:
     answers = _places(official.json("answers"))
     for identity, record in official.json("questions").items():
         yield _question_row(
-            identity,
+            f"{official.split}/{identity}",
             official.medium(image=record["imageId"]),
             record["question"],
             record["answer"],
