@@ -33,11 +33,13 @@ def get_config(variant: str = "") -> ConfigDict:
     # Classes of one's own clips differ in number, and the rare ones matter too.
     config.data.sources = (common.source(dataset, {}, balanced=True),)
     config.evaluations = ()  # the demo's are on the world; name benchmarks on your dataset here
-    # The predictor can read, and is to lose nothing of it.
-    *first, all_others = config.optimizer.rules
-    config.optimizer.rules = (*first, common.rule(r"^predictor/", lr_multiplier=0.3), all_others)
     if without_text.endswith(_VIDEO):
         _train_video(config)
+    else:
+        # The predictor can read, and is to lose nothing of it.
+        *first, all_others = config.optimizer.rules
+        slower = common.rule(r"^predictor/", lr_multiplier=0.3)
+        config.optimizer.rules = (*first, slower, all_others)
     if variant.endswith(_TEXT):
         _freeze_text(config)
     return config
@@ -53,12 +55,12 @@ def _freeze_text(config: ConfigDict) -> None:
 def _train_video(config: ConfigDict) -> None:
     _, *others = config.optimizer.rules
     config.optimizer.rules = (
-        # As the predictor, and before the rule of norms and biases, by which these would learn
-        # faster than what they scale.
+        # Before the rule of norms and biases, by which these would learn faster than what they
+        # scale. The predictor, which has to read other tokens, learns at the full rate.
         common.rule(r"^x_encoder/", lr_multiplier=0.3, weight_decay_multiplier=0.0),
         # Questions about what looks new have new words, too. A table is not drawn towards zero:
         # most of its words are in none of them.
-        common.rule(r"^token_embedding/", lr_multiplier=0.3, weight_decay_multiplier=0.0),
+        common.rule(r"^token_embedding/", weight_decay_multiplier=0.0),
         *others,
     )
     config.data.visual_tokens = "compute"  # which training changes
