@@ -14,11 +14,12 @@ texts tokenized, rows put together to batches. The others open the same files an
 number of frames of the same spans as RGB, at full size, and do nothing else. Bare PyAV goes to the
 keyframe before the span, decodes up to the last wanted frame, and turns the wanted ones into RGB,
 by one converter a clip; torchcodec and decord are called as their documentation says, where they
-are installed and can read the file. "pyav_pillow" is bare PyAV whose frames Pillow crops and
-resizes as training has them, the least that gives the same pixels. All decode on one thread, and
-take turns. What counts is the processor's time of all threads, so that a busy machine does not
-matter much. The JSON that is printed holds the medians; with --config also what the parts of ours
-take, and bare PyAV, each part as what the pipeline takes with it and without what comes after it.
+are installed and can read the file. "pyav_pillow" is bare PyAV whose frames Pillow crops at the
+centre and resizes, the least that gives the pixels of a recipe without random crops. All decode on
+one thread, and take turns. What counts is the processor's time of all threads, so that a busy
+machine does not matter much. The JSON that is printed holds the medians; with --config also what
+the parts of ours take, and bare PyAV, each part as what the pipeline takes with it and without what
+comes after it.
 """
 
 from __future__ import annotations

@@ -76,6 +76,8 @@ def main() -> None:
             report["kills"] = kills
             report["same_bytes"] = _digests(first) == _digests(second)
     print(json.dumps(report, indent=2))
+    if not report.get("same_bytes", True):
+        raise SystemExit("a preparation that was killed and given again wrote other bytes")
 
 
 def _write_source(root: pathlib.Path, rows: int) -> None:

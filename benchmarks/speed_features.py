@@ -13,6 +13,7 @@ state as the compiler reports them. Run it on a machine that does nothing else.
 from __future__ import annotations
 
 import argparse
+import collections
 import dataclasses
 import functools
 import json
@@ -208,23 +209,26 @@ def chunks(turns: int) -> dict[str, Any]:
 
 
 def heads(turns: int) -> dict[str, Any]:
-    """Attention of ViT-L over two clips of 1,024 tokens: all heads at once, and one by one.
+    """Attention over two clips of 1,024 tokens: all heads at once, and a key head at a time.
 
-    Milliseconds of processors, forward alone.
+    Milliseconds of processors, forward alone: of ViT-L, and of as many query heads of which four
+    share a key head.
     """
-    shape = (2, 1024, 16, 64)
-    inputs = [np.random.default_rng(seed).standard_normal(shape, np.float32) for seed in range(3)]
-    taken: dict[str, list[float]] = {"plain": [], "by_heads": []}
+    rng = np.random.default_rng(0)
     ways = {
         name: jax.jit(functools.partial(kernel, scale=0.125, masks=kernels.Masks(None)))
         for name, kernel in (("plain", kernels.plain), ("by_heads", kernels.by_heads))
     }
-    for turn in range(turns + 1):  # the first of each compiles
-        for name, run in ways.items():
-            start = time.process_time()
-            jax.block_until_ready(run(*inputs))
-            if turn:
-                taken[name].append(time.process_time() - start)
+    taken: dict[str, list[float]] = collections.defaultdict(list)
+    for ending, key_heads in (("", 16), ("_shared", 4)):
+        shapes = ((2, 1024, count, 64) for count in (16, key_heads, key_heads))
+        inputs = [rng.standard_normal(shape, np.float32) for shape in shapes]
+        for turn in range(turns + 1):  # the first of each compiles
+            for name, run in ways.items():
+                start = time.process_time()
+                jax.block_until_ready(run(*inputs))
+                if turn:
+                    taken[name + ending].append(time.process_time() - start)
     return {name: round(1e3 * statistics.median(times), 1) for name, times in taken.items()}
 
 

@@ -193,6 +193,21 @@ def test_a_batch_with_more_rows_than_texts_is_told(table, start, tmp_path, monke
     assert told["captions"] == ""
 
 
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [({"image_size": 20}, "height = 20: V-JEPA 2 takes"), ({"frames": 3}, "frames = 3: V-JEPA 2")],
+)
+def test_what_the_x_encoder_does_not_take_is_refused_at_once(table, start, tmp_path, asked, told):
+    """And binds the workdir to nothing."""
+    with pytest.raises(ConfigError, match=f"--frames, --image_size: {told}"):
+        finetune(
+            request_for(table, start, **asked), _made(tmp_path / "run"), terminal.PlainConsole()
+        )
+    assert not (tmp_path / "run" / "dataset").exists()
+    with pytest.raises(ConfigError, match="height = 10"):  # without a start, it is the demo's
+        finetune(Request(data=str(table), image_size=10), tmp_path / "run", terminal.PlainConsole())
+
+
 def test_a_workdir_of_other_data_is_refused(table, start, tmp_path):
     workdir = tmp_path / "run"
     stages._begin(request_for(table, start), _made(workdir))

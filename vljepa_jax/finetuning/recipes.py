@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -18,6 +18,7 @@ from vljepa_jax.config import (
     SourceConfig,
     TextConfig,
     TrainConfig,
+    VideoConfig,
     find_recipe,
     load_recipe,
     parse,
@@ -65,7 +66,7 @@ class Request:
 
     data: str
     root: str | None = None
-    columns: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    columns: dict[str, str] = dataclasses.field(default_factory=dict)
     checkpoint: str = ""
     video: Literal["frozen", "train"] = "frozen"
     text: str = ""
@@ -77,11 +78,20 @@ class Request:
     num_workers: int = 0
 
 
-def base_recipe(request: Request, dataset: Dataset) -> TrainConfig:
-    """configs/finetune.py, as it is written."""
+def base_recipe(request: Request, directory: str) -> TrainConfig:
+    """configs/finetune.py, as it is written, for the dataset in a directory."""
     endings = (":video" if request.video == "train" else "") + (":text" if request.text else "")
-    recipe = load_recipe(find_recipe("finetune"), f"{dataset.directory}{endings}")
+    recipe = load_recipe(find_recipe("finetune"), f"{directory}{endings}")
     return parse(TrainConfig, recipe)
+
+
+def asked_video(request: Request, video: VideoConfig) -> VideoConfig:
+    """The start's clips, of the frames and pixels that the user asks for."""
+    return dataclasses.replace(
+        video,
+        frames=request.frames or video.frames,
+        image_size=request.image_size or video.image_size,
+    )
 
 
 def vljepa_recipe(
@@ -93,13 +103,11 @@ def vljepa_recipe(
         start: the run that it starts from.
         source: that run's config.
     """
-    recipe = base_recipe(request, dataset)
+    recipe = base_recipe(request, dataset.directory)
     steps, batch_size = training_size(_examples(dataset), request.steps)
     sampled = {name: getattr(recipe.data.video, name) for name in ("sampling", "crop")}
     video = dataclasses.replace(
-        source.data.video,
-        frames=request.frames or source.data.video.frames,
-        image_size=request.image_size or source.data.video.image_size,
+        asked_video(request, source.data.video),
         crop_scale=recipe.data.video.crop_scale,
         **sampled,
     )

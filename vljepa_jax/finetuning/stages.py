@@ -29,6 +29,7 @@ import rich.console
 import rich.table
 
 from vljepa_jax.config import ConfigError, differences
+from vljepa_jax.config.saved import in_present_form
 from vljepa_jax.convert.published import BUNDLED, backbone_directory, convert_checkpoint
 from vljepa_jax.data.collection import list_items
 from vljepa_jax.data.manifest import open_manifest
@@ -43,6 +44,7 @@ from vljepa_jax.evals.run import write_evaluation
 from vljepa_jax.finetuning.columns import choose_columns, read_examples
 from vljepa_jax.finetuning.recipes import (
     Request,
+    asked_video,
     base_recipe,
     best_step,
     decoder_recipe,
@@ -95,12 +97,7 @@ def _begin(request: Request, workdir: Path) -> None:
     path = workdir / "settings.json"
     bound = any((workdir / made).exists() for made in ("dataset", "before"))
     if path.is_file() and bound:
-        # An earlier version's request has no fields that were added since; it acted as their
-        # defaults do.
-        fields = dataclasses.fields(Request)
-        defaults = {f.name: f.default for f in fields if f.default is not dataclasses.MISSING}
-        then = {name: value for name, value in defaults.items() if name in settings}
-        if faults := differences(then | read_json(path, dict), settings):
+        if faults := differences(_in_present_form(read_json(path, dict)), settings):
             raise ConfigError(
                 f"'{workdir}' was begun with other data or settings (then -> now):\n  "
                 + "\n  ".join(faults)
@@ -114,6 +111,14 @@ def _begin(request: Request, workdir: Path) -> None:
             "this command; name a new directory"
         )
     write_text(path, json.dumps(settings, indent=2) + "\n")
+
+
+def _in_present_form(saved: dict[str, Any]) -> dict[str, Any]:
+    """Settings that an earlier version saved, with the fields added since."""
+    content = saved.pop("content", None)
+    request = in_present_form(Request, saved)
+    request.pop("num_workers", None)
+    return request | {"content": content}
 
 
 def _stamp(data: Path) -> str:
@@ -131,6 +136,7 @@ class _Finetuning:
         self._console = console
 
     def run(self) -> None:
+        self._check_video()
         self._stage("Data")
         dataset = self._dataset()
         start = self._with_text(self._start(dataset), dataset)
@@ -145,6 +151,20 @@ class _Finetuning:
         self._stage("Index")
         self._embed(dataset)
         self._console.print(_compared(before, after))
+
+    def _check_video(self) -> None:
+        """Refuses at once what the start's X-Encoder would refuse after the data is prepared."""
+        if self._request.checkpoint:
+            source = load_config(Path(self._request.checkpoint))
+            require_vljepa(source)
+        else:
+            source = base_recipe(self._request, self._request.data)
+        video = asked_video(self._request, source.data.video)
+        asked = dataclasses.replace(source, data=dataclasses.replace(source.data, video=video))
+        try:
+            _ = asked.token_grid
+        except ConfigError as error:
+            raise ConfigError(f"--frames, --image_size: {error}") from error
 
     def _stage(self, name: str) -> None:
         self._console.print(f"\n{name}", style="bold")
@@ -232,14 +252,12 @@ class _Finetuning:
     def _start(self, dataset: Dataset) -> Path:
         """The run that training starts from."""
         if self._request.checkpoint:
-            start = Path(self._request.checkpoint).absolute()
-            require_vljepa(load_config(start))
-            return start
+            return Path(self._request.checkpoint).absolute()
         start = self._workdir / "start"
         if newest(start) is None:
             (start / "config.json").unlink(missing_ok=True)  # of a conversion that was killed
             directories = {part: backbone_directory(part, BUNDLED) for part in _BACKBONES}
-            config = base_recipe(self._request, dataset)
+            config = base_recipe(self._request, dataset.directory)
             # Heads made of fewer texts than the space has directions could tell no others apart.
             enough = len(target_shares(config)) >= config.model.embedding_size
             convert_checkpoint(config, directories, start, self._console, align=enough)
@@ -252,7 +270,7 @@ class _Finetuning:
         changed = self._workdir / "start_text"
         if newest(changed) is None:
             (changed / "config.json").unlink(missing_ok=True)  # of a start that was killed
-            texts = target_shares(base_recipe(self._request, dataset))
+            texts = target_shares(base_recipe(self._request, dataset.directory))
             directory = Path(self._request.text).absolute()
             made = with_text_encoder(*load_params(start), directory, texts, self._console)
             save_params(changed, *made)

@@ -90,8 +90,7 @@ def by_heads(query, key, value, scale: float, masks: Masks) -> Float[Array, "b t
     """As ``plain``, one key head of one row after the other, whose scores stay in a CPU's cache.
 
     What is mixed, and not the scores, is divided by the sums of the softmax, a pass over the scores
-    less. ``query_start`` is a number. Where it is differentiated it is ``plain``, which is faster
-    there.
+    less. ``query_start`` is a number. Where it is differentiated it is ``plain``.
     """
     rows, queries = query.shape[:2]
     key_heads = key.shape[2]
@@ -100,7 +99,7 @@ def by_heads(query, key, value, scale: float, masks: Masks) -> Float[Array, "b t
     def one(head):
         query, key, value, length = head
         mask = masks.replace(key_lengths=length).dense(0, queries, key.shape[0])
-        scores = jnp.einsum("rtk,sk->rts", scale * query, key, preferred_element_type=jnp.float32)
+        scores = scale * jnp.einsum("rtk,sk->rts", query, key, preferred_element_type=jnp.float32)
         if mask is not None:
             mask = mask.reshape(mask.shape[-2:])
             scores = jnp.where(mask, scores, jnp.finfo(jnp.float32).min)
