@@ -115,7 +115,8 @@ V100, A100, L4, H100, B200 = (
     [
         (CPU, 1024, 64, "float32", "plain"),
         (CPU, 4096, 64, "float32", "chunked"),
-        (TPU, 272, 64, "bfloat16", "plain"),  # padding to 384 costs more than the scores do
+        (TPU, 255, 64, "bfloat16", "plain"),
+        (TPU, 272, 64, "bfloat16", "splash"),
         (TPU, 1040, 64, "bfloat16", "splash"),
         (A100, 272, 64, "bfloat16", "cudnn"),
         (A100, 135, 64, "bfloat16", "cudnn"),  # odd lengths are padded

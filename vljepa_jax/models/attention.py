@@ -31,9 +31,10 @@ Kernel = Literal["auto", "plain", "chunked", "splash", "cudnn"]
 _FUSED = {"splash": splash_attention, "cudnn": cudnn_attention}
 _FUSED_ON = {"tpu": "splash", "cuda": "cudnn"}  # platform -> its kernel
 # Scores of more pairs of tokens than these are computed by chunks of the queries (where XLA does
-# it), or by splash; below, padding to whole blocks costs more than the scores do.
+# it), or by splash. With fewer, splash's padding to whole blocks costs more than the scores do; at
+# 272 tokens, padded to 384, scores cost more, as they go through a TPU's memory (docs/scaling.md).
 _CHUNKED_FROM = 4096 * 2048
-_SPLASH_FROM = 512 * 512
+_SPLASH_FROM = 256 * 256
 # On a CPU, the scores of all heads for so many pairs no longer stay in its cache.
 _BY_HEADS_FROM = 1024 * 1024
 
