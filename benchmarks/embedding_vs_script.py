@@ -50,13 +50,12 @@ import av  # noqa: E402
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from both_steps import TorchVLJEPA  # noqa: E402
+from footage import write_clip  # noqa: E402
 from machine import processor  # noqa: E402
 from torch.nn import functional  # noqa: E402
 
 import vljepa_jax  # noqa: E402
 from vljepa_jax.inference.videos import read_video  # noqa: E402
-
-WIDTH, HEIGHT, RATE = 854, 480, 24
 
 
 def main() -> None:
@@ -66,7 +65,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as directory:
         paths = [str(Path(directory) / f"{number}.mp4") for number in range(OPTIONS.clips)]
         for seed, path in enumerate(paths):
-            write_clip(path, seed)
+            write_clip(Path(path), seed, OPTIONS.seconds)
         report = compared(model, script, paths)
     print(json.dumps(report, indent=2))
 
@@ -145,24 +144,6 @@ class Script:
         pixels = functional.interpolate(pixels, size, mode="bilinear", antialias=True)
         top, left = (size[0] - side) // 2, (size[1] - side) // 2
         return pixels[:, :, top : top + side, left : left + side].permute(0, 2, 3, 1)
-
-
-def write_clip(path: str, seed: int) -> None:
-    """A file in which a camera moves over a picture of smooth noise."""
-    rng = np.random.default_rng(seed)
-    coarse = torch.from_numpy(rng.uniform(0, 255, (1, 3, 40, 60)).astype(np.float32))
-    picture = functional.interpolate(coarse, (2 * HEIGHT, 2 * WIDTH), mode="bicubic")
-    picture += torch.from_numpy(rng.normal(0, 6, picture.shape).astype(np.float32))  # grain
-    picture = picture[0].clamp(0, 255).byte().permute(1, 2, 0).numpy()
-    count = round(OPTIONS.seconds * RATE)
-    with av.open(path, "w") as container:
-        stream = container.add_stream("libx264", rate=RATE, options={"preset": "veryfast"})
-        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
-        for index in range(count):
-            top, left = HEIGHT * index // count, WIDTH * index // count
-            seen = np.ascontiguousarray(picture[top : top + HEIGHT, left : left + WIDTH])
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(seen, format="rgb24")))
-        container.mux(stream.encode())
 
 
 def _timed(work: Callable[[], object]) -> tuple[float, float]:

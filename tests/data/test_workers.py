@@ -1,3 +1,5 @@
+import threading
+
 import grain
 import numpy as np
 import pytest
@@ -7,7 +9,7 @@ from vljepa_jax.config import VideoInput, VJEPA2Config
 from vljepa_jax.data.records import ClipError, Medium, Record
 from vljepa_jax.data.storage import open_dataset, write_dataset
 from vljepa_jax.data.video import write_mp4
-from vljepa_jax.data.workers import decode_media, in_batches, in_workers
+from vljepa_jax.data.workers import decode_media, in_batches, in_thread, in_workers
 
 
 def image(value):
@@ -61,3 +63,22 @@ def test_batches_hold_readable_clips_and_results_keep_their_order():
     assert found == [*expected, ("d", "d36"), ("e", "e48")]
     assert batches == [(["a", "b", "c"], (3, 1, 2, 2, 3)), (["d", "e"], (2, 1, 2, 2, 3))]
     assert list(in_batches(total, [("x", broken)], size=3)) == [("x", broken)]
+
+
+def test_a_thread_makes_items_while_those_before_are_used():
+    made = threading.Event()
+
+    def items():
+        yield from "abc"
+        made.set()
+        yield "d"
+        raise ValueError("the fifth")
+
+    taken = in_thread(items(), 2)
+    assert next(taken) == "a"
+    assert made.wait(timeout=60)  # "b" was not asked for
+    assert [next(taken) for _ in range(3)] == ["b", "c", "d"]
+    with pytest.raises(ValueError, match="the fifth"):
+        next(taken)
+    assert list(in_thread(range(7), 3)) == list(range(7))
+    assert list(in_thread([], 3)) == []

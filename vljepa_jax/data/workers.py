@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import functools
 import gc
+import itertools
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from multiprocessing import resource_tracker, shared_memory
@@ -118,6 +120,19 @@ def in_batches(
             waiting.clear()
             readable = 0
     yield from results()
+
+
+def in_thread(items: Iterable[T], ahead: int) -> Iterator[T]:
+    """Makes items in a thread, so many at a time, while those before are used; in order.
+
+    An error is raised where the first of its ``ahead`` would be given.
+    """
+    made = iter(items)
+    with concurrent.futures.ThreadPoolExecutor(1) as thread:
+        following = thread.submit(lambda: list(itertools.islice(made, ahead)))
+        while chunk := following.result():
+            following = thread.submit(lambda: list(itertools.islice(made, ahead)))
+            yield from chunk
 
 
 @contextlib.contextmanager

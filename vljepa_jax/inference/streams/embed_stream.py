@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from vljepa_jax.data.records import ROUNDING, Medium
 from vljepa_jax.data.video import fit_frame, play
-from vljepa_jax.data.workers import in_batches
+from vljepa_jax.data.workers import in_batches, in_thread
 from vljepa_jax.inference.embedder import Embedder
 from vljepa_jax.inference.streams.windows import SlidingWindow, Window
 
@@ -17,7 +17,7 @@ from vljepa_jax.inference.streams.windows import SlidingWindow, Window
 def embed_stream(
     model: Embedder, medium: Medium, query: str, *, seconds: float, ticks_per_second: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Embeds the sliding windows of a whole video, in batches.
+    """Embeds the sliding windows of a whole video, in batches; it is decoded in a thread meanwhile.
 
     Args:
         seconds: length of a window.
@@ -30,10 +30,11 @@ def embed_stream(
         ClipError: the video cannot be read.
     """
     sliding = SlidingWindow(model.video, seconds=seconds, ticks_per_second=ticks_per_second)
+    windows = in_thread(_windows(medium, sliding), model.batch_size)
     embedded = list(
         in_batches(
             lambda _, clips: model.predict(clips, [query] * len(clips)),
-            ((window.end, window.clip) for window in _windows(medium, sliding)),
+            ((window.end, window.clip) for window in windows),
             model.batch_size,
         )
     )
