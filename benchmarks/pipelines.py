@@ -107,15 +107,13 @@ def main() -> None:
         report = measured(evaluation(model, options.dataset, options), options.repetitions)
         print(json.dumps({"evaluation": report} | conditions(options), indent=2))
         return
-    report = {}
+    works = {"evaluation": made_evaluation, "embedding": embedding, "streaming": streaming}
+    kinds = (options.only,) if options.only else KINDS
     with tempfile.TemporaryDirectory() as directory:
-        for kind in (options.only,) if options.only else KINDS:
-            report[kind] = measured(
-                {"evaluation": made_evaluation, "embedding": embedding, "streaming": streaming}[
-                    kind
-                ](model, Path(directory), options),
-                options.repetitions,
-            )
+        report = {
+            kind: measured(works[kind](model, Path(directory), options), options.repetitions)
+            for kind in kinds
+        }
     print(json.dumps(report | conditions(options), indent=2))
 
 
@@ -138,17 +136,13 @@ def evaluation(model: vljepa_jax.Model, path: str, options: argparse.Namespace) 
     ]
     needs = Needs(frozenset((clip, QUERY) for clip in clips))
 
-    def decoded() -> list[Any]:
-        return [
-            clip
-            for _, clip in datasets.decode(clips, model.video)
-            if not isinstance(clip, ClipError)
-        ]
-
+    decoded = [
+        clip for _, clip in datasets.decode(clips, model.video) if not isinstance(clip, ClipError)
+    ]
     return Work(
         len(clips),
         lambda: _drop(datasets.decode(clips, model.video)),
-        encoding(model, decoded()),
+        encoding(model, decoded),
         lambda: embed(model, needs, datasets, None, model.video),
     )
 

@@ -101,7 +101,7 @@ def main() -> None:
 
 def _divisions(pair: Pair, peak: float) -> dict[str, Any]:
     """Both steps, divided into kinds."""
-    kinds = kinds_of(pair.program)
+    kinds, loops = kinds_of(pair.program), pair.program.loops
     splits: dict[str, list[dict[str, float]]] = {"ours": [], "torch": []}
     seconds: dict[str, list[float]] = {"ours": [], "torch": []}
     dearest: collections.Counter[str] = collections.Counter()
@@ -114,6 +114,7 @@ def _divisions(pair: Pair, peak: float) -> dict[str, Any]:
             run()
             seconds[name].append(time.process_time() - start)
         found, clock = traced(pair.ours)
+        found = [(name, s) for name, s in found if name not in loops]
         splits["ours"].append(_divided(((kinds[name], s) for name, s in found), clock))
         dearest.update({name: s / clock / ARGUMENTS.steps for name, s in found})
         splits["torch"].append(_divided(*_their_trace(pair.theirs)))
@@ -146,7 +147,9 @@ def _divisions(pair: Pair, peak: float) -> dict[str, Any]:
 
 def _floor(program: Program, peak: float) -> dict[str, Any]:
     """The time of a program's matrix products, each at its best rate."""
-    counted = collections.Counter(program.products().values())
+    counted: collections.Counter[Product] = collections.Counter()
+    for name, product in program.products().items():
+        counted[product] += program.turns(name)
     seconds = flops = 0.0
     products = {}
     for product, times in counted.items():

@@ -20,6 +20,8 @@ _SIDES = re.compile(r" dot\(%([\w.-]+), %([\w.-]+)\)")
 _AXES = re.compile(r"(lhs|rhs)_(contracting|batch)_dims=\{([\d,]+)\}")
 _COMPUTATION = re.compile(r"(?:ENTRY )?%([\w.-]+) \(.*\{$")
 _CALLED = re.compile(r"(?:calls|to_apply)=%([\w.-]+)")
+_BODY = re.compile(r"body=%([\w.-]+)")
+_TURNS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
 _PLACE = re.compile(r'op_name="([^"]*)"')
 _PRODUCTS = {"dot", "convolution", "custom-call"}
 _MOVES = frozenset(
@@ -57,13 +59,39 @@ class Program:
         self._lines: dict[str, str] = {}
         self._codes: dict[str, str] = {}
         self._members: dict[str, list[str]] = {}
-        members: list[str] = []
+        self._callers: dict[str, str] = {}  # computation -> the operation that runs it
+        self._homes: dict[str, str] = {}  # operation -> its computation
+        home = ""
         for line in text.splitlines():
             if found := _COMPUTATION.match(line):
-                members = self._members[found[1]] = []
+                home = found[1]
+                self._members[home] = []
             elif found := _INSTRUCTION.match(line):
-                self._lines[found[1]], self._codes[found[1]] = line, found[2]
-                members.append(found[1])
+                name = found[1]
+                self._lines[name], self._codes[name], self._homes[name] = line, found[2], home
+                self._members[home].append(name)
+                called = [*_CALLED.findall(line), *_BODY.findall(line)]
+                self._callers |= dict.fromkeys(called, name)
+
+    @property
+    def loops(self) -> set[str]:
+        """Operations that repeat others, whose own time is that of those."""
+        return {name for name, code in self._codes.items() if code == "while"}
+
+    def turns(self, name: str) -> int:
+        """How often an operation runs: the product of the turns of the loops around it.
+
+        Raises:
+            ValueError: the compiler does not know how often one of them turns.
+        """
+        caller = self._callers.get(self._homes[name])
+        if caller is None:
+            return 1
+        if caller not in self.loops:
+            return self.turns(caller)
+        if (known := _TURNS.search(self._lines[caller])) is None:
+            raise ValueError(f"{caller}: a loop of unknown length")
+        return int(known[1]) * self.turns(caller)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._codes)

@@ -71,3 +71,25 @@ def test_operations_of_a_program_have_their_kinds():
     assert xla_operations._kind("jit(train_step)/jvp(x)/transpose", {"transpose", "bitcast"}) == (
         "copies"
     )
+
+
+def test_what_a_loop_repeats_counts_as_often_as_it_turns():
+    def nested(rows):
+        return jax.lax.map(lambda row: jax.lax.map(lambda x: jnp.dot(x, x), row), rows)
+
+    rows = jnp.ones((5, 3, 64, 64))
+    program = xla_operations.Program(jax.jit(nested).lower(rows).compile().as_text())
+    (name,) = program.products()
+    assert program.turns(name) == 15
+    assert len(program.loops) == 2
+    assert {program.turns(loop) for loop in program.loops} == {1, 5}
+
+
+def test_a_loop_of_unknown_length_is_refused():
+    def until(x):
+        return jax.lax.while_loop(lambda x: jnp.sum(x) < 9, lambda x: jnp.dot(x, x), x)
+
+    program = xla_operations.Program(jax.jit(until).lower(jnp.ones((64, 64))).compile().as_text())
+    (name,) = program.products()
+    with pytest.raises(ValueError, match="a loop of unknown length"):
+        program.turns(name)

@@ -128,10 +128,14 @@ def in_thread(items: Iterable[T], ahead: int) -> Iterator[T]:
     An error is raised where the first of its ``ahead`` would be given.
     """
     made = iter(items)
+
+    def some() -> list[T]:
+        return list(itertools.islice(made, ahead))
+
     with concurrent.futures.ThreadPoolExecutor(1) as thread:
-        following = thread.submit(lambda: list(itertools.islice(made, ahead)))
+        following = thread.submit(some)
         while chunk := following.result():
-            following = thread.submit(lambda: list(itertools.islice(made, ahead)))
+            following = thread.submit(some)
             yield from chunk
 
 
