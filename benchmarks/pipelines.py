@@ -54,12 +54,11 @@ from vljepa_jax import host
 from vljepa_jax.config import EvalConfig
 from vljepa_jax.data.records import Annotation, ClipError, Medium, Record
 from vljepa_jax.data.storage import write_dataset
-from vljepa_jax.data.video import play
 from vljepa_jax.evals.datasets import Datasets
 from vljepa_jax.evals.embed import embed
 from vljepa_jax.evals.examples import ClipRef
 from vljepa_jax.evals.protocols.base import Needs
-from vljepa_jax.inference.streams.embed_stream import embed_stream
+from vljepa_jax.inference.streams.embed_stream import embed_stream, play_windows
 from vljepa_jax.inference.streams.windows import SlidingWindow, Window
 from vljepa_jax.inference.videos import read_video
 
@@ -180,11 +179,7 @@ def streaming(model: vljepa_jax.Model, directory: Path, options: argparse.Namesp
         sliding = SlidingWindow(
             model.video, seconds=options.window, ticks_per_second=TICKS_PER_SECOND
         )
-        end = 0.0
-        for frame in play(medium):
-            yield from sliding.push(frame.begin, frame.image)
-            end = frame.end
-        yield from sliding.finish(end)
+        return play_windows(medium, sliding)
 
     clips = [window.clip for window in windows()]
     return Work(

@@ -18,7 +18,7 @@ from vljepa_jax.data.cut import cut
 from vljepa_jax.data.live_source import LiveSource, SourceEnded, play
 from vljepa_jax.data.records import ClipError, Medium
 from vljepa_jax.data.video import load_clip, play_time, read_frames
-from vljepa_jax.inference.streams.embed_stream import _windows
+from vljepa_jax.inference.streams.embed_stream import play_windows
 from vljepa_jax.inference.streams.windows import SlidingWindow
 
 av.logging.set_level(None)
@@ -239,7 +239,7 @@ def test_windows_of_a_stream(name, library):
     shown = reference.end - reference.times[0]
     seconds, rate = CASES[name].window or (0.27 * shown, 17 / shown)
     sliding = SlidingWindow(WINDOW, seconds=seconds, ticks_per_second=rate)
-    windows = list(_windows(Medium(path=path), sliding))
+    windows = list(play_windows(Medium(path=path), sliding))
     for window in windows:
         times = window.end + ((np.arange(4) + 0.5) / 4 - 1) * seconds
         for time, frame in zip(times, window.clip, strict=True):

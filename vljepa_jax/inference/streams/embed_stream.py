@@ -30,7 +30,7 @@ def embed_stream(
         ClipError: the video cannot be read.
     """
     sliding = SlidingWindow(model.video, seconds=seconds, ticks_per_second=ticks_per_second)
-    windows = in_thread(_windows(medium, sliding), model.batch_size)
+    windows = in_thread(play_windows(medium, sliding), model.batch_size)
     embedded = list(
         in_batches(
             lambda _, clips: model.predict(clips, [query] * len(clips)),
@@ -72,7 +72,8 @@ def embed_spans(
     return vectors.reshape(len(spans), model.embedding_size)
 
 
-def _windows(medium: Medium, sliding: SlidingWindow) -> Iterator[Window]:
+def play_windows(medium: Medium, sliding: SlidingWindow) -> Iterator[Window]:
+    """Decodes a whole video into windows, in order; raises ClipError where it cannot be read."""
     end = 0.0
     for frame in play(medium):
         yield from sliding.push(frame.begin, frame.image)
